@@ -1,0 +1,47 @@
+"""The errors that facta raises for people; programming mistakes inside facta are assertions.
+
+    FactaError
+    ├── DataError        the event log, the item table or a prepared dataset
+    ├── ConfigError      a recipe, a config key or a combination of options
+    ├── ProtocolError    an evaluation that is undefined, or a comparison of unlike evaluations
+    ├── ArtifactError    a saved model or checkpoint that is missing, torn, altered or too new
+    ├── TrainingError    a run that cannot go on: non-finite loss, nothing to learn from
+    ├── DownloadError    a public dataset that no origin could provide intact
+    └── ResourceError    memory or disk that would not suffice; a folder that cannot be written
+
+Every message is one sentence or two: what was found, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+
+class FactaError(Exception):
+    """The root: `except facta.FactaError` catches everything that a user can cause or mend."""
+
+
+class DataError(FactaError):
+    pass
+
+
+class ConfigError(FactaError):
+    pass
+
+
+class ProtocolError(FactaError):
+    pass
+
+
+class ArtifactError(FactaError):
+    pass
+
+
+class TrainingError(FactaError):
+    pass
+
+
+class DownloadError(FactaError):
+    pass
+
+
+class ResourceError(FactaError):
+    pass

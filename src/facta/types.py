@@ -1,0 +1,145 @@
+"""The types that the parts of facta exchange: batches, tokens, reads, losses and scores.
+
+Letters: B users, E input events, S targets, T tokens, V catalogue items, P width of a query. A jagged field is values beside
+`offsets [B+1]`. Facts of an event become known in the order time < context < item < feedback; a prediction of a fact may
+depend on earlier facts and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+Fact = Literal["time", "context", "item", "feedback"]
+"""The facts of one event, in the order in which they become known."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """E events, field by field."""
+
+    item: Tensor  # [E] int64 catalogue row; -1: not given (a request asks for it)
+    time: Tensor | None  # [E] int64 milliseconds; None: the data has only an order
+    key: Tensor  # [E] int64, of (seed, epoch, user, place): from it derive all of the event's random draws
+    fields: Mapping[str, Tensor] = field(default_factory=dict)  # [E] context and feedback columns
+
+
+@dataclass(frozen=True)
+class Targets:
+    """S events to be predicted; each sees the first `after` input events of its row."""
+
+    offsets: Tensor  # [B+1]
+    events: Events  # [S]; a request gives no item and no feedback
+    after: Tensor  # [S] visible input events of the row, 0..n
+    slot: Tensor  # [S] place of the target among its row's input events, or -1: aside
+    weight: Tensor  # [S] float32; 0: no loss (the papers' ∅)
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Histories and targets: the one batch type of training, evaluation and requests."""
+
+    offsets: Tensor  # [B+1] of the input events, oldest first
+    events: Events  # [E]
+    index: Tensor  # [E] place in the user's window; gaps keep their true distance
+    next_time: Tensor | None  # [E] int64 ms: time of the true successor; of the request for the newest event
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class Read:
+    """Which state is read for which target: state[j] predicts target[j]. A target without a state has no entry."""
+
+    state: Tensor  # [S'] index into the T tokens
+    target: Tensor  # [S'] index into the S targets
+    late: tuple[Fact, ...] = ()  # earlier facts that this state has not seen and the objective may add
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """What the encoder is told about T tokens; the vectors come beside it."""
+
+    offsets: Tensor  # [B+1]
+    kind: Tensor  # [T] which token of the layout
+    source: Tensor  # [T] the input event that it was made from, or E + s for target s aside
+    time: Tensor | None  # [T] int64 ms, its own time: the key side
+    query_time: Tensor | None  # [T] int64 ms, the time it looks back from: the query side
+    position: Tensor  # [T] `index` of its event
+    sees: Tensor  # [T] it sees this many leading tokens of its row, and itself
+    key: Tensor  # [T] int64: from it derive the token's random draws
+    reads: Mapping[Fact, Read]
+
+
+class LossSum(NamedTuple):
+    """A loss as (Σ weight · loss, Σ weight): whoever adds up micro-steps and processes divides, nobody else."""
+
+    total: Tensor
+    weight: Tensor
+
+    def mean(self) -> Tensor:
+        return self.total / self.weight.clamp_min(1e-12)
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Items that a loss contrasts with each target's own; drawn by `data/negatives` and handed in."""
+
+    shared: Tensor | None = None  # [R] rows used by every target
+    log_q: Tensor | None = None  # [R] log sampling probability of each shared row
+    log_q_positive: Tensor | None = None  # [S] the same of each target's own item
+    each: int = 0  # uniform draws per target, a function of the target's key alone
+
+
+@dataclass(frozen=True)
+class Product:
+    """Scores of every item in factored form: scores = queries @ items.T."""
+
+    queries: Tensor  # [S, P]
+    items: Tensor  # [V, P]
+
+    def dense(self) -> Tensor:
+        return self.queries @ self.items.T
+
+
+CatalogueScores = Product | Tensor
+"""Scores of S requests over the whole catalogue: factored, or dense [S, V]."""
+
+
+class Ranker(Protocol):
+    """All that evaluation and recommendation know of a model or a baseline."""
+
+    def catalogue_scores(self, batch: SequenceBatch) -> CatalogueScores:
+        """One row of scores over the catalogue per target of the batch; higher is better."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs, stated by the model itself."""
+
+    parameters: int
+    flops_per_token: float  # forward, multiply and add counted as two
+    activation_bytes_per_token: float  # kept for the backward pass, float32
+    cache_bytes_per_token: float = 0.0
+
+
+Batchlike = TypeVar("Batchlike", Events, Targets, SequenceBatch, TokenBatch, Negatives)
+
+
+def to_device(batch: Batchlike, device: torch.device | str) -> Batchlike:
+    """The same batch with every tensor on `device`."""
+
+    def move(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        if isinstance(value, Mapping):
+            return {name: move(item) for name, item in value.items()}
+        if isinstance(value, (Events, Targets, Read)):
+            return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value)})
+        return value
+
+    return replace(batch, **{f.name: move(getattr(batch, f.name)) for f in fields(batch)})
