@@ -1,0 +1,175 @@
+"""Splits: which events may be trained on, and what is asked for validation and test.
+
+Letters: U users, Q requests. A request sees the first `end` events of its user's history and asks for the relevant items at
+its own `time`. Everything is index arithmetic over the dataset's offsets; no event is copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facta.data.histories import Dataset
+from facta.errors import DataError, ProtocolError
+
+Ints = NDArray[np.int64]
+Ties = Literal["in-order", "blind"]
+State = Literal["frozen", "rolling"]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Q questions to a recommender."""
+
+    user: Ints  # [Q] user row
+    end: Ints  # [Q] number of the user's events that are visible
+    time: Ints | None  # [Q] milliseconds: when the request is made
+    offsets: Ints  # [Q+1]
+    item: Ints  # relevant item rows of each request
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A user's first `train_end` events may be trained on."""
+
+    train_end: Ints  # [U]
+    validation: Requests
+    test: Requests
+
+
+def leave_one_out(dataset: Dataset, *, validation: bool = True, ties: Ties = "in-order") -> Split:
+    """The last event of each user is the test target and, with `validation`, the one before it the validation target.
+
+    A user with too few events for a target before which something is visible gets no such target; all its other events are
+    trained on.
+    """
+    length = np.diff(dataset.offsets)
+    tested = length >= 2
+    validated = (length >= 3) & validation
+    if not tested.any():
+        raise ProtocolError("Leave-one-out needs users with at least two events; this dataset has none.")
+    return Split(
+        train_end=length - tested - validated,
+        validation=_single(dataset, np.flatnonzero(validated), length[validated] - 2, ties),
+        test=_single(dataset, np.flatnonzero(tested), length[tested] - 1, ties),
+    )
+
+
+def temporal(
+    dataset: Dataset,
+    *,
+    test_from: int,
+    validation_from: int | None = None,
+    state: State = "frozen",
+    ties: Ties = "in-order",
+) -> Split:
+    """Train on what happened before a moment, ask for what happened after it; times in milliseconds.
+
+    Frozen: one request per user, made at the cut with the history before it, for all items of the period. Rolling: one
+    request per event of the period, made at the event's own time with everything before it.
+    """
+    if dataset.timestamp is None:
+        raise ProtocolError("A temporal split needs timestamps; this dataset has only an order. Use leave-one-out.")
+    first = test_from if validation_from is None else validation_from
+    if first > test_from:
+        raise ProtocolError(f"validation_from ({first}) lies after test_from ({test_from}); it must come first.")
+    make = _frozen if state == "frozen" else _rolling
+    return Split(
+        train_end=_events_before(dataset, first),
+        validation=make(dataset, first, test_from, ties),
+        test=make(dataset, test_from, np.iinfo(np.int64).max, ties),
+    )
+
+
+def cut_at_share(dataset: Dataset, share: float) -> int:
+    """The time (ms) before which `share` of all events lie."""
+    if dataset.timestamp is None:
+        raise ProtocolError("A temporal split needs timestamps; this dataset has only an order. Use leave-one-out.")
+    place = min(int(share * dataset.num_events), dataset.num_events - 1)
+    return int(np.partition(dataset.timestamp, place)[place])
+
+
+def _events_before(dataset: Dataset, time: int) -> Ints:
+    """[U] how many of each user's events lie before a moment; histories are in time order."""
+    assert dataset.timestamp is not None
+    before = np.concatenate([[0], np.cumsum(dataset.timestamp < time)])
+    return before[dataset.offsets[1:]] - before[dataset.offsets[:-1]]
+
+
+def _single(dataset: Dataset, users: Ints, place: Ints, ties: Ties) -> Requests:
+    """One request per (user, place in its history): everything before the place is visible, the event there is asked for."""
+    event = dataset.offsets[users] + place
+    time = None if dataset.timestamp is None else np.asarray(dataset.timestamp[event], dtype=np.int64)
+    return Requests(
+        user=users.astype(np.int64),
+        end=place.astype(np.int64) if ties == "in-order" else _before_ties(dataset, users, place),
+        time=time,
+        offsets=np.arange(len(users) + 1, dtype=np.int64),
+        item=np.asarray(dataset.item[event], dtype=np.int64),
+    )
+
+
+def _before_ties(dataset: Dataset, users: Ints, place: Ints) -> Ints:
+    """[Q] the user's events strictly earlier than the one at `place`: its companions of the same time are not shown."""
+    if dataset.timestamp is None:
+        raise ProtocolError("Blind ties need timestamps; this dataset has only an order. Use ties in order.")
+    stamp = dataset.timestamp
+    changes = np.ones(dataset.num_events, dtype=bool)
+    changes[1:] = stamp[1:] != stamp[:-1]
+    starts = dataset.offsets[:-1]
+    changes[starts[starts < dataset.num_events]] = True
+    first = np.maximum.accumulate(np.where(changes, np.arange(dataset.num_events), 0))
+    return first[dataset.offsets[users] + place] - dataset.offsets[users]
+
+
+def _frozen(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:
+    """One request per user with events in [start, stop): asked at `start`, relevant is all of the period."""
+    visible, until = _events_before(dataset, start), _events_before(dataset, stop)
+    users = np.flatnonzero((until > visible) & (visible > 0))
+    count = until[users] - visible[users]
+    offsets = np.concatenate([[0], np.cumsum(count)])
+    events = np.repeat(dataset.offsets[users] + visible[users] - offsets[:-1], count) + np.arange(offsets[-1])
+    return Requests(
+        user=users,
+        end=visible[users],
+        time=np.full(len(users), start, dtype=np.int64),
+        offsets=offsets,
+        item=np.asarray(dataset.item[events], dtype=np.int64),
+    )
+
+
+def _rolling(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:
+    """One request per event in [start, stop) that has something visible before it."""
+    visible, until = _events_before(dataset, start), _events_before(dataset, stop)
+    count = until - visible
+    users = np.repeat(np.arange(dataset.num_users), count)
+    first = np.concatenate([[0], np.cumsum(count)])[:-1]
+    place = np.arange(len(users)) - first[users] + visible[users]
+    requests = _single(dataset, users, place, ties)
+    return _select(requests, requests.end > 0)
+
+
+def _select(requests: Requests, chosen: NDArray[np.bool_]) -> Requests:
+    """The chosen ones of requests that have a single relevant item each."""
+    return Requests(
+        user=requests.user[chosen],
+        end=requests.end[chosen],
+        time=None if requests.time is None else requests.time[chosen],
+        offsets=np.arange(int(chosen.sum()) + 1, dtype=np.int64),
+        item=requests.item[chosen],
+    )
+
+
+def check_trainable(dataset: Dataset, split: Split) -> None:
+    """Refuse a split that leaves nothing to learn from."""
+    if int(np.maximum(split.train_end - 1, 0).sum()) == 0:
+        raise DataError(
+            f"No user of {dataset.num_users} has two events to train on under this split; "
+            "use a longer log, or an earlier share for a temporal split."
+        )
