@@ -1,0 +1,242 @@
+"""Every published figure of facta: its bar, the command that measures it, and the record of its measurements.
+
+A measuring command calls `record`, which appends one JSON line to `figures.jsonl` and renews the table of
+docs/results.md: never written by hand, never from code that is not committed. `make figures` prints the latest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / "benchmarks" / "figures.jsonl"
+RESULTS = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- figures: written by `make figures ARGS=--write` -->", "<!-- end of figures -->"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is measured; `bar` is an operator and a number or another figure's name, or "" where none is asked."""
+
+    bar: str
+    unit: str
+    command: str
+    what: str
+
+
+def _module(name: str) -> str:
+    return f"python -m benchmarks.{name}"
+
+
+FIGURES: dict[str, Figure] = {
+    "quickstart_seconds": Figure("<= 600", "s", _module("quickstart"), "clean clone to finished `make quickstart`"),
+    "test_seconds": Figure("<= 600", "s", _module("quickstart"), "`make test` after set-up"),
+    "ml100k_hstu_ndcg10": Figure(
+        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K, leave-one-out: HSTU, mean of 3 seeds"
+    ),
+    "ml100k_sasrec_ss_ndcg10": Figure(
+        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K: SASRec, sampled softmax"
+    ),
+    "ml100k_best_baseline_ndcg10": Figure("", "NDCG@10", _module("ml100k"), "ML-100K: the best tuned baseline"),
+    "beauty_sasrec_ss_hr10": Figure(
+        ">= 0.0921", "HR@10", _module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax, mean of 3 seeds"
+    ),
+    "beauty_sasrec_ss_ndcg10": Figure(">= 0.0531", "NDCG@10", _module("beauty"), "the same runs"),
+    "prepare_10m_vs_polars": Figure(
+        "<= 1.3", "x", _module("prepare"), "preparing 10 million events, our time over bare polars'"
+    ),
+    "prepare_10m_bytes_per_event": Figure("<= 100", "B", _module("prepare"), "peak memory of the same"),
+    "evaluate_vs_gemm": Figure(
+        ">= 0.5", "x", _module("evaluate"), "bare product's time over ranking's, 100,000 users x 100,000 items"
+    ),
+    "broken_inputs_handled": Figure(
+        ">= 40", "cases", _module("broken_inputs"), "bad input that gives a sentence or a stated repair, and no debris"
+    ),
+}
+
+
+def record(
+    name: str,
+    value: float,
+    *,
+    raw: Sequence[float] = (),
+    spread: float | None = None,
+    seeds: Sequence[int] = (),
+    note: str = "",
+    log: Path = LOG,
+) -> dict[str, Any]:
+    """Append a measurement of `name` to the log and return its line; `raw` holds every single value behind `value`.
+
+    `spread` defaults to the sample standard deviation of `raw`. Unit, bar and command come from `FIGURES`.
+    Raises RuntimeError on a dirty tree and KeyError for a figure that FIGURES does not list.
+    """
+    if name not in FIGURES:
+        raise KeyError(f"No figure '{name}'; add it to FIGURES in benchmarks/figures.py beside {', '.join(FIGURES)}.")
+    figure = FIGURES[name]
+    values = [float(v) for v in raw] or [float(value)]
+    line = {
+        "name": name,
+        "value": float(value),
+        "spread": _deviation(values) if spread is None else float(spread),
+        "raw": values,
+        "unit": figure.unit,
+        "bar": figure.bar,
+        "command": figure.command,
+        "seeds": list(seeds),
+        "note": note,
+        "hardware": hardware(),
+        "versions": versions(),
+        "commit": committed(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with log.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line) + "\n")
+    if log == LOG:
+        write(table(latest()))
+    return line
+
+
+def committed(root: Path = ROOT) -> str:
+    """The commit that is being measured; RuntimeError when the tree holds anything else (benchmarks/ and docs/ aside).
+
+    Long measurements call this first, so that a refusal comes before the work.
+    """
+    changes = _git(root, "status", "--porcelain", "--", ".", ":!benchmarks", ":!docs")
+    if changes:
+        raise RuntimeError(f"The tree has uncommitted changes, commit them before measuring:\n{changes}")
+    return _git(root, "rev-parse", "HEAD")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"Figures are recorded for a commit, but git said: {run.stderr.strip()}")
+    return run.stdout.strip()
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores that this process may use, memory, and the accelerator if there is one."""
+    described: dict[str, Any] = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0))}
+    described["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    import torch
+
+    if torch.cuda.is_available():
+        described["gpu"] = torch.cuda.get_device_name()
+    return described
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    packages = ("facta", "torch", "numpy", "polars")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def _deviation(values: Sequence[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    mean = sum(values) / len(values)
+    return float((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
+
+
+def latest(log: Path = LOG) -> dict[str, dict[str, Any]]:
+    """The newest line of each figure."""
+    if not log.exists():
+        return {}
+    lines = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip())
+    return {line["name"]: line for line in lines}
+
+
+def met(bar: str, value: float, lines: Mapping[str, Mapping[str, Any]]) -> bool | None:
+    """Whether `value` satisfies `bar`; None when there is no bar, or the figure that it names was not measured."""
+    if not bar:
+        return None
+    sign, operand = bar.split()
+    if operand in FIGURES:
+        if operand not in lines:
+            return None
+        limit = float(lines[operand]["value"])
+    else:
+        limit = float(operand)
+    return {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[sign]
+
+
+def table(lines: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Figure] = FIGURES) -> str:
+    """A Markdown table of all figures; bars are today's, so that an old line cannot hide behind an old bar."""
+    rows = ["| figure | value | ± | bar | met | what | command | commit, date |", "|---|---|---|---|---|---|---|---|"]
+    for name, figure in figures.items():
+        line = lines.get(name)
+        if line is None:
+            cells = [name, "not measured", "", figure.bar, "", figure.what, f"`{figure.command}`", ""]
+        else:
+            answer = {True: "yes", False: "**no**", None: "–"}[met(figure.bar, line["value"], lines)]
+            where = f"{line['commit'][:8]}, {line['date'][:10]}"
+            value = f"{line['value']:.4g} {figure.unit}"
+            cells = [
+                name,
+                value,
+                f"{line['spread']:.2g}",
+                figure.bar,
+                answer,
+                figure.what,
+                f"`{figure.command}`",
+                where,
+            ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def write(text: str, page: Path = RESULTS) -> None:
+    """Replace what stands between the two markers of the results page."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise RuntimeError(f"{page} lacks the markers '{BEGIN}' and '{END}'.")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def commands(figures: Iterable[Figure] = FIGURES.values()) -> list[str]:
+    """The measuring commands, each once."""
+    return list(dict.fromkeys(figure.command for figure in figures))
+
+
+def _plain(lines: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for name, figure in FIGURES.items():
+        line = lines.get(name)
+        if line is None:
+            rows.append(f"{name:<30} {'not measured':>16}   {figure.bar:<32} {figure.command}")
+            continue
+        answer = {True: "met", False: "NOT MET", None: "–"}[met(figure.bar, line["value"], lines)]
+        value = f"{line['value']:.4g} {figure.unit}"
+        rows.append(
+            f"{name:<30} {value:>16}   {figure.bar:<32} {answer:<8} ± {line['spread']:.2g}, {line['commit'][:8]}"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Print the latest value of every figure beside its bar.")
+    parser.add_argument("--write", action="store_true", help="renew the table in docs/results.md")
+    lines = latest()
+    if parser.parse_args().write:
+        write(table(lines))
+    print(_plain(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The record of figures: refused on a dirty tree, judged by today's bars, written into the results page."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from benchmarks import figures
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e", *arguments], check=True)
+
+    (tmp_path / "code.py").write_text("x = 1\n")
+    git("init", "--quiet")
+    git("add", "code.py")
+    git("commit", "--quiet", "-m", "first")
+    return tmp_path
+
+
+def test_a_clean_tree_has_a_commit(repository: Path) -> None:
+    assert len(figures.committed(repository)) == 40
+
+
+@pytest.mark.parametrize("path", ["code.py", "new.py"])
+def test_a_dirty_tree_is_refused(repository: Path, path: str) -> None:
+    (repository / path).write_text("x = 2\n")
+    with pytest.raises(RuntimeError, match=path):
+        figures.committed(repository)
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs"])
+def test_benchmarks_and_docs_may_be_dirty(repository: Path, folder: str) -> None:
+    (repository / folder).mkdir()
+    (repository / folder / "new").write_text("x")
+    assert figures.committed(repository)
+
+
+def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="git"):
+        figures.committed(tmp_path)
+
+
+def test_a_line_holds_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "committed", lambda: "c" * 40)
+    log = tmp_path / "figures.jsonl"
+    figures.record("quickstart_seconds", 2.0, raw=[1.0, 3.0], seeds=[1, 2], log=log)
+    figures.record("quickstart_seconds", 5.0, log=log)
+    first, second = map(json.loads, log.read_text().splitlines())
+    assert first["spread"] == pytest.approx(2**0.5) and first["raw"] == [1.0, 3.0]
+    assert second["spread"] == 0.0 and second["raw"] == [5.0]
+    assert {"unit", "bar", "command", "seeds", "hardware", "versions", "commit", "date"} <= set(first)
+    assert figures.latest(log)["quickstart_seconds"]["value"] == 5.0
+
+
+def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="quickstart_seconds"):
+        figures.record("quickstart_secs", 1.0, log=tmp_path / "log")
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("bar", "value", "answer"),
+    [
+        ("<= 600", 600.0, True),
+        ("<= 600", 600.1, False),
+        (">= 0.0921", 0.0921, True),
+        (">= 0.0921", 0.0920, False),
+        ("", 1.0, None),
+        ("> ml100k_best_baseline_ndcg10", 0.05, False),  # equal is not above
+        ("> ml100k_best_baseline_ndcg10", 0.06, True),
+        ("> ml100k_hstu_ndcg10", 1.0, None),  # not measured: no verdict
+    ],
+)
+def test_bars(bar: str, value: float, answer: bool | None) -> None:
+    assert figures.met(bar, value, {"ml100k_best_baseline_ndcg10": {"value": 0.05}}) is answer
+
+
+def test_every_bar_can_be_judged() -> None:
+    for name, figure in figures.FIGURES.items():
+        lines = {other: {"value": 1.0} for other in figures.FIGURES}
+        assert (figures.met(figure.bar, 1.0, lines) is None) == (figure.bar == ""), name
+        module = figure.command.removeprefix("python -m benchmarks.")
+        assert (figures.ROOT / "benchmarks" / f"{module}.py").exists(), f"{name}: {figure.command}"
+
+
+def test_the_results_page_is_renewed_between_its_markers(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    page.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
+    figures.write(figures.table({}), page)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    assert "old" not in text and text.count("not measured") == len(figures.FIGURES)
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    page.write_text("nothing here")
+    with pytest.raises(RuntimeError, match="markers"):
+        figures.write("text", page)
+    assert page.read_text() == "nothing here"
+
+
+def test_the_published_table_is_the_recorded_one() -> None:
+    published = figures.RESULTS.read_text().partition(figures.BEGIN)[2].partition(figures.END)[0].strip()
+    assert published == figures.table(figures.latest()), "run `make figures ARGS=--write`"
