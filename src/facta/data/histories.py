@@ -1,0 +1,130 @@
+"""A prepared dataset: every user's history, in order of time, as memory-mapped arrays beside two id tables.
+
+    manifest.json         schema, counts, content hash, order rule, source
+    items.parquet         row, item_id, features (title, …); includes items that no event names
+    users.parquet         row, user_id
+    histories/*.npy       offsets [U+1] int64, item [E] int32, timestamp [E] int64 ms (absent: order only), one per field
+
+Letters: U users, E events, V items.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from facta.config import Config
+from facta.data.ids import Ids
+from facta.data.schema import Field
+from facta.errors import DataError
+
+FORMAT = 1
+
+
+class Manifest(Config):
+    """All that is known about a dataset without opening its arrays."""
+
+    format: int = FORMAT
+    users: int
+    items: int
+    events: int
+    has_time: bool
+    fields: tuple[Field, ...] = ()
+    order: str  # the rule that puts a user's events in order
+    tied_share: float | None  # share of events that share user and time with another; None without times
+    content_hash: str  # of ids, features and arrays: equal for equal content
+    source: tuple[str, ...] = ()  # names of the files read
+    columns: dict[str, str] = {}  # user_id, item_id, timestamp -> name in the source
+    unit: str | None = None  # of the source's times
+    notes: tuple[str, ...] = ()  # repairs and what was left out, in sentences
+
+
+class Dataset:
+    """Histories of all users, read-only; arrays are memory-mapped and cost memory only where they are read."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.offsets = self._array("offsets", manifest.users + 1)  # [U+1] int64
+        self.item = self._array("item", manifest.events)  # [E] int32 rows
+        self.timestamp = self._array("timestamp", manifest.events) if manifest.has_time else None  # [E] int64 ms
+        self.fields = {field.name: self._array(f"field-{field.name}", manifest.events) for field in manifest.fields}
+
+    @classmethod
+    def open(cls, path: str | Path) -> Dataset:
+        """Open what `prepare` wrote; raises DataError where it is no dataset, of a newer format, or incomplete."""
+        path = Path(path)
+        try:
+            values = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(
+                f"'{path}' is no prepared dataset (no manifest.json); make one with `facta prepare`."
+            ) from None
+        if values.get("format", 0) > FORMAT:
+            raise DataError(
+                f"'{path}' has dataset format {values['format']}; this facta reads up to {FORMAT}: update facta or prepare again."
+            )
+        return cls(path, Manifest.parse(values))
+
+    def _array(self, name: str, length: int) -> np.ndarray:
+        file = self.path / "histories" / f"{name}.npy"
+        try:
+            array = np.load(file, mmap_mode="r" if length else None)
+        except (OSError, ValueError) as error:
+            raise DataError(f"'{file}' is missing or torn ({error}); prepare the dataset again.") from error
+        if len(array) != length:
+            raise DataError(
+                f"'{file}' holds {len(array):,} values; the manifest says {length:,}: prepare the dataset again."
+            )
+        return array
+
+    @property
+    def num_users(self) -> int:
+        return self.manifest.users
+
+    @property
+    def num_items(self) -> int:
+        return self.manifest.items
+
+    @property
+    def num_events(self) -> int:
+        return self.manifest.events
+
+    @property
+    def content_hash(self) -> str:
+        return self.manifest.content_hash
+
+    @cached_property
+    def items(self) -> pl.DataFrame:
+        """row, item_id, and features; one line per row, in row order."""
+        return pl.read_parquet(self.path / "items.parquet")
+
+    @cached_property
+    def users(self) -> pl.DataFrame:
+        """row, user_id; one line per row, in row order."""
+        return pl.read_parquet(self.path / "users.parquet")
+
+    @cached_property
+    def _item_ids(self) -> Ids:
+        return Ids(self.items["item_id"], "item")
+
+    @cached_property
+    def _user_ids(self) -> Ids:
+        return Ids(self.users["user_id"], "user")
+
+    def user_rows(self, ids: Iterable[Any] | pl.Series) -> np.ndarray:
+        """[n] ids -> [n] int64 rows; DataError names the unknown ones."""
+        return self._user_ids.rows(ids)
+
+    def item_rows(self, ids: Iterable[Any] | pl.Series) -> np.ndarray:
+        """[n] ids -> [n] int64 rows; DataError names the unknown ones."""
+        return self._item_ids.rows(ids)
+
+    def __repr__(self) -> str:
+        return f"Dataset('{self.path}': {self.num_users:,} users, {self.num_items:,} items, {self.num_events:,} events)"
