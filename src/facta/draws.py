@@ -53,10 +53,11 @@ def below(bits: Tensor, bound: int) -> Tensor:
 
 
 def dropout(x: Tensor, p: float, keys: Tensor, salt: int) -> Tensor:
-    """Zero each of x [T, C] with probability p and scale the rest by 1 / (1 - p), as drawn for (keys [T], salt, channel).
+    """Zero each of x [T, C] with probability p and scale the rest by 1 / (1 - p), as drawn for (keys [T], salt,
+    channel).
 
-    One 64-bit draw per token seeds cheap 32-bit draws per channel (murmur3's finaliser): 32-bit lanes vectorise on every
-    CPU, 64-bit products do not.
+    One 64-bit draw per token seeds cheap 32-bit draws per channel (murmur3's finaliser): 32-bit lanes vectorise on
+    every CPU, 64-bit products do not.
     """
     if p == 0.0:
         return x

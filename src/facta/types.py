@@ -1,15 +1,15 @@
 """The types that the parts of facta exchange: batches, tokens, reads, losses and scores.
 
-Letters: B users, E input events, S targets, T tokens, V catalogue items, P width of a query. A jagged field is values beside
-`offsets [B+1]`. Facts of an event become known in the order time < context < item < feedback; a prediction of a fact may
-depend on earlier facts and on nothing else.
+Letters: B users, E input events, S targets, T tokens, V catalogue items, P width of a query. A jagged field is values
+beside `offsets [B+1]`. Facts of an event become known in the order time < context < item < feedback; a prediction of
+a fact may depend on earlier facts and on nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -127,19 +127,16 @@ class Cost:
     cache_bytes_per_token: float = 0.0
 
 
-Batchlike = TypeVar("Batchlike", Events, Targets, SequenceBatch, TokenBatch, Negatives)
+Moved = TypeVar("Moved")
 
 
-def to_device(batch: Batchlike, device: torch.device | str) -> Batchlike:
-    """The same batch with every tensor on `device`."""
-
-    def move(value: object) -> object:
-        if isinstance(value, Tensor):
-            return value.to(device)
-        if isinstance(value, Mapping):
-            return {name: move(item) for name, item in value.items()}
-        if isinstance(value, (Events, Targets, Read)):
-            return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value)})
-        return value
-
-    return replace(batch, **{f.name: move(getattr(batch, f.name)) for f in fields(batch)})
+def to_device(value: Moved, device: torch.device | str) -> Moved:
+    """The same batch (or part of one) with every tensor on `device`."""
+    moved: Any = value
+    if isinstance(value, Tensor):
+        moved = value.to(device)
+    elif isinstance(value, Mapping):
+        moved = {name: to_device(item, device) for name, item in value.items()}
+    elif is_dataclass(value) and not isinstance(value, type):
+        moved = replace(value, **{f.name: to_device(getattr(value, f.name), device) for f in fields(value)})
+    return cast(Moved, moved)

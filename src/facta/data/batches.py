@@ -2,8 +2,9 @@
 
 Letters: B rows, E input events, S targets, U users, N the window (longest history of a row).
 
-Every batch is a function of (dataset, split, seed, epoch, step) alone: there is no iterator state, so a run resumes at any
-position, batches may be built ahead by another thread, and processes may divide the steps of an epoch among themselves.
+Every batch is a function of (dataset, split, seed, epoch, step) alone: there is no iterator state, so a run resumes
+at any position, batches may be built ahead by another thread, and processes may divide the steps of an epoch among
+themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ LENGTH_JITTER = 0.25  # spread of log length within a batch: mixes users between
 
 
 def request_batch(dataset: Dataset, requests: Requests, rows: slice | Ints, window: int) -> SequenceBatch:
-    """The retrieval requests `rows`: each sees the last `window` of its visible events and has one target without an item."""
+    """The retrieval requests `rows`: each sees the last `window` of its visible events and has one target without an
+    item.
+    """
     user, end = requests.user[rows], requests.end[rows]
     timed = requests.time is not None and dataset.timestamp is not None
     time = torch.from_numpy(requests.time[rows]) if timed else None  # type: ignore[index]
@@ -49,9 +52,10 @@ def request_batch(dataset: Dataset, requests: Requests, rows: slice | Ints, wind
 class TrainingBatches:
     """The training rows of a split; a step holds about `batch_size` users and always about the same number of events.
 
-    A row's inputs are the last N events before its newest training event, its targets the events that follow each of them;
-    all targets but the newest are in-line. Users of similar history length share a batch, so little is computed on padding;
-    equal numbers of events a batch give every event the same weight over an epoch, whatever the length of its history.
+    A row's inputs are the last N events before its newest training event, its targets the events that follow each of
+    them; all targets but the newest are in-line. Users of similar history length share a batch, so little is computed
+    on padding; equal numbers of events a batch give every event the same weight over an epoch, whatever the length of
+    its history.
     """
 
     def __init__(self, dataset: Dataset, split: Split, *, window: int, batch_size: int, seed: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Negatives: which items a loss contrasts with each target's own. Drawn here, handed to the model.
 
-Per-target draws are functions of the target's key (`Negatives.each`, carried out where the loss is computed); shared draws
-are functions of (seed, epoch, step). In-batch rows are the items of the batch's targets.
+Per-target draws are functions of the target's key (`Negatives.each`, carried out where the loss is computed); shared
+draws are functions of (seed, epoch, step). In-batch rows are the items of the batch's targets.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class NegativesConfig(Config):
     """What a sampled loss is contrasted with.
 
     `uniform`: `count` items for every target, drawn uniformly with replacement (the HSTU paper's local negatives).
-    `in-batch`: the distinct items of the batch's targets. `mixed`: those and `count` uniform items shared by all targets.
-    `log_q` corrects shared negatives for how often they are sampled (Yi et al. 2019).
+    `in-batch`: the distinct items of the batch's targets. `mixed`: those and `count` uniform items shared by all
+    targets. `log_q` corrects shared negatives for how often they are sampled (Yi et al. 2019).
     """
 
     kind: Literal["uniform", "in-batch", "mixed"] = "uniform"
@@ -47,8 +47,8 @@ def draw(config: NegativesConfig, batch: SequenceBatch, counts: Tensor, key: int
 def _log_inclusion(config: NegativesConfig, counts: Tensor, targets: int) -> Tensor:
     """[V] log of the expected number of times that an item is among the shared rows.
 
-    In-batch rows are distinct, so an item of share p is present with probability 1 - (1 - p)^S, not S·p; uniform draws add
-    count / V each.
+    In-batch rows are distinct, so an item of share p is present with probability 1 - (1 - p)^S, not S·p; uniform
+    draws add count / V each.
     """
     share = counts.double() / counts.sum().clamp_min(1)
     expected = -torch.expm1(targets * torch.log1p(-share.clamp(max=1 - 1e-12)))

@@ -1,7 +1,7 @@
 """Splits: which events may be trained on, and what is asked for validation and test.
 
-Letters: U users, Q requests. A request sees the first `end` events of its user's history and asks for the relevant items at
-its own `time`. Everything is index arithmetic over the dataset's offsets; no event is copied.
+Letters: U users, Q requests. A request sees the first `end` events of its user's history and asks for the relevant
+items at its own `time`. Everything is index arithmetic over the dataset's offsets; no event is copied.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Split:
 def leave_one_out(dataset: Dataset, *, validation: bool = True, ties: Ties = "in-order") -> Split:
     """The last event of each user is the test target and, with `validation`, the one before it the validation target.
 
-    A user with too few events for a target before which something is visible gets no such target; all its other events are
-    trained on.
+    A user with too few events for a target before which something is visible gets no such target; all its other
+    events are trained on.
     """
     length = np.diff(dataset.offsets)
     tested = length >= 2
@@ -99,11 +99,14 @@ def _events_before(dataset: Dataset, time: int) -> Ints:
     """[U] how many of each user's events lie before a moment; histories are in time order."""
     assert dataset.timestamp is not None
     before = np.concatenate([[0], np.cumsum(dataset.timestamp < time)])
-    return before[dataset.offsets[1:]] - before[dataset.offsets[:-1]]
+    counts: Ints = before[dataset.offsets[1:]] - before[dataset.offsets[:-1]]
+    return counts
 
 
 def _single(dataset: Dataset, users: Ints, place: Ints, ties: Ties) -> Requests:
-    """One request per (user, place in its history): everything before the place is visible, the event there is asked for."""
+    """One request per (user, place in its history): everything before the place is visible, the event there is asked
+    for.
+    """
     event = dataset.offsets[users] + place
     time = None if dataset.timestamp is None else np.asarray(dataset.timestamp[event], dtype=np.int64)
     return Requests(
@@ -125,7 +128,8 @@ def _before_ties(dataset: Dataset, users: Ints, place: Ints) -> Ints:
     starts = dataset.offsets[:-1]
     changes[starts[starts < dataset.num_events]] = True
     first = np.maximum.accumulate(np.where(changes, np.arange(dataset.num_events), 0))
-    return first[dataset.offsets[users] + place] - dataset.offsets[users]
+    before: Ints = first[dataset.offsets[users] + place] - dataset.offsets[users]
+    return before
 
 
 def _frozen(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:

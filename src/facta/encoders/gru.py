@@ -1,0 +1,65 @@
+"""GRU4Rec's encoder (Hidasi et al. 2016): gated recurrent layers over each history.
+
+Letters: T tokens, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from facta import jagged
+from facta.config import Config
+from facta.errors import ConfigError
+from facta.layers.dropout import Dropout
+from facta.types import TokenBatch
+
+
+class GRUConfig(Config):
+    kind: Literal["gru"] = "gru"
+    layers: int = Field(default=1, ge=1)
+    hidden: int | None = Field(default=None, ge=1, description="width of the recurrent state; None: D")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="between layers and before the output")
+
+
+class GRU(nn.Module):
+    """Recurrent layers and a linear map back to width D. A state is a function of its history alone, so it is
+    prefix-stable; targets aside need another kind of mask than recurrence has and are refused."""
+
+    prefix_stable = True
+
+    def __init__(self, config: GRUConfig, width: int) -> None:
+        super().__init__()
+        hidden = config.hidden or width
+        self.layers = nn.ModuleList(
+            nn.GRU(width if i == 0 else hidden, hidden, batch_first=True) for i in range(config.layers)
+        )
+        self.dropouts = nn.ModuleList(Dropout(config.dropout, salt=100 + i) for i in range(config.layers))
+        self.out = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
+        """x [T, D] -> states [T, D]."""
+        place = jagged.places(tokens.offsets)
+        if not torch.equal(tokens.sees, place):
+            raise ConfigError("The gru encoder supports only causal tokens within a history; use hstu or transformer.")
+        order, batch_sizes = _time_major(tokens.offsets, place)
+        for layer, dropout in zip(self.layers, self.dropouts, strict=True):
+            packed, _ = layer(PackedSequence(x[order], batch_sizes))
+            x = dropout(torch.empty_like(packed.data).index_copy(0, order, packed.data), tokens.key)
+        out: Tensor = self.out(x)
+        return out
+
+
+def _time_major(offsets: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """How torch packs jagged rows: all first tokens, all second ones …, longer rows first; with the count of each
+    step.
+    """
+    row_length = jagged.lengths(offsets)
+    rank = torch.empty_like(row_length)
+    rank[torch.argsort(row_length, descending=True, stable=True)] = torch.arange(row_length.numel())
+    order = torch.argsort(place * row_length.numel() + rank[jagged.rows(offsets)])
+    return order, torch.bincount(place).cpu()

@@ -1,0 +1,106 @@
+"""HSTU: the research layer of "Actions Speak Louder than Words" (Zhai et al., ICML 2024), section 3 and its public
+code.
+
+    u, v, q, k = split(φ1(LN(x) W))
+    o          = n⁻¹ · Σ_j SiLU(q·k_j + rab_j) v_j          pointwise aggregated: no softmax
+    x         <- x + W_o dropout(u ⊙ LN(o)) + b_o
+
+Letters: T tokens, D width, H heads, dqk, dv head widths.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta import ops
+from facta.config import Config
+from facta.layers.dropout import Dropout
+from facta.layers.norms import plain_layer_norm
+from facta.ops.buckets import LAST
+from facta.types import TokenBatch
+
+
+class HSTUConfig(Config):
+    """Every choice of the research code; the defaults are its values for MovieLens-1M.
+
+    LN(c·o) equals LN(o) except through `eps`, and at the start o is so small that eps decides: `normaliser`, `eps` and
+    `init_std` belong together when published numbers are to be matched.
+    """
+
+    kind: Literal["hstu"] = "hstu"
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=1, ge=1)
+    qk_width: int | None = Field(default=None, ge=1, description="dqk of each head; None: D / heads")
+    v_width: int | None = Field(default=None, ge=1, description="dv of each head; None: D / heads")
+    bias: Literal["none", "position", "time", "both"] = "both"
+    normaliser: float | None = Field(
+        default=None, gt=0, description="n; None: window + 11, the research code's constant"
+    )
+    eps: float = Field(default=1e-6, gt=0)
+    init_std: float = Field(default=0.02, gt=0, description="of the uvqk projection and the bias tables")
+    activated: str = Field(default="uvqk", pattern="^u?v?q?k?$", description="which projections pass through SiLU")
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+class HSTULayer(nn.Module):
+    def __init__(self, config: HSTUConfig, width: int, window: int, salt: int) -> None:
+        super().__init__()
+        self.heads, self.eps = config.heads, config.eps
+        self.dqk = config.qk_width or width // config.heads
+        self.dv = config.v_width or width // config.heads
+        self.activated = config.activated
+        self.scale = 1.0 / (config.normaliser or window + 11)
+        self.uvqk = nn.Parameter(torch.randn(width, 2 * self.heads * (self.dv + self.dqk)) * config.init_std)
+        self.position_bias = self._table(window + 1, config, "position")
+        self.time_bias = self._table(LAST + 1, config, "time")
+        self.out = nn.Linear(self.heads * self.dv, width)
+        nn.init.xavier_uniform_(self.out.weight)
+        self.dropout = Dropout(config.dropout, salt)
+
+    @staticmethod
+    def _table(size: int, config: HSTUConfig, part: str) -> nn.Parameter | None:
+        return nn.Parameter(torch.randn(size) * config.init_std) if config.bias in (part, "both") else None
+
+    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        """x [T, D] -> [T, D]."""
+        u, v, q, k = self._project(x)
+        o = ops.hstu_attention(
+            q, k, v, geometry, position_bias=self.position_bias, time_bias=self.time_bias, scale=self.scale
+        )
+        gated = u * plain_layer_norm(o.flatten(1), self.eps)
+        y: Tensor = self.out(self.dropout(gated, tokens.key))
+        return x + y
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """u [T, H·dv], v [T, H, dv], q and k [T, H, dqk]."""
+        widths = (self.heads * self.dv, self.heads * self.dv, self.heads * self.dqk, self.heads * self.dqk)
+        z = plain_layer_norm(x, self.eps) @ self.uvqk
+        if self.activated == "uvqk":
+            u, v, q, k = torch.split_with_sizes(F.silu(z), widths, dim=1)
+        else:
+            parts = zip("uvqk", torch.split_with_sizes(z, widths, dim=1), strict=True)
+            u, v, q, k = (F.silu(part) if name in self.activated else part for name, part in parts)
+        v, q, k = (part.reshape(len(x), self.heads, -1) for part in (v, q, k))
+        return u, v, q, k
+
+
+class HSTU(nn.Module):
+    """A stack of HSTU layers; no final norm (the similarity normalises)."""
+
+    prefix_stable = True
+
+    def __init__(self, config: HSTUConfig, width: int, window: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(HSTULayer(config, width, window, salt=100 + i) for i in range(config.layers))
+
+    def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
+        """x [T, D] -> states [T, D]."""
+        geometry = ops.Geometry(tokens)
+        for layer in self.layers:
+            x = layer(x, tokens, geometry)
+        return x

@@ -1,0 +1,120 @@
+"""Transformers: the SASRec block (Kang & McAuley 2018) and a modern one (Transformer++: RMSNorm, RoPE, SwiGLU).
+
+Letters: T tokens, D width, H heads, d head width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta import ops
+from facta.config import Config
+from facta.layers.dropout import Dropout
+from facta.types import TokenBatch
+
+
+class TransformerConfig(Config):
+    """`sasrec`: post-residual LayerNorms, ReLU feed-forward, learned positions (in the embedding).
+    `modern`: pre-norm RMSNorm, rotary positions, SwiGLU feed-forward, no biases."""
+
+    kind: Literal["transformer"] = "transformer"
+    preset: Literal["sasrec", "modern"] = "sasrec"
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=1, ge=1)
+    hidden: int | None = Field(default=None, ge=1, description="feed-forward width; None: D (sasrec), 8/3 D (modern)")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="on attention output and inside the feed-forward")
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the attention weights")
+
+
+class _Attention(nn.Module):
+    """Multi-head softmax attention over the tokens seen; queries may come from another view of the tokens than keys."""
+
+    def __init__(self, config: TransformerConfig, width: int, salt: int, *, biased: bool, rotary: bool) -> None:
+        super().__init__()
+        self.heads, self.salt, self.p, self.rotary = config.heads, salt, config.attention_dropout, rotary
+        self.q = nn.Linear(width, width, bias=biased)
+        self.kv = nn.Linear(width, 2 * width, bias=biased)
+        self.out = nn.Linear(width, width, bias=biased)
+
+    def forward(self, queries: Tensor, values: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        q, k, v = (x.unflatten(1, (self.heads, -1)) for x in (self.q(queries), *self.kv(values).chunk(2, dim=1)))
+        if self.rotary:
+            q, k = rotate(q, tokens.position), rotate(k, tokens.position)
+        p = self.p if self.training else 0.0
+        attended = ops.softmax_attention(q, k, v, geometry, scale=q.shape[-1] ** -0.5, dropout=p, salt=self.salt)
+        out: Tensor = self.out(attended.flatten(1))
+        return out
+
+
+def rotate(x: Tensor, position: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021): x [T, H, d] turned by position · 10000^(-2i/d) in d/2 planes."""
+    half = x.shape[-1] // 2
+    speed = 10000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
+    angle = position[:, None] * speed  # [T, d/2], float64: long histories keep their precision
+    cos, sin = angle.cos().to(x.dtype)[:, None], angle.sin().to(x.dtype)[:, None]
+    a, b = x[..., :half], x[..., half : 2 * half]
+    return torch.cat([a * cos - b * sin, a * sin + b * cos, x[..., 2 * half :]], dim=-1)
+
+
+class SASRecBlock(nn.Module):
+    """y = LN(x) + attention(LN(x), x); x <- LN(y) + FFN(LN(y)): the order of the SASRec authors' code, in which the
+    residuals carry the normalised input and keys and values are taken before the norm."""
+
+    def __init__(self, config: TransformerConfig, width: int, salt: int) -> None:
+        super().__init__()
+        hidden = config.hidden or width
+        self.norm_attention, self.norm_feed = nn.LayerNorm(width, eps=1e-8), nn.LayerNorm(width, eps=1e-8)
+        self.attention = _Attention(config, width, salt, biased=True, rotary=False)
+        self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(3))
+
+    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        q = self.norm_attention(x)
+        y = self.norm_feed(q + self.dropouts[0](self.attention(q, x, tokens, geometry), tokens.key))
+        hidden = self.dropouts[1](F.relu(self.inner(y)), tokens.key)
+        out: Tensor = y + self.dropouts[2](self.outer(hidden), tokens.key)
+        return out
+
+
+class ModernBlock(nn.Module):
+    """x <- x + attention(RMS(x)); x <- x + SwiGLU(RMS(x))."""
+
+    def __init__(self, config: TransformerConfig, width: int, salt: int) -> None:
+        super().__init__()
+        hidden = config.hidden or -(-8 * width // 24) * 8  # 8/3 D, rounded up to a multiple of 8
+        self.norm_attention, self.norm_feed = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.attention = _Attention(config, width, salt, biased=False, rotary=True)
+        self.inner, self.outer = nn.Linear(width, 2 * hidden, bias=False), nn.Linear(hidden, width, bias=False)
+        self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(2))
+
+    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        y = self.norm_attention(x)
+        x = x + self.dropouts[0](self.attention(y, y, tokens, geometry), tokens.key)
+        gate, value = self.inner(self.norm_feed(x)).chunk(2, dim=1)
+        out: Tensor = x + self.dropouts[1](self.outer(F.silu(gate) * value), tokens.key)
+        return out
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a final norm."""
+
+    prefix_stable = True
+
+    def __init__(self, config: TransformerConfig, width: int) -> None:
+        super().__init__()
+        block = SASRecBlock if config.preset == "sasrec" else ModernBlock
+        self.layers = nn.ModuleList(block(config, width, salt=100 + 10 * i) for i in range(config.layers))
+        self.norm = nn.LayerNorm(width, eps=1e-8) if config.preset == "sasrec" else nn.RMSNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
+        """x [T, D] -> states [T, D]."""
+        geometry = ops.Geometry(tokens)
+        for layer in self.layers:
+            x = layer(x, tokens, geometry)
+        out: Tensor = self.norm(x)
+        return out

@@ -1,0 +1,24 @@
+"""Dropout drawn from the tokens' own keys: see `facta.draws`."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from facta import draws
+
+
+class Dropout(nn.Module):
+    """Dropout of x [T, C] that is a function of each token's key: no generator, no dependence on batch mates.
+
+    `salt` tells the dropouts of one model apart; it must differ between any two of them.
+    """
+
+    def __init__(self, p: float, salt: int) -> None:
+        super().__init__()
+        self.p, self.salt = p, salt
+
+    def forward(self, x: Tensor, keys: Tensor) -> Tensor:
+        return draws.dropout(x, self.p, keys, self.salt) if self.training else x
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, salt={self.salt}"

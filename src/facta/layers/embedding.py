@@ -1,0 +1,62 @@
+"""Token vectors: the item tower and learned positions.
+
+Letters: V catalogue items, D width, T tokens, N window.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from facta.config import Config
+from facta.layers.dropout import Dropout
+from facta.types import SequenceBatch, TokenBatch
+
+
+class EmbeddingConfig(Config):
+    """How an event becomes a vector; the defaults are those of the HSTU research code."""
+
+    item_std: float = Field(default=0.02, gt=0, description="of the item table's truncated normal initialisation")
+    scale_by_width: bool = Field(default=True, description="multiply item vectors by √D at the input")
+    positions: Literal["learned", "none"] = "learned"
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+class ItemTable(nn.Module):
+    """The item tower of plain ids: one learned vector per catalogue row, shared by input and output."""
+
+    def __init__(self, num_items: int, width: int, std: float) -> None:
+        super().__init__()
+        self.width = width
+        self.weight = nn.Parameter(torch.empty(num_items, width))
+        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+
+    def vectors(self, rows: Tensor | None = None) -> Tensor:
+        """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order."""
+        return self.weight if rows is None else nn.functional.embedding(rows, self.weight)
+
+
+class Embedder(nn.Module):
+    """x = item · √D + position, then dropout; [T, D]."""
+
+    SALT = 1
+
+    def __init__(self, config: EmbeddingConfig, num_items: int, width: int, window: int) -> None:
+        super().__init__()
+        self.item = ItemTable(num_items, width, config.item_std)
+        self.scale = width**0.5 if config.scale_by_width else 1.0
+        self.position = nn.Embedding(window + 1, width) if config.positions == "learned" else None
+        if self.position is not None:
+            nn.init.xavier_normal_(self.position.weight)
+        self.dropout = Dropout(config.dropout, self.SALT)
+
+    def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
+        """[T, D]: the sum of the facts that each token shows, and of its place."""
+        x = self.item.vectors(batch.events.item[tokens.source]) * self.scale
+        if self.position is not None:
+            x = x + self.position(tokens.position)
+        dropped: Tensor = self.dropout(x, tokens.key)
+        return dropped

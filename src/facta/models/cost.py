@@ -1,0 +1,45 @@
+"""What a recommender costs per token, from its config: multiply and add count as two operations.
+
+Letters: D width, H heads, dqk, dv head widths, n tokens of the history (the average token sees (n + 1) / 2 of them).
+Activations are the float32 tensors that the reference implementation keeps for the backward pass, attention weights
+left out (a fused kernel keeps none).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facta.encoders.gru import GRUConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.transformer import TransformerConfig
+from facta.types import Cost
+
+if TYPE_CHECKING:
+    from facta.models.recommender import RecommenderConfig
+
+
+def cost(config: RecommenderConfig, parameters: int, tokens: int) -> Cost:
+    """Forward cost of one token in a history of `tokens` tokens; the read-out over the catalogue is not included."""
+    encoder, width, seen = config.encoder, config.width, (tokens + 1) / 2
+    match encoder:
+        case HSTUConfig():
+            dqk = encoder.heads * (encoder.qk_width or width // encoder.heads)
+            dv = encoder.heads * (encoder.v_width or width // encoder.heads)
+            flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * dv * width
+            kept = (
+                2 * width + 4 * (dqk + dv) + 3 * dv
+            )  # input and norm; projections before and after SiLU; o, LN, gated
+            cached = dqk + dv
+        case TransformerConfig():
+            gated = encoder.preset == "modern"
+            hidden = encoder.hidden or (-(-8 * width // 24) * 8 if gated else width)
+            flops = 2 * width * 4 * width + 4 * seen * width + 2 * width * hidden * (3 if gated else 2)
+            kept = 9 * width + hidden * (4 if gated else 2)
+            cached = 2 * width
+        case GRUConfig():
+            hidden = encoder.hidden or width
+            flops = 2 * 3 * hidden * (width + hidden) + 2 * hidden * width / encoder.layers
+            kept = width + 5 * hidden
+            cached = 0
+    layers = encoder.layers
+    return Cost(parameters, layers * flops, 4.0 * layers * kept, 4.0 * layers * cached)

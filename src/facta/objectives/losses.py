@@ -1,0 +1,117 @@
+"""Losses of next-item prediction, as functions of tensors. Each returns (Σ weight · loss, Σ weight).
+
+Letters: S targets, V items (all of the catalogue, in row order), P width, R negatives. Scores are inner products of
+queries [S, P] and items [V, P]; `positive` [S] is each target's own item row, `weight` [S] its weight.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from facta import draws
+from facta.config import Config
+from facta.data.negatives import NegativesConfig
+from facta.errors import ConfigError
+from facta.objectives.gathered import gathered_logits
+from facta.types import LossSum, Negatives
+
+MASKED = -5e4  # logit of a negative that equals the positive; the HSTU research code's value
+
+
+class SoftmaxConfig(Config):
+    """Cross-entropy over the whole catalogue."""
+
+    kind: Literal["softmax"] = "softmax"
+
+
+class SampledSoftmaxConfig(Config):
+    """Cross-entropy of the positive against sampled negatives."""
+
+    kind: Literal["sampled-softmax"] = "sampled-softmax"
+    negatives: NegativesConfig = NegativesConfig()
+
+
+class BCEConfig(Config):
+    """Binary cross-entropy, one uniform negative per target: the loss of the SASRec paper."""
+
+    kind: Literal["bce"] = "bce"
+    negatives: NegativesConfig = NegativesConfig(count=1)
+
+
+class GBCEConfig(Config):
+    """Generalised BCE (Petrov & Macdonald 2023, eq. 8-9): the positive's probability is raised to β, which undoes the
+    overconfidence that sampling causes; t = 0 is BCE, t = 1 fully calibrated."""
+
+    kind: Literal["gbce"] = "gbce"
+    negatives: NegativesConfig = NegativesConfig(count=256)
+    calibration: float = Field(default=0.75, ge=0, le=1, description="t")
+
+
+LossConfig = SoftmaxConfig | SampledSoftmaxConfig | BCEConfig | GBCEConfig
+
+
+def softmax(queries: Tensor, items: Tensor, positive: Tensor, weight: Tensor) -> LossSum:
+    """-log softmax over all items, in float32."""
+    losses = F.cross_entropy(queries @ items.T, positive, reduction="none")
+    return LossSum((losses * weight).sum(), weight.sum())
+
+
+def sampled_softmax(
+    queries: Tensor, items: Tensor, positive: Tensor, weight: Tensor, negatives: Negatives, keys: Tensor
+) -> LossSum:
+    """-log of the positive's share among itself and the negatives; a negative equal to the positive is left out.
+
+    With `log_q` each logit is lowered by the log of how often the item is sampled, so that the expected gradient is
+    that of the full softmax.
+    """
+    own, others = _logits(queries, items, positive, negatives, keys)
+    if negatives.log_q is not None and negatives.log_q_positive is not None:
+        own, others = own - negatives.log_q_positive, others - negatives.log_q
+    losses = torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own
+    return LossSum((losses * weight).sum(), weight.sum())
+
+
+def generalised_bce(
+    queries: Tensor,
+    items: Tensor,
+    positive: Tensor,
+    weight: Tensor,
+    negatives: Negatives,
+    keys: Tensor,
+    *,
+    calibration: float = 0.0,
+) -> LossSum:
+    """-(β log σ(s⁺) + Σ_r log(1 - σ(s_r))) with β = α(t(1 - 1/α) + 1/α), α = R / (V - 1); plain BCE at t = 0."""
+    own, others = _logits(queries, items, positive, negatives, keys)
+    alpha = others.shape[1] / (len(items) - 1)
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    losses = beta * F.softplus(-own) + F.softplus(others).sum(dim=1)
+    return LossSum((losses * weight).sum(), weight.sum())
+
+
+def _logits(
+    queries: Tensor, items: Tensor, positive: Tensor, negatives: Negatives, keys: Tensor
+) -> tuple[Tensor, Tensor]:
+    """[S] of the positives and [S, R] of the negatives, those equal to the positive masked."""
+    if negatives.each:
+        drawn = uniform(keys, negatives.each, len(items))
+        logits = gathered_logits(queries, items, torch.cat([positive[:, None], drawn], dim=1))
+        own, others = logits[:, 0], logits[:, 1:]
+    elif negatives.shared is not None:
+        drawn = negatives.shared[None, :]
+        own = gathered_logits(queries, items, positive[:, None])[:, 0]
+        others = queries @ items[negatives.shared].T
+    else:
+        raise ConfigError("A sampled loss needs negatives: set loss.negatives.")
+    return own, others.masked_fill(drawn == positive[:, None], MASKED)
+
+
+def uniform(keys: Tensor, count: int, bound: int) -> Tensor:
+    """[S, count] rows in [0, bound): draw r of target s is a function of (keys[s], r) alone."""
+    place = torch.arange(count, device=keys.device)
+    return draws.below(draws.mix(keys[:, None], place), bound)

@@ -1,0 +1,31 @@
+"""Time differences to bias buckets, by integer boundaries.
+
+The HSTU research code computes `clamp(floor(ln(max(1, |Δ|)) / 0.301), 0, 128)` with Δ in seconds and in floating
+point, so that a difference on a boundary may fall on either side of it from one backend to the next. Here the
+boundaries are fixed once, as whole milliseconds, and every backend compares integers.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+WIDTH = 0.301  # log10(2), while the logarithm is natural: each bucket is a factor 1.351 wide (hstu research code)
+LAST = 128
+
+
+@cache
+def boundaries() -> Tensor:
+    """[128] int64 milliseconds, ascending: boundary k is the smallest difference that belongs to bucket k + 1 or
+    later.
+    """
+    smallest = [math.ceil(1000 * math.exp(WIDTH * k)) for k in range(1, LAST + 1)]
+    return torch.tensor([min(value, 2**62) for value in smallest], dtype=torch.int64)
+
+
+def bucket(difference: Tensor) -> Tensor:
+    """int64 milliseconds of any sign and shape -> int32 bucket 0..128 of the same shape."""
+    return torch.bucketize(difference.abs(), boundaries().to(difference.device), out_int32=True, right=True)

@@ -1,0 +1,61 @@
+"""Who sees whom, how far apart in position and time: what all attention layers of one forward pass share.
+
+Letters: B rows, N longest row, T tokens. The dense [B, N, N] tensors exist for the reference implementation only.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from facta import jagged
+from facta.errors import ConfigError
+from facta.ops.buckets import bucket
+from facta.types import TokenBatch
+
+
+class Geometry:
+    """Dense views of a token batch, each computed at first use and then shared by the layers."""
+
+    def __init__(self, tokens: TokenBatch) -> None:
+        self.tokens = tokens
+        self.offsets = tokens.offsets
+        self.rows = jagged.rows(tokens.offsets)  # [T]
+        self.places = jagged.places(tokens.offsets)  # [T]
+        self.longest = int(jagged.lengths(tokens.offsets).max()) if tokens.offsets.numel() > 1 else 0
+
+    def pad(self, values: Tensor) -> Tensor:
+        """[T, …] -> [B, N, …], zeros behind each row."""
+        padded = values.new_zeros((self.offsets.numel() - 1, self.longest, *values.shape[1:]))
+        return padded.index_put((self.rows, self.places), values)
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """[B, N, …] -> [T, …]."""
+        return padded[self.rows, self.places]
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[B, N, N] bool: query i sees key j, that is j < sees[i] or j = i, and both exist."""
+        sees = self.pad(self.tokens.sees)
+        place = torch.arange(self.longest, device=sees.device)
+        seen = (place < sees[:, :, None]) | torch.eye(self.longest, dtype=torch.bool, device=sees.device)
+        exists = place < jagged.lengths(self.offsets)[:, None]
+        return seen & exists[:, None, :] & exists[:, :, None]
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """[B, N, N] int64: position of the query minus position of the key, at least 0."""
+        position = self.pad(self.tokens.position)
+        return (position[:, :, None] - position[:, None, :]).clamp_min_(0)
+
+    @cached_property
+    def time_bucket(self) -> Tensor:
+        """[B, N, N] int32: bucket of (time the query looks back from - time of the key)."""
+        if self.tokens.time is None or self.tokens.query_time is None:
+            raise ConfigError(
+                "This model's attention uses time, but the events or the request have none. Give timestamps (and the "
+                "request's own time), or train with encoder.bias=position."
+            )
+        return bucket(self.pad(self.tokens.query_time)[:, :, None] - self.pad(self.tokens.time)[:, None, :])

@@ -1,0 +1,47 @@
+"""Similarities that are inner products: `dot` and `cosine`.
+
+Letters: S states, U items, P width. The temperature is folded into the queries, so that scores are plain products and
+fused losses and indexes apply.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta.config import Config
+
+
+class SimilarityConfig(Config):
+    """score = state·item / T (dot), or the same of unit vectors (cosine; the HSTU research code, with T = 0.05)."""
+
+    kind: Literal["dot", "cosine"] = "cosine"
+    temperature: float = Field(default=0.05, gt=0)
+    learn_temperature: bool = False
+
+
+class InnerProduct(nn.Module):
+    inner_product = True
+
+    def __init__(self, config: SimilarityConfig) -> None:
+        super().__init__()
+        self.cosine = config.kind == "cosine"
+        log_temperature = torch.tensor(math.log(config.temperature))
+        if config.learn_temperature:
+            self.log_temperature = nn.Parameter(log_temperature)
+        else:
+            self.register_buffer("log_temperature", log_temperature)
+
+    def queries(self, states: Tensor) -> Tensor:
+        """[S, D] -> [S, P]."""
+        unit = F.normalize(states, dim=-1, eps=1e-6) if self.cosine else states
+        return unit * torch.exp(-self.log_temperature)
+
+    def items(self, vectors: Tensor) -> Tensor:
+        """[U, D] -> [U, P]."""
+        return F.normalize(vectors, dim=-1, eps=1e-6) if self.cosine else vectors
