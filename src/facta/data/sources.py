@@ -1,0 +1,164 @@
+"""Public datasets by name: `get` fetches one from the first origin that has it intact and prepares it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facta.data import amazon, movielens
+from facta.data.histories import Dataset
+from facta.data.movielens import Tables
+from facta.data.origins import Archive, Files, Origin, Place, Progress, WebFolder, Wheel
+from facta.data.prepare import prepare
+from facta.errors import DownloadError
+
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+_ARCHIVED = f"https://web.archive.org/web/2024id_/{_GROUPLENS}"  # id_: the bytes as they were, unframed
+_S3REC = "RUCAIBox/CIKM2020-S3Rec"
+
+RECONSTRUCTED = "17.7 % of timestamps reconstructed"
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way in which a dataset is written down; every form of a dataset gives the same tables."""
+
+    files: Mapping[str, str]  # name -> checksum
+    read: Callable[[Files], Tables]
+    origins: tuple[Origin, ...] = ()  # none: only from a folder that the user has
+    notes: tuple[str, ...] = ()  # what has to be said beside results
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public dataset; its forms in the order in which they are tried."""
+
+    title: str
+    unit: str | None  # of the timestamps
+    forms: tuple[Form, ...]
+
+
+MOVIES_1M = "md5:ef9fd9ff8d1b33faf73e2122c371e910"
+
+SOURCES: dict[str, Source] = {
+    "movielens-100k": Source(
+        title="MovieLens 100K (GroupLens, research use)",
+        unit="s",
+        forms=(
+            Form(
+                files={
+                    "u.data": "md5:6e47046882bad158b0efbb84cd5cb987",
+                    "u.item": "md5:c9e7f390115d79079537301d5204f3f7",
+                },
+                read=movielens.published_100k,
+                origins=(Archive(f"{_GROUPLENS}/ml-100k.zip"),),
+            ),
+            Form(
+                files={
+                    "ml-100k.inter": "md5:a8a8c3f165aedc53f63b5dc0a0463b14",
+                    "ml-100k.item": "md5:fb748e97e64d9a35421d06d7083d0959",
+                },
+                read=movielens.recbole_100k,
+                origins=(Wheel("recbole==1.2.1"),),
+            ),
+        ),
+    ),
+    "movielens-1m": Source(
+        title="MovieLens 1M (GroupLens, research use)",
+        unit="s",
+        forms=(
+            Form(
+                files={"ratings.dat": "git:77a7c4b150f588c23bb9e1f068aa996c0b413695", "movies.dat": MOVIES_1M},
+                read=movielens.published_1m,
+                origins=(Archive(f"{_GROUPLENS}/ml-1m.zip"), Archive(f"{_ARCHIVED}/ml-1m.zip")),
+            ),
+            Form(
+                files={"ratings.csv": "md5:c59df8d4202ac7890a64ba59e043bdb1", "movies.dat": MOVIES_1M},
+                read=movielens.reconstructed_1m,
+                notes=(RECONSTRUCTED,),
+            ),
+        ),
+    ),
+    "amazon-beauty": Source(
+        title="Amazon Beauty, 5-core 2014, S3-Rec cut (research use)",
+        unit=None,
+        forms=(
+            Form(
+                files={"Beauty.txt": "md5:cb03635343187f36526ed4ba48102b53"},
+                read=amazon.beauty,
+                origins=(
+                    WebFolder(f"https://raw.githubusercontent.com/{_S3REC}/master/data"),
+                    WebFolder(f"https://cdn.jsdelivr.net/gh/{_S3REC}@master/data"),
+                ),
+            ),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The tables of a source, where they came from, and which origins failed before, each with its reason."""
+
+    tables: Tables
+    origin: str
+    notes: tuple[str, ...]
+    failures: tuple[str, ...]
+
+
+def get(
+    name: str,
+    out: str | Path,
+    *,
+    place: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Fetch the public dataset `name`, or read it from `place` (a folder or file that one has); prepare it as `out`.
+
+    Raises DownloadError: unknown name, or no origin could provide the files intact; then it says which and why.
+    """
+    events, items = (fetched := fetch(name, place=place, progress=progress)).tables
+    dataset = prepare(events, out, items=items, unit=find(name).unit, overwrite=overwrite)
+    manifest = dataset.manifest.change(source=(name, fetched.origin), notes=(*dataset.manifest.notes, *fetched.notes))
+    (dataset.path / "manifest.json").write_text(manifest.model_dump_json(indent=2))
+    return Dataset.open(out)
+
+
+def fetch(name: str, *, place: str | Path | None = None, progress: Progress | None = None) -> Fetched:
+    """The tables of `name` from the first origin that has them intact."""
+    source, failures = find(name), []
+    for form, origin in _tries(source, place):
+        try:
+            files = origin.files(form.files, progress or _silent)
+        except DownloadError as error:
+            failures.append(f"{origin.label}: {error}")
+        else:
+            return Fetched(form.read(files), origin.label, form.notes, tuple(failures))
+    raise DownloadError(_nowhere(name, source, failures, place))
+
+
+def find(name: str) -> Source:
+    if name not in SOURCES:
+        raise DownloadError(f"There is no public dataset '{name}'; there are: {', '.join(SOURCES)}.")
+    return SOURCES[name]
+
+
+def _tries(source: Source, place: str | Path | None) -> Sequence[tuple[Form, Origin]]:
+    if place is not None:
+        return [(form, Place(Path(place))) for form in source.forms]
+    return [(form, origin) for form in source.forms for origin in form.origins]
+
+
+def _nowhere(name: str, source: Source, failures: Sequence[str], place: str | Path | None) -> str:
+    wanted = " or ".join("+".join(form.files) for form in source.forms)
+    tried = "; ".join(failures)
+    if place is not None:
+        return f"'{place}' does not hold {source.title} ({tried}); expected {wanted}, plain, gzipped or in a zip."
+    advice = f"get {wanted} yourself and give the folder: facta data {name} --from DIR"
+    return f"No origin could provide {source.title} ({tried}); {advice}."
+
+
+def _silent(label: str, done: int, total: int | None) -> None:
+    pass
