@@ -1,0 +1,67 @@
+"""`facta data`: a public dataset by name, fetched, checked and prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from facta.cli import console
+from facta.data import sources
+from facta.data.histories import Dataset
+from facta.data.origins import Progress as Told
+from facta.errors import DataError
+
+
+def data(
+    name: Annotated[str, typer.Argument(help=" | ".join(sources.SOURCES))],
+    out: Annotated[Path | None, typer.Option("--out", help="Directory to write; data/NAME when not given.")] = None,
+    place: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR|FILE", help="Files that you have, instead of a download.")
+    ] = None,
+    overwrite: console.OverwriteFlag = False,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Fetch a public dataset from the first origin that has it intact, and prepare it."""
+    title = sources.find(name).title
+    out = Path("data") / name if out is None else out
+    dataset = None if overwrite else _present(name, out)
+    if dataset is None:
+        with _bar() as told:
+            dataset = sources.get(name, out, place=place, overwrite=overwrite, progress=told)
+    else:
+        console.note(f"'{out}' already holds {title}; --overwrite fetches it again.")
+    manifest = dataset.manifest
+    if as_json:
+        console.emit({"path": str(out), **manifest.model_dump(include=SHOWN)})
+        return
+    console.note(f"{title}, from {manifest.source[-1]}")
+    for text in manifest.notes:
+        console.note(f"Note: {text}")
+    console.note(f"{manifest.users:,} users, {manifest.items:,} items, {manifest.events:,} events in '{out}'.")
+
+
+SHOWN = {"users", "items", "events", "has_time", "tied_share", "content_hash", "source", "notes"}
+
+
+def _present(name: str, out: Path) -> Dataset | None:
+    """What `out` holds, if it is this dataset; anything else there is for `prepare` to refuse."""
+    try:
+        dataset = Dataset.open(out)
+    except DataError:
+        return None
+    return dataset if dataset.manifest.source[:1] == (name,) else None
+
+
+@contextmanager
+def _bar() -> Iterator[Told]:
+    """A progress bar on stderr that follows one origin after the other."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    hidden = not console.notes.is_terminal  # a log file would only show empty lines
+    with Progress(*columns, console=console.notes, transient=True, disable=hidden) as bar:
+        task = bar.add_task("looking for an origin", total=None)
+        yield lambda label, done, total: bar.update(task, description=label, completed=done, total=total)

@@ -1,0 +1,136 @@
+"""Who may import whom, one door per dependency, and an import that stays light: the rules of CONTRIBUTING, held."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import facta
+
+SOURCE = Path(facta.__file__).parent
+
+ORDER = (
+    *("errors", "jagged", "draws", "types", "hardware", "config"),
+    *("data", "ops", "layers", "similarity", "layouts", "encoders", "objectives", "models"),
+    *("artifact", "eval", "train", "infer", "recipes", "api", "cli"),
+)
+"""A part may import itself and what stands before it."""
+
+DOORS: dict[str, tuple[str, ...]] = {
+    "torch.distributed": ("train/parallel.py", "train/launch.py"),
+    "matplotlib": ("eval/report.py",),
+    "typer": ("cli/",),
+    "rich": ("cli/", "train/log.py"),
+    "tensorboard": ("train/log.py", "train/journal.py"),
+    "torch.utils.tensorboard": ("train/log.py", "train/journal.py"),
+    "urllib": ("data/origins.py",),
+    "http": (),
+    "socket": (),
+    "requests": (),
+    "pandas": (),
+    "pickle": (),
+    "marshal": (),
+    "shelve": (),
+    "dill": (),
+    "joblib": (),
+}
+"""Who may import what; nobody else, not even inside a function."""
+
+EVAL_KNOWS_NOT = {"ops", "layers", "similarity", "layouts", "encoders", "objectives", "models", "artifact"}
+"""Evaluation sees a Ranker and nothing of the model behind it; data stands above all models anyway."""
+
+
+def files() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def part(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Every module that a file names, at its top or inside a function; `from a import b` counts as a and a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_every_part_has_a_place() -> None:
+    parts = {part(path) for path in files()} - {"__init__"}
+    assert parts <= set(ORDER), parts - set(ORDER)
+
+
+@pytest.mark.parametrize("path", files(), ids=name)
+def test_imports_go_up_the_list_only(path: Path) -> None:
+    if name(path) == "__init__.py":  # the facade shows everything
+        return
+    mine = ORDER.index(part(path))
+    for module in imported(parse(path)):
+        names = module.split(".")
+        if names[0] != "facta" or len(names) == 1:
+            continue
+        assert names[1] in ORDER, f"{name(path)} imports {module}: say facta.<part>, not the facade"
+        assert ORDER.index(names[1]) <= mine, f"{name(path)} imports {module}, which stands below it"
+        if part(path) == "eval":
+            assert names[1] not in EVAL_KNOWS_NOT, f"{name(path)} knows a model: {module}"
+
+
+@pytest.mark.parametrize("path", files(), ids=name)
+def test_one_door_per_dependency(path: Path) -> None:
+    for module in imported(parse(path)):
+        for dependency, doors in DOORS.items():
+            if module == dependency or module.startswith(f"{dependency}."):
+                assert name(path).startswith(doors) if doors else False, f"{name(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", files(), ids=name)
+def test_printing_and_unpickling(path: Path) -> None:
+    may_print = name(path).startswith(("cli/", "train/log.py"))
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called != "print" or may_print, f"{name(path)}:{node.lineno} prints"
+            assert called not in ("sys.stdout.write", "sys.stderr.write") or may_print, f"{name(path)}:{node.lineno}"
+            assert called not in ("torch.load", "torch.save", "eval", "exec"), f"{name(path)}:{node.lineno} {called}"
+            allowed = [k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"]
+            assert not allowed, f"{name(path)}:{node.lineno} allows pickle"
+
+
+LIGHT = """
+import sys, time
+start = time.perf_counter()
+import facta
+seconds = time.perf_counter() - start
+heavy = {"typer", "rich", "matplotlib", "pandas", "tensorboard", "torch.utils.tensorboard", "scipy", "numba", "ranx"}
+print(seconds, *sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_importing_facta_is_quick_and_needs_little() -> None:
+    """The best of three: the machine may be busy, and the first import reads from a cold disk."""
+    best, heavy = float("inf"), set()
+    for _ in range(3):
+        run = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+        seconds, *loaded = run.stdout.split()
+        best, heavy = min(best, float(seconds)), set(loaded)
+        if best < 3.0:
+            break
+    assert not heavy
+    assert best < 3.0
