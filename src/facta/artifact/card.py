@@ -1,0 +1,72 @@
+"""The model card: what the artifact is, what it was trained on, how good it is under which protocol, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Any
+
+from facta.artifact.model import state_of
+
+if TYPE_CHECKING:
+    from facta.artifact.files import Contents
+
+
+def version() -> str:
+    """The version of facta that writes."""
+    return installed("facta")
+
+
+def text(contents: Contents) -> str:
+    """The card as Markdown."""
+    parts = [_head(contents), _numbers(contents), _use(), _limits()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(contents: Contents) -> str:
+    data, model = contents.schema, contents.config["model"]
+    parameters = sum(tensor.numel() for tensor in state_of(contents.model).values() if tensor.is_floating_point())
+    return "\n".join(
+        [
+            f"# {contents.config['name']}",
+            "",
+            f"A recommender of kind `{model['kind']}` with {parameters:,} numbers, trained by facta {version()}.",
+            "",
+            f"- catalogue: {contents.catalogue.height:,} items, "
+            f"{int((contents.catalogue['training_events'] > 0).sum()):,} of them with training events",
+            f"- data: {data['events']:,} events of {data['users']:,} users; content hash `{data['content_hash']}`",
+            f"- order of events: {data['order']}",
+        ]
+    )
+
+
+def _numbers(contents: Contents) -> str:
+    if not contents.metrics:
+        return "## Numbers\n\nNone were measured."
+    lines = ["## Numbers", "", "Numbers under different protocols must not be compared.", ""]
+    for result in contents.metrics:
+        lines += [f"Protocol `{result['protocol_id']}`, {result['stage']}, {result['users']:,} users:", ""]
+        lines += ["| metric | mean | 95 % interval over users |", "|---|---|---|"]
+        lines += [_line(name, value) for name, value in result["metrics"].items()]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _line(name: str, value: Mapping[str, Any]) -> str:
+    return f"| {name} | {value['mean']:.4f} | {value['low']:.4f} to {value['high']:.4f} |"
+
+
+def _use() -> str:
+    return (
+        "## Use\n\n```python\nimport facta\n\nartifact = facta.load('THIS_DIRECTORY')\n"
+        "artifact.recommend(facta.History(items=[...], times=[...]), k=10, at='2030-01-01T12:00')\n```\n\n"
+        "Loading runs no code from this directory and needs no dataset; altered files are refused."
+    )
+
+
+def _limits() -> str:
+    return (
+        "## Limits\n\nItems without a training event are never recommended. A history without any known item is "
+        "answered with the most popular items, and the answer says so. The numbers above describe the people and the "
+        "period of the data, not yours."
+    )

@@ -1,0 +1,158 @@
+"""The artifact: a trained model as a directory that explains itself.
+
+    config.json         the whole recipe; `model` in it is all that rebuilding the model needs
+    model.safetensors   its tensors
+    items.parquet       the catalogue: row, item_id, training_events, and features such as title
+    schema.json         the dataset that it was trained on: fields, counts, order, content hash
+    metrics.json        numbers, each with the id of the protocol that it was measured under
+    README.md           the model card
+    checksums.json      format, writer and the SHA-256 of each file above; their hash is the artifact's fingerprint
+
+JSON, Parquet and safetensors only: loading runs no code from the directory and needs no dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from facta.artifact import card, directory
+from facta.artifact.model import SavedModel, build, read_state, state_of
+from facta.errors import ArtifactError, ConfigError
+
+FORMAT = 1
+CHECKSUMS = "checksums.json"
+FILES = ("README.md", "config.json", "items.parquet", "metrics.json", "model.safetensors", "schema.json")
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What an artifact holds."""
+
+    config: Mapping[str, Any]  # the recipe as plain values
+    schema: Mapping[str, Any]  # the dataset's manifest as plain values
+    catalogue: pl.DataFrame  # row, item_id, training_events, features
+    model: SavedModel
+    metrics: Sequence[Mapping[str, Any]] = ()  # each with its protocol id
+    fingerprint: str = ""  # empty until saved
+
+
+def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> str:
+    """Write the directory beside its place and rename it there; returns the fingerprint.
+
+    Raises ArtifactError where something lies at `path` already (`overwrite` replaces an artifact, and nothing else) and
+    ResourceError where the place cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not (overwrite and (path / CHECKSUMS).is_file()):
+        hint = "pass overwrite (--overwrite) to replace it" if (path / CHECKSUMS).is_file() else "it is no artifact"
+        raise ArtifactError(f"'{path}' exists already and {hint}; or choose another place.")
+    with directory.beside(path) as draft:
+        _write(contents, draft)
+        sums = {name: _sha256(draft / name) for name in FILES}
+        _write_json(draft / CHECKSUMS, {"format": FORMAT, "facta": card.version(), "files": sums})
+    return fingerprint(sums)
+
+
+def _write(contents: Contents, draft: Path) -> None:
+    _write_json(draft / "config.json", contents.config)
+    _write_json(draft / "schema.json", contents.schema)
+    _write_json(draft / "metrics.json", list(contents.metrics))
+    (draft / "README.md").write_text(card.text(contents), encoding="utf-8")
+    try:
+        contents.catalogue.write_parquet(draft / "items.parquet")
+        save_file(state_of(contents.model), draft / "model.safetensors")
+    except (pl.exceptions.ComputeError, SafetensorError) as error:  # their names for a full disk
+        raise OSError(str(error)) from error
+    mode = (draft / "config.json").stat().st_mode
+    (draft / "model.safetensors").chmod(mode)  # safetensors lets nobody but the writer read it
+
+
+def load(path: Path | str) -> Contents:
+    """Read a directory written by `save`, every checksum verified. Raises ArtifactError."""
+    path = Path(path)
+    mark = check(path)
+    config = _read_json(path / "config.json")
+    catalogue = _read(path / "items.parquet", pl.read_parquet)
+    try:
+        model = build(config["model"], catalogue.height)
+        read_state(model, load_file(path / "model.safetensors"))
+    except (ConfigError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"The config of the artifact '{path}' does not describe a model of this facta: {error}"
+        ) from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtifactError(f"The tensors of '{path}' do not fit the model of its config: {error}") from error
+    return Contents(
+        config, _read_json(path / "schema.json"), catalogue, model, _read_json(path / "metrics.json"), fingerprint=mark
+    )
+
+
+def check(path: Path | str) -> str:
+    """Verify that every file is there, of this format and unaltered; returns the fingerprint. Raises ArtifactError."""
+    path = Path(path)
+    if not path.is_dir():
+        raise ArtifactError(f"Found no artifact at '{path}'; expected the directory that `facta train --out` wrote.")
+    if not (path / CHECKSUMS).is_file():
+        prepared = " It is a prepared dataset: pass it as --data." if (path / "manifest.json").is_file() else ""
+        raise ArtifactError(f"'{path}' is no artifact: it has no {CHECKSUMS}.{prepared}")
+    written = _read_json(path / CHECKSUMS)
+    _check_format(path, written)
+    sums = written.get("files")
+    if not isinstance(sums, dict) or set(sums) != set(FILES):
+        raise ArtifactError(
+            f"'{path / CHECKSUMS}' is damaged: expected the checksums of {', '.join(FILES)}. Copy it again."
+        )
+    for name in FILES:
+        if not (path / name).is_file():
+            raise ArtifactError(f"The artifact '{path}' lacks {name}: copy it again, whole, or train it again.")
+        if _sha256(path / name) != sums[name]:
+            raise ArtifactError(
+                f"The file {name} of the artifact '{path}' was altered or torn (its checksum is wrong): "
+                "copy it again, or train it again."
+            )
+    return fingerprint(sums)
+
+
+def fingerprint(sums: Mapping[str, str]) -> str:
+    """16 hex digits of the hash of the checksums: equal for equal artifacts, and for nothing else."""
+    return hashlib.sha256(json.dumps(dict(sums), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_format(path: Path, written: Any) -> None:
+    found = written.get("format") if isinstance(written, dict) else None
+    if not isinstance(found, int):
+        raise ArtifactError(f"'{path / CHECKSUMS}' is damaged: it states no format. Copy the artifact again.")
+    if found > FORMAT:
+        raise ArtifactError(
+            f"The artifact '{path}' has format {found}, written by facta {written.get('facta')}; "
+            f"this facta {card.version()} reads format {FORMAT}: update facta."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return _read(path, lambda file: json.loads(file.read_text(encoding="utf-8")))
+
+
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    try:
+        return reader(path)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"The file '{path}' cannot be read ({error}): copy the artifact again.") from error

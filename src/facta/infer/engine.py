@@ -1,0 +1,203 @@
+"""The engine: an artifact answers requests, one person or many, with ids, titles and scores.
+
+Letters: B histories, V catalogue items, k recommendations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facta.artifact import files
+from facta.artifact.model import reads_time, window_of
+from facta.errors import ConfigError, DataError
+from facta.eval.ranking import ItemSets, rank_catalogue
+from facta.infer.request import History, ItemId, Known, Time, as_histories, from_text, known, milliseconds, request
+from facta.types import CatalogueScores
+
+Exclude = Literal["history", "nothing"] | Sequence[ItemId]
+AT_ONCE = 256  # requests scored together: bounds memory, changes no answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One list per history, best first; shorter than k only where fewer items may be recommended."""
+
+    ids: list[list[ItemId]]
+    titles: list[list[str | None]]  # None where the catalogue has no title
+    scores: list[list[float]]
+    source: list[Literal["model", "popularity"]]  # popularity: the history had no item that the catalogue knows
+    unknown: list[int]  # events left out because their item is not in the catalogue
+
+
+class Artifact(files.Contents):
+    """A loaded artifact that recommends."""
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a directory written by `facta train`, every checksum verified. Raises ArtifactError."""
+        return cls.of(files.load(path))
+
+    @classmethod
+    def of(cls, contents: files.Contents) -> Self:
+        """The same contents, able to recommend."""
+        return cls(**vars(contents))
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> str:
+        """Write the directory, whole or not at all; returns its fingerprint. Raises ArtifactError, ResourceError."""
+        return files.save(self, path, overwrite=overwrite)
+
+    def recommend(
+        self,
+        history: History | Iterable[Any],
+        k: int = 10,
+        *,
+        at: Time | Sequence[Time] | None = None,
+        exclude: Exclude = "history",
+    ) -> Answer:
+        """The k best items for one history or for each of many.
+
+        `history`: item ids, oldest first; a `History` with times; or a list of either.
+        `at`: when the request is made (milliseconds, ISO text or datetime; one for all or one each); required where the
+        model reads time.
+        `exclude`: what may not be recommended: what the person has already, nothing, or a list of ids.
+
+        Items without a training event are never recommended: their vectors are untrained. A history without any known
+        item is answered with the most popular items, and the answer says so. Raises DataError and ConfigError.
+        """
+        if k < 1:
+            raise ConfigError(f"Found k = {k}; expected at least 1.")
+        histories = [known(one, self.rows_of) for one in as_histories(history)]
+        times = self._times(histories, at)
+        hidden = self._hidden(histories, exclude)
+        rows = np.full((len(histories), k), -1, dtype=np.int64)
+        scores = np.zeros((len(histories), k), dtype=np.float32)
+        empty = np.array([len(one.rows) == 0 for one in histories], dtype=bool)
+        for chosen in (np.flatnonzero(empty), *_parts(np.flatnonzero(~empty))):
+            if len(chosen):
+                asked = self._popularity(len(chosen)) if empty[chosen[0]] else self._ask(histories, times, chosen)
+                rows[chosen], scores[chosen] = self._best(asked, [hidden[place] for place in chosen], k)
+        return self._answer(histories, rows, scores)
+
+    def rows_of(self, ids: Iterable[ItemId]) -> NDArray[np.int64]:
+        """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
+        return np.array([self._row.get(id_, -1) for id_ in self._same_type(list(ids))], dtype=np.int64)
+
+    def id_from_text(self, text: str) -> ItemId:
+        """The item id that a command line means by `text`. Raises DataError."""
+        return from_text(self.catalogue["item_id"], text, "item")
+
+    def titles(self, ids: Iterable[ItemId]) -> list[str | None]:
+        """Titles of items; None for an unknown item and where the catalogue has no titles."""
+        rows = self.rows_of(ids)
+        return [self._titles[row] if row >= 0 else None for row in rows]
+
+    @cached_property
+    def _ids(self) -> list[ItemId]:
+        return self.catalogue["item_id"].to_list()
+
+    @cached_property
+    def _titles(self) -> list[str | None]:
+        if "title" not in self.catalogue.columns:
+            return [None] * self.catalogue.height
+        return self.catalogue["title"].cast(pl.String).to_list()
+
+    @cached_property
+    def _row(self) -> dict[ItemId, int]:
+        return {id_: row for row, id_ in enumerate(self._ids)}
+
+    @cached_property
+    def _training_events(self) -> Tensor:
+        """[V] training events of each item."""
+        return torch.from_numpy(self.catalogue["training_events"].to_numpy().astype(np.float32))
+
+    def _same_type(self, ids: list[Any]) -> list[ItemId]:
+        plain = [id_.item() if isinstance(id_, np.generic) else id_ for id_ in ids]
+        expected = type(self._ids[0])
+        wrong = next((id_ for id_ in plain if type(id_) is not expected), None)
+        if wrong is not None:
+            raise DataError(
+                f"Found the item id {wrong!r} of type {type(wrong).__name__}; ids of this catalogue are of type "
+                f"{expected.__name__}, such as {self._ids[0]!r}."
+            )
+        return plain
+
+    def _times(self, histories: Sequence[Known], at: Time | Sequence[Time] | None) -> list[int] | None:
+        """[B] times of the requests; None where the model does not read time."""
+        asked = [one for one in histories if len(one.rows)]
+        if not reads_time(self.model) or not asked:
+            return None
+        if at is None or any(one.times is None for one in asked):
+            raise DataError(
+                "This model reads time: give each history its times and the request its own time "
+                "(at=, --at), such as the moment when the recommendations will be shown."
+            )
+        each = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at] * len(histories)
+        if len(each) != len(histories):
+            raise DataError(
+                f"Found {len(each)} request times for {len(histories)} histories; expected one for all or one each."
+            )
+        moments = [milliseconds(one) for one in each]
+        for one, moment in zip(histories, moments, strict=True):
+            if one.times is not None and len(one.times) and moment < one.times[-1]:
+                raise DataError(
+                    f"Found a request at {moment} before the newest event of its history, {one.times[-1]} "
+                    "(both in milliseconds since 1970); a request comes after the events that it may know."
+                )
+        return moments
+
+    def _hidden(self, histories: Sequence[Known], exclude: Exclude) -> list[NDArray[np.int64]]:
+        """[B] rows that may not be recommended to each."""
+        if isinstance(exclude, str) and exclude not in ("history", "nothing"):
+            raise ConfigError(f"Found exclude = {exclude!r}; expected 'history', 'nothing' or a list of item ids.")
+        if exclude == "history":
+            return [one.rows for one in histories]
+        rows = self.rows_of([] if isinstance(exclude, str) else exclude)
+        return [rows[rows >= 0]] * len(histories)
+
+    def _popularity(self, count: int) -> CatalogueScores:
+        """Scores [count, V]: training events of each item."""
+        return self._training_events.expand(count, -1)
+
+    def _ask(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: NDArray[np.int64]) -> CatalogueScores:
+        """The model's scores for the chosen histories."""
+        moments = None if at is None else [at[place] for place in chosen]
+        with torch.inference_mode():
+            asked = request([histories[place] for place in chosen], moments, window_of(self.model))
+            return self.model.catalogue_scores(asked)
+
+    def _best(
+        self, scores: CatalogueScores, hidden: Sequence[NDArray[np.int64]], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and scores [b, k] of the best: what evaluation ranks, by the same code; -1 where fewer are left."""
+        none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        distinct = [np.unique(rows) for rows in hidden]
+        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])]).astype(np.int64)
+        trained = np.flatnonzero(self._training_events.numpy() > 0)
+        with torch.inference_mode():
+            ranking = rank_catalogue(scores, none, ItemSets(offsets, np.concatenate(distinct)), k, trained)
+        return ranking.lists, ranking.scores
+
+    def _answer(self, histories: Sequence[Known], rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Answer:
+        found = [line[line >= 0].tolist() for line in rows]  # -1: no item left
+        return Answer(
+            ids=[[self._ids[row] for row in line] for line in found],
+            titles=[[self._titles[row] for row in line] for line in found],
+            scores=[line[kept >= 0].tolist() for line, kept in zip(scores, rows, strict=True)],
+            source=["model" if len(one.rows) else "popularity" for one in histories],
+            unknown=[one.unknown for one in histories],
+        )
+
+
+def _parts(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Requests answered together."""
+    return [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]

@@ -1,0 +1,147 @@
+"""Requests: a history given on the spot, or stored in a dataset, becomes the one batch type.
+
+Letters: B histories, E events in their windows. Rows are catalogue rows of the artifact that is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from facta import jagged
+from facta.data.histories import Dataset
+from facta.errors import DataError
+from facta.types import Events, SequenceBatch, Targets
+
+ItemId = int | str
+Time = int | str | datetime
+"""A moment: milliseconds since 1970, an ISO 8601 text or a datetime; without a zone it is UTC."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What one person did: item ids, oldest first, and when. Events of equal time keep their order."""
+
+    items: Sequence[ItemId]
+    times: Sequence[Time] | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """The part of a history that the catalogue knows."""
+
+    rows: NDArray[np.int64]  # [n]
+    times: NDArray[np.int64] | None  # [n] milliseconds
+    unknown: int  # events dropped because their item is not in the catalogue
+
+
+def stored(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
+    """The history of a user of a dataset, up to and including a moment. Raises DataError for an unknown user."""
+    row = int(dataset.user_rows([user])[0])
+    start, stop = int(dataset.offsets[row]), int(dataset.offsets[row + 1])
+    if until is not None and dataset.timestamp is not None:
+        stop = start + int(np.searchsorted(dataset.timestamp[start:stop], milliseconds(until), side="right"))
+    items = dataset.items["item_id"].gather(np.asarray(dataset.item[start:stop], dtype=np.int64)).to_list()
+    return History(items, None if dataset.timestamp is None else np.asarray(dataset.timestamp[start:stop]).tolist())
+
+
+def from_text(ids: pl.Series, text: str, what: str) -> ItemId:
+    """The id that a command line means by `text`: a whole number where `ids` are numbers. Raises DataError."""
+    if ids.dtype == pl.String:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"Found the {what} id '{text}'; {what} ids here are whole numbers, such as {ids[0]}.") from None
+
+
+def as_histories(history: History | Iterable[Any]) -> list[History]:
+    """One history or many, given as History objects or as plain item ids: always a list of histories."""
+    if isinstance(history, History):
+        return [history]
+    entries = [_plain(entry) for entry in history]
+    if all(isinstance(entry, (int, str)) for entry in entries):
+        return [History(entries)]
+    if any(isinstance(entry, (int, str)) for entry in entries):
+        raise DataError("Found item ids and histories side by side; expected one history (ids) or a list of histories.")
+    return [entry if isinstance(entry, History) else History([_plain(item) for item in entry]) for entry in entries]
+
+
+def milliseconds(time: Time) -> int:
+    """A moment as int64 milliseconds. Raises DataError for a text that is no ISO 8601 time."""
+    time = _plain(time)
+    if isinstance(time, int):
+        return time
+    try:
+        moment = time if isinstance(time, datetime) else datetime.fromisoformat(time)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"Found the time {time!r}; expected milliseconds since 1970 or an ISO time, as in 2000-12-31T23:59:59."
+        ) from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def known(history: History, rows_of: Callable[[Sequence[ItemId]], NDArray[np.int64]]) -> Known:
+    """Look a history up; items that the catalogue lacks are dropped and counted. `rows_of` gives -1 for those."""
+    rows = rows_of(history.items)
+    kept = rows >= 0
+    times = None
+    if history.times is not None:
+        times = np.array([milliseconds(time) for time in history.times], dtype=np.int64)
+        if len(times) != len(rows):
+            raise DataError(f"Found {len(rows)} items and {len(times)} times in a history; expected one time per item.")
+        order = np.argsort(times, kind="stable")
+        rows, kept, times = rows[order], kept[order], times[order]
+        times = times[kept]
+    return Known(rows[kept], times, int((~kept).sum()))
+
+
+def request(histories: Sequence[Known], at: Sequence[int] | None, window: int) -> SequenceBatch:
+    """One row per history: its last `window` events, and one target aside without an item, at the request's time.
+
+    Times are given for all histories or left out altogether (`at` None: nothing that reads time may be asked).
+    """
+    parts = [history.rows[-window:] for history in histories]
+    offsets = jagged.offsets_of(torch.tensor([len(part) for part in parts], dtype=torch.int64))
+    total, count = int(offsets[-1]), len(parts)
+    moment = None if at is None else torch.tensor(list(at), dtype=torch.int64)
+    times, next_time = (None, None) if at is None else _times(histories, at, window)
+    return SequenceBatch(
+        offsets=offsets,
+        events=Events(
+            item=torch.from_numpy(np.concatenate([*parts, np.zeros(0, dtype=np.int64)])),
+            time=times,
+            key=torch.zeros(total, dtype=torch.int64),
+        ),
+        index=jagged.places(offsets),
+        next_time=next_time,
+        targets=Targets(
+            offsets=torch.arange(count + 1),
+            events=Events(torch.full((count,), -1), moment, torch.zeros(count, dtype=torch.int64)),
+            after=jagged.lengths(offsets),
+            slot=torch.full((count,), -1),
+            weight=torch.ones(count),
+        ),
+    )
+
+
+def _times(histories: Sequence[Known], at: Sequence[int], window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """[E] own times and [E] times of the successors; the newest event's successor is the request."""
+    own, successor = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for history, moment in zip(histories, at, strict=True):
+        assert history.times is not None
+        own.append(history.times[-window:])
+        successor.append(np.append(history.times, moment)[1:][-window:])
+    return torch.from_numpy(np.concatenate(own)), torch.from_numpy(np.concatenate(successor))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars as Python values; nothing else is converted, so ids never pass through floats."""
+    return value.item() if isinstance(value, np.generic) else value
