@@ -1,0 +1,93 @@
+"""Every encoder, trained with every loss, finds the known answer of every world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from facta import draws
+from facta.data.batches import TrainingBatches, request_batch
+from facta.data.histories import Dataset
+from facta.data.negatives import NegativesConfig, draw
+from facta.data.prepare import prepare
+from facta.data.splits import Split, leave_one_out
+from facta.encoders.gru import GRUConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.transformer import TransformerConfig
+from facta.layers.embedding import EmbeddingConfig
+from facta.models.recommender import Recommender, RecommenderConfig
+from facta.objectives.losses import BCEConfig, GBCEConfig, LossConfig, SampledSoftmaxConfig, SoftmaxConfig
+from facta.similarity.inner import SimilarityConfig
+from tests import worlds
+
+WORLDS = {"cycle": worlds.cycle, "copy-last": worlds.copy_last, "checkerboard": worlds.checkerboard}
+ENCODERS = {
+    "hstu": HSTUConfig(dropout=0.0),
+    "sasrec": TransformerConfig(dropout=0.0),
+    "modern": TransformerConfig(preset="modern", dropout=0.0),
+    "gru": GRUConfig(dropout=0.0),
+}
+LOSSES: dict[str, LossConfig] = {
+    "softmax": SoftmaxConfig(),
+    "uniform": SampledSoftmaxConfig(negatives=NegativesConfig(count=8)),
+    "in-batch": SampledSoftmaxConfig(negatives=NegativesConfig(kind="in-batch")),
+    "mixed-logq": SampledSoftmaxConfig(negatives=NegativesConfig(kind="mixed", count=4, log_q=True)),
+    "bce": BCEConfig(),
+    "gbce": GBCEConfig(negatives=NegativesConfig(count=8)),
+}
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Dataset, Split]:
+    frame: pl.DataFrame = WORLDS[request.param]()
+    path: Path = tmp_path_factory.mktemp("world") / request.param
+    dataset = prepare(frame, path)
+    return request.param, dataset, leave_one_out(dataset, validation=False)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_world_is_solved(world: tuple[str, Dataset, Split], encoder: str, loss: str) -> None:
+    name, dataset, split = world
+    bce = loss in ("bce", "gbce")
+    config = RecommenderConfig(
+        window=10,
+        width=16,
+        embedding=EmbeddingConfig(dropout=0.0),
+        encoder=ENCODERS[encoder],
+        similarity=SimilarityConfig(kind="dot", temperature=1.0) if bce else SimilarityConfig(temperature=0.1),
+        loss=LOSSES[loss],
+    )
+    model = Recommender(config, dataset.num_items, seed=1)
+    train(model, dataset, split, steps=150 if bce else 80)
+    assert right_answers(model, dataset, split, masked=name == "checkerboard") >= 0.95
+
+
+def train(model: Recommender, dataset: Dataset, split: Split, steps: int) -> None:
+    batches = TrainingBatches(dataset, split, window=model.window, batch_size=24)
+    counts = torch.bincount(torch.from_numpy(dataset.item.astype(np.int64)), minlength=dataset.num_items)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    place = [(epoch, step) for epoch in range(steps) for step in range(batches.steps(epoch))]
+    for epoch, step in place[:steps]:
+        batch = batches.batch(epoch, step)
+        negatives = model.negatives and draw(model.negatives, batch, counts, draws.mix_int(epoch, step))
+        loss = model.losses(batch, negatives or None)["next_item"].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def right_answers(model: Recommender, dataset: Dataset, split: Split, masked: bool) -> float:
+    """Share of users whose first recommendation is the held-out item."""
+    model.eval()
+    batch = request_batch(dataset, split.test, slice(None), model.window)
+    with torch.no_grad():
+        scores = model.catalogue_scores(batch).dense()
+    if masked:
+        row = torch.repeat_interleave(torch.arange(len(split.test)), batch.targets.after)
+        scores[row, batch.events.item] = -torch.inf
+    return float((scores.argmax(dim=1).numpy() == split.test.item).mean())

@@ -1,0 +1,76 @@
+"""Tiny worlds whose right answer is known by construction, as event frames and as ready batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+
+from facta import draws, jagged
+from facta.types import Events, SequenceBatch, Targets
+
+DAY = 86_400_000  # milliseconds
+
+
+def cycle(users: int = 48, items: int = 12, length: int = 10) -> pl.DataFrame:
+    """After item i comes item i + 1, and 0 after the last: the newest event tells the next item."""
+    user, place = np.divmod(np.arange(users * length), length)
+    return _frame(user, (user * 5 + place) % items, place)
+
+
+def copy_last(users: int = 48, items: int = 12, length: int = 10) -> pl.DataFrame:
+    """Everyone repeats one item for ever: the next item is the last one."""
+    user, place = np.divmod(np.arange(users * length), length)
+    return _frame(user, user % items, place)
+
+
+def checkerboard(size: int = 16, seed: int = 0) -> pl.DataFrame:
+    """User u takes the items of u's colour (parity) in random order, item u itself last of all: with the history masked,
+    the only right recommendation before the last event is item u."""
+    rng = np.random.default_rng(seed)
+    rows = [[*rng.permutation([i for i in range(u % 2, size, 2) if i != u]), u] for u in range(size)]
+    user = np.repeat(np.arange(size), size // 2)
+    return _frame(user, np.concatenate(rows), np.tile(np.arange(size // 2), size))
+
+
+def _frame(user: np.ndarray, item: np.ndarray, place: np.ndarray) -> pl.DataFrame:
+    time = 1_600_000_000_000 + place * DAY + user * 1000
+    return pl.DataFrame({"user_id": user, "item_id": item.astype(np.int64), "timestamp": time})
+
+
+def batch_of(items: list[list[int]], times: list[list[int]] | None = None, *, first_user: int = 0) -> SequenceBatch:
+    """Rows of events as a training batch: all but the newest event of a row are inputs, all but the oldest are targets.
+
+    Keys are functions of (user, place), user = first_user + row.
+    """
+    length = torch.tensor([max(len(row) - 1, 0) for row in items])
+    offsets = jagged.offsets_of(length)
+    index = jagged.places(offsets)
+    user = jagged.rows(offsets) + first_user
+    slot = index + 1
+    slot[offsets[1:][length > 0] - 1] = -1
+
+    def column(rows: list[list[int]], start: int) -> torch.Tensor:
+        return torch.tensor([x for row in rows for x in (row[1:] if start else row[:-1])], dtype=torch.int64)
+
+    def events(start: int) -> Events:
+        time = None if times is None else column(times, start)
+        return Events(column(items, start), time, draws.mix(draws.mix(user, start), index))
+
+    return SequenceBatch(
+        offsets=offsets,
+        events=events(0),
+        index=index,
+        next_time=None if times is None else column(times, 1),
+        targets=Targets(offsets, events(1), after=index + 1, slot=slot, weight=torch.ones(len(index))),
+    )
+
+
+def random_rows(
+    rng: np.random.Generator, rows: int, longest: int, items: int, shortest: int = 2
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Random histories and ascending times with ties."""
+    length = rng.integers(shortest, longest + 1, rows)
+    names = [rng.integers(0, items, n).tolist() for n in length]
+    gaps = [np.where(rng.random(n) < 0.3, 0, 10 ** rng.uniform(3, 9, n)).astype(np.int64) for n in length]
+    return names, [(1_600_000_000_000 + np.cumsum(gap)).tolist() for gap in gaps]
