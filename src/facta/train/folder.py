@@ -1,0 +1,79 @@
+"""The folder of one run: `metrics.jsonl`, `checkpoints/`, and with TensorBoard `tensorboard/`.
+
+A run goes on from the newest whole checkpoint, and only as what it was started as.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facta.errors import ResourceError
+from facta.train import checkpoint
+from facta.train.identity import Identity, environment
+from facta.train.journal import Journal
+from facta.train.log import Log
+from facta.train.model import Model
+from facta.train.progress import Progress
+
+
+class RunFolder:
+    """Keeps a model and its optimiser on disk."""
+
+    def __init__(self, out: Path, identity: Identity, model: Model, optimiser: torch.optim.Optimizer) -> None:
+        self.out, self.identity, self.model, self.optimiser = out, identity, model, optimiser
+        self.checkpoints = out / "checkpoints"
+        self._environment = environment(optimiser.param_groups[0]["params"][0].device)
+
+    def open(self, log: Log, *, tensorboard: bool) -> tuple[Progress, Journal]:
+        """Weights, optimiser and place of the newest checkpoint, or a fresh start.
+
+        Raises ArtifactError where another run lives here or no checkpoint is whole, ResourceError where it cannot write.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(f"Cannot write '{self.out}' ({error.strerror}): choose another folder.") from error
+        found, passed_over = checkpoint.newest(self.checkpoints)
+        progress = Progress() if found is None else self._resume(found, passed_over, log)
+        journal = Journal(self.out, progress.journal_bytes, tensorboard=tensorboard, step=progress.step)
+        if found is None:
+            parameters = sum(tensor.numel() for tensor in checkpoint.weights(self.model).values())
+            journal.write("start", 0, 0, parameters=parameters, **self.identity.to_json())
+        return progress, journal
+
+    def _resume(self, found: checkpoint.Checkpoint, passed_over: Mapping[Path, str], log: Log) -> Progress:
+        self.identity.check(found.state["run"], self.out)
+        checkpoint.restore_weights(self.model, found.tensors("weights"))
+        checkpoint.restore_optimiser(self.optimiser, self.model, found.tensors("optimiser"))
+        for path, reason in passed_over.items():
+            log.say(f"Passed over a checkpoint: {reason}.")
+            shutil.rmtree(path)
+        if found.state["environment"] != self._environment:
+            log.say("Another torch, thread count or device than before: sums may differ in their last bits.")
+        progress = Progress.from_json(found.state)
+        log.say(f"Going on from step {progress.step} of the run in {self.out}.")
+        return progress
+
+    def save(self, progress: Progress, journal: Journal) -> None:
+        """A checkpoint that `open` finds."""
+        progress.journal_bytes = journal.size()
+        state = {**progress.to_json(), "run": self.identity.to_json(), "environment": self._environment}
+        tensors = {
+            "weights": checkpoint.weights(self.model),
+            "optimiser": checkpoint.optimiser_tensors(self.optimiser, self.model),
+        }
+        checkpoint.save(checkpoint.place(self.checkpoints, "step", progress.step), tensors, state)
+        checkpoint.prune(self.checkpoints)
+
+    def save_best(self, step: int, validation: Mapping[str, Any]) -> None:
+        path = checkpoint.place(self.checkpoints, "best", step)
+        checkpoint.save(path, {"weights": checkpoint.weights(self.model)}, validation)
+
+    def restore_best(self, step: int) -> None:
+        best = checkpoint.open_checkpoint(checkpoint.place(self.checkpoints, "best", step))
+        checkpoint.restore_weights(self.model, best.tensors("weights"))

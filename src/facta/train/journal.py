@@ -1,0 +1,70 @@
+"""`metrics.jsonl`: what happened in a run, one JSON object a line; the same to TensorBoard where asked for.
+
+    {"event": "start" | "step" | "epoch" | "validation" | "stopped" | "end", "step": …, "epoch": …, "loss": …, …}
+
+A line is appended by one write, so a crash can tear only the last one; a resumed run cuts the file back to where its
+checkpoint stood and writes on. Only TIMINGS differ between a resumed and an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facta.errors import ConfigError, ResourceError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+TIMINGS = ("events_per_second", "seconds")
+
+
+class Journal:
+    """Appends to `out/metrics.jsonl`; `size` bytes of it are kept."""
+
+    def __init__(self, out: Path, size: int, *, tensorboard: bool, step: int) -> None:
+        try:
+            self._file = (out / "metrics.jsonl").open("ab")
+            self._file.truncate(min(size, self.size()))
+        except OSError as error:
+            raise ResourceError(f"Cannot write '{out / 'metrics.jsonl'}' ({error.strerror}).") from error
+        self._board = _summary_writer(out, step) if tensorboard else None
+
+    def write(self, event: str, step: int, epoch: int, **values: Any) -> None:
+        line = json.dumps({"event": event, "step": step, "epoch": epoch, **values})
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{event}/{name}", value, step)
+
+    def size(self) -> int:
+        """Bytes so far, on disk for certain."""
+        os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read(out: Path, event: str | None = None) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; a torn last line is left out."""
+    text = (out / "metrics.jsonl").read_text()
+    records = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [record for record in records if event is None or record["event"] == event]
+
+
+def _summary_writer(out: Path, step: int) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "training.tensorboard is true, but TensorBoard is not installed: "
+            "pip install 'facta[track]', or set it to false."
+        ) from error
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step)

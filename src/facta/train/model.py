@@ -1,0 +1,40 @@
+"""What the trainer knows of a model and of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from torch.nn import Parameter
+
+from facta.types import LossSum, Negatives, SequenceBatch
+
+
+class Model(Protocol):
+    """An `nn.Module` with losses. Its random draws (dropout) come from the keys of the batch, not torch's generator."""
+
+    def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+        """Objective -> (Σ weight · loss, Σ weight) over the batch; the weight does not depend on the parameters."""
+        ...
+
+    def parameter_groups(self) -> dict[str, list[Parameter]]:
+        """Group name -> parameters; every trained parameter stands in exactly one group."""
+        ...
+
+    def state_dict(self, *, keep_vars: bool = ...) -> dict[str, Any]: ...
+
+    def train(self, mode: bool = ...) -> Any: ...
+
+
+class Batches(Protocol):
+    """Training data by position: the same (epoch, step) always gives the same batch, whatever came before."""
+
+    def steps(self, epoch: int) -> int:
+        """Batches in this epoch."""
+        ...
+
+    def batch(self, epoch: int, step: int) -> SequenceBatch: ...
+
+
+Validate = Callable[[], Mapping[str, float]]
+"""Metrics on the validation targets, by printed name (`NDCG@10`); called with the model in evaluation mode."""

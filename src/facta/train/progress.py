@@ -1,0 +1,91 @@
+"""Where training stands: with weights and optimiser state, all that a run needs to go on as if it had not stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from facta.train.step import Step, Sums, add
+
+
+@dataclass
+class Progress:
+    """Saved in every checkpoint. `position` and the sums are of the current epoch; JSON keeps floats bit by bit."""
+
+    epoch: int = 0
+    position: int = 0  # batches of the epoch that are done
+    step: int = 0  # optimiser steps since the start
+    sums: Sums = field(default_factory=dict)  # losses of the epoch so far
+    events: int = 0  # input events since the start
+    seconds: float = 0.0  # spent in steps since the start
+    last_loss: float | None = None
+    epoch_losses: list[float] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)  # step, epoch and metrics of each
+    best_step: int | None = None
+    since_best: int = 0  # validations
+    stopped: str | None = None  # "epochs" or "patience"
+    journal_bytes: int = 0  # of metrics.jsonl
+
+    def count(self, step: Step, batches: int, seconds: float) -> None:
+        self.position += batches
+        self.step += 1
+        self.sums = add(self.sums, step.sums)
+        self.events += step.events
+        self.seconds += seconds
+        self.last_loss = step.loss
+
+    def end_epoch(self, loss: float) -> None:
+        self.epoch_losses.append(loss)
+        self.epoch, self.position, self.sums = self.epoch + 1, 0, {}
+
+    def validated(self, metrics: Mapping[str, float], metric: str) -> bool:
+        """Whether these weights are the best so far."""
+        best = self.best
+        better = best is None or metrics[metric] > best[metric]
+        self.validations.append({"step": self.step, "epoch": self.epoch, **metrics})
+        self.since_best = 0 if better else self.since_best + 1
+        self.best_step = self.step if better else self.best_step
+        return better
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The validation that the kept weights come from."""
+        return next((found for found in self.validations if found["step"] == self.best_step), None)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Progress:
+        values = {f.name: state[f.name] for f in fields(cls)}
+        sums = {name: (total, weight) for name, (total, weight) in values.pop("sums").items()}
+        return cls(**values, sums=sums)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run says about itself."""
+
+    metrics: Mapping[str, float]  # of the kept weights on validation; empty without validation
+    best_step: int | None
+    best_epoch: int | None  # counted from 1
+    steps: int
+    epochs: int
+    stopped: str  # "epochs": all were done; "patience": validation had stopped improving
+    events: int
+    seconds: float  # in training steps, validation not included
+
+    @classmethod
+    def of(cls, progress: Progress) -> TrainingResult:
+        best = dict(progress.best or {})
+        return cls(
+            best_step=best.pop("step", None),
+            best_epoch=best.pop("epoch", None),
+            metrics=best,
+            steps=progress.step,
+            epochs=progress.epoch,
+            stopped=progress.stopped or "",
+            events=progress.events,
+            seconds=progress.seconds,
+        )

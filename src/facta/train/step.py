@@ -1,0 +1,137 @@
+"""One optimiser step: gradients added over micro-steps, checked, clipped, applied.
+
+A loss is (sum, weight), so k micro-steps give the numbers of one batch k times as large.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from facta.train.model import Model
+from facta.types import LossSum, Negatives, SequenceBatch
+
+Sums = dict[str, tuple[float, float]]
+"""Objective -> (Σ weight · loss, Σ weight)."""
+
+
+class NonFinite(Exception):
+    """Internal: the step was not taken. `place` counts micro-steps; None: each was finite, their gradient is not."""
+
+    def __init__(self, what: str, value: float, place: int | None = None) -> None:
+        super().__init__(what)
+        self.what, self.value, self.place = what, value, place
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did."""
+
+    sums: Sums
+    gradient_norm: float  # before clipping
+    events: int  # input events in its batches
+
+    @property
+    def loss(self) -> float:
+        return mean(self.sums)
+
+
+def mean(sums: Sums) -> float:
+    """Objectives add up, each divided by its own weight."""
+    return sum(total / max(weight, 1e-12) for total, weight in sums.values())
+
+
+def add(one: Sums, other: Sums) -> Sums:
+    names = [*one, *(name for name in other if name not in one)]
+    pairs = {name: (one.get(name, (0.0, 0.0)), other.get(name, (0.0, 0.0))) for name in names}
+    return {name: (a[0] + b[0], a[1] + b[1]) for name, (a, b) in pairs.items()}
+
+
+def take_step(
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    micro_steps: Iterable[tuple[SequenceBatch, Negatives]],
+    count: int,
+    *,
+    clip_norm: float | None,
+) -> Step:
+    """Move the weights once by the gradient of `count` micro-steps.
+
+    Raises NonFinite, with weights and optimiser untouched, where a loss or the gradient is not finite.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    optimiser.zero_grad(set_to_none=True)
+    sums, events = _gradients(model, parameters, micro_steps, count)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = get_total_norm(gradients)
+    length = float(norm)
+    if not math.isfinite(length):
+        raise NonFinite("gradient norm", length)
+    if clip_norm is not None:
+        clip_grads_with_norm_(parameters, clip_norm, norm)
+    optimiser.step()
+    return Step(sums, length, events)
+
+
+def _gradients(
+    model: Model,
+    parameters: Sequence[Parameter],
+    micro_steps: Iterable[tuple[SequenceBatch, Negatives]],
+    count: int,
+) -> tuple[Sums, int]:
+    """Leave the gradient of Σ_objectives total / weight in `.grad`; totals and weights run over all micro-steps."""
+    sums: Sums = {}
+    events = 0
+    collected: dict[str, list[Tensor | None]] = {}
+    for place, (batch, negatives) in enumerate(micro_steps):
+        losses = model.losses(batch, negatives)
+        found = _floats(losses)
+        for name, (total, _) in found.items():
+            if not math.isfinite(total):
+                raise NonFinite(f"loss '{name}'" if len(found) > 1 else "loss", total, place)
+        sums = add(sums, found)
+        events += batch.events.item.numel()
+        if count == 1:
+            _backward(losses)
+        else:
+            _collect(losses, parameters, collected)
+    for name, gradients in collected.items():
+        _spread(parameters, gradients, max(sums[name][1], 1e-12))
+    return sums, events
+
+
+def _floats(losses: dict[str, LossSum]) -> Sums:
+    flat = torch.stack([value.detach().double() for loss in losses.values() for value in loss]).tolist()
+    return {name: (flat[2 * i], flat[2 * i + 1]) for i, name in enumerate(losses)}
+
+
+def _backward(losses: dict[str, LossSum]) -> None:
+    means = [loss.mean() for loss in losses.values() if loss.total.requires_grad]
+    if means:
+        torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _collect(
+    losses: dict[str, LossSum], parameters: Sequence[Parameter], collected: dict[str, list[Tensor | None]]
+) -> None:
+    """One backward pass per objective: what to divide each by is known only after the last micro-step."""
+    graded = {name: loss.total for name, loss in losses.items() if loss.total.requires_grad}
+    for left, (name, total) in zip(range(len(graded) - 1, -1, -1), graded.items(), strict=True):
+        new = torch.autograd.grad(total, parameters, retain_graph=left > 0, allow_unused=True)
+        old = collected.setdefault(name, [None] * len(parameters))
+        for i, gradient in enumerate(new):
+            if gradient is not None:
+                old[i] = gradient if old[i] is None else old[i].add_(gradient)  # type: ignore[union-attr]
+
+
+def _spread(parameters: Sequence[Parameter], gradients: Sequence[Tensor | None], weight: float) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            share = gradient / weight
+            parameter.grad = share if parameter.grad is None else parameter.grad + share

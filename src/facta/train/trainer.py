@@ -1,0 +1,235 @@
+"""The trainer: epochs of steps, validation, early stopping, checkpoints. Start reading at `Trainer.fit`.
+
+A run killed at any step and started again gives the same bits as one that was not: batches and random draws are
+functions of their place, and `Progress`, weights and optimiser state are all the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from facta import draws
+from facta.data.negatives import NegativesConfig, draw
+from facta.errors import ConfigError, TrainingError
+from facta.train import alarm
+from facta.train.folder import RunFolder
+from facta.train.identity import Identity
+from facta.train.log import Log
+from facta.train.model import Batches, Model, Validate
+from facta.train.optim import OptimiserConfig, adamw, learning_rate
+from facta.train.prefetch import prefetched
+from facta.train.process import Interrupts, exact_sums
+from facta.train.progress import Progress, TrainingResult
+from facta.train.step import NonFinite, Step, mean, take_step
+from facta.types import Negatives, SequenceBatch, to_device
+
+Built = tuple[SequenceBatch, Negatives]
+
+
+class TrainingConfig(OptimiserConfig):
+    """How a model is trained. `batch_size` and `seed` also belong to the batches that the trainer is given."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(128, ge=1)  # users in a batch, on average
+    accumulate: int = Field(1, ge=1)  # batches per optimiser step
+    negatives: NegativesConfig | None = NegativesConfig()  # None: the loss needs none (full softmax)
+    seed: int = 0
+    metric: str = "NDCG@10"  # decides which weights are kept
+    validate_every: int = Field(1, ge=1)  # epochs; the last one is always validated
+    patience: int | None = Field(None, ge=1)  # validations without improvement before training stops
+    alarm_after: int | None = Field(5, ge=1)  # validations after which the model should beat popularity
+    checkpoint_every: int = Field(1000, ge=1)  # optimiser steps; also after each validation
+    deterministic: bool = True  # False: sums in any order, faster on some devices; no two runs then agree bit by bit
+    tensorboard: bool = False
+
+
+class Trainer:
+    """Trains one model into the folder `out`, or goes on where an earlier run in `out` stopped.
+
+    `counts` [V]: training events of each item, from which negatives are drawn. `popularity`: what popularity scores on
+    the same validation, for the alarm. `recipe` and `dataset_hash` say what the run is: a folder of another is refused.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batches: Batches,
+        config: TrainingConfig,
+        out: str | Path,
+        *,
+        counts: Tensor,
+        validate: Validate | None = None,
+        popularity: Mapping[str, float] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        dataset_hash: str = "",
+        log: Log | None = None,
+    ) -> None:
+        if validate is None and config.patience is not None:
+            raise ConfigError(
+                f"training.patience is {config.patience}, but there is nothing to validate on; set it to null."
+            )
+        self.model, self.batches, self.config, self.counts = model, batches, config, counts
+        self.validate = validate
+        self.popularity = None if popularity is None else popularity[config.metric]
+        self.log = log or Log()
+        self._optimiser = adamw(model.parameter_groups(), config)
+        self._device = self._optimiser.param_groups[0]["params"][0].device
+        identity = Identity(recipe or config.model_dump(mode="json"), dataset_hash)
+        self._folder = RunFolder(Path(out), identity, model, self._optimiser)
+
+    def fit(self) -> TrainingResult:
+        """Train to the end; the model then holds the best weights (the last ones without validation).
+
+        Raises TrainingError where a loss or gradient is not finite; ArtifactError where `out` holds another run or no
+        whole checkpoint; KeyboardInterrupt, after a checkpoint, where the run was interrupted.
+        """
+        with exact_sums(self.config.deterministic), Interrupts() as interrupts:
+            self._progress, self._journal = self._folder.open(self.log, tensorboard=self.config.tensorboard)
+            self.log.begin(self.config.epochs)
+            try:
+                while self._progress.stopped is None:
+                    self._epoch(self._progress, interrupts)
+                return self._end(self._progress)
+            finally:
+                self.log.end()
+                self._journal.close()
+
+    def _epoch(self, progress: Progress, interrupts: Interrupts) -> None:
+        """The rest of the current epoch."""
+        epoch, steps = progress.epoch, self.batches.steps(progress.epoch)
+        if steps == 0:
+            raise TrainingError("There is nothing to learn from: no user has two training events. Check the split.")
+        self.model.train(True)
+        with closing(prefetched(partial(self._build, epoch), range(progress.position, steps))) as built:
+            while progress.epoch == epoch:
+                self._step(progress, built, steps)
+                due = progress.step % self.config.checkpoint_every == 0
+                if progress.position == steps:
+                    due = self._end_epoch(progress) or due
+                if due or interrupts.received is not None:
+                    self._folder.save(progress, self._journal)
+                if interrupts.received is not None:
+                    self.log.say(f"Interrupted after step {progress.step}; the same command goes on from there.")
+                    interrupts.raise_received()
+
+    def _build(self, epoch: int, place: int) -> Built:
+        batch = self.batches.batch(epoch, place)
+        negatives = Negatives()
+        if self.config.negatives is not None:
+            key = draws.mix_int(self.config.seed, epoch, place)
+            negatives = draw(self.config.negatives, batch, self.counts, key)
+        return to_device(batch, self._device), to_device(negatives, self._device)
+
+    def _step(self, progress: Progress, built: Iterator[Built], steps: int) -> None:
+        config = self.config
+        count = min(config.accumulate, steps - progress.position)
+        done_before = (progress.epoch + progress.position / steps) / config.epochs
+        rate = learning_rate(config, progress.step, done_before)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        began = time.perf_counter()
+        try:
+            step = take_step(self.model, self._optimiser, islice(built, count), count, clip_norm=config.clip_norm)
+        except NonFinite as error:
+            raise self._non_finite(progress, error, count) from None
+        seconds = time.perf_counter() - began
+        progress.count(step, count, seconds)
+        self._record(progress, step, rate, seconds)
+        done = (progress.epoch + progress.position / steps) / config.epochs
+        self.log.step(progress.epoch + 1, done, step.loss, step.events / seconds)
+
+    def _record(self, progress: Progress, step: Step, rate: float, seconds: float) -> None:
+        parts = {f"loss/{name}": total / max(weight, 1e-12) for name, (total, weight) in step.sums.items()}
+        self._journal.write(
+            "step",
+            progress.step,
+            progress.epoch + 1,
+            loss=step.loss,
+            **(parts if len(parts) > 1 else {}),
+            learning_rate=rate,
+            gradient_norm=step.gradient_norm,
+            events=step.events,
+            events_per_second=step.events / seconds,
+        )
+
+    def _end_epoch(self, progress: Progress) -> bool:
+        """Whether something happened that a checkpoint should hold."""
+        config, loss = self.config, mean(progress.sums)
+        progress.end_epoch(loss)
+        self._journal.write("epoch", progress.step, progress.epoch, loss=loss, seconds=progress.seconds)
+        last = progress.epoch == config.epochs
+        due = last or progress.epoch % config.validate_every == 0
+        if self.validate is not None and due:
+            self._validate(progress, self.validate)
+        if last and progress.stopped is None:
+            progress.stopped = "epochs"
+        return due or progress.stopped is not None
+
+    def _validate(self, progress: Progress, validate: Validate) -> None:
+        config, began = self.config, time.perf_counter()
+        self.model.train(False)
+        with torch.no_grad():
+            metrics = {name: float(value) for name, value in validate().items()}
+        self.model.train(True)
+        if config.metric not in metrics:
+            raise ConfigError(f"training.metric is '{config.metric}'; validation measures {', '.join(metrics)}.")
+        better = progress.validated(metrics, config.metric)
+        if better:
+            self._folder.save_best(progress.step, progress.validations[-1])
+        if config.patience is not None and progress.since_best >= config.patience:
+            progress.stopped = "patience"
+        seconds = time.perf_counter() - began
+        self._journal.write("validation", progress.step, progress.epoch, **metrics, best=better, seconds=seconds)
+        self.log.validation(progress.epoch, config.metric, metrics[config.metric], better, self.popularity)
+        self._sound_alarm(progress)
+
+    def _sound_alarm(self, progress: Progress) -> None:
+        after, metric = self.config.alarm_after, self.config.metric
+        values = [found[metric] for found in progress.validations]
+        if self.popularity is None or after is None or not alarm.is_behind(values, self.popularity, after):
+            return
+        batch, negatives = self._build(0, 0)
+        rate, num_items = self.config.learning_rate, self.counts.numel()
+        evidence = alarm.Evidence(progress.epoch_losses, rate, batch, negatives, num_items)
+        self.log.alarm(metric, max(values), self.popularity, after, alarm.advice(evidence))
+
+    def _end(self, progress: Progress) -> TrainingResult:
+        if progress.best_step is not None:
+            self._folder.restore_best(progress.best_step)
+        self.model.train(False)
+        result = TrainingResult.of(progress)
+        self._journal.write(
+            "end",
+            progress.step,
+            progress.epoch,
+            stopped=result.stopped,
+            best_step=result.best_step,
+            **result.metrics,
+            events=result.events,
+            seconds=result.seconds,
+        )
+        return result
+
+    def _non_finite(self, progress: Progress, error: NonFinite, count: int) -> TrainingError:
+        """Says which batch it was; the weights are still those before it."""
+        first = progress.position + (error.place or 0)
+        last = first if error.place is not None else progress.position + count - 1
+        keys = self.batches.batch(progress.epoch, first).targets.events.key[:3].tolist()
+        reason = f"{error.what} {error.value}"
+        self._journal.write("stopped", progress.step, progress.epoch + 1, reason=reason, first=first, last=last)
+        batch = f"batch {first}" if first == last else f"batches {first} to {last}"
+        return TrainingError(
+            f"The {error.what} became {error.value} in {batch} of epoch {progress.epoch + 1}, after {progress.step} "
+            f"steps (targets with keys {', '.join(map(str, keys))}, …); the last finite loss was {progress.last_loss}. "
+            "This step was not taken; lower training.learning_rate, or set training.clip_norm."
+        )
