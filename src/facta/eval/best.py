@@ -1,0 +1,107 @@
+"""The exact best k of every row of a stream of score blocks, touching only what can still matter.
+
+Letters: r rows, c columns of a block, k items kept, g columns of a group.
+
+A score and its column make one int64 that sorts by score, then by lower column: no two are equal, so the best k are
+unique. A group of columns is looked at only if its maximum beats the row's k-th best at the last merge; merging at a
+doubling number of blocks leaves about k candidates a row per merge on columns in any order but ascending scores, where
+everything is looked at: slower, and still right.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facta.errors import ProtocolError
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+PENDING = 256  # candidates a row, on average, that force a merge: bounds the memory
+_LOWEST = np.iinfo(np.int64).min
+
+
+class BestItems:
+    """Feed blocks in ascending order of their columns with `offer`, then take the `lists`."""
+
+    def __init__(self, rows: int, k: int, group: int) -> None:
+        self.k, self.group = k, group
+        self._keys = np.full((rows, k), _LOWEST)
+        self._beat = np.full((rows, 1), -np.inf, dtype=np.float32)  # a candidate scores more than this
+        self._pending: list[tuple[Ints, Ints]] = []  # rows and keys of candidates
+        self._waiting, self._blocks, self._merge_at = 0, 0, 1
+        self._highest: Tensor | None = None
+
+    def offer(self, block: Tensor, first: int) -> None:
+        """Scores [r, c] of the columns first, first + 1, …; c is a multiple of the group."""
+        rows, columns = block.shape
+        groups = columns // self.group
+        folded = block.view(
+            rows, self.group, groups
+        )  # column = place * groups + group: the reduction runs over whole vectors
+        highest = torch.amax(folded, 1)
+        self._highest = highest if self._highest is None else torch.maximum(self._highest, highest, out=self._highest)
+        if self._blocks == 0:
+            self._beat[:] = self._first_bar(highest)
+        row, group = np.divmod(np.flatnonzero(highest.numpy() > self._beat), groups)
+        values = folded.numpy()[row, :, group]  # [n, group]
+        chosen, place = np.nonzero(values > self._beat[row])
+        column = first + place * groups + group[chosen]
+        self._pending.append((row[chosen], sortable(values[chosen, place], column)))
+        self._waiting += len(chosen)
+        self._blocks += 1
+        if self._blocks >= self._merge_at or self._waiting > PENDING * rows:
+            self._merge()
+
+    def lists(self) -> tuple[Ints, Floats]:
+        """Columns [r, k], best first, and their scores; -1 and -inf behind the last item that scores more than -inf."""
+        if self._highest is not None and bool(self._highest.isnan().any()):
+            raise ProtocolError(
+                "A score is not a number (NaN): this model cannot be ranked; look at its training loss."
+            )
+        self._merge()
+        keys = np.sort(self._keys, axis=1)[:, ::-1]
+        empty = keys == _LOWEST
+        return np.where(empty, -1, _column(keys)), np.where(empty, np.float32(-np.inf), _score(keys))
+
+    def _first_bar(self, highest: Tensor) -> Floats:
+        """Just below the k-th highest group maximum of the first block: k scores at least are as high."""
+        if highest.shape[1] < self.k:
+            return np.full_like(self._beat, -np.inf)
+        kth = highest.shape[1] - self.k
+        return np.nextafter(np.partition(highest.numpy(), kth, axis=1)[:, kth, None], np.float32(-np.inf))
+
+    def _merge(self) -> None:
+        rows = len(self._keys)
+        row = np.concatenate([part[0] for part in self._pending]) if self._pending else np.empty(0, np.int64)
+        if len(row):
+            keys = np.concatenate([part[1] for part in self._pending])
+            order = np.argsort(row.astype(np.uint16), kind="stable")  # a radix sort
+            count = np.bincount(row, minlength=rows)
+            place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+            pool = np.full((rows, self.k + int(count.max())), _LOWEST)
+            pool[:, : self.k] = self._keys
+            pool[row[order], self.k + place] = keys[order]
+            self._keys = np.partition(pool, pool.shape[1] - self.k, axis=1)[:, -self.k :]
+            lowest = self._keys.min(1, keepdims=True)
+            self._beat = np.maximum(self._beat, np.where(lowest == _LOWEST, np.float32(-np.inf), _score(lowest)))
+        self._pending, self._waiting, self._merge_at = [], 0, 2 * max(self._blocks, 1)
+
+
+def sortable(score: Floats, column: Ints) -> Ints:
+    """float32 scores and columns below 2^32 -> int64 that sort by score, then by lower column."""
+    bits = (score + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0: they are equal
+    ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ascending.astype(np.int64) << 32) | (0xFFFFFFFF - column)
+
+
+def _score(keys: Ints) -> Floats:
+    bits = (keys >> 32).astype(np.int32)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32)
+
+
+def _column(keys: Ints) -> Ints:
+    return 0xFFFFFFFF - (keys & 0xFFFFFFFF)

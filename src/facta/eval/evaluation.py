@@ -1,0 +1,144 @@
+"""Evaluation: ask a ranker every request of a protocol, rank the full catalogue, keep what each user got.
+
+Letters: Q requests, U users among them, V items, k the longest list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from facta.data.batches import request_batch
+from facta.data.histories import Dataset
+from facta.data.splits import Requests, Split
+from facta.errors import ConfigError, ProtocolError
+from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
+from facta.eval.protocol import ProtocolConfig, Stage, check_order
+from facta.eval.ranking import UNREACHABLE, Ints, ItemSets, rank_catalogue
+from facta.eval.result import Result
+from facta.types import Ranker
+
+KS = (1, 5, 10, 20)
+
+
+def evaluate(
+    ranker: Ranker,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    *,
+    window: int,
+    stage: Stage = "test",
+    ks: Sequence[int] = KS,
+    batch_size: int = 256,
+    split: Split | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Every metric of every user of a stage; no user is sampled, capped or dropped.
+
+    `window`: how many of the newest visible events the ranker is shown. `split` saves cutting again. `progress` is told
+    (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this dataset.
+    """
+    if not ks or min(ks) < 1:
+        raise ConfigError(f"Found ks {tuple(ks)}; expected at least one list length, each at least 1.")
+    check_order(dataset)
+    requests = protocol.requests(dataset, stage, split)
+    targets, ranked = _distinct(requests, dataset.num_items), protocol.ranked_items(dataset)
+    ranks = np.empty(len(targets.items), dtype=np.int64)
+    lists = np.empty((len(requests), max(ks)), dtype=np.int32)
+    done = 0
+    with _judging(ranker):
+        for rows in _batches(requests, window, batch_size):
+            scores = ranker.catalogue_scores(request_batch(dataset, requests, rows, window))
+            asked, places = _take(targets, rows)
+            masked = _masked(dataset, requests, rows, protocol.masked_events)
+            found = rank_catalogue(scores, asked, masked, max(ks), ranked)
+            ranks[places], lists[rows] = found.ranks, found.lists
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(requests))
+    return _result(dataset, protocol, stage, ks, requests, targets, ranks, lists, len(ranked))
+
+
+def _result(
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    stage: Stage,
+    ks: Sequence[int],
+    requests: Requests,
+    targets: ItemSets,
+    ranks: Ints,
+    lists: NDArray[np.int32],
+    ranked: int,
+) -> Result:
+    user, place = np.unique(requests.user, return_inverse=True)
+    values = ranking_metrics(ranks, targets.offsets, ks)
+    return Result(
+        protocol=protocol.id,
+        stage=stage,
+        dataset=dataset.content_hash,
+        ranked=ranked,
+        requests=len(requests),
+        unreachable=float(np.mean(ranks == UNREACHABLE)),
+        coverage={f"Coverage@{k}": coverage(lists[:, :k], ranked) for k in ks},
+        user=user,
+        history=mean_per_user(requests.end.astype(np.float64), place),
+        values={name: mean_per_user(column, place) for name, column in values.items()},
+        lists=lists,
+    )
+
+
+@contextmanager
+def _judging(ranker: Ranker) -> Iterator[None]:
+    """Without gradients and, for a module, without dropout; its training mode returns afterwards."""
+    training = isinstance(ranker, nn.Module) and ranker.training
+    if isinstance(ranker, nn.Module):
+        ranker.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if isinstance(ranker, nn.Module):
+            ranker.train(training)
+
+
+def _batches(requests: Requests, window: int, size: int) -> Iterator[Ints]:
+    """Rows of requests, those with the longest histories first: equal lengths waste least, and memory fails early."""
+    order = np.argsort(-np.minimum(requests.end, window), kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _distinct(requests: Requests, items: int) -> ItemSets:
+    """The relevant items of each request, each once, in row order."""
+    request = np.repeat(np.arange(len(requests)), np.diff(requests.offsets))
+    pairs = np.unique(request * items + requests.item)
+    counts = np.bincount(pairs // items, minlength=len(requests))
+    if counts.min(initial=1) == 0:
+        raise ProtocolError(f"The request in place {int(np.argmin(counts))} has no relevant item; each needs one.")
+    return ItemSets(np.concatenate([[0], np.cumsum(counts)]), pairs % items)
+
+
+def _take(sets: ItemSets, rows: Ints) -> tuple[ItemSets, Ints]:
+    """The sets of some requests, and where their items stand among all."""
+    lengths = np.diff(sets.offsets)[rows]
+    places, offsets = _spans(sets.offsets[rows], lengths)
+    return ItemSets(offsets, sets.items[places]), places
+
+
+def _masked(dataset: Dataset, requests: Requests, rows: Ints, newest: int | None) -> ItemSets:
+    """The items of each request's newest visible events (None: of all), which may not be recommended again."""
+    end = requests.end[rows]
+    lengths = end if newest is None else np.minimum(end, newest)
+    places, offsets = _spans(dataset.offsets[requests.user[rows]] + end - lengths, lengths)
+    return ItemSets(offsets, dataset.item[places].astype(np.int64))
+
+
+def _spans(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
+    """[Q] ranges -> the places in them, one range after the other, and their offsets [Q+1]."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths), offsets

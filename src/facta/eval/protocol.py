@@ -1,0 +1,128 @@
+"""Protocols: the exact definition of an evaluation, with a printable id.
+
+Two numbers may stand side by side when their ids, their stages and the content hashes of their datasets are the same;
+what could change a number is part of one of the three. What is the same for every facta evaluation, and therefore not
+in the id: the full catalogue is ranked (nothing is sampled), every request of the split counts, a tie never favours
+the target, and means are over users.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import field_validator, model_validator
+
+from facta.config import Config
+from facta.data.histories import Dataset
+from facta.data.splits import Ints, Requests, Split, State, Ties, cut_at_share, leave_one_out, temporal
+from facta.errors import ConfigError, ProtocolError
+
+Stage = Literal["validation", "test"]
+
+ORDER = "user, timestamp, input row"
+"""The total order of events that every prepared dataset has: ties in time are broken by the row of the input."""
+
+
+class ProtocolConfig(Config):
+    """What is held out, what the model may see, what is masked and what is ranked.
+
+    `split`: `loo-val` trains on targets up to a user's event n-2, validates on n-1 and tests on n; `loo-paper` trains
+    up to n-1 and has no validation, so its best epoch must not be read off the test; `temporal` cuts at two moments
+    for everybody, each a share of all events ("80%") or a UTC time ("2003-01-01", "2003-01-01T12:00").
+    """
+
+    split: Literal["loo-val", "loo-paper", "temporal"] = "loo-val"
+    train_end: str | None = None  # temporal only: validation begins here
+    validation_end: str | None = None  # temporal only: test begins here
+    ties: Ties = "in-order"  # events of the target's own time: shown if earlier in the order, or hidden
+    state: State = "rolling"  # what a request sees: all before it, or (temporal only) all before the cut
+    mask: str = "history"  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
+    rank: Literal["rated", "all"] = "rated"  # items with an event in the log, or all titles of the catalogue
+
+    @field_validator("mask")
+    @classmethod
+    def _known_mask(cls, mask: str) -> str:
+        if mask not in ("nothing", "history") and not re.fullmatch(r"window\([1-9]\d*\)", mask):
+            raise ConfigError(f"Found mask '{mask}'; expected nothing, history or window(N), as in window(200).")
+        return mask
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        cuts = (self.train_end, self.validation_end)
+        if self.split == "temporal" and None in cuts:
+            raise ConfigError("A temporal protocol needs train_end and validation_end, as in 80% and 90%.")
+        if self.split != "temporal" and cuts != (None, None):
+            raise ConfigError(f"train_end and validation_end belong to temporal protocols; {self.split} has none.")
+        if self.split != "temporal" and self.state == "frozen":
+            raise ConfigError(
+                f"{self.split} asks right before each target: its state is rolling; frozen is temporal only."
+            )
+        return self
+
+    @property
+    def id(self) -> str:
+        """Everything that changes a number, in one line."""
+        cuts = f"train-end={self.train_end}/validation-end={self.validation_end}/" if self.split == "temporal" else ""
+        what = f"ties={self.ties}/state={self.state}/mask={self.mask}/rank={self.rank}"
+        return f"{self.split}/{cuts}order=user,time,row/{what}"
+
+    @property
+    def masked_events(self) -> int | None:
+        """How many of the newest visible events are masked; None: all of them."""
+        if self.mask.startswith("window"):
+            return int(self.mask[len("window(") : -1])
+        return None if self.mask == "history" else 0
+
+    def cut(self, dataset: Dataset) -> Split:
+        """Divide a dataset; `ProtocolError` where this protocol is undefined for it."""
+        if self.split != "temporal":
+            return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties)
+        assert self.train_end is not None and self.validation_end is not None
+        return temporal(
+            dataset,
+            validation_from=_moment(dataset, self.train_end),
+            test_from=_moment(dataset, self.validation_end),
+            state=self.state,
+            ties=self.ties,
+        )
+
+    def requests(self, dataset: Dataset, stage: Stage, split: Split | None = None) -> Requests:
+        """The requests of a stage; `split` saves cutting again."""
+        split = self.cut(dataset) if split is None else split
+        requests = split.validation if stage == "validation" else split.test
+        if len(requests) == 0:
+            advice = "use loo-val" if self.split == "loo-paper" else "use a longer log or other cuts"
+            raise ProtocolError(f"The protocol {self.id} has no {stage} request on this dataset; {advice}.")
+        return requests
+
+    def ranked_items(self, dataset: Dataset) -> Ints:
+        """[V'] rows of the items that are ranked, ascending."""
+        if self.rank == "all":
+            return np.arange(dataset.num_items)
+        return np.flatnonzero(np.bincount(dataset.item, minlength=dataset.num_items)).astype(np.int64)
+
+
+def _moment(dataset: Dataset, text: str) -> int:
+    """A share of all events, or a UTC time, as milliseconds."""
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    if share is not None:
+        return cut_at_share(dataset, float(share[1]) / 100)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"Found the cut '{text}'; expected a share such as 80% or a time such as 2003-01-01."
+        ) from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def check_order(dataset: Dataset) -> None:
+    """Refuse histories in another order: up to a quarter of all leave-one-out targets would be others."""
+    if dataset.manifest.order != ORDER:
+        raise ProtocolError(
+            f"The dataset is in the order '{dataset.manifest.order}'; protocols are defined for '{ORDER}': "
+            "prepare it again."
+        )

@@ -1,0 +1,160 @@
+"""The result of an evaluation: what every user got, from which means, intervals and comparisons follow.
+
+Saved as JSON (means, intervals and what they are of) beside a .npz of the values of each user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facta.errors import ProtocolError, ResourceError
+from facta.eval.bootstrap import Interval, bootstrap_means, interval
+
+FORMAT = 1
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One ranker (or the mean of several runs of it) under one protocol on one dataset. U users, Q requests."""
+
+    protocol: str  # the printable id
+    stage: str  # validation or test
+    dataset: str  # content hash
+    ranked: int  # items that were ranked for each request
+    requests: int
+    unreachable: float  # share of targets that were masked: misses for any ranker
+    coverage: Mapping[str, float]  # Coverage@k -> share of the ranked items in anybody's first k
+    user: Ints  # [U] rows, ascending
+    history: Floats  # [U] visible events (mean over the user's requests)
+    values: Mapping[str, Floats]  # metric -> [U], mean over the user's requests
+    lists: NDArray[np.int32] = field(repr=False)  # [Q, k] recommended rows, in the order of the requests; -1 fills
+    runs: int = 1  # seeds averaged
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """Metric -> mean over users."""
+        return {name: float(values.mean()) for name, values in self.values.items()}
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """Metric -> 95 % interval over users: 1,000 bootstrap resamples, always the same."""
+        names = list(self.values)
+        samples = bootstrap_means(np.stack([self.values[name] for name in names], axis=1))
+        return {name: interval(samples[:, column]) for column, name in enumerate(names)}
+
+    def summary(self) -> dict[str, Any]:
+        """What a person or `metrics.json` wants to know, as plain values."""
+        return {
+            "protocol": self.protocol,
+            "stage": self.stage,
+            "dataset": self.dataset,
+            "users": len(self.user),
+            "requests": self.requests,
+            "ranked_items": self.ranked,
+            "unreachable_targets": self.unreachable,
+            "runs": self.runs,
+            "metrics": {
+                name: {"mean": mean, "low": self.intervals[name].low, "high": self.intervals[name].high}
+                for name, mean in self.means.items()
+            },
+            "coverage": dict(self.coverage),
+        }
+
+    def save(self, path: Path | str) -> None:
+        """Write `path` (.json) and the arrays beside it (.npz). Raises ResourceError."""
+        path = Path(path)
+        buffer = io.BytesIO()
+        arrays = {f"values/{name}": column for name, column in self.values.items()}
+        np.savez_compressed(buffer, user=self.user, history=self.history, lists=self.lists, **arrays)  # type: ignore[arg-type]
+        content = {"format": FORMAT, **self.summary(), "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+        try:
+            _write(path.with_suffix(".npz"), buffer.getvalue())
+            _write(path, (json.dumps(content, indent=2) + "\n").encode())
+        except OSError as error:
+            raise ResourceError(
+                f"Cannot write '{path}' ({error.strerror}): choose a folder that is writable."
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path | str) -> Result:
+        """Read what `save` wrote; raises ProtocolError where a file is missing, altered or of a newer format."""
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            data = path.with_suffix(".npz").read_bytes()
+        except (OSError, ValueError) as error:
+            raise ProtocolError(
+                f"'{path}' is no saved result ({error}); expected a .json with its .npz beside."
+            ) from error
+        if content.get("format", 0) > FORMAT:
+            raise ProtocolError(
+                f"'{path}' has format {content['format']}; this facta reads up to {FORMAT}: update facta."
+            )
+        if hashlib.sha256(data).hexdigest() != content.get("arrays_sha256"):
+            raise ProtocolError(f"'{path}' and its .npz do not belong together (wrong checksum); evaluate again.")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return cls(
+                protocol=content["protocol"],
+                stage=content["stage"],
+                dataset=content["dataset"],
+                ranked=content["ranked_items"],
+                requests=content["requests"],
+                unreachable=content["unreachable_targets"],
+                coverage=content["coverage"],
+                user=arrays["user"],
+                history=arrays["history"],
+                values={name: arrays[f"values/{name}"] for name in content["metrics"]},
+                lists=arrays["lists"],
+                runs=content["runs"],
+            )
+
+
+def average(results: Sequence[Result]) -> Result:
+    """The mean of several runs (seeds) of one ranker, user by user; lists are those of the first."""
+    first = results[0]
+    for other in results[1:]:
+        check_comparable(first, other)
+    return replace(
+        first,
+        coverage={name: float(np.mean([r.coverage[name] for r in results])) for name in first.coverage},
+        values={name: np.mean([r.values[name] for r in results], axis=0) for name in first.values},
+        runs=sum(r.runs for r in results),
+    )
+
+
+def check_comparable(a: Result, b: Result) -> None:
+    """Refuse two results whose numbers may not stand side by side."""
+    for what, left, right in (
+        ("protocols", a.protocol, b.protocol),
+        ("stages", a.stage, b.stage),
+        ("datasets", a.dataset, b.dataset),
+    ):
+        if left != right:
+            raise ProtocolError(f"The results have different {what}, '{left}' and '{right}'; evaluate both under one.")
+    if not np.array_equal(a.user, b.user) or set(a.values) != set(b.values):
+        raise ProtocolError("The results have different users or metrics; evaluate both again with the same ks.")
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
