@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from facta import draws, jagged
 from facta.data.negatives import NegativesConfig
 from facta.train.log import Log
 from facta.train.trainer import Trainer, TrainingConfig
 from facta.types import Events, LossSum, Negatives, SequenceBatch, Targets
-from torch import Tensor, nn
 
 ITEMS, WIDTH, SEED = 13, 8, 5
 
@@ -24,6 +25,8 @@ def seeded(*shape: int, seed: int) -> Tensor:
 
 class ToyModel(nn.Module):
     """The next item from the last one: two tables, keyed dropout, one vector under two names."""
+
+    negatives = NegativesConfig(count=3)
 
     def __init__(self, objectives: int = 1, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class Accuracy:
 
 
 def toy_config(**changes: object) -> TrainingConfig:
-    plain = {"epochs": 4, "learning_rate": 0.01, "metric": "MRR", "negatives": NegativesConfig(count=3).model_dump()}
+    plain = {"epochs": 4, "learning_rate": 0.01, "metric": "MRR"}
     return TrainingConfig.parse({**plain, "checkpoint_every": 4, **changes})
 
 

@@ -32,7 +32,7 @@ class RunFolder:
     def open(self, log: Log, *, tensorboard: bool) -> tuple[Progress, Journal]:
         """Weights, optimiser and place of the newest checkpoint, or a fresh start.
 
-        Raises ArtifactError where another run lives here or no checkpoint is whole, ResourceError where it cannot write.
+        Raises ArtifactError where another run lives here or none is whole, ResourceError where it cannot write.
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)

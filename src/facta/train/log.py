@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Mode = Literal["bar", "plain", "quiet"]
 SMOOTHING = 0.1
@@ -22,6 +22,8 @@ class Log:
 
     def __init__(self, mode: Mode | None = None, stream: TextIO | None = None, interval: float = 5.0) -> None:
         stream = stream or sys.stderr
+        from rich.console import Console  # importing facta does not need rich
+
         self.mode: Mode = mode or ("bar" if stream.isatty() else "plain")
         self._interval = interval  # seconds between plain lines
         self._console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
@@ -32,6 +34,8 @@ class Log:
         self._epochs, self._fraction_at_begin, self._began = epochs, -1.0, time.perf_counter()
         self._printed, self._rate = self._began, 0.0
         if self.mode == "bar":
+            from rich.progress import BarColumn, Progress, TextColumn
+
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
             self._bar = Progress(*columns, console=self._console, refresh_per_second=4)
             self._task = self._bar.add_task("epoch 1", total=1.0, status="")

@@ -7,11 +7,17 @@ from typing import Any, Protocol
 
 from torch.nn import Parameter
 
+from facta.data.negatives import NegativesConfig
 from facta.types import LossSum, Negatives, SequenceBatch
 
 
 class Model(Protocol):
     """An `nn.Module` with losses. Its random draws (dropout) come from the keys of the batch, not torch's generator."""
+
+    @property
+    def negatives(self) -> NegativesConfig | None:
+        """What the losses want drawn for each step; None: nothing (full softmax)."""
+        ...
 
     def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
         """Objective -> (Σ weight · loss, Σ weight) over the batch; the weight does not depend on the parameters."""

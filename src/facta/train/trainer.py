@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from facta import draws
-from facta.data.negatives import NegativesConfig, draw
+from facta.data.negatives import draw
 from facta.errors import ConfigError, TrainingError
 from facta.train import alarm
 from facta.train.folder import RunFolder
@@ -42,7 +42,6 @@ class TrainingConfig(OptimiserConfig):
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(128, ge=1)  # users in a batch, on average
     accumulate: int = Field(1, ge=1)  # batches per optimiser step
-    negatives: NegativesConfig | None = NegativesConfig()  # None: the loss needs none (full softmax)
     seed: int = 0
     metric: str = "NDCG@10"  # decides which weights are kept
     validate_every: int = Field(1, ge=1)  # epochs; the last one is always validated
@@ -125,9 +124,9 @@ class Trainer:
     def _build(self, epoch: int, place: int) -> Built:
         batch = self.batches.batch(epoch, place)
         negatives = Negatives()
-        if self.config.negatives is not None:
+        if self.model.negatives is not None:
             key = draws.mix_int(self.config.seed, epoch, place)
-            negatives = draw(self.config.negatives, batch, self.counts, key)
+            negatives = draw(self.model.negatives, batch, self.counts, key)
         return to_device(batch, self._device), to_device(negatives, self._device)
 
     def _step(self, progress: Progress, built: Iterator[Built], steps: int) -> None:
