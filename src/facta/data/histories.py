@@ -3,7 +3,7 @@
     manifest.json         schema, counts, content hash, order rule, source
     items.parquet         row, item_id, features (title, …); includes items that no event names
     users.parquet         row, user_id
-    histories/*.npy       offsets [U+1] int64, item [E] int32, timestamp [E] int64 ms (absent: order only), one per field
+    histories/*.npy       offsets [U+1] int64, item [E] int32, timestamp [E] int64 ms (absent: order only); fields
 
 Letters: U users, E events, V items.
 """
@@ -11,12 +11,13 @@ Letters: U users, E events, V items.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from facta.config import Config
@@ -38,9 +39,10 @@ class Manifest(Config):
     fields: tuple[Field, ...] = ()
     order: str  # the rule that puts a user's events in order
     tied_share: float | None  # share of events that share user and time with another; None without times
-    content_hash: str  # of ids, features and arrays: equal for equal content
+    content_hash: str  # of ids, features, arrays and what they mean: equal for equal content
+    digests: Mapping[str, str]  # SHA-256 of every array and table
     source: tuple[str, ...] = ()  # names of the files read
-    columns: dict[str, str] = {}  # user_id, item_id, timestamp -> name in the source
+    columns: Mapping[str, str]  # user_id, item_id, timestamp -> name in the source
     unit: str | None = None  # of the source's times
     notes: tuple[str, ...] = ()  # repairs and what was left out, in sentences
 
@@ -54,7 +56,7 @@ class Dataset:
         self.offsets = self._array("offsets", manifest.users + 1)  # [U+1] int64
         self.item = self._array("item", manifest.events)  # [E] int32 rows
         self.timestamp = self._array("timestamp", manifest.events) if manifest.has_time else None  # [E] int64 ms
-        self.fields = {field.name: self._array(f"field-{field.name}", manifest.events) for field in manifest.fields}
+        self.fields = {field.name: self._array(field.file, manifest.events) for field in manifest.fields}
 
     @classmethod
     def open(cls, path: str | Path) -> Dataset:
@@ -68,14 +70,15 @@ class Dataset:
             ) from None
         if values.get("format", 0) > FORMAT:
             raise DataError(
-                f"'{path}' has dataset format {values['format']}; this facta reads up to {FORMAT}: update facta or prepare again."
+                f"'{path}' has dataset format {values['format']}, this facta reads up to {FORMAT}; "
+                f"update facta or prepare the dataset again."
             )
         return cls(path, Manifest.parse(values))
 
-    def _array(self, name: str, length: int) -> np.ndarray:
+    def _array(self, name: str, length: int) -> npt.NDArray[Any]:
         file = self.path / "histories" / f"{name}.npy"
         try:
-            array = np.load(file, mmap_mode="r" if length else None)
+            array: npt.NDArray[Any] = np.load(file, mmap_mode="r" if length else None)
         except (OSError, ValueError) as error:
             raise DataError(f"'{file}' is missing or torn ({error}); prepare the dataset again.") from error
         if len(array) != length:
@@ -118,11 +121,11 @@ class Dataset:
     def _user_ids(self) -> Ids:
         return Ids(self.users["user_id"], "user")
 
-    def user_rows(self, ids: Iterable[Any] | pl.Series) -> np.ndarray:
+    def user_rows(self, ids: Iterable[Any] | pl.Series) -> npt.NDArray[np.int64]:
         """[n] ids -> [n] int64 rows; DataError names the unknown ones."""
         return self._user_ids.rows(ids)
 
-    def item_rows(self, ids: Iterable[Any] | pl.Series) -> np.ndarray:
+    def item_rows(self, ids: Iterable[Any] | pl.Series) -> npt.NDArray[np.int64]:
         """[n] ids -> [n] int64 rows; DataError names the unknown ones."""
         return self._item_ids.rows(ids)
 

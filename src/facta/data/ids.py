@@ -1,62 +1,167 @@
 """Ids and rows: the user's own ids (any integer or text) and our dense integers, both ways, never through floats.
 
 Rows of new ids are given in sorted order (numbers by value, text by UTF-8 bytes), behind the rows that a catalogue
-already has: so they depend on the set of ids alone, and a row never changes its meaning.
+already has. So they depend on the set of ids alone, not on the order of the log, and a row never changes its meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from facta.errors import DataError
 
 _SHOWN = 5
+_CHUNK = 1 << 22  # ids looked up at a time: bounds the memory of the join
+_WHOLE = r"^-?(0|[1-9][0-9]*)$"  # digits that survive the way to an integer and back; 007 does not
+_WHOLE_FLOAT = r"^-?(0|[1-9][0-9]*)\.0$"  # how a table with gaps writes whole numbers
+_EXACT = 2**53  # floats below hold every integer exactly
 
 
 class Ids:
     """The ids of all rows: `ids[row]` is the id of `row`."""
 
     def __init__(self, ids: pl.Series, what: str) -> None:
-        self.ids = ids
+        self.ids = ids  # Int64, UInt64 or String; distinct
         self.what = what  # "user" or "item", for sentences
-        self._table = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int64)})
+        self._table = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int32)})
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, ids: Iterable[Any] | pl.Series) -> np.ndarray:
-        """[n] ids -> [n] int64 rows; raises DataError that names the ids without a row."""
-        series = self._series(ids)
-        found = pl.DataFrame({"id": series}).join(self._table, on="id", how="left", maintain_order="left")["row"]
+    def rows(self, ids: Iterable[Any] | pl.Series) -> npt.NDArray[np.int64]:
+        """[n] ids -> [n] rows; raises DataError that names the ids without a row."""
+        series = self._like_ours(ids if isinstance(ids, pl.Series) else _series(list(ids)))
+        found = self._find(series)
         if found.null_count():
-            unknown = series.filter(found.is_null()).unique(maintain_order=True)
-            shown = ", ".join(repr(value) for value in unknown.head(_SHOWN))
-            more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-            raise DataError(
-                f"Unknown {self.what} {shown}{more}: the dataset has {len(self):,} {self.what}s; "
-                f"give ids as they stand in the log ({self.ids.dtype}, such as {self.ids[0]!r})."
-            )
-        return found.to_numpy()
+            unknown = (ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.Object)).to_list()
+            names = list(dict.fromkeys(repr(i) for i, lost in zip(unknown, found.is_null(), strict=True) if lost))
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            raise DataError(f"Unknown {self.what} {', '.join(names[:_SHOWN])}{more}; {self._expected()}.")
+        return found.cast(pl.Int64).to_numpy()
 
-    def _series(self, ids: Iterable[Any] | pl.Series) -> pl.Series:
-        series = ids if isinstance(ids, pl.Series) else pl.Series("id", list(ids), strict=False)
-        if len(series) == 0:
-            return series.cast(self.ids.dtype)
+    def rows_known(self, ids: pl.Series) -> npt.NDArray[np.int32]:
+        """[n] ids of our own type, all of which have rows -> [n] rows; the fast way for whole columns."""
+        out = np.empty(len(ids), dtype=np.int32)
+        for start in range(0, len(ids), _CHUNK):
+            out[start : start + _CHUNK] = self._find(ids.slice(start, _CHUNK)).to_numpy()
+        return out
+
+    def parse(self, texts: Sequence[str]) -> list[int] | list[str]:
+        """Ids typed on a command line, in our type; DataError where text is no number and ours are numbers."""
+        if self.ids.dtype == pl.String:
+            return list(texts)
+        try:
+            return [int(text) for text in texts]
+        except ValueError:
+            odd = next(text for text in texts if not text.strip().lstrip("-").isdigit())
+            raise DataError(f"Found the {self.what} id '{odd}'; {self._expected()}.") from None
+
+    def _find(self, ids: pl.Series) -> pl.Series:
+        return pl.DataFrame({"id": ids}).join(self._table, on="id", how="left", maintain_order="left")["row"]
+
+    def _like_ours(self, ids: pl.Series) -> pl.Series:
+        if len(ids) == 0:
+            return ids.cast(self.ids.dtype)
         text = self.ids.dtype == pl.String
-        if text != (series.dtype == pl.String) or not (text or series.dtype.is_integer()):
-            raise DataError(
-                f"Found {self.what} ids of type {series.dtype}; expected {self.ids.dtype}, such as {self.ids[0]!r}."
-            )
-        return series.cast(self.ids.dtype, strict=False)  # out of range: null, which has no row
+        if text != (ids.dtype == pl.String) or not (text or ids.dtype.is_integer()):
+            raise DataError(f"Found {self.what} ids of type {ids.dtype} ({ids[0]!r}); {self._expected()}.")
+        return ids.cast(self.ids.dtype, strict=False)  # out of range becomes null, which has no row
+
+    def _expected(self) -> str:
+        kind = "text" if self.ids.dtype == pl.String else "whole numbers"
+        example = f" such as {self.ids[0]!r}" if len(self.ids) else ""
+        return f"expected one of {len(self):,} {self.what} ids ({kind}{example})"
 
 
-def new_rows(ids: pl.Series, known: pl.Series | None = None) -> pl.Series:
+def _series(ids: list[Any]) -> pl.Series:
+    ids = [i.item() if isinstance(i, np.generic) else i for i in ids]
+    try:
+        wide = all(type(i) is int for i in ids)  # polars would guess a type from the first few
+        return pl.Series("id", ids, dtype=pl.Int128 if wide else None)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        raise DataError(
+            f"Found ids of several types, such as {ids[:3]!r}; expected all whole numbers or all text."
+        ) from None
+
+
+def all_rows(ids: pl.Series, known: pl.Series | None = None) -> pl.Series:
     """The ids of all rows: those known, in their order, then the others among `ids`, sorted."""
     distinct = ids.unique().sort()
     if known is None:
         return distinct
     return pl.concat([known, distinct.filter(~distinct.is_in(known.implode()))])
+
+
+def clean_ids(ids: pl.Series, what: str, *, text: bool = False, like: pl.DataType | None = None) -> pl.Series:
+    """A column of ids as Int64, UInt64 or String; missing ones (null, NaN, empty text) stay null.
+
+    `text`: they come from a text file, so digits may be numbers. `like`: the type of ids that they have to match.
+    Raises DataError for types that are no ids, and for floats that are not whole numbers below 2^53.
+    """
+    if ids.dtype == pl.String or ids.dtype in (pl.Categorical, pl.Enum):
+        ids = ids.cast(pl.String)
+        ids = ids.set(ids == "", None) if (ids == "").any() else ids
+        clean = _numbers(ids) if text and like != pl.String else ids
+    elif ids.dtype.is_integer():
+        clean = _narrow(ids, what)
+    elif ids.dtype.is_float():
+        clean = _from_floats(ids, what)
+    elif ids.dtype == pl.Null:
+        clean = ids.cast(like or pl.Int64)
+    else:
+        raise DataError(f"Column '{ids.name}' has type {ids.dtype}; {what} ids are whole numbers or text: convert it.")
+    return clean if like is None or clean.dtype == like else _matched(clean, what, like)
+
+
+def _numbers(ids: pl.Series) -> pl.Series:
+    """Text that is all digits becomes integers, if every value survives the way back."""
+    if len(ids) == ids.null_count():
+        return ids
+    if not ids.str.contains(_WHOLE).all():
+        if not ids.str.contains(_WHOLE_FLOAT).all():
+            return ids
+        ids = ids.str.strip_suffix(".0")
+    for kind in (pl.Int64, pl.UInt64):
+        numbers = ids.cast(kind, strict=False)
+        if numbers.null_count() == ids.null_count():
+            return numbers
+    return ids
+
+
+def _narrow(ids: pl.Series, what: str) -> pl.Series:
+    if ids.dtype in (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32):
+        return ids.cast(pl.Int64)
+    for kind in (pl.Int64, pl.UInt64):
+        numbers = ids.cast(kind, strict=False)
+        if numbers.null_count() == ids.null_count():
+            return numbers
+    raise DataError(
+        f"Column '{ids.name}' has {what} ids beyond 64 bits, or negative ones beside huge ones; make them text."
+    )
+
+
+def _from_floats(ids: pl.Series, what: str) -> pl.Series:
+    ids = ids.fill_nan(None)
+    odd = ids.filter((ids != ids.round()) | (ids.abs() >= _EXACT))
+    if len(odd):
+        raise DataError(
+            f"Column '{ids.name}' has {what} ids as {ids.dtype}, such as {odd[0]!r}, which may have lost digits; "
+            f"write them as whole numbers or text."
+        )
+    return ids.cast(pl.Int64)
+
+
+def _matched(ids: pl.Series, what: str, like: pl.DataType) -> pl.Series:
+    if ids.dtype.is_integer() and like.is_integer():
+        numbers = ids.cast(like, strict=False)
+        if numbers.null_count() == ids.null_count():
+            return numbers
+    raise DataError(
+        f"Column '{ids.name}' has {what} ids of type {ids.dtype}, but the other tables have {like}; "
+        f"write the ids of all tables with one type."
+    )

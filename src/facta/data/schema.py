@@ -1,4 +1,4 @@
-"""What the columns of an event log mean: the names recognised, and how extra columns become fields."""
+"""What the columns of an event log mean: the names recognised, and which extra columns become fields."""
 
 from __future__ import annotations
 
@@ -15,39 +15,32 @@ Kind = Literal["binary", "categorical", "numeric"]
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": (
         *("user_id", "user", "uid", "customer_id", "customer", "visitor_id", "member_id", "account_id"),
-        *("reviewer_id", "session_id", "user_idx"),
+        *("reviewer_id", "user_idx", "session_id"),
     ),
     "item_id": (
         *("item_id", "item", "iid", "movie_id", "video_id", "product_id", "article_id", "track_id", "song_id"),
-        *(
-            "book_id",
-            "asin",
-            "sku",
-            "parent_asin",
-            "content_id",
-            "business_id",
-            "item_idx",
-            "movie",
-            "video",
-            "product",
-        ),
+        *("book_id", "content_id", "business_id", "asin", "sku", "item_idx", "movie", "video", "product"),
     ),
     "timestamp": (
         *("timestamp", "timestamp_ms", "time_ms", "unix_timestamp", "unix_review_time", "event_time"),
         *("event_timestamp", "ts", "datetime", "date_time", "time", "unix_time", "created_at", "date"),
     ),
 }
-"""Names recognised for each column, most specific first; case, punctuation and RecBole's `:token` suffix do not count."""
+"""Names recognised per column, best first; case, punctuation and RecBole's `:token` suffix do not count."""
+
+ACTIONS = ("eventtype", "event", "action", "actiontype", "behavior", "behaviour", "behaviortype", "interaction")
+"""Text columns that are kept without being asked for, as categorical feedback."""
 
 
 class Field(Config):
-    """One context or feedback column as it is stored: `histories/<name>.npy`."""
+    """One context or feedback column as it is stored."""
 
     name: str
     role: Role = "feedback"  # the safe guess: feedback is known last, so nothing can leak from it
-    kind: Kind = "numeric"
+    kind: Kind
     dtype: str  # of the stored array
-    undefined: int | None = None  # the code of a missing value; None: there is none, or NaN in a float column
+    file: str  # histories/<file>.npy
+    undefined: int | None = None  # the code of a missing value; None: none is missing, or NaN in a float field
     categories: tuple[str, ...] | None = None  # of a categorical field: code -> text
 
 
@@ -56,28 +49,58 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
 
 
-def recognise(columns: Sequence[str], given: Mapping[str, str] | None = None) -> dict[str, str]:
+def recognise(
+    columns: Sequence[str], given: Mapping[str, str] | None = None, needed: Sequence[str] = ("user_id", "item_id")
+) -> dict[str, str]:
     """Which column holds the user, the item and the time: {"user_id": "uid", …}; `given` wins over recognition.
 
-    Raises DataError when the user or the item cannot be told; a log without a time column has an order only.
+    Raises DataError when a needed one cannot be told. A log without a time column has an order only.
     """
     given = dict(given or {})
     for role, column in given.items():
         if role not in ALIASES:
             raise DataError(f"Found the column role '{role}'; valid roles: {', '.join(ALIASES)}.")
         if column not in columns:
-            raise DataError(f"There is no column '{column}' for {role}; the log has: {', '.join(columns)}.")
+            raise DataError(f"There is no column '{column}' for {role}; the columns are: {', '.join(columns)}.")
+    if len(set(given.values())) < len(given):
+        raise DataError(f"One column cannot have two roles: {', '.join(f'{r}={c}' for r, c in given.items())}.")
     mapping = {role: given.get(role) or _best(role, columns, set(given.values())) for role in ALIASES}
-    missing = [role for role in ("user_id", "item_id") if mapping[role] is None]
+    missing = [role for role in needed if mapping[role] is None]
     if missing:
         raise DataError(
-            f"No column was recognised as {' and '.join(missing)} among: {', '.join(columns)}; "
-            f"name it as in columns={{'{missing[0]}': 'NAME'}} (--column {missing[0]}=NAME)."
+            f"No column was recognised as {' or '.join(missing)} among: {', '.join(columns)}; "
+            f"name it, as in columns={{'{missing[0]}': 'NAME'}} (--column {missing[0]}=NAME)."
         )
     return {role: column for role, column in mapping.items() if column is not None}
 
 
 def _best(role: str, columns: Sequence[str], taken: set[str]) -> str | None:
+    """The best-ranked alias present; two ids that are no exact `user_id` or `item_id` are a question for the user."""
     order = {plain(alias): place for place, alias in reversed(list(enumerate(ALIASES[role])))}
-    known = sorted((order[plain(c)], c) for c in columns if plain(c) in order and c not in taken)
+    known = sorted(
+        (order[plain(column)], column) for column in columns if plain(column) in order and column not in taken
+    )
+    if len(known) > 1 and role != "timestamp" and known[0][1] != role:
+        names = [column for _, column in known]
+        raise DataError(
+            f"Both '{names[0]}' and '{names[1]}' could be the {role}; "
+            f"say which, as in columns={{'{role}': '{names[0]}'}} (--column {role}={names[0]})."
+        )
     return known[0][1] if known else None
+
+
+def chosen_fields(
+    wanted: Sequence[str] | Mapping[str, Role] | None, columns: Sequence[str], mapping: Mapping[str, str]
+) -> dict[str, Role] | None:
+    """Field -> role as declared, checked against the log; None where nothing is declared: what is numeric is kept."""
+    if wanted is None:
+        return None
+    roles: dict[str, Role] = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, "feedback")
+    for name, role in roles.items():
+        if name not in columns:
+            raise DataError(f"There is no column '{name}' to keep as a field; the log has: {', '.join(columns)}.")
+        if name in mapping.values():
+            raise DataError(f"Column '{name}' is a user, item or time already; leave it out of the fields.")
+        if role not in ("feedback", "context"):
+            raise DataError(f"Field '{name}' has the role '{role}'; valid roles: feedback, context.")
+    return roles

@@ -1,0 +1,47 @@
+"""The total order of a log: (user, timestamp, input row). Ties keep the order of the input, on every machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Ints = npt.NDArray[np.integer[Any]]
+
+
+def history_order(user: Ints, time: Ints | None) -> npt.NDArray[np.int64]:
+    """[n] user rows, [n] times or None -> [n] places in the log by (user, time, place); np.lexsort is the twin."""
+    if time is None or bool((time[1:] >= time[:-1]).all()):  # most logs are in order of time
+        return stable_argsort(user)
+    by_time = stable_argsort(time)
+    return by_time[stable_argsort(user[by_time])]
+
+
+def stable_argsort(values: Ints) -> npt.NDArray[np.int64]:
+    """np.argsort(values, kind="stable"), several times faster.
+
+    Value and place share one 64-bit key, so all keys differ, any sort is stable, and a parallel one will do.
+    """
+    bits = max(len(values) - 1, 1).bit_length()
+    low = int(values.min(initial=0)) if len(values) == 0 else int(values.min())
+    if len(values) == 0 or (int(values.max()) - low).bit_length() + bits > 63:
+        return np.argsort(values, kind="stable")
+    key = values.astype(np.int64)
+    key -= low
+    key <<= bits
+    key |= np.arange(len(key))
+    key = pl.Series(key).sort().to_numpy()
+    return np.bitwise_and(key, (1 << bits) - 1)
+
+
+def tied(time: Ints, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """[n] times in history order, [U+1] offsets -> [n]: shares its time with another event of its user."""
+    same = time[1:] == time[:-1]
+    starts = offsets[1:-1]
+    same[starts[(starts > 0) & (starts < len(time))] - 1] = False
+    out = np.zeros(len(time), dtype=np.bool_)
+    out[1:] = same
+    out[:-1] |= same
+    return out

@@ -1,0 +1,65 @@
+"""Whether a log fits: the memory and disk that preparing will take, said first, and refused where too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from facta.data.events import EventLog
+from facta.data.files import line_bytes
+from facta.errors import ResourceError
+from facta.hardware import disk_free, human, memory_free
+
+EVENT_BYTES = 60  # measured peak per event: user row, time, order, one sort key and its sorted copy, one column
+TEXT_BYTES = 40  # more per event and text id, while its column is turned into rows
+_UNZIPPED = 5  # a .gz file's content over its size, roughly
+
+
+@dataclass(frozen=True)
+class Room:
+    """What preparing will take, and what there is."""
+
+    events: int  # counted, or estimated from the size of text files
+    memory: int
+    disk: int
+    memory_free: int | None
+    disk_free: int
+
+    def __str__(self) -> str:
+        free = "unknown" if self.memory_free is None else human(self.memory_free)
+        return f"about {self.events:,} events: {human(self.memory)} of memory needed, {free} free"
+
+
+def room_for(log: EventLog, columns: Iterable[str], out: Path) -> Room:
+    """Project memory and disk before anything is read. Text files and lazy frames are held whole, Parquet is not."""
+    columns = list(columns)
+    held, events = _held(log)
+    texts = sum(log.types[name] == pl.String for name in columns)
+    memory = held + events * (EVENT_BYTES + TEXT_BYTES * texts)
+    return Room(events, memory, events * 8 * len(columns), memory_free(), disk_free(out))
+
+
+def refuse_shortage(room: Room, out: Path) -> None:
+    """Raise ResourceError where memory or disk would not suffice."""
+    if room.memory_free is not None and room.memory > room.memory_free:
+        raise ResourceError(
+            f"Preparing {room.events:,} events needs about {human(room.memory)} of memory, "
+            f"{human(room.memory_free)} is free; "
+            f"close other programs, prepare fewer events, or give them as Parquet, which is read column by column."
+        )
+    if room.disk > room.disk_free:
+        raise ResourceError(
+            f"The dataset needs up to {human(room.disk)} at '{out}', {human(room.disk_free)} is free; write elsewhere."
+        )
+
+
+def _held(log: EventLog) -> tuple[int, int]:
+    """(bytes of text that will be held, events)."""
+    files = [Path(part.name) for part in log.parts if part.kind in ("CSV", "JSON-lines")]
+    if not files:
+        return 0, log.num_events()
+    size = sum(file.stat().st_size * (_UNZIPPED if file.name.lower().endswith(".gz") else 1) for file in files)
+    return size, int(size / line_bytes(files[0]))

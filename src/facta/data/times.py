@@ -1,0 +1,137 @@
+"""Timestamps of any kind -> int64 milliseconds since 1970 (UTC). The unit is detected and named, never averaged.
+
+A number says its unit by its size: seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 2100 do not
+overlap. Smaller numbers may be anything, so their unit must be given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import polars as pl
+
+from facta.data.fields import bounds
+from facta.errors import DataError
+
+Unit = Literal["s", "ms", "us", "ns"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_EARLIEST, _LATEST = 10**8, 4_102_444_800  # seconds: March 1973 and the year 2100
+_YEAR_FIRST = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds, the unit that they came in, and how many were no time (those are null)."""
+
+    milliseconds: pl.Series  # [n] Int64
+    unit: str
+    bad: int
+    why: str  # the sentence about the bad ones; "" if none
+    finer: bool  # the source tells moments apart that milliseconds do not
+
+
+def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
+    """Convert a column [n] of numbers, ISO 8601 text, dates or datetimes; naive text and datetimes are UTC.
+
+    Raises DataError for mixed units, undetectable ones, and columns that hold no times. Missing values, negative ones
+    and ones beyond the year 2100 are counted and become null: the caller refuses or drops them.
+    """
+    if unit is not None and unit not in UNITS:
+        raise DataError(f"Found the unit '{unit}'; valid units: {', '.join(UNITS)}.")
+    if times.dtype == pl.String:
+        times = _from_text(times)
+    if times.dtype in (pl.Datetime, pl.Date):
+        if unit is not None:
+            raise DataError(f"Column '{times.name}' holds dates, which need no unit; leave unit='{unit}' out.")
+        return _from_dates(times)
+    if not times.dtype.is_numeric():
+        raise DataError(
+            f"Column '{times.name}' has type {times.dtype}; expected times: numbers, ISO 8601 text or datetimes."
+        )
+    return _from_numbers(times.fill_nan(None) if times.dtype.is_float() else times, unit)
+
+
+def _from_text(times: pl.Series) -> pl.Series:
+    present = times.drop_nulls()
+    for kind in (pl.Int64, pl.Float64):
+        numbers = times.cast(kind, strict=False)
+        if len(present) and numbers.null_count() == times.null_count():
+            return numbers
+    odd = present.filter(~present.str.contains(_YEAR_FIRST))
+    if len(odd):
+        raise DataError(
+            f"Column '{times.name}' has {len(odd):,} times that are no ISO 8601 text, such as '{odd[0]}'; "
+            f"expected all numbers, or all like 2024-05-31T12:00:00Z."
+        )
+    zoned = present.str.contains(r"(Z|[+-][0-9]{2}:?[0-9]{2})\s*$")
+    if zoned.any() and not zoned.all():
+        raise DataError(f"Column '{times.name}' has times with and without a time zone; give all or none of them one.")
+    try:
+        return times.str.strip_chars().str.to_datetime(time_unit="us", strict=False)
+    except pl.exceptions.PolarsError:
+        raise DataError(
+            f"Column '{times.name}' has times such as '{present[0]}', which are no ISO 8601 text."
+        ) from None
+
+
+def _from_dates(times: pl.Series) -> Times:
+    milliseconds = times.cast(pl.Datetime("ms", getattr(times.dtype, "time_zone", None))).cast(pl.Int64)
+    micro = isinstance(times.dtype, pl.Datetime) and times.dtype.time_unit != "ms"
+    finer = micro and bool((times.dt.microsecond() % 1000 != 0).any())
+    return _checked(milliseconds, "datetime", 0, _LATEST * 1000, finer, times.name)
+
+
+def _from_numbers(times: pl.Series, unit: str | None) -> Times:
+    declared = unit is not None
+    unit = unit or _detect(times)
+    scale = _PER_SECOND[unit]
+    if times.dtype.is_float():
+        milliseconds = (times * (1000 / scale)).round().cast(pl.Int64, strict=False)
+        finer = False
+    else:
+        times = times.cast(pl.Int64, strict=False)
+        milliseconds = times * (1000 // scale) if scale <= 1000 else times // (scale // 1000)
+        finer = scale > 1000 and bool((times % (scale // 1000) != 0).any())
+    earliest = 0 if declared else _EARLIEST * 1000
+    return _checked(milliseconds, unit, earliest, _LATEST * 1000, finer, times.name)
+
+
+def _detect(times: pl.Series) -> Unit:
+    """The only unit in which values are times of 1973 to 2100; values that fit no unit are left to the range check."""
+    low, high = bounds(times) or (0, 0)
+    for unit in UNITS:  # the usual case: two passes, no masks
+        if low >= _EARLIEST * _PER_SECOND[unit] and high < _LATEST * _PER_SECOND[unit]:
+            return unit
+    counts = {unit: _inside(times, unit) for unit in UNITS}
+    found = [unit for unit in UNITS if counts[unit]]
+    if not found:
+        raise DataError(
+            f"The unit of column '{times.name}' cannot be told from values of {low} to {high}; "
+            f"say it, as in unit='s' (--unit s; one of {', '.join(UNITS)}), or leave the column out if it is no time."
+        )
+    if len(found) > 1:
+        amounts = " and ".join(f"{_NAMES[unit]} ({counts[unit]:,})" for unit in found)
+        raise DataError(f"Column '{times.name}' mixes {amounts}; convert it to one unit.")
+    return found[0]
+
+
+def _inside(times: pl.Series, unit: Unit) -> int:
+    scale = _PER_SECOND[unit]
+    return int(((times >= _EARLIEST * scale) & (times < _LATEST * scale)).sum())
+
+
+def _checked(milliseconds: pl.Series, unit: str, earliest: int, latest: int, finer: bool, name: str) -> Times:
+    """Count what is missing or out of range, and make it null."""
+    missing = milliseconds.null_count()
+    low, high = bounds(milliseconds) or (earliest, earliest)
+    reasons = [f"{missing:,} missing times"] if missing else []
+    if low < earliest or high >= latest:
+        early, late = int((milliseconds < earliest).sum()), int((milliseconds >= latest).sum())
+        reasons += [f"{early:,} times before {'1970' if earliest == 0 else '1973'}"] if early else []
+        reasons += [f"{late:,} times beyond the year 2100"] if late else []
+        milliseconds = milliseconds.set((milliseconds < earliest) | (milliseconds >= latest), None)
+    why = f"Column '{name}' has {' and '.join(reasons)} (read as {_NAMES.get(unit, 'dates')})" if reasons else ""
+    return Times(milliseconds, unit, milliseconds.null_count(), why, finer)

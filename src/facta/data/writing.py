@@ -1,0 +1,150 @@
+"""Writing a dataset so that it exists whole or not at all: in a folder beside, flushed to disk, renamed into place."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from facta.data.histories import Manifest
+from facta.errors import DataError, ResourceError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn what a disk refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ResourceError(
+                f"The disk is full at '{place}'; nothing was kept: free some space, or write elsewhere."
+            ) from error
+        if error.errno in _FORBIDDEN:
+            raise ResourceError(
+                f"'{place}' cannot be written ({os.strerror(error.errno or 0)}); choose a folder that can be."
+            ) from error
+        raise ResourceError(f"Writing '{place}' failed ({error}); nothing was kept.") from error
+
+
+class DatasetWriter:
+    """`with DatasetWriter(out) as writer:` arrays and tables, then `commit`. Left without a commit, nothing remains."""
+
+    def __init__(self, out: Path, *, overwrite: bool = False) -> None:
+        self.out = out
+        self.digests: dict[str, str] = {}
+        _refuse_loss(out, overwrite)
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self.beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+            self.beside.chmod(0o755)
+            (self.beside / "histories").mkdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.beside, ignore_errors=True)  # after a commit it is no longer there
+
+    def array(self, name: str, values: npt.NDArray[Any]) -> None:
+        """histories/<name>.npy, without a copy of the values."""
+        values = np.ascontiguousarray(values)
+        content = values.reshape(-1).view(np.uint8).data
+        self.digests[name] = hashlib.sha256(content).hexdigest()
+        with writing(self.out), (self.beside / "histories" / f"{name}.npy").open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(values))
+            stream.write(content)
+            _flush(stream.fileno())
+
+    def table(self, name: str, frame: pl.DataFrame) -> None:
+        """<name>.parquet; its digest is of the values, not of how this version of polars lays them out."""
+        self.digests[name] = table_digest(frame)
+        with writing(self.out), (self.beside / f"{name}.parquet").open("wb") as stream:
+            frame.write_parquet(stream)
+            stream.flush()
+            _flush(stream.fileno())
+
+    def commit(self, manifest: Manifest) -> None:
+        """Write the manifest, make all of it durable, and give the folder its name."""
+        with writing(self.out):
+            with (self.beside / "manifest.json").open("w", encoding="utf-8") as stream:
+                stream.write(manifest.model_dump_json(indent=2) + "\n")
+                stream.flush()
+                _flush(stream.fileno())
+            _flush_folder(self.beside / "histories")
+            _flush_folder(self.beside)
+            if self.out.exists():
+                old = self.beside.with_suffix(".replaced")
+                self.out.rename(old)
+                self.beside.rename(self.out)
+                shutil.rmtree(old)
+            else:
+                self.beside.rename(self.out)
+            _flush_folder(self.out.parent)
+
+    def content_hash(self, described: Any) -> str:
+        """One hash over every array and table written, and over what the arrays mean."""
+        text = json.dumps([sorted(self.digests.items()), described], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_loss(out: Path, overwrite: bool) -> None:
+    """Only a dataset of ours, or an empty folder, is ever replaced, and the former only on demand."""
+    if not (out.exists() or out.is_symlink()):
+        return
+    if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
+        return
+    if not (out / "manifest.json").exists() or out.is_symlink():
+        raise DataError(f"'{out}' exists and is no prepared dataset; choose another place, it will not be touched.")
+    if not overwrite:
+        raise DataError(f"'{out}' exists already; choose another place, or replace it with overwrite=True (--force).")
+
+
+def _flush(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _flush_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def table_digest(frame: pl.DataFrame) -> str:
+    """A hash of names, types and values of a table."""
+    digest = hashlib.sha256()
+    for column in frame:
+        digest.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
+        digest.update(column.is_null().to_numpy().tobytes())
+        for part in _bytes(column):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _bytes(column: pl.Series) -> Iterator[bytes]:
+    if column.dtype.is_integer() and column.dtype != pl.Int128:
+        yield column.fill_null(0).to_numpy().tobytes()
+    elif column.dtype == pl.String:
+        yield column.str.len_bytes().fill_null(0).to_numpy().tobytes()
+        yield (column.str.join("").item() or "").encode()
+    else:  # features of any other type: slower, and equal on every version
+        yield json.dumps(column.to_list(), default=str).encode()
