@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -60,7 +61,7 @@ def save(path: Path, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -
         files = {}
         for name, values in tensors.items():
             file = draft / f"{name}.safetensors"
-            save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
+            _write(values, file)
             files[file.name] = _digest(file)
         body = {"format": FORMAT, "files": files, "state": dict(state)}
         body["checksum"] = _digest_of(body)
@@ -71,8 +72,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Raises ArtifactError, with the reason, where the folder is torn, altered or too new."""
     try:
         body = json.loads((path / STATE).read_text())
-        checksum = body.pop("checksum")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        checksum = body.pop("checksum", None) if isinstance(body, dict) else None
+        if checksum is None:
+            raise ValueError("not a checkpoint")
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path.name}/{STATE} is missing or torn") from error
     if body.get("format", 0) > FORMAT:
         raise ArtifactError(f"{path.name} has format {body['format']}, newer than this facta's {FORMAT}; update facta")
@@ -156,6 +159,13 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, model: Model, saved: Map
         kind, _, name = key.partition(".")
         parameter = parameters[name]
         optimiser.state[parameter][kind] = value.to(parameter.device)
+
+
+def _write(values: Tensors, file: Path) -> None:
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, file)
+    except SafetensorError as error:  # its name for a full disk
+        raise OSError(str(error)) from error
 
 
 def _same_names(here: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:

@@ -25,17 +25,20 @@ class Journal:
     """Appends to `out/metrics.jsonl`; `size` bytes of it are kept."""
 
     def __init__(self, out: Path, size: int, *, tensorboard: bool, step: int) -> None:
+        self._board = _summary_writer(out, step) if tensorboard else None
         try:
             self._file = (out / "metrics.jsonl").open("ab")
             self._file.truncate(min(size, self.size()))
         except OSError as error:
             raise ResourceError(f"Cannot write '{out / 'metrics.jsonl'}' ({error.strerror}).") from error
-        self._board = _summary_writer(out, step) if tensorboard else None
 
     def write(self, event: str, step: int, epoch: int, **values: Any) -> None:
         line = json.dumps({"event": event, "step": step, "epoch": epoch, **values})
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise ResourceError(f"Cannot go on writing '{self._file.name}' ({error.strerror}).") from error
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, float):
