@@ -13,7 +13,7 @@ from facta.data.schema import ALIASES, plain
 from facta.errors import DataError
 
 Source = Any
-"""A path, a glob, a folder, a list of paths, a polars, pandas or Arrow frame, or a mapping of columns."""
+"""A path, a glob, a folder, a list of paths, a polars, pandas or Arrow frame, a mapping of columns, or an EventLog."""
 
 
 class EventLog:
@@ -85,6 +85,8 @@ def _family(kind: pl.DataType, exact: bool) -> str:
 
 def open_events(source: Source, columns: Mapping[str, str] | None = None) -> EventLog:
     """Open a log without reading its events; raises DataError where there is none. `columns`: as in `recognise`."""
+    if isinstance(source, EventLog):
+        return source
     if isinstance(source, (str, Path)) or (isinstance(source, Sequence) and not hasattr(source, "columns")):
         return _open_files(source, columns)
     return EventLog([Part("the frame", "frame", _frame(source))], ("frame",))

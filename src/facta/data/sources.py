@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facta.data import amazon, movielens
+from facta.data.events import EventLog
+from facta.data.files import Part
 from facta.data.histories import Dataset
 from facta.data.movielens import Tables
 from facta.data.origins import Archive, Files, Origin, Place, Progress, WebFolder, Wheel
 from facta.data.prepare import prepare
+from facta.data.times import Unit
 from facta.errors import DownloadError
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
@@ -35,7 +38,7 @@ class Source:
     """A public dataset; its forms in the order in which they are tried."""
 
     title: str
-    unit: str | None  # of the timestamps
+    unit: Unit | None  # of the timestamps
     forms: tuple[Form, ...]
 
 
@@ -120,10 +123,8 @@ def get(
     Raises DownloadError: unknown name, or no origin could provide the files intact; then it says which and why.
     """
     events, items = (fetched := fetch(name, place=place, progress=progress)).tables
-    dataset = prepare(events, out, items=items, unit=find(name).unit, overwrite=overwrite)
-    manifest = dataset.manifest.change(source=(name, fetched.origin), notes=(*dataset.manifest.notes, *fetched.notes))
-    (dataset.path / "manifest.json").write_text(manifest.model_dump_json(indent=2))
-    return Dataset.open(out)
+    log = EventLog([Part(name, "frame", events.lazy())], (name, fetched.origin), fetched.notes)
+    return prepare(log, out, items=items, unit=find(name).unit, overwrite=overwrite)
 
 
 def fetch(name: str, *, place: str | Path | None = None, progress: Progress | None = None) -> Fetched:
