@@ -24,13 +24,13 @@ def copy_last(users: int = 48, items: int = 12, length: int = 10) -> pl.DataFram
     return _frame(user, user % items, place)
 
 
-def checkerboard(size: int = 16, seed: int = 0) -> pl.DataFrame:
-    """User u takes the items of u's colour (parity) in random order, item u itself last of all: with the history masked,
-    the only right recommendation before the last event is item u."""
+def checkerboard(users: int = 96, items: int = 12, seed: int = 0) -> pl.DataFrame:
+    """Everyone takes all items of one colour (parity) in random order: with the history masked, the only right
+    recommendation before the last event is the one item of that colour that is left."""
     rng = np.random.default_rng(seed)
-    rows = [[*rng.permutation([i for i in range(u % 2, size, 2) if i != u]), u] for u in range(size)]
-    user = np.repeat(np.arange(size), size // 2)
-    return _frame(user, np.concatenate(rows), np.tile(np.arange(size // 2), size))
+    rows = [rng.permutation(np.arange(u % 2, items, 2)) for u in range(users)]
+    user, place = np.divmod(np.arange(users * items // 2), items // 2)
+    return _frame(user, np.concatenate(rows), place)
 
 
 def _frame(user: np.ndarray, item: np.ndarray, place: np.ndarray) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What every encoder must keep, whatever it computes: the order of facts, prefix stability, independence of batch mates."""
+"""What every encoder must keep, whatever it computes: the order of facts, prefix stability, no batch mates."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_losses_and_gradients_of_two_halves_add_up_to_the_whole(model: Recommend
     torch.testing.assert_close(whole[2], first[2] + second[2], rtol=1e-9, atol=1e-12)
 
 
-def _each(count: int):  # noqa: ANN202
+def _each(count: int):
     from facta.types import Negatives
 
     return Negatives(each=count)

@@ -59,11 +59,11 @@ def test_the_world_is_solved(world: tuple[str, Dataset, Split], encoder: str, lo
         width=16,
         embedding=EmbeddingConfig(dropout=0.0),
         encoder=ENCODERS[encoder],
-        similarity=SimilarityConfig(kind="dot", temperature=1.0) if bce else SimilarityConfig(temperature=0.1),
+        similarity=SimilarityConfig(kind="dot", temperature=1.0) if bce else SimilarityConfig(temperature=0.2),
         loss=LOSSES[loss],
     )
     model = Recommender(config, dataset.num_items, seed=1)
-    train(model, dataset, split, steps=150 if bce else 80)
+    train(model, dataset, split, steps=160)
     assert right_answers(model, dataset, split, masked=name == "checkerboard") >= 0.95
 
 

@@ -1,0 +1,125 @@
+"""Losses against their definitions, written the slow way."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from facta.objectives.gathered import gathered_logits
+from facta.objectives.losses import generalised_bce, sampled_softmax, softmax, uniform
+from facta.types import Negatives
+
+S, V, P = 9, 15, 4
+World = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture
+def world() -> World:
+    torch.manual_seed(0)
+    queries = torch.randn(S, P, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(V, P, dtype=torch.float64, requires_grad=True)
+    return queries, items, torch.randint(0, V, (S,)), torch.rand(S, dtype=torch.float64), torch.arange(S) * 77
+
+
+def detached(tensors: World) -> World:
+    queries, items, positive, weight, keys = tensors
+    return queries.detach(), items.detach(), positive, weight, keys
+
+
+def test_gathered_logits_and_gradients_equal_plain_indexing(world: World) -> None:
+    queries, items, *_ = world
+    index = torch.randint(0, V, (S, 6))
+    fast, slow = gathered_logits(queries, items, index), (queries[:, None] * items[index]).sum(-1)
+    torch.testing.assert_close(fast, slow)
+    weight = torch.randn_like(slow)
+    for a, b in zip(
+        torch.autograd.grad((fast * weight).sum(), (queries, items)),
+        torch.autograd.grad((slow * weight).sum(), (queries, items)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+    assert gathered_logits(queries, items, index[:, :0]).shape == (S, 0)
+
+
+def test_softmax(world: World) -> None:
+    queries, items, positive, weight, _ = detached(world)
+    loss = softmax(queries, items, positive, weight)
+    expected = [
+        -w * math.log(math.exp(q @ items[p]) / sum(math.exp(q @ i) for i in items))
+        for q, p, w in zip(queries, positive, weight.tolist(), strict=True)
+    ]
+    assert loss.total.item() == pytest.approx(sum(expected))
+    assert loss.weight.item() == pytest.approx(weight.sum().item())
+
+
+def test_sampled_softmax_with_draws_of_its_own_masks_collisions(world: World) -> None:
+    queries, items, positive, weight, keys = detached(world)
+    drawn = uniform(keys, 40, V)  # 40 draws out of 15: the positive is among them
+    assert (drawn == positive[:, None]).any(dim=1).sum() >= S - 2
+    loss = sampled_softmax(queries, items, positive, weight, Negatives(each=40), keys)
+    expected = 0.0
+    for s in range(S):
+        own = math.exp(queries[s] @ items[positive[s]])
+        others = sum(math.exp(queries[s] @ items[r]) for r in drawn[s] if r != positive[s])
+        expected -= weight[s].item() * math.log(own / (own + others))
+    assert loss.total.item() == pytest.approx(expected)
+
+
+def test_shared_negatives_equal_the_same_negatives_for_each(world: World) -> None:
+    queries, items, positive, weight, keys = detached(world)
+    shared = torch.tensor([1, 3, 3, 8])
+    loss = sampled_softmax(queries, items, positive, weight, Negatives(shared=shared), keys)
+    expected = 0.0
+    for s in range(S):
+        own = math.exp(queries[s] @ items[positive[s]])
+        others = sum(math.exp(queries[s] @ items[r]) for r in shared if r != positive[s])
+        expected -= weight[s].item() * math.log(own / (own + others))
+    assert loss.total.item() == pytest.approx(expected)
+
+
+def test_log_q_makes_popularity_samples_estimate_the_full_softmax() -> None:
+    """Negatives drawn from a skewed law, many: the corrected loss approaches the full one, the plain does not."""
+    torch.manual_seed(3)
+    queries, items = torch.randn(1, P, dtype=torch.float64), torch.randn(V, P, dtype=torch.float64)
+    law = torch.linspace(0.01, 1, V, dtype=torch.float64)
+    law = law / law.sum()
+    count = 200_000
+    shared = torch.multinomial(law, count, replacement=True)
+    positive, one, keys = torch.tensor([2]), torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+    log_expected = torch.log(law * count)
+    kept = Negatives(shared, log_q=log_expected[shared], log_q_positive=torch.zeros(1, dtype=torch.float64))
+    full = softmax(queries, items, positive, one).total.item()
+    assert sampled_softmax(queries, items, positive, one, kept, keys).total.item() == pytest.approx(full, rel=0.02)
+    plain = sampled_softmax(queries, items, positive, one, Negatives(shared), keys).total.item()
+    assert abs(plain - full) > 0.5
+
+
+def test_bce_and_gbce_follow_the_paper(world: World) -> None:
+    queries, items, positive, weight, keys = detached(world)
+    drawn = uniform(keys, 5, V)
+
+    def sigmoid(x: torch.Tensor) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    for calibration in (0.0, 0.75, 1.0):
+        alpha = 5 / (V - 1)
+        beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+        expected = 0.0
+        for s in range(S):
+            loss = -math.log(sigmoid(queries[s] @ items[positive[s]]) ** beta)
+            loss -= sum(math.log(1 - sigmoid(queries[s] @ items[r])) for r in drawn[s] if r != positive[s])
+            expected += weight[s].item() * loss
+        got = generalised_bce(queries, items, positive, weight, Negatives(each=5), keys, calibration=calibration)
+        assert got.total.item() == pytest.approx(expected)
+    assert alpha * (1 - 1 / alpha) + 1 == pytest.approx(alpha)  # t = 1: β = α
+
+
+def test_draws_are_functions_of_the_key(world: World) -> None:
+    *_, keys = world
+    drawn = uniform(keys, 50, V)
+    order = torch.randperm(S)
+    assert torch.equal(uniform(keys[order], 50, V), drawn[order])
+    assert torch.equal(uniform(keys[:3], 7, V), drawn[:3, :7])
+    assert drawn.min() == 0 and drawn.max() == V - 1
