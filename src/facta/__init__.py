@@ -1,0 +1,58 @@
+"""facta: generative recommenders from event logs.
+
+dataset = facta.prepare("events.csv", "data/shop")
+artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
+artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
+"""
+
+from facta.api import evaluate, find_recipe, run_folder, train
+from facta.artifact.card import version as _version
+from facta.data.histories import Dataset
+from facta.data.prepare import prepare
+from facta.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    DownloadError,
+    FactaError,
+    ProtocolError,
+    ResourceError,
+    TrainingError,
+)
+from facta.eval.comparison import Comparison, compare
+from facta.eval.protocol import ProtocolConfig
+from facta.eval.result import Result
+from facta.infer.engine import Answer, Artifact
+from facta.infer.request import History, history_of
+from facta.recipes.recipe import RecipeConfig
+
+__version__ = _version()
+
+load = Artifact.load
+
+__all__ = [
+    "Answer",
+    "Artifact",
+    "ArtifactError",
+    "Comparison",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "DownloadError",
+    "FactaError",
+    "History",
+    "ProtocolConfig",
+    "ProtocolError",
+    "RecipeConfig",
+    "ResourceError",
+    "Result",
+    "TrainingError",
+    "compare",
+    "evaluate",
+    "find_recipe",
+    "history_of",
+    "load",
+    "prepare",
+    "run_folder",
+    "train",
+]

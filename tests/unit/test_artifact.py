@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from facta.artifact import files
-from facta.artifact.model import build, state_of
+from facta.artifact.model import build, parse, state_of
 from facta.errors import ArtifactError, ResourceError
 from facta.models.recommender import RecommenderConfig
 
@@ -18,7 +18,7 @@ CONFIG = {"kind": "recommender", "window": 8, "width": 8, "encoder": {"kind": "h
 
 
 def contents(seed: int = 0) -> files.Contents:
-    model = build(CONFIG, 6, seed)
+    model = build(parse(CONFIG), 6, seed)
     assert isinstance(model.config, RecommenderConfig)
     catalogue = pl.DataFrame(
         {"row": range(6), "item_id": list("abcdeé"), "title": list("ABCDEF"), "training_events": [3, 1, 0, 2, 1, 1]}
@@ -27,7 +27,7 @@ def contents(seed: int = 0) -> files.Contents:
     schema = {"events": 8, "users": 2, "content_hash": "00ff", "order": "user, timestamp, input row"}
     metrics = [
         {
-            "protocol_id": "loo-val/…",
+            "protocol": "loo-val/…",
             "stage": "test",
             "users": 2,
             "metrics": {"NDCG@10": {"mean": 0.5, "low": 0.25, "high": 0.75}},

@@ -15,7 +15,7 @@ from facta.data.prepare import prepare
 from facta.data.splits import Requests
 from facta.errors import ConfigError, DataError
 from facta.infer.engine import Artifact
-from facta.infer.request import History, as_histories, known, milliseconds, request, stored
+from facta.infer.request import History, as_histories, history_of, known, milliseconds, request
 
 TIMED = {"kind": "recommender", "window": 4, "width": 8, "encoder": {"kind": "hstu", "layers": 1, "bias": "both"}}
 ITEMS = 12
@@ -23,7 +23,7 @@ ITEMS = 12
 
 def artifact(*, timed: bool = False, ids: list[object] | None = None, window: int = 4) -> Artifact:
     config = {**TIMED, "window": window, "encoder": {**TIMED["encoder"], "bias": "both" if timed else "position"}}  # type: ignore[dict-item]
-    model = saved_model.build(config, ITEMS, seed=1)
+    model = saved_model.build(saved_model.parse(config), ITEMS, seed=1)
     model.eval()
     ids = [10 * row for row in range(ITEMS)] if ids is None else ids
     catalogue = pl.DataFrame(
@@ -144,7 +144,7 @@ def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
     ends, times = np.array([6, 2, 0]), np.array([700_000, 900_000, 5000])
     none = np.zeros(4, dtype=np.int64)
     evaluated = request_batch(log, Requests(np.array([0, 1, 2]), ends, times, none, none[:0]), slice(0, 3), window=4)
-    histories = [stored(log, 1), stored(log, 2), History([], [])]
+    histories = [history_of(log, 1), history_of(log, 2), History([], [])]
     asked = request([known(one, log.item_rows) for one in histories], times.tolist(), window=4)
     for name in ("offsets", "index", "next_time"):
         assert torch.equal(getattr(asked, name), getattr(evaluated, name)), name
@@ -156,11 +156,11 @@ def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
 
 
 def test_a_stored_history_ends_at_the_moment_asked_for(log: Dataset) -> None:
-    assert stored(log, 1).items == [0, 10, 20, 30, 40, 50]
-    assert stored(log, 1, until=200_000) == History([0, 10, 20], [100_000, 200_000, 200_000])
-    assert stored(log, 1, until=datetime.fromtimestamp(0.5, UTC)).items == []
+    assert history_of(log, 1).items == [0, 10, 20, 30, 40, 50]
+    assert history_of(log, 1, until=200_000) == History([0, 10, 20], [100_000, 200_000, 200_000])
+    assert history_of(log, 1, until=datetime.fromtimestamp(0.5, UTC)).items == []
     with pytest.raises(DataError, match="77"):
-        stored(log, 77)
+        history_of(log, 77)
 
 
 def test_events_given_out_of_order_are_sorted_by_time_and_ties_keep_their_order() -> None:

@@ -45,7 +45,7 @@ def _numbers(contents: Contents) -> str:
         return "## Numbers\n\nNone were measured."
     lines = ["## Numbers", "", "Numbers under different protocols must not be compared.", ""]
     for result in contents.metrics:
-        lines += [f"Protocol `{result['protocol_id']}`, {result['stage']}, {result['users']:,} users:", ""]
+        lines += [f"Protocol `{result['protocol']}`, {result['stage']}, {result['users']:,} users:", ""]
         lines += ["| metric | mean | 95 % interval over users |", "|---|---|---|"]
         lines += [_line(name, value) for name, value in result["metrics"].items()]
         lines.append("")

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from facta.artifact import card, directory
-from facta.artifact.model import SavedModel, build, read_state, state_of
+from facta.artifact.model import SavedModel, build, parse, read_state, state_of
 from facta.errors import ArtifactError, ConfigError
 
 FORMAT = 1
@@ -52,14 +52,20 @@ def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> st
     ResourceError where the place cannot be written.
     """
     path = Path(path)
-    if path.exists() and not (overwrite and (path / CHECKSUMS).is_file()):
-        hint = "pass overwrite (--overwrite) to replace it" if (path / CHECKSUMS).is_file() else "it is no artifact"
-        raise ArtifactError(f"'{path}' exists already and {hint}; or choose another place.")
+    refuse_taken(path, overwrite=overwrite)
     with directory.beside(path) as draft:
         _write(contents, draft)
         sums = {name: _sha256(draft / name) for name in FILES}
         _write_json(draft / CHECKSUMS, {"format": FORMAT, "facta": card.version(), "files": sums})
     return fingerprint(sums)
+
+
+def refuse_taken(path: Path, *, overwrite: bool) -> None:
+    """Nothing is replaced unasked, and nothing but an artifact when asked. Raises ArtifactError."""
+    replaceable = (path / CHECKSUMS).is_file()
+    if path.exists() and not (overwrite and replaceable):
+        hint = "pass overwrite (--overwrite) to replace it" if replaceable else "it is no artifact"
+        raise ArtifactError(f"'{path}' exists already and {hint}; or choose another place.")
 
 
 def _write(contents: Contents, draft: Path) -> None:
@@ -83,7 +89,7 @@ def load(path: Path | str) -> Contents:
     config = _read_json(path / "config.json")
     catalogue = _read(path / "items.parquet", pl.read_parquet)
     try:
-        model = build(config["model"], catalogue.height)
+        model = build(parse(config["model"]), catalogue.height)
         read_state(model, load_file(path / "model.safetensors"))
     except (ConfigError, KeyError, TypeError) as error:
         raise ArtifactError(

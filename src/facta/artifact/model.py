@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor
 
 from facta.config import Config
+from facta.models.baselines import (
+    BaselineConfig,
+    DecayedPopularity,
+    DecayedPopularityConfig,
+    ItemKNN,
+    ItemKNNConfig,
+    Popularity,
+    PopularityConfig,
+)
 from facta.models.recommender import Recommender, RecommenderConfig
 
-ModelConfig = RecommenderConfig
-SavedModel = Recommender
+ModelConfig = Annotated[RecommenderConfig | BaselineConfig, Field(discriminator="kind")]
+Counted = Popularity | DecayedPopularity | ItemKNN
+SavedModel = Recommender | Counted
 
 
 class _Choice(Config):
     model: ModelConfig
 
 
-def build(config: Mapping[str, Any] | ModelConfig, num_items: int, seed: int = 0) -> SavedModel:
-    """The model that a config describes, for a catalogue of `num_items`; untrained. Raises ConfigError."""
-    chosen = config if isinstance(config, Config) else _Choice.parse({"model": config}).model
-    return Recommender(chosen, num_items, seed)
+def parse(values: Mapping[str, Any]) -> RecommenderConfig | BaselineConfig:
+    """The config that plain values describe. Raises ConfigError."""
+    return _Choice.parse({"model": values}).model
+
+
+def build(config: RecommenderConfig | BaselineConfig, num_items: int, seed: int = 0) -> SavedModel:
+    """The model of a config for a catalogue of `num_items`: neither trained nor fitted yet."""
+    match config:
+        case RecommenderConfig():
+            return Recommender(config, num_items, seed)
+        case PopularityConfig():
+            return Popularity(config, num_items)
+        case DecayedPopularityConfig():
+            return DecayedPopularity(config, num_items)
+        case ItemKNNConfig():
+            return ItemKNN(config, num_items)
 
 
 def state_of(model: SavedModel) -> dict[str, Tensor]:
@@ -33,13 +56,3 @@ def read_state(model: SavedModel, state: Mapping[str, Tensor]) -> None:
     """Put saved tensors into a model that `build` made. Raises RuntimeError where names or shapes differ."""
     model.load_state_dict(dict(state), strict=True)
     model.eval()
-
-
-def reads_time(model: SavedModel) -> bool:
-    """Whether a request must say when it is made."""
-    return model.config.uses_time
-
-
-def window_of(model: SavedModel) -> int:
-    """How many events of a history the model sees."""
-    return model.window

@@ -12,7 +12,7 @@ from facta.cli import console
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.infer.engine import Answer, Artifact, Exclude
-from facta.infer.request import History, Time, from_text, stored
+from facta.infer.request import History, Time, from_text, history_of
 
 SHOWN_EVENTS = 10
 
@@ -63,7 +63,7 @@ def _history(
     if user is None or data is None or history is not None or times is not None:
         raise ConfigError("Give either --user and --data, or --history (and --times), to say whose history to use.")
     dataset = Dataset.open(data)
-    given = stored(dataset, from_text(dataset.users["user_id"], user, "user"), until=at)
+    given = history_of(dataset, from_text(dataset.users["user_id"], user, "user"), until=at)
     return given, _titled(artifact, given)
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facta.artifact import files
-from facta.artifact.model import reads_time, window_of
 from facta.errors import ConfigError, DataError
 from facta.eval.ranking import ItemSets, rank_catalogue
 from facta.infer.request import History, ItemId, Known, Time, as_histories, from_text, known, milliseconds, request
@@ -134,7 +133,7 @@ class Artifact(files.Contents):
     def _times(self, histories: Sequence[Known], at: Time | Sequence[Time] | None) -> list[int] | None:
         """[B] times of the requests; None where the model does not read time."""
         asked = [one for one in histories if len(one.rows)]
-        if not reads_time(self.model) or not asked:
+        if not self.model.config.uses_time or not asked:
             return None
         if at is None or any(one.times is None for one in asked):
             raise DataError(
@@ -172,7 +171,7 @@ class Artifact(files.Contents):
         """The model's scores for the chosen histories."""
         moments = None if at is None else [at[place] for place in chosen]
         with torch.inference_mode():
-            asked = request([histories[place] for place in chosen], moments, window_of(self.model))
+            asked = request([histories[place] for place in chosen], moments, self.model.window)
             return self.model.catalogue_scores(asked)
 
     def _best(

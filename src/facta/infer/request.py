@@ -42,7 +42,7 @@ class Known:
     unknown: int  # events dropped because their item is not in the catalogue
 
 
-def stored(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
+def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
     """The history of a user of a dataset, up to and including a moment. Raises DataError for an unknown user."""
     row = int(dataset.user_rows([user])[0])
     start, stop = int(dataset.offsets[row]), int(dataset.offsets[row + 1])

@@ -1,0 +1,211 @@
+"""The verbs in Python: train and evaluate; `prepare`, `load` and `recommend` live where they work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from facta.artifact import files
+from facta.artifact.model import SavedModel, build
+from facta.data.batches import TrainingBatches
+from facta.data.histories import Dataset
+from facta.data.splits import Split, check_trainable
+from facta.errors import ConfigError, DataError
+from facta.eval import evaluation
+from facta.eval.protocol import ProtocolConfig, Stage
+from facta.eval.result import Result
+from facta.eval.tuning import choose
+from facta.infer.engine import Artifact
+from facta.models.baselines import (
+    DecayedPopularity,
+    DecayedPopularityConfig,
+    ItemKNN,
+    ItemKNNConfig,
+    Popularity,
+    PopularityConfig,
+    training_events,
+)
+from facta.models.recommender import Recommender
+from facta.recipes.find import find
+from facta.recipes.recipe import RecipeConfig
+from facta.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from facta.train.log import Log
+
+Told = Callable[[int, int], None]
+"""Called with (requests done, requests in all)."""
+
+
+def find_recipe(name: str | RecipeConfig, overrides: Sequence[str] = ()) -> RecipeConfig:
+    """A recipe by name ("movielens-100k/hstu") with settings changed ("training.epochs=3"). Raises ConfigError."""
+    chosen = find(name) if isinstance(name, str) else name
+    return chosen.override(overrides) if overrides else chosen
+
+
+def train(
+    dataset: Dataset | Path | str,
+    recipe: RecipeConfig | str,
+    out: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    log: Log | None = None,
+) -> Artifact:
+    """Train a recipe's model, measure it under the recipe's protocol, and write the artifact directory `out`.
+
+    A run keeps its checkpoints and its `metrics.jsonl` in `run_folder(out)`; killed and called again in the same way,
+    it goes on where it stopped and gives the same bits. `overwrite` replaces an artifact and starts its run afresh.
+    Raises FactaError: a setting, the data, the protocol or the place is not usable.
+    """
+    chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
+    if overwrite and out.exists():
+        shutil.rmtree(run_folder(out), ignore_errors=True)
+    files.refuse_taken(out, overwrite=overwrite)
+    split = chosen.protocol.cut(dataset)
+    check_trainable(dataset, split)
+    model = _fitted(chosen, dataset, split, run_folder(out), log)
+    results = [_measure(model, dataset, chosen.protocol, stage, split) for stage in _stages(split)]
+    contents = files.Contents(
+        config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json")},
+        schema=dataset.manifest.model_dump(mode="json"),
+        catalogue=_catalogue(dataset, split),
+        model=model,
+        metrics=[result.summary() for result in results],
+    )
+    return Artifact.of(replace(contents, fingerprint=files.save(contents, out, overwrite=overwrite)))
+
+
+def evaluate(
+    artifact: Artifact | Path | str,
+    dataset: Dataset | Path | str,
+    protocol: ProtocolConfig | None = None,
+    *,
+    stage: Stage = "test",
+    ks: Sequence[int] = evaluation.KS,
+    told: Told | None = None,
+) -> Result:
+    """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
+
+    Raises DataError where the dataset has other items than the artifact, ProtocolError where the protocol is undefined.
+    """
+    loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
+    dataset = _open(dataset)
+    _same_items(loaded, dataset)
+    chosen = ProtocolConfig.parse(loaded.config["protocol"]) if protocol is None else protocol
+    return _measure(loaded.model, dataset, chosen, stage, ks=ks, told=told)
+
+
+def run_folder(out: Path | str) -> Path:
+    """Where the training run of the artifact `out` keeps its checkpoints and its metrics.jsonl."""
+    out = Path(out)
+    return out.with_name(f"{out.name}.run")
+
+
+def _open(dataset: Dataset | Path | str) -> Dataset:
+    return dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
+
+
+def _fitted(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None) -> SavedModel:
+    """The recipe's model, trained or counted."""
+    if recipe.choose:
+        return _chosen(recipe, dataset, split)
+    model = build(recipe.model, dataset.num_items, 0 if recipe.training is None else recipe.training.seed)
+    if not isinstance(model, Recommender):
+        return model.fit(dataset, split)
+    if model.config.uses_time and dataset.timestamp is None:
+        raise ConfigError(
+            f"The recipe '{recipe.name}' reads time, and this dataset has only an order; "
+            "set model.encoder.bias=position (--set), or prepare a log with timestamps."
+        )
+    _learn(model, recipe, dataset, split, folder, log)
+    return model
+
+
+def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
+    """The best of the settings that a counted model proposes."""
+    match recipe.model:
+        case DecayedPopularityConfig(window=window):
+            decayed = DecayedPopularity.candidates(dataset, split)
+            return choose(decayed, dataset, recipe.protocol, window=window, split=split).best
+        case ItemKNNConfig(window=window):
+            kinds = ItemKNN.candidates(dataset, split)
+            return choose(kinds, dataset, recipe.protocol, window=window, split=split).best
+        case _:
+            raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
+
+
+def _learn(
+    model: Recommender, recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None
+) -> None:
+    training = recipe.training
+    assert training is not None  # RecipeConfig sees to it
+    validate = partial(_means, model, dataset, recipe.protocol, split) if len(split.validation) else None
+    popularity = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
+    Trainer(
+        model,
+        TrainingBatches(dataset, split, window=model.window, batch_size=training.batch_size, seed=training.seed),
+        training,
+        folder,
+        counts=_training_events(dataset, split),
+        validate=validate,
+        popularity=None if validate is None else _means(popularity, dataset, recipe.protocol, split),
+        recipe=recipe.model_dump(mode="json"),
+        dataset_hash=dataset.content_hash,
+        log=log,
+    ).fit()
+
+
+def _means(model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Mapping[str, float]:
+    return _measure(model, dataset, protocol, "validation", split).means
+
+
+def _measure(
+    model: SavedModel,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    stage: Stage,
+    split: Split | None = None,
+    *,
+    ks: Sequence[int] = evaluation.KS,
+    told: Told | None = None,
+) -> Result:
+    return evaluation.evaluate(
+        model, dataset, protocol, window=model.window, stage=stage, ks=ks, split=split, progress=told
+    )
+
+
+def _stages(split: Split) -> list[Stage]:
+    """The stages that have requests under a split."""
+    stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(split.test)}
+    return [stage for stage, requests in stages.items() if requests]
+
+
+def _training_events(dataset: Dataset, split: Split) -> Tensor:
+    """[V] how many training events each item has under a split."""
+    rows = dataset.item[training_events(dataset, split)]
+    return torch.from_numpy(np.bincount(rows, minlength=dataset.num_items))
+
+
+def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
+    counts = pl.Series("training_events", _training_events(dataset, split).numpy())
+    return dataset.items.with_columns(counts)
+
+
+def _same_items(artifact: Artifact, dataset: Dataset) -> None:
+    """Rows mean the same only where both have the same items in the same order."""
+    ours, theirs = artifact.catalogue["item_id"], dataset.items["item_id"]
+    if ours.dtype != theirs.dtype or not ours.equals(theirs):
+        raise DataError(
+            f"The dataset '{dataset.path}' has other items ({len(theirs):,}) than the artifact ({len(ours):,}): "
+            "evaluate on the dataset that it was trained on, or train again."
+        )

@@ -1,0 +1,112 @@
+"""Amazon Beauty (5-core 2014, the S3-Rec cut): an order without timestamps, so no time bias and no decayed popularity.
+
+SASRec-SS has the settings of the best published result of its family: one block, width 64, 256 uniform negatives, the
+last 50 events.
+"""
+
+from __future__ import annotations
+
+from facta.data.negatives import NegativesConfig
+from facta.encoders.gru import GRUConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.transformer import TransformerConfig
+from facta.layers.embedding import EmbeddingConfig
+from facta.models.baselines import ItemKNNConfig, PopularityConfig
+from facta.models.recommender import RecommenderConfig
+from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
+from facta.recipes.recipe import RecipeConfig
+from facta.similarity.inner import SimilarityConfig
+from facta.train.trainer import TrainingConfig
+
+_SEARCH = {
+    "training.learning_rate": (5e-4, 1e-3, 2e-3),
+    "model.width": (64, 128, 256),
+    "model.embedding.dropout": (0.2, 0.5),
+    "model.encoder.layers": (1, 2),
+    "model.encoder.dropout": (0.2, 0.5),
+}
+_DOT = SimilarityConfig(kind="dot", temperature=1.0)
+
+
+def sasrec_ss() -> RecipeConfig:
+    """SASRec's encoder with a sampled softmax."""
+    return RecipeConfig(
+        name="amazon-beauty/sasrec-ss",
+        model=RecommenderConfig(
+            window=50,
+            width=64,
+            embedding=EmbeddingConfig(dropout=0.5),
+            encoder=TransformerConfig(preset="sasrec", layers=1, heads=1, dropout=0.5),
+            similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+            loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=256)),
+        ),
+        training=TrainingConfig(epochs=200, batch_size=128, learning_rate=1e-3, patience=10),
+        search={**_SEARCH, "model.loss.negatives.count": (128, 256, 512)},
+    )
+
+
+def hstu() -> RecipeConfig:
+    """HSTU with position bias only."""
+    recipe = sasrec_ss()
+    encoder = HSTUConfig(layers=2, heads=2, bias="position", dropout=0.5)
+    return recipe.change(name="amazon-beauty/hstu", model=recipe.model.change(encoder=encoder))
+
+
+def hstu_large() -> RecipeConfig:
+    """8 layers of 2 heads, position bias only."""
+    recipe = hstu()
+    encoder = HSTUConfig(layers=8, heads=2, bias="position", dropout=0.5)
+    return recipe.change(name="amazon-beauty/hstu-large", model=recipe.model.change(encoder=encoder))
+
+
+def sasrec() -> RecipeConfig:
+    """SASRec as published: dot product, binary cross-entropy with one negative."""
+    recipe = sasrec_ss()
+    model = recipe.model.change(similarity=_DOT, loss=BCEConfig())
+    return recipe.change(name="amazon-beauty/sasrec", model=model, search=_SEARCH)
+
+
+def sasrec_ce() -> RecipeConfig:
+    """SASRec's encoder with the full softmax."""
+    recipe = sasrec_ss()
+    model = recipe.model.change(similarity=_DOT, loss=SoftmaxConfig())
+    return recipe.change(name="amazon-beauty/sasrec-ce", model=model, search=_SEARCH)
+
+
+def gsasrec() -> RecipeConfig:
+    """gSASRec: generalised BCE with 256 negatives."""
+    recipe = sasrec_ss()
+    loss = GBCEConfig(negatives=NegativesConfig(kind="uniform", count=256), calibration=0.75)
+    search = {**_SEARCH, "model.loss.calibration": (0.5, 0.75, 0.9)}
+    model = recipe.model.change(similarity=_DOT, loss=loss)
+    return recipe.change(name="amazon-beauty/gsasrec", model=model, search=search)
+
+
+def gru4rec() -> RecipeConfig:
+    """GRU4Rec with the full softmax."""
+    recipe = sasrec_ce()
+    model = recipe.model.change(
+        embedding=EmbeddingConfig(positions="none", dropout=0.5),
+        encoder=GRUConfig(layers=1, hidden=128, dropout=0.5),
+    )
+    search = {**_SEARCH, "model.encoder.hidden": (64, 128, 256)}
+    return recipe.change(name="amazon-beauty/gru4rec", model=model, search=search)
+
+
+def transformer_modern() -> RecipeConfig:
+    """Transformer++ with SASRec-SS's loss."""
+    recipe = sasrec_ss()
+    model = recipe.model.change(
+        embedding=EmbeddingConfig(positions="none", dropout=0.5),
+        encoder=TransformerConfig(preset="modern", layers=1, heads=1, dropout=0.5),
+    )
+    return recipe.change(name="amazon-beauty/transformer-modern", model=model)
+
+
+def popularity() -> RecipeConfig:
+    return RecipeConfig(name="amazon-beauty/popularity", model=PopularityConfig())
+
+
+def item_knn() -> RecipeConfig:
+    """Shrinkage and decay chosen on validation."""
+    return RecipeConfig(name="amazon-beauty/item-knn", model=ItemKNNConfig(), choose=True)

@@ -1,0 +1,128 @@
+"""MovieLens-1M. HSTU and its SASRec have the published settings (Zhai et al. 2024): window 200, width 50,
+AdamW 1e-3 with betas (.9, .98), batch 128, dropout .2, 128 uniform negatives, cosine / 0.05, up to 101 epochs.
+
+Here the best epoch is chosen on validation and training stops when that no longer improves; the public code has no
+validation and reads the best epoch off the test.
+"""
+
+from __future__ import annotations
+
+from facta.data.negatives import NegativesConfig
+from facta.encoders.gru import GRUConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.transformer import TransformerConfig
+from facta.layers.embedding import EmbeddingConfig
+from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
+from facta.models.recommender import RecommenderConfig
+from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
+from facta.recipes.recipe import RecipeConfig
+from facta.similarity.inner import SimilarityConfig
+from facta.train.trainer import TrainingConfig
+
+_SEARCH = {
+    "training.learning_rate": (3e-4, 1e-3, 3e-3),
+    "model.width": (50, 64, 128),
+    "model.encoder.layers": (1, 2, 4),
+    "model.encoder.dropout": (0.1, 0.2, 0.4),
+}
+
+
+def hstu() -> RecipeConfig:
+    """HSTU with position and time bias, 2 layers of one head."""
+    return RecipeConfig(
+        name="movielens-1m/hstu",
+        model=RecommenderConfig(
+            window=200,
+            width=50,
+            embedding=EmbeddingConfig(dropout=0.2),
+            encoder=HSTUConfig(layers=2, heads=1, bias="both", dropout=0.2),
+            similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+            loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=128)),
+        ),
+        training=TrainingConfig(epochs=101, batch_size=128, learning_rate=1e-3, patience=10),
+        search={**_SEARCH, "model.loss.negatives.count": (64, 128, 256)},
+    )
+
+
+def hstu_large() -> RecipeConfig:
+    """8 layers of 2 heads."""
+    recipe = hstu()
+    encoder = HSTUConfig(layers=8, heads=2, bias="both", dropout=0.2)
+    return recipe.change(name="movielens-1m/hstu-large", model=recipe.model.change(encoder=encoder))
+
+
+def sasrec() -> RecipeConfig:
+    """SASRec as published (Kang & McAuley 2018): dot product, binary cross-entropy with one negative."""
+    recipe = sasrec_ss()
+    model = recipe.model.change(similarity=SimilarityConfig(kind="dot", temperature=1.0), loss=BCEConfig())
+    return recipe.change(
+        name="movielens-1m/sasrec", model=model, search={**_SEARCH, "training.batch_size": (64, 128, 256)}
+    )
+
+
+def sasrec_ss() -> RecipeConfig:
+    """SASRec's encoder with HSTU's sampled softmax: the public HSTU code's SASRec."""
+    recipe = hstu()
+    encoder = TransformerConfig(preset="sasrec", layers=2, heads=1, dropout=0.2)
+    return recipe.change(
+        name="movielens-1m/sasrec-ss",
+        model=recipe.model.change(encoder=encoder),
+        search={**_SEARCH, "model.loss.negatives.count": (64, 128, 256)},
+    )
+
+
+def sasrec_ce() -> RecipeConfig:
+    """SASRec's encoder with the full softmax (SASRec+ of Klenitskiy & Vasilev 2023)."""
+    recipe = sasrec_ss()
+    model = recipe.model.change(similarity=SimilarityConfig(kind="dot", temperature=1.0), loss=SoftmaxConfig())
+    return recipe.change(name="movielens-1m/sasrec-ce", model=model, search=_SEARCH)
+
+
+def gsasrec() -> RecipeConfig:
+    """gSASRec (Petrov & Macdonald 2023): generalised BCE with 256 negatives, width 128, dropout .5."""
+    recipe = sasrec_ss()
+    model = recipe.model.change(
+        width=128,
+        embedding=EmbeddingConfig(dropout=0.5),
+        encoder=TransformerConfig(preset="sasrec", layers=2, heads=1, dropout=0.5),
+        similarity=SimilarityConfig(kind="dot", temperature=1.0),
+        loss=GBCEConfig(negatives=NegativesConfig(kind="uniform", count=256), calibration=0.75),
+    )
+    search = {**_SEARCH, "model.loss.calibration": (0.5, 0.75, 0.9)}
+    return recipe.change(name="movielens-1m/gsasrec", model=model, search=search)
+
+
+def gru4rec() -> RecipeConfig:
+    """GRU4Rec (Hidasi et al. 2016) with the full softmax."""
+    recipe = sasrec_ce()
+    model = recipe.model.change(
+        width=64,
+        embedding=EmbeddingConfig(positions="none", dropout=0.2),
+        encoder=GRUConfig(layers=1, hidden=128, dropout=0.2),
+    )
+    search = {**_SEARCH, "model.encoder.hidden": (64, 128, 256)}
+    return recipe.change(name="movielens-1m/gru4rec", model=model, search=search)
+
+
+def transformer_modern() -> RecipeConfig:
+    """Transformer++ (RMSNorm, rotary positions, SwiGLU) with HSTU's loss."""
+    recipe = sasrec_ss()
+    model = recipe.model.change(
+        embedding=EmbeddingConfig(positions="none", dropout=0.2),
+        encoder=TransformerConfig(preset="modern", layers=2, heads=1, dropout=0.2),
+    )
+    return recipe.change(name="movielens-1m/transformer-modern", model=model)
+
+
+def popularity() -> RecipeConfig:
+    return RecipeConfig(name="movielens-1m/popularity", model=PopularityConfig())
+
+
+def decayed_popularity() -> RecipeConfig:
+    """Half-life chosen on validation."""
+    return RecipeConfig(name="movielens-1m/decayed-popularity", model=DecayedPopularityConfig(), choose=True)
+
+
+def item_knn() -> RecipeConfig:
+    """Shrinkage and decay chosen on validation."""
+    return RecipeConfig(name="movielens-1m/item-knn", model=ItemKNNConfig(), choose=True)

@@ -1,0 +1,39 @@
+"""What a recipe returns: a whole configuration, from which a system is trained and measured without another choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import model_validator
+
+from facta.artifact.model import ModelConfig
+from facta.config import Config
+from facta.errors import ConfigError
+from facta.eval.protocol import ProtocolConfig
+from facta.models.recommender import RecommenderConfig
+from facta.train.trainer import TrainingConfig
+
+
+class RecipeConfig(Config):
+    """Model, training, protocol; and where `facta tune` may search."""
+
+    name: str
+    model: ModelConfig
+    training: TrainingConfig | None = None  # None for models that are counted, not trained
+    choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
+    protocol: ProtocolConfig = ProtocolConfig()
+    search: Mapping[str, tuple[Any, ...]] = {}  # dotted key -> the values that a search may try
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        trained = isinstance(self.model, RecommenderConfig)
+        if trained and self.training is None:
+            raise ConfigError(f"The recipe '{self.name}' has a model that is trained and no `training`; give it one.")
+        if not trained and self.training is not None:
+            raise ConfigError(f"A model of kind '{self.model.kind}' is counted, not trained: set `training` to null.")
+        if self.choose and (trained or self.model != type(self.model)()):
+            raise ConfigError(
+                f"The recipe '{self.name}' has settings of its own, or chooses them: set choose to false."
+            )
+        return self
