@@ -1,0 +1,223 @@
+"""Baselines: what any model has to beat. Popularity, time-decayed popularity, and item-kNN.
+
+They are fitted on the events that a split allows for training and on nothing else, and then rank like any model: their
+learned state is buffers, so an artifact saves and loads them in the same way.
+
+Letters: U users, V items, S targets of a batch, E input events, K neighbours kept of each item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from facta import jagged
+from facta.config import Config
+from facta.data.histories import Dataset
+from facta.data.splits import Split
+from facta.errors import DataError
+from facta.types import SequenceBatch
+
+Ints = NDArray[np.int64]
+_DAY_MS = 86_400_000.0
+PAIRS_AT_ONCE = 500_000  # temporaries of 4 MB each: they stay in the cache
+
+
+class _BaselineConfig(Config):
+    @property
+    def uses_time(self) -> bool:
+        """Whether a request must say when it is made: no baseline asks."""
+        return False
+
+
+class PopularityConfig(_BaselineConfig):
+    kind: Literal["popularity"] = "popularity"
+    window: int = Field(default=1, ge=1, description="events of a history that are read; none matters")
+
+
+class DecayedPopularityConfig(_BaselineConfig):
+    kind: Literal["decayed-popularity"] = "decayed-popularity"
+    window: int = Field(default=1, ge=1, description="events of a history that are read; none matters")
+    half_life_days: float = Field(default=30.0, gt=0)
+
+
+class ItemKNNConfig(_BaselineConfig):
+    kind: Literal["item-knn"] = "item-knn"
+    window: int = Field(default=200, ge=1, description="events of a history that are read")
+    neighbours: int = Field(default=200, ge=1, description="K, kept of each item")
+    shrinkage: float = Field(default=20.0, ge=0, description="added to the cosine's denominator: distrusts rare pairs")
+    half_life: float | None = Field(
+        default=10.0, gt=0, description="newer events after which one counts half; null: never"
+    )
+
+
+BaselineConfig = PopularityConfig | DecayedPopularityConfig | ItemKNNConfig
+
+
+class Popularity(nn.Module):
+    """Every request gets the items with the most training events."""
+
+    scores: Tensor  # [V]
+
+    def __init__(self, config: PopularityConfig, num_items: int) -> None:
+        super().__init__()
+        self.config, self.window = config, config.window
+        self.register_buffer("scores", torch.zeros(num_items))
+
+    def fit(self, dataset: Dataset, split: Split) -> Self:
+        """Count the training events of each item."""
+        counts = np.bincount(dataset.item[training_events(dataset, split)], minlength=dataset.num_items)
+        self.scores = torch.from_numpy(counts.astype(np.float32))
+        return self
+
+    @torch.no_grad()
+    def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
+        """[S, V], the same row for each target."""
+        return self.scores.expand(len(batch.targets.after), -1)
+
+
+class DecayedPopularity(nn.Module):
+    """Every request gets the items with the most training events, each worth half after every half-life."""
+
+    HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
+
+    scores: Tensor  # [V]
+
+    def __init__(self, config: DecayedPopularityConfig, num_items: int) -> None:
+        super().__init__()
+        self.config, self.window = config, config.window
+        self.register_buffer("scores", torch.zeros(num_items))
+
+    def fit(self, dataset: Dataset, split: Split) -> Self:
+        """Sum 2^(-age / half-life) by item. Raises DataError for data without times.
+
+        The logarithm of the sum is kept: the sums of a short half-life do not fit float32. Ages are counted from the
+        newest training event; any other moment would give the same order.
+        """
+        if dataset.timestamp is None:
+            raise DataError("Time-decayed popularity needs timestamps; this dataset has only an order: leave it out.")
+        events = training_events(dataset, split)
+        times = dataset.timestamp[events]
+        weights = np.exp2((times - times.max()) / (self.config.half_life_days * _DAY_MS))
+        sums = np.bincount(dataset.item[events], weights=weights, minlength=dataset.num_items)
+        logs = np.log2(np.maximum(sums, np.finfo(np.float64).tiny))  # an item without events: the lowest, and finite
+        self.scores = torch.from_numpy(logs.astype(np.float32))
+        return self
+
+    @classmethod
+    def candidates(cls, dataset: Dataset, split: Split) -> list[Self]:
+        """Fitted with each half-life, to be chosen among on validation."""
+        configs = [DecayedPopularityConfig(half_life_days=days) for days in cls.HALF_LIVES]
+        return [cls(config, dataset.num_items).fit(dataset, split) for config in configs]
+
+    @torch.no_grad()
+    def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
+        """[S, V], the same row for each target."""
+        return self.scores.expand(len(batch.targets.after), -1)
+
+
+class ItemKNN(nn.Module):
+    """Items that the same people met: score(j) = Σ over the history's items i of 2^(-place / half-life) · sim(i, j).
+
+    sim(i, j) = n_ij / (√(n_i n_j) + shrinkage), n counting users with training events on one item or on both (cosine of
+    binary vectors, shrunk); the K most similar items of each item are kept. `place` counts from the newest event.
+    """
+
+    SHRINKAGES = (0.0, 5.0, 20.0, 50.0)
+    HALF_LIVES = (None, 4.0, 2.0, 1.0)
+
+    neighbours: Tensor  # [V, K] int32 rows
+    similarity: Tensor  # [V, K], descending; 0 behind the last neighbour
+
+    def __init__(self, config: ItemKNNConfig, num_items: int) -> None:
+        super().__init__()
+        self.config, self.window = config, config.window
+        kept = min(config.neighbours, num_items)
+        self.register_buffer("neighbours", torch.zeros(num_items, kept, dtype=torch.int32))
+        self.register_buffer("similarity", torch.zeros(num_items, kept))
+
+    def fit(self, dataset: Dataset, split: Split) -> Self:
+        """Count the pairs and keep the neighbours; work grows with the squared lengths of the histories."""
+        fit_neighbours([self], dataset, split)
+        return self
+
+    @classmethod
+    def candidates(cls, dataset: Dataset, split: Split) -> list[Self]:
+        """Fitted with each shrinkage and half-life, to be chosen among on validation; pairs are counted once."""
+        bases = [cls(ItemKNNConfig(shrinkage=shrinkage), dataset.num_items) for shrinkage in cls.SHRINKAGES]
+        fit_neighbours(bases, dataset, split)
+        return [base._sibling(half_life) for base in bases for half_life in cls.HALF_LIVES]
+
+    def _sibling(self, half_life: float | None) -> Self:
+        """The same neighbours (shared, not copied) under another half-life."""
+        sibling = type(self)(self.config.change(half_life=half_life), 1)
+        sibling.neighbours, sibling.similarity = self.neighbours, self.similarity
+        return sibling
+
+    @torch.no_grad()
+    def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
+        """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
+        items = len(self.neighbours)
+        row = jagged.rows(batch.targets.offsets)
+        read = jagged.spans(batch.offsets[row], batch.targets.after)
+        request = torch.repeat_interleave(torch.arange(len(row)), batch.targets.after)
+        offsets = jagged.offsets_of(batch.targets.after)
+        place = offsets[1:][request] - 1 - torch.arange(len(request))  # 0: the newest event
+        weight = torch.ones(len(read)) if self.config.half_life is None else torch.exp2(-place / self.config.half_life)
+        seen = batch.events.item[read]
+        cell = request[:, None] * items + self.neighbours[seen]
+        value = weight[:, None] * self.similarity[seen]
+        scores = np.bincount(cell.flatten().numpy(), value.flatten().numpy(), minlength=len(row) * items)
+        return torch.from_numpy(scores.astype(np.float32)).view(len(row), items)
+
+
+Baseline = Popularity | DecayedPopularity | ItemKNN
+
+
+def training_events(dataset: Dataset, split: Split) -> Ints:
+    """Places in the dataset of all events that may be trained on."""
+    ends = torch.from_numpy(split.train_end)
+    return jagged.spans(torch.from_numpy(np.array(dataset.offsets[:-1])), ends).numpy()
+
+
+def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) -> None:
+    """Fit several item-kNN that differ in shrinkage and number of neighbours from one count of the pairs."""
+    events = training_events(dataset, split)
+    user = np.repeat(np.arange(dataset.num_users), split.train_end)
+    item = dataset.item[events].astype(np.int64)
+    pairs = np.unique(user * dataset.num_items + item)
+    user, item = np.divmod(pairs, dataset.num_items)
+    norm = torch.from_numpy(np.sqrt(np.bincount(item, minlength=dataset.num_items))).float()
+    for first, together in _co_occurrences(user, item, dataset.num_users, dataset.num_items):
+        rows = slice(first, first + len(together))
+        together[torch.arange(len(together)), torch.arange(first, first + len(together))] = 0  # no neighbour of itself
+        product = norm[rows, None] * norm
+        for model in models:
+            similarity = together / (product + model.config.shrinkage).clamp_min_(1e-9)
+            kept = torch.topk(similarity, model.similarity.shape[1], dim=1)
+            model.similarity[rows], model.neighbours[rows] = kept.values, kept.indices.to(torch.int32)
+
+
+def _co_occurrences(user: Ints, item: Ints, users: int, items: int) -> Iterator[tuple[int, Tensor]]:
+    """From distinct (user, item) pairs, by user: blocks [b, V] of how many users met both items, and their first row."""
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))])
+    by_item = np.argsort(item, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(item, minlength=items))])
+    work = np.concatenate([[0], np.cumsum((offsets[1:] - offsets[:-1])[user[by_item]])])[starts]  # pairs before an item
+    first = 0
+    while first < items:
+        most = min(first + max(1, PAIRS_AT_ONCE // items), items)
+        last = max(first + 1, min(most, int(np.searchsorted(work, work[first] + PAIRS_AT_ONCE))))
+        met = by_item[starts[first] : starts[last]]
+        lengths = np.diff(offsets)[user[met]]
+        others = jagged.spans(torch.from_numpy(offsets[user[met]]), torch.from_numpy(lengths)).numpy()
+        cell = np.repeat((item[met] - first) * items, lengths) + item[others]
+        together = np.bincount(cell, minlength=(last - first) * items).astype(np.float32)
+        yield first, torch.from_numpy(together).view(last - first, items)
+        first = last
