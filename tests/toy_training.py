@@ -113,6 +113,10 @@ def toy_trainer(out: Path, config: TrainingConfig | None = None, **changes: obje
     return Trainer(model, config=config or toy_config(), out=out, counts=torch.ones(ITEMS), **parts)  # type: ignore[arg-type]
 
 
+def script_run(out: Path, pause: float = 0.0) -> None:
+    """What tests kill: 36 steps, a checkpoint every 4 and after each epoch of 6."""
+    toy_trainer(out, toy_config(epochs=6), batches=ToyBatches(pause=pause), log=Log("plain")).fit()
+
+
 if __name__ == "__main__":
-    batches = ToyBatches(pause=float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
-    toy_trainer(Path(sys.argv[1]), toy_config(epochs=6), batches=batches, log=Log("plain")).fit()
+    script_run(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)

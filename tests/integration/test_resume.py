@@ -1,0 +1,151 @@
+"""Exact resume: a run killed with SIGKILL anywhere and started again ends with the bits of one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import facta
+from facta.train.journal import TIMINGS
+from tests import toy_training, worlds
+
+SLOWLY = "0.02"  # seconds a batch, so that a kill lands where it is aimed
+ROOT = Path(toy_training.__file__).parents[1]
+THREADS = "2"  # sums in any order would show
+
+TRAIN = """
+import sys, facta
+facta.train(sys.argv[1], "debug/hstu", sys.argv[2], ["training.epochs=8", "training.checkpoint_every=5",
+    "model.embedding.dropout=0.2", "model.encoder.dropout=0.2"])
+"""
+KILL_WITHIN_THE_CHECKPOINT_OF_STEP_20 = """
+import os, signal, sys
+from pathlib import Path
+rename = Path.rename
+def killing(self, target):
+    if target.name == "step-00000020":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+Path.rename = killing
+from tests.toy_training import script_run
+script_run(Path(sys.argv[1]))
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": THREADS}
+    return subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, env=environment, cwd=ROOT)
+
+
+def finish(*arguments: str) -> str:
+    run = start(*arguments)
+    said = run.communicate(timeout=120)[1].decode()
+    assert run.returncode == 0, said
+    return said
+
+
+def kill_at(step: int, folder: Path, *arguments: str) -> None:
+    """SIGKILL as soon as the journal shows `step`."""
+    run = start(*arguments)
+    deadline = time.monotonic() + 120
+    while steps_in(folder) < step:
+        assert run.poll() is None and time.monotonic() < deadline, run.communicate()[1].decode()
+        time.sleep(0.002)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL, "it ended before it was killed"
+
+
+def steps_in(folder: Path) -> int:
+    """The newest step in the journal, whole lines only."""
+    path = folder / "metrics.jsonl"
+    text = path.read_bytes() if path.exists() else b""
+    found = [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+    return max((record["step"] for record in found), default=0)
+
+
+def story(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name not in TIMINGS} for line in lines]
+
+
+def bits(folder: Path) -> dict[str, dict[str, bytes]]:
+    """Every tensor below a folder, byte by byte."""
+    return {
+        str(file.relative_to(folder)): {name: value.numpy().tobytes() for name, value in load_file(file).items()}
+        for file in sorted(folder.rglob("*.safetensors"))
+    }
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert story(one)[-1]["event"] == "end"
+    assert story(one) == story(other)
+    assert bits(one) == bits(other)
+    assert len(bits(one)) >= 5  # two steps of weights and optimiser, and the best weights
+
+
+def test_a_recipe_killed_at_several_steps_and_started_again(tmp_path: Path) -> None:
+    dataset = facta.prepare(worlds.checkerboard(), tmp_path / "data")
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    finish("-c", TRAIN, str(dataset.path), str(straight))
+    steps = steps_in(facta.run_folder(straight))
+    for step in sorted(random.Random(3).sample(range(2, steps - 5), 3)):
+        kill_at(step, facta.run_folder(killed), "-c", TRAIN, str(dataset.path), str(killed))
+    assert "Going on from step" in finish("-c", TRAIN, str(dataset.path), str(killed))
+    assert_equal_runs(facta.run_folder(straight), facta.run_folder(killed))
+    assert bits(straight) == bits(killed)  # the artifacts
+
+
+def test_killed_inside_the_writing_of_a_checkpoint_and_then_the_newest_one_torn(tmp_path: Path) -> None:
+    script, straight, killed = toy_training.__file__, tmp_path / "straight", tmp_path / "killed"
+    finish(script, str(straight))
+    run = start("-c", KILL_WITHIN_THE_CHECKPOINT_OF_STEP_20, str(killed))
+    run.communicate(timeout=120)
+    assert run.returncode == -signal.SIGKILL
+    assert any(path.name.startswith(".step-00000020") for path in (killed / "checkpoints").iterdir())
+    kill_at(27, killed, script, str(killed), SLOWLY)
+    newest = max((killed / "checkpoints").glob("step-*"))
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    said = finish(script, str(killed))
+    assert f"Passed over a checkpoint: {newest.name}/weights.safetensors has another checksum" in said
+    assert_equal_runs(straight, killed)
+
+
+@pytest.mark.parametrize(
+    "system", ["hstu", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"]
+)
+def test_every_system_goes_on_exactly_after_a_crash(
+    system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from facta.train import trainer
+
+    class Crash(Exception):
+        pass
+
+    dataset = facta.prepare(worlds.checkerboard(users=40), tmp_path / "data")
+    settings = ["training.epochs=3", "training.checkpoint_every=2", "model.encoder.dropout=0.3"]
+    recipe = facta.find_recipe(f"debug/{system}", settings)
+    straight = facta.train(dataset, recipe, tmp_path / "straight").fingerprint
+    with monkeypatch.context() as patch:
+        record, left = trainer.Trainer._record, [6]  # step 5 is in the journal, not in a checkpoint
+
+        def crashing(*arguments: Any) -> None:
+            left[0] -= 1
+            if not left[0]:
+                raise Crash
+            record(*arguments)
+
+        patch.setattr(trainer.Trainer, "_record", crashing)
+        with pytest.raises(Crash):
+            facta.train(dataset, recipe, tmp_path / "crashed")
+    assert facta.train(dataset, recipe, tmp_path / "crashed").fingerprint == straight
+    assert_equal_runs(facta.run_folder(tmp_path / "straight"), facta.run_folder(tmp_path / "crashed"))
