@@ -1,0 +1,51 @@
+"""The command line: one file per verb, assembled here."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from facta.artifact.card import version
+from facta.cli import console
+from facta.cli.data import data
+from facta.cli.evaluate import evaluate
+from facta.cli.info import info
+from facta.cli.prepare import prepare
+from facta.cli.recommend import recommend
+from facta.cli.train import train
+
+app = typer.Typer(
+    name="facta",
+    help="Generative recommenders from event logs: trained, honestly evaluated, and able to recommend.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"facta {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the stack of an error (or set FACTA_DEBUG=1).")] = False,
+) -> None:
+    if debug:
+        os.environ["FACTA_DEBUG"] = "1"
+
+
+for verb in (data, prepare, train, evaluate, recommend, info):
+    app.command()(verb)
+
+
+def main() -> None:
+    """The console script `facta`."""
+    console.speaking_plainly(app)

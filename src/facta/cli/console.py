@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from facta.errors import FactaError
@@ -22,7 +25,9 @@ SetOption = Annotated[
 ]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 
-out = Console(soft_wrap=False)
+PAGE = 110  # columns where there is no terminal to ask
+
+out = Console(width=None if sys.stdout.isatty() else PAGE)
 notes = Console(stderr=True, highlight=False)
 
 
@@ -38,12 +43,24 @@ def note(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
     """A table on stdout; the columns in `numbers` are set to the right."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for column in columns:
-        drawn.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    drawn = Table(header_style="bold", show_header=any(columns))
+    for place, column in enumerate(columns):
+        side: Literal["left", "right"] = "right" if column in numbers else "left"
+        drawn.add_column(escape(column), justify=side, overflow="fold", no_wrap=place == 0)
     for row in rows:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+        drawn.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    if title:
+        out.print(title, markup=False, highlight=False, soft_wrap=True)
     out.print(drawn)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr where that is a terminal; call what it yields with (done, in all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def speaking_plainly(command: Callable[[], object]) -> None:
@@ -55,8 +72,13 @@ def speaking_plainly(command: Callable[[], object]) -> None:
             raise
         note(f"facta: {error}")
         sys.exit(1)
+    except Exception as error:  # a mistake of ours: still no stack unasked
+        if debugging():
+            raise
+        note(f"facta: unexpected {type(error).__name__}: {error}. Run `facta --debug …` for where it happened.")
+        sys.exit(3)
     except KeyboardInterrupt:
-        note("facta: interrupted; what was being written has been removed, a training run resumes from its checkpoint.")
+        note("facta: interrupted; nothing half-written was left, and a training run goes on when started again.")
         sys.exit(130)
 
 

@@ -1,0 +1,99 @@
+"""`facta evaluate`: one table under a printed protocol id; two artifacts or more are compared in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from facta import api
+from facta.cli import console, tables
+from facta.data.histories import Dataset
+from facta.errors import ConfigError
+from facta.eval.comparison import Comparison, compare
+from facta.eval.protocol import ProtocolConfig
+from facta.eval.result import Result
+from facta.infer.engine import Artifact
+
+
+def evaluate(
+    artifacts: Annotated[list[Path], typer.Argument(help="One artifact, or several to compare with the first.")],
+    data: console.DataOption,
+    stage: Annotated[Literal["validation", "test"], typer.Option(help="Which requests are asked.")] = "test",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the protocol of the first artifact, as in mask=nothing."
+        ),
+    ] = None,
+    k: Annotated[list[int] | None, typer.Option("-k", "--k", min=1, help="List lengths; 10 when not given.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What artifacts are compared in; NDCG@10 when not given.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for results with the values of every user.")] = None,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Measure artifacts on a dataset; every number carries the id of its protocol."""
+    ks = tuple(k or [10])
+    dataset = Dataset.open(data)
+    loaded = [Artifact.load(path) for path in artifacts]
+    protocol = ProtocolConfig.parse(loaded[0].config["protocol"]).override(changes or [])
+    named = _names(artifacts, loaded)
+    results = [_measured(one, name, dataset, protocol, stage, ks) for one, name in zip(loaded, named, strict=True)]
+    compared = metric or f"NDCG@{max(ks)}"
+    pairs = [compare(other, results[0], compared) for other in results[1:]]
+    if out is not None:
+        _save(out, named, results)
+    if as_json:
+        console.emit(_values(named, loaded, results, pairs))
+        return
+    tables.results([(name, result.summary()) for name, result in zip(named, results, strict=True)], ks)
+    for name, pair in zip(named[1:], pairs, strict=True):
+        console.out.print(f"{name} against {named[0]}: {pair}", markup=False, highlight=False)
+
+
+def _measured(
+    artifact: Artifact, name: str, dataset: Dataset, protocol: ProtocolConfig, stage: Any, ks: Sequence[int]
+) -> Result:
+    if artifact.schema["content_hash"] != dataset.content_hash:
+        console.note(f"{name} was trained on another dataset than '{dataset.path}'; its training may know the answers.")
+    with console.counting(f"evaluating {name}") as told:
+        return api.evaluate(artifact, dataset, protocol, stage=stage, ks=ks, told=told)
+
+
+def _names(paths: Sequence[Path], artifacts: Sequence[Artifact]) -> list[str]:
+    """Recipe names; the paths instead where two artifacts come from one recipe."""
+    names = [str(artifact.config["name"]) for artifact in artifacts]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _save(folder: Path, named: Sequence[str], results: Sequence[Result]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another --out.") from error
+    for name, result in zip(named, results, strict=True):
+        result.save(folder / f"{name.replace('/', '-')}.json")
+
+
+def _values(
+    named: Sequence[str], artifacts: Sequence[Artifact], results: Sequence[Result], pairs: Sequence[Comparison]
+) -> dict[str, Any]:
+    return {
+        "results": [
+            {"name": name, "artifact": artifact.fingerprint, **result.summary()}
+            for name, artifact, result in zip(named, artifacts, results, strict=True)
+        ],
+        "comparisons": [
+            {
+                "name": name,
+                "against": named[0],
+                "metric": pair.metric,
+                "difference": pair.difference,
+                "low": pair.interval.low,
+                "high": pair.interval.high,
+                "verdict": pair.verdict,
+            }
+            for name, pair in zip(named[1:], pairs, strict=True)
+        ],
+    }

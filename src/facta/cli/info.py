@@ -1,0 +1,114 @@
+"""`facta info`: what this installation, an artifact, a dataset or a recipe is."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from facta import hardware
+from facta.artifact import files
+from facta.artifact.model import state_of
+from facta.cli import console, tables
+from facta.data.histories import Dataset
+from facta.errors import ConfigError
+from facta.infer.engine import Artifact
+from facta.models.recommender import Recommender
+from facta.recipes.find import every, find
+
+PACKAGES = ("facta", "torch", "numpy", "polars", "pyarrow", "pydantic", "safetensors", "typer", "rich")
+
+
+def info(
+    what: Annotated[
+        str | None,
+        typer.Argument(help="An artifact, a prepared dataset or a recipe; this installation when not given."),
+    ] = None,
+    recipes: Annotated[bool, typer.Option("--recipes", help="List all recipes.")] = False,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Say what something is: versions and hardware, an artifact, a dataset, a recipe."""
+    if recipes:
+        values: Mapping[str, Any] = {"recipes": list(every())}
+    elif what is None:
+        values = _machine()
+    elif (Path(what) / files.CHECKSUMS).exists():
+        values = _artifact(Path(what))
+    elif (Path(what) / "manifest.json").exists():
+        values = Dataset.open(what).manifest.model_dump(mode="json")
+    elif what in every():
+        values = find(what).model_dump(mode="json")
+    else:
+        raise ConfigError(f"'{what}' is no artifact, no prepared dataset and no recipe (`facta info --recipes`).")
+    if as_json:
+        console.emit(values)
+    else:
+        _show(values)
+
+
+def _machine() -> dict[str, Any]:
+    free = hardware.memory_free()
+    return {
+        "versions": {name: installed(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": hardware.threads(),
+        "memory_free": None if free is None else hardware.human(free),
+        "disk_free_here": hardware.human(hardware.disk_free(".")),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _artifact(path: Path) -> dict[str, Any]:
+    artifact = Artifact.load(path)
+    return {
+        "name": artifact.config["name"],
+        "fingerprint": artifact.fingerprint,
+        "model": artifact.model.config.model_dump(mode="json"),
+        "items": artifact.catalogue.height,
+        "items_with_training_events": int((artifact.catalogue["training_events"] > 0).sum()),
+        "reads_time": artifact.model.config.uses_time,
+        "cost": _cost(artifact),
+        "dataset": {name: artifact.schema[name] for name in ("users", "items", "events", "content_hash")},
+        "results": list(artifact.metrics),
+    }
+
+
+def _cost(artifact: Artifact) -> dict[str, Any]:
+    """What the model says about itself, for a history that fills its window."""
+    model = artifact.model
+    if not isinstance(model, Recommender):
+        return {"numbers": sum(tensor.numel() for tensor in state_of(model).values())}
+    cost = model.cost(model.window)
+    return {
+        "parameters": cost.parameters,
+        "flops_per_event": round(cost.flops_per_token),
+        "activation_bytes_per_event": round(cost.activation_bytes_per_token),
+    }
+
+
+def _show(values: Mapping[str, Any]) -> None:
+    results = values.get("results", [])
+    rows = _rows({name: value for name, value in values.items() if name != "results"})
+    console.table("", ["", ""], rows)
+    for summary in results:
+        tables.results([(values["name"], summary)])
+
+
+def _rows(values: Mapping[str, Any], prefix: str = "") -> list[list[object]]:
+    """Nested values as dotted names."""
+    rows: list[list[object]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += _rows(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
+            rows += [[f"{prefix}{name}" if place == 0 else "", str(entry)] for place, entry in enumerate(value)]
+        else:
+            number = isinstance(value, int) and not isinstance(value, bool)
+            rows.append([f"{prefix}{name}", f"{value:,}" if number else value])
+    return rows

@@ -1,0 +1,32 @@
+"""Tables of results: always under the id of the protocol that they were measured under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from facta.cli import console
+
+
+def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = (10,)) -> None:
+    """One table of summaries (`Result.summary`) that share a protocol: means with their 95 % intervals over users."""
+    first = named[0][1]
+    metrics = [name for k in ks for name in _shown([summary for _, summary in named], k)]
+    rows = [[name, *(cell(summary["metrics"][metric]) for metric in metrics)] for name, summary in named]
+    console.table(
+        f"{first['stage']}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
+        f"mean [95 % interval over users]\n{first['protocol']}",
+        ["", *metrics],
+        rows,
+        numbers=metrics,
+    )
+
+
+def _shown(summaries: Sequence[Mapping[str, Any]], k: int) -> list[str]:
+    """Recall says more than HR only where a request has several targets."""
+    differs = any(one["metrics"][f"HR@{k}"] != one["metrics"][f"Recall@{k}"] for one in summaries)
+    return [f"HR@{k}", *([f"Recall@{k}"] if differs else []), f"NDCG@{k}", f"MRR@{k}"]
+
+
+def cell(value: Mapping[str, float]) -> str:
+    return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
