@@ -19,7 +19,7 @@ from facta.artifact.model import SavedModel, build
 from facta.data.batches import TrainingBatches
 from facta.data.histories import Dataset
 from facta.data.splits import Split, check_trainable
-from facta.errors import ConfigError, DataError
+from facta.errors import ConfigError, DataError, ProtocolError
 from facta.eval import evaluation
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
@@ -37,6 +37,9 @@ from facta.models.baselines import (
 from facta.models.recommender import Recommender
 from facta.recipes.find import find
 from facta.recipes.recipe import RecipeConfig
+from facta.train import tune as tuning
+from facta.train.identity import Identity
+from facta.train.progress import TrainingResult
 from facta.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -96,13 +99,51 @@ def evaluate(
 ) -> Result:
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
-    Raises DataError where the dataset has other items than the artifact, ProtocolError where the protocol is undefined.
+    Raises DataError where the dataset has other items than the artifact; ProtocolError where the protocol is undefined, or
+    asks for events that the artifact may have been trained on.
     """
     loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
     dataset = _open(dataset)
     _same_items(loaded, dataset)
-    chosen = ProtocolConfig.parse(loaded.config["protocol"]) if protocol is None else protocol
+    own = ProtocolConfig.parse(loaded.config["protocol"])
+    chosen = own if protocol is None else protocol
+    _refuse_known_answers(own, chosen, stage)
     return _measure(loaded.model, dataset, chosen, stage, ks=ks, told=told)
+
+
+def tune(
+    dataset: Dataset | Path | str,
+    recipe: RecipeConfig | str,
+    out: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    trials: int,
+    seed: int = 0,
+    told: Callable[[tuning.Trial], None] | None = None,
+    log: Log | None = None,
+) -> list[tuning.Trial]:
+    """Random search over the recipe's `search` on validation alone; the test requests are never asked.
+
+    Called again it goes on, also with more trials. Trial 0 is the recipe itself. Raises FactaError.
+    """
+    chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
+    training = chosen.training
+    if training is None:
+        raise ConfigError(
+            f"The recipe '{chosen.name}' is counted, not trained: set choose to true instead of tuning it."
+        )
+    split = chosen.protocol.cut(dataset)
+    if not len(split.validation):
+        raise ConfigError(f"The protocol {chosen.protocol.id} has no validation to search on; choose one that has.")
+
+    def run(number: int, changes: list[str]) -> float:
+        folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
+        result = _learn(_untrained(tried, dataset), tried, dataset, split, folder, log)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return result.metrics[training.metric]
+
+    identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
+    return tuning.search(run, chosen.search, out, identity, trials=trials, seed=seed, told=told)
 
 
 def run_folder(out: Path | str) -> Path:
@@ -119,15 +160,25 @@ def _fitted(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, 
     """The recipe's model, trained or counted."""
     if recipe.choose:
         return _chosen(recipe, dataset, split)
-    model = build(recipe.model, dataset.num_items, 0 if recipe.training is None else recipe.training.seed)
-    if not isinstance(model, Recommender):
-        return model.fit(dataset, split)
+    if recipe.training is not None:
+        model = _untrained(recipe, dataset)
+        _learn(model, recipe, dataset, split, folder, log)
+        return model
+    counted = build(recipe.model, dataset.num_items)
+    assert not isinstance(counted, Recommender)  # RecipeConfig sees to it
+    return counted.fit(dataset, split)
+
+
+def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Recommender:
+    """Initial weights are a function of the recipe's seed."""
+    assert recipe.training is not None
+    model = build(recipe.model, dataset.num_items, recipe.training.seed)
+    assert isinstance(model, Recommender)
     if model.config.uses_time and dataset.timestamp is None:
         raise ConfigError(
             f"The recipe '{recipe.name}' reads time, and this dataset has only an order; "
             "set model.encoder.bias=position (--set), or prepare a log with timestamps."
         )
-    _learn(model, recipe, dataset, split, folder, log)
     return model
 
 
@@ -146,12 +197,12 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
 
 def _learn(
     model: Recommender, recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None
-) -> None:
+) -> TrainingResult:
     training = recipe.training
     assert training is not None  # RecipeConfig sees to it
     validate = partial(_means, model, dataset, recipe.protocol, split) if len(split.validation) else None
     popularity = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
-    Trainer(
+    return Trainer(
         model,
         TrainingBatches(dataset, split, window=model.window, batch_size=training.batch_size, seed=training.seed),
         training,
@@ -199,6 +250,16 @@ def _training_events(dataset: Dataset, split: Split) -> Tensor:
 def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
     counts = pl.Series("training_events", _training_events(dataset, split).numpy())
     return dataset.items.with_columns(counts)
+
+
+def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:
+    """A model may be asked only for events behind those that its own protocol let it train on."""
+    same_cut = (own.split == "temporal") == (asked.split == "temporal") and own.train_end == asked.train_end
+    if not same_cut or (own.split == "loo-paper" and stage == "validation"):
+        raise ProtocolError(
+            f"The artifact was trained under {own.id}, and may have seen what the {stage} stage of {asked.id} asks for: "
+            "train it under that protocol (--set protocol.split=…)."
+        )
 
 
 def _same_items(artifact: Artifact, dataset: Dataset) -> None:

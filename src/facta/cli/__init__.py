@@ -15,6 +15,7 @@ from facta.cli.info import info
 from facta.cli.prepare import prepare
 from facta.cli.recommend import recommend
 from facta.cli.train import train
+from facta.cli.tune import tune
 
 app = typer.Typer(
     name="facta",
@@ -42,7 +43,7 @@ def options(
         os.environ["FACTA_DEBUG"] = "1"
 
 
-for verb in (data, prepare, train, evaluate, recommend, info):
+for verb in (data, prepare, train, tune, evaluate, recommend, info):
     app.command()(verb)
 
 

@@ -17,13 +17,14 @@ from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig,
 from facta.recipes.recipe import RecipeConfig
 from facta.similarity.inner import SimilarityConfig
 from facta.train.trainer import TrainingConfig
+from facta.train.tune import Range
 
 _SEARCH = {
-    "training.learning_rate": (5e-4, 1e-3, 2e-3),
+    "training.learning_rate": Range(low=2e-4, high=5e-3, log=True),
     "model.width": (64, 128, 256),
-    "model.embedding.dropout": (0.2, 0.5),
+    "model.embedding.dropout": Range(low=0.1, high=0.6),
     "model.encoder.layers": (1, 2),
-    "model.encoder.dropout": (0.2, 0.5),
+    "model.encoder.dropout": Range(low=0.1, high=0.6),
 }
 _DOT = SimilarityConfig(kind="dot", temperature=1.0)
 

@@ -18,12 +18,13 @@ from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig,
 from facta.recipes.recipe import RecipeConfig
 from facta.similarity.inner import SimilarityConfig
 from facta.train.trainer import TrainingConfig
+from facta.train.tune import Range
 
 _SEARCH = {
-    "training.learning_rate": (3e-4, 1e-3, 3e-3),
+    "training.learning_rate": Range(low=2e-4, high=5e-3, log=True),
     "model.width": (50, 64, 128),
     "model.encoder.layers": (1, 2, 4),
-    "model.encoder.dropout": (0.1, 0.2, 0.4),
+    "model.encoder.dropout": Range(low=0.1, high=0.5),
 }
 
 

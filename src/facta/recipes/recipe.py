@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -13,6 +12,7 @@ from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.models.recommender import RecommenderConfig
 from facta.train.trainer import TrainingConfig
+from facta.train.tune import Space
 
 
 class RecipeConfig(Config):
@@ -23,7 +23,7 @@ class RecipeConfig(Config):
     training: TrainingConfig | None = None  # None for models that are counted, not trained
     choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
     protocol: ProtocolConfig = ProtocolConfig()
-    search: Mapping[str, tuple[Any, ...]] = {}  # dotted key -> the values that a search may try
+    search: Space = {}  # dotted key -> the values, or the range of them, that a search may try
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,0 +1,53 @@
+"""`facta tune`: random search over a recipe's settings on validation; the same command goes on after a stop."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facta import api
+from facta.cli import console
+from facta.train.tune import Trial, best
+
+
+def tune(
+    recipe: Annotated[str, typer.Argument(help="Such as movielens-100k/hstu; it says what is searched.")],
+    data: console.DataOption,
+    trials: Annotated[int, typer.Option(min=1, help="How many; the first is the recipe as it stands.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of trials.jsonl and the runs; tuning/RECIPE when not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which settings are drawn; training has its own seed.")] = 0,
+    changes: console.SetOption = None,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Try random settings of a recipe, judged on validation, and print the best as --set options."""
+    out = Path("tuning") / recipe if out is None else out
+    found = api.tune(data, recipe, out, changes or [], trials=trials, seed=seed, told=_say)
+    top = best(found)
+    if as_json:
+        console.emit({"trials": [asdict(trial) for trial in found], "best": asdict(top), "overrides": top.overrides})
+        return
+    order = sorted(found, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True)
+    rows = [[trial.trial, _value(trial), f"{trial.seconds:.0f}", _settings(trial)] for trial in order]
+    console.table(
+        f"{recipe}, validation", ["trial", "value", "seconds", "settings"], rows, numbers=["value", "seconds"]
+    )
+    options = [part for change in [*(changes or []), *top.overrides] for part in ("--set", change)]
+    console.note(f"Best: facta train {shlex.join([recipe, '--data', data, *options])}")
+
+
+def _say(trial: Trial) -> None:
+    console.note(f"trial {trial.trial}: {_value(trial)}  {_settings(trial)}")
+
+
+def _value(trial: Trial) -> str:
+    return f"failed ({trial.error})" if trial.value is None else f"{trial.value:.4f}"
+
+
+def _settings(trial: Trial) -> str:
+    return " ".join(trial.overrides) or "the recipe as it stands"

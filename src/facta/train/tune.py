@@ -1,0 +1,177 @@
+"""Random search on validation: a trial's settings are a function of (space, seed, trial), so a search can go on.
+
+    out/
+      trials.jsonl       what is searched; then one line per finished trial
+      trial-003/         the run of a trial: metrics.jsonl, and checkpoints until it is finished
+
+Trial 0 is the recipe as it stands, so that a search never recommends less than no search. Random and not grid: of many
+settings few matter, and a random search tries more values of those (Bergstra and Bengio 2012).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from facta import draws
+from facta.config import Config
+from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
+from facta.train.identity import Identity
+
+DIGITS = 3  # significant ones of a drawn number: what is printed is what was tried
+
+
+class Range(Config):
+    """Numbers between two, evenly spread; on a logarithmic scale the same chance for each factor."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = Field(False, description="integers only")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ConfigError(
+                f"Found the range {self.low:g} to {self.high:g}; low must be below high, and above 0 with log."
+            )
+        return self
+
+
+Space = Mapping[str, tuple[Any, ...] | Range]
+"""Dotted key of a recipe -> the values to choose from, or a range."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of trials.jsonl; `value` is None where the settings cannot be trained, and `error` says why."""
+
+    trial: int
+    settings: Mapping[str, Any]
+    value: float | None
+    seconds: float
+    error: str | None = None
+
+    @property
+    def overrides(self) -> list[str]:
+        return overrides(self.settings)
+
+
+Run = Callable[[int, list[str]], float]
+"""(trial, overrides) -> what the kept weights reach on validation; higher is better."""
+
+
+def settings(space: Space, seed: int, trial: int) -> dict[str, Any]:
+    """A key's value depends on (seed, trial, key) alone: another key in the space changes no draw."""
+    if trial == 0:
+        return {}
+    return {key: _value(choices, _share(seed, trial, key)) for key, choices in space.items()}
+
+
+def overrides(chosen: Mapping[str, Any]) -> list[str]:
+    """As `--set` takes them."""
+    return [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+
+
+def search(
+    run: Run,
+    space: Space,
+    out: Path,
+    identity: Identity,
+    *,
+    trials: int,
+    seed: int = 0,
+    told: Callable[[Trial], None] | None = None,
+) -> list[Trial]:
+    """Run what is missing of `trials` trials and return all of them; `told` hears of each, also of those found done.
+
+    Raises ConfigError where there is nothing to search; ArtifactError where `out` holds another search; TrainingError
+    where no trial could be trained. A trial that fails by itself is written down, and the search goes on.
+    """
+    if not space:
+        raise ConfigError("The recipe declares no settings to search; give it some under `search`.")
+    identity = Identity({**identity.recipe, "tuning_seed": seed}, identity.dataset)
+    done = _open(out / "trials.jsonl", identity)
+    for number in range(trials):
+        if number not in done:
+            done[number] = _try(run, number, settings(space, seed, number))
+            _append(out / "trials.jsonl", asdict(done[number]))
+        if told is not None:
+            told(done[number])
+    found = [done[number] for number in range(trials)]
+    if all(trial.value is None for trial in found):
+        raise TrainingError(f"None of the {trials} trials could be trained; the first said: {found[0].error}")
+    return found
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The highest value; the first of equals."""
+    return max(trials, key=lambda trial: (-math.inf if trial.value is None else trial.value, -trial.trial))
+
+
+def _try(run: Run, number: int, chosen: Mapping[str, Any]) -> Trial:
+    began = time.perf_counter()
+    value, message = None, None
+    try:
+        value = run(number, overrides(chosen))
+    except (TrainingError, ConfigError) as error:
+        message = str(error)
+    return Trial(number, chosen, value, time.perf_counter() - began, message)
+
+
+def _share(seed: int, trial: int, key: str) -> float:
+    """Uniform in [0, 1)."""
+    return (draws.mix_int(seed, trial, zlib.crc32(key.encode())) & ((1 << 53) - 1)) / (1 << 53)
+
+
+def _value(choices: tuple[Any, ...] | Range, share: float) -> Any:
+    if not isinstance(choices, Range):
+        return choices[int(share * len(choices))]
+    if choices.whole:
+        low, high = choices.low, choices.high + 1  # each integer owns the unit above it
+    else:
+        low, high = choices.low, choices.high
+    number = low * (high / low) ** share if choices.log else low + (high - low) * share
+    return min(math.floor(number), int(choices.high)) if choices.whole else float(f"{number:.{DIGITS}g}")
+
+
+def _open(path: Path, identity: Identity) -> dict[int, Trial]:
+    """Finished trials of this very search; a torn last line is cut off."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise ResourceError(f"Cannot write '{path.parent}' ({error.strerror}): choose another folder.") from error
+    whole = content[: content.rfind(b"\n") + 1]
+    if not whole:
+        path.unlink(missing_ok=True)
+        _append(path, identity.to_json())
+        return {}
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    try:
+        header, *lines = [json.loads(line) for line in whole.splitlines()]
+        trials = [Trial(**line) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"'{path}' is not a list of trials; choose another folder.") from error
+    identity.check(header, path.parent)
+    return {trial.trial: trial for trial in trials}
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    try:
+        with path.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ResourceError(f"Cannot write '{path}' ({error.strerror}): choose another folder.") from error
