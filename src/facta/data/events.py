@@ -19,16 +19,18 @@ Source = Any
 class EventLog:
     """The columns of a log, each read when it is asked for (Parquet) or kept in memory once loaded (all else)."""
 
-    def __init__(self, parts: Sequence[Part], names: Sequence[str], notes: Sequence[str] = ()) -> None:
-        self.parts = list(parts)
+    def __init__(
+        self, parts: Sequence[Part], names: Sequence[str], notes: Sequence[str] = (), *, text: bool = False
+    ) -> None:
+        self.parts = tuple(parts)
         self.names = tuple(names)  # of the files, for the record
-        self.notes = list(notes)
-        self.text = bool(parts) and parts[0].kind == "CSV"  # ids come as text and may be numbers
+        self.notes = tuple(notes)
+        self.text = text  # ids were read from a text file: digits may be numbers
         self.types = self._common_types()
 
     @property
     def columns(self) -> list[str]:
-        """The columns that every part has."""
+        """All columns; a part that lacks one has nulls there."""
         return list(self.types)
 
     def num_events(self) -> int:
@@ -42,37 +44,45 @@ class EventLog:
     def column(self, name: str) -> pl.Series:
         """One column over all parts. Integers of unlike width become wide ones, never floats."""
         values = [part.load([name])[name] for part in self.parts]
-        if len(values) == 1:
-            return values[0].rechunk()
-        if len({series.dtype for series in values}) > 1 and all(series.dtype.is_integer() for series in values):
-            values = [series.cast(pl.Int128) for series in values]
-        return pl.concat(values, how="vertical", rechunk=True)
+        types = {series.dtype for series in values} - {pl.Null()}
+        if len(types) > 1:
+            wide = pl.Int128() if all(kind.is_integer() for kind in types) else pl.Float64()
+            values = [series.cast(wide) for series in values]
+        elif types:
+            values = [series.cast(next(iter(types))) for series in values]
+        return pl.concat(values, rechunk=True)
 
     def loaded(self, columns: Sequence[str]) -> EventLog:
         """The same log with these columns in memory; Parquet is left on disk, where a column costs one read."""
         if all(part.kind == "Parquet" for part in self.parts):
             return self
         frames = [Part(part.name, "frame", part.load(columns).lazy()) for part in self.parts]
-        log = EventLog(frames, self.names, self.notes)
-        log.text = self.text
-        return log
+        return EventLog(frames, self.names, self.notes, text=self.text)
 
     def _common_types(self) -> dict[str, pl.DataType]:
-        """Column -> type, of the columns present everywhere; one name with unlike types is refused when it is read."""
-        types = [part.types() for part in self.parts]
-        return {name: kind for name, kind in types[0].items() if all(name in other for other in types[1:])}
+        """Column -> type in the first part that has values for it."""
+        out: dict[str, pl.DataType] = {}
+        for part in self.parts:
+            for name, kind in part.types().items():
+                out[name] = kind if out.get(name, pl.Null()) == pl.Null else out[name]
+        return out
 
     def refuse_unlike(self, columns: Sequence[str], exact: Sequence[str]) -> None:
-        """Raise DataError where files disagree about a column; whole and broken numbers may mix unless `exact`."""
-        first, known = self.parts[0], self.parts[0].types()
-        for part in self.parts[1:]:
+        """Raise DataError where parts disagree about the type of a column (whole and broken numbers may mix) or, where
+        it is `exact`, about its presence and whether it is whole."""
+        known = self.types
+        for part in self.parts:
             types = part.types()
             for name in columns:
+                if name not in types and name in exact:
+                    raise DataError(f"'{part.name}' has no column '{name}', which the other files have; add it.")
                 if name not in types:
-                    raise DataError(f"'{part.name}' has no column '{name}', which '{first.name}' has.")
-                if _family(types[name], name in exact) != _family(known[name], name in exact):
+                    continue
+                if pl.Null != types[name] and _family(types[name], name in exact) != _family(
+                    known[name], name in exact
+                ):
                     raise DataError(
-                        f"Column '{name}' is {known[name]} in '{first.name}' and {types[name]} in '{part.name}'; "
+                        f"Column '{name}' is {types[name]} in '{part.name}' and {known[name]} elsewhere; "
                         f"write it with one type."
                     )
 
@@ -103,7 +113,7 @@ def _open_files(source: str | Path | Sequence[str | Path], columns: Mapping[str,
             parts.append(part)
     if not parts:
         raise DataError(f"'{files[0]}' is empty; expected a header and events.")
-    return EventLog(parts, [Path(part.name).name for part in parts], notes)
+    return EventLog(parts, [Path(part.name).name for part in parts], notes, text=parts[0].kind == "CSV")
 
 
 def _exact(header: Sequence[str], columns: Mapping[str, str] | None) -> list[str]:

@@ -67,7 +67,7 @@ def _integer(column: pl.Series, role: Role) -> tuple[Array, Field]:
     binary = kind == pl.Boolean or (low >= 0 and high <= 1)
     if undefined is not None:
         column = column.cast(pl.Int64).fill_null(undefined)
-    values = column.to_numpy().astype(dtype, copy=False)
+    values = (column.cast(pl.Int64) if column.dtype == pl.Int128 else column).to_numpy().astype(dtype, copy=False)
     return values, _field(column.name, role, np.dtype(dtype).name, "binary" if binary else "numeric", undefined)
 
 

@@ -109,14 +109,22 @@ class Part:
             return dict(self.frame.collect_schema())
 
     def load(self, columns: Sequence[str]) -> pl.DataFrame:
-        """Read some columns; where a late line disagrees with the guessed types, guess again from all lines."""
+        """Read some columns, nulls for those that are not there.
+
+        Where a late line disagrees with the guessed types, they are guessed again from all lines.
+        """
         with reading(self.name, self.kind):
             try:
-                return self.frame.select(columns).collect()
+                return _select(self.frame, columns)
             except pl.exceptions.ComputeError:
                 if self.sure is None:
                     raise
-                return self.sure().select(columns).collect()
+                return _select(self.sure(), columns)
+
+
+def _select(frame: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
+    present = frame.collect_schema()
+    return frame.select(name if name in present else pl.lit(None).alias(name) for name in columns).collect()
 
 
 Exact = Callable[[Sequence[str]], Sequence[str]]

@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import ValidationError
 
 from facta.config import Config
+from facta.data.digests import array_digest, table_digest
+from facta.data.files import reading
 from facta.data.ids import Ids
 from facta.data.schema import Field
-from facta.errors import DataError
+from facta.errors import ConfigError, DataError
 
 FORMAT = 1
 
@@ -64,28 +67,44 @@ class Dataset:
         path = Path(path)
         try:
             values = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise DataError(
                 f"'{path}' is no prepared dataset (no manifest.json); make one with `facta prepare`."
             ) from None
-        if values.get("format", 0) > FORMAT:
-            raise DataError(
-                f"'{path}' has dataset format {values['format']}, this facta reads up to {FORMAT}; "
-                f"update facta or prepare the dataset again."
-            )
-        return cls(path, Manifest.parse(values))
+        except (OSError, ValueError) as error:
+            raise DataError(f"The manifest of '{path}' cannot be read ({error}); prepare the dataset again.") from error
+        return cls(path, _manifest(path, values))
 
     def _array(self, name: str, length: int) -> npt.NDArray[Any]:
         file = self.path / "histories" / f"{name}.npy"
         try:
             array: npt.NDArray[Any] = np.load(file, mmap_mode="r" if length else None)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"'{file}' is missing or torn ({error}); prepare the dataset again.") from error
         if len(array) != length:
             raise DataError(
                 f"'{file}' holds {len(array):,} values; the manifest says {length:,}: prepare the dataset again."
             )
         return array
+
+    def _table(self, name: str) -> pl.DataFrame:
+        file = self.path / f"{name}.parquet"
+        with reading(file, "a table of this dataset"):
+            return pl.read_parquet(file)
+
+    def check(self) -> None:
+        """Compare every array and table with its checksum; raises DataError for one that was altered. Reads all."""
+        arrays: dict[str, npt.NDArray[Any]] = {"offsets": self.offsets, "item": self.item}
+        if self.timestamp is not None:
+            arrays["timestamp"] = self.timestamp
+        arrays |= {field.file: self.fields[field.name] for field in self.manifest.fields}
+        found = {f"histories/{name}.npy": array_digest(values) for name, values in arrays.items()}
+        found |= {"items.parquet": table_digest(self.items), "users.parquet": table_digest(self.users)}
+        for file, digest in found.items():
+            if digest != self.manifest.digests.get(Path(file).stem):
+                raise DataError(
+                    f"'{self.path / file}' has another checksum than its manifest; prepare the dataset again."
+                )
 
     @property
     def num_users(self) -> int:
@@ -106,12 +125,12 @@ class Dataset:
     @cached_property
     def items(self) -> pl.DataFrame:
         """row, item_id, and features; one line per row, in row order."""
-        return pl.read_parquet(self.path / "items.parquet")
+        return self._table("items")
 
     @cached_property
     def users(self) -> pl.DataFrame:
         """row, user_id; one line per row, in row order."""
-        return pl.read_parquet(self.path / "users.parquet")
+        return self._table("users")
 
     @cached_property
     def _item_ids(self) -> Ids:
@@ -131,3 +150,16 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset('{self.path}': {self.num_users:,} users, {self.num_items:,} items, {self.num_events:,} events)"
+
+
+def _manifest(path: Path, values: Any) -> Manifest:
+    found = values.get("format") if isinstance(values, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise DataError(
+            f"'{path}' has dataset format {found}, this facta reads up to {FORMAT}; "
+            f"update facta or prepare the dataset again."
+        )
+    try:
+        return Manifest.model_validate(values)
+    except (ValidationError, ConfigError) as error:
+        raise DataError(f"The manifest of '{path}' is not one of facta's; prepare the dataset again.") from error

@@ -6,7 +6,7 @@ already has. So they depend on the set of ids alone, not on the order of the log
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -50,16 +50,6 @@ class Ids:
         for start in range(0, len(ids), _CHUNK):
             out[start : start + _CHUNK] = self._find(ids.slice(start, _CHUNK)).to_numpy()
         return out
-
-    def parse(self, texts: Sequence[str]) -> list[int] | list[str]:
-        """Ids typed on a command line, in our type; DataError where text is no number and ours are numbers."""
-        if self.ids.dtype == pl.String:
-            return list(texts)
-        try:
-            return [int(text) for text in texts]
-        except ValueError:
-            odd = next(text for text in texts if not text.strip().lstrip("-").isdigit())
-            raise DataError(f"Found the {self.what} id '{odd}'; {self._expected()}.") from None
 
     def _find(self, ids: pl.Series) -> pl.Series:
         return pl.DataFrame({"id": ids}).join(self._table, on="id", how="left", maintain_order="left")["row"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,17 @@ from facta.data.times import Unit, to_milliseconds
 from facta.data.writing import DatasetWriter
 from facta.errors import DataError
 
-Say = Callable[[str], None]
+Progress = Callable[[str, bool], None]
+"""Told what happens: a sentence, and whether it should stay on the screen."""
 Order = npt.NDArray[np.int64]
+
+
+class _Ordered(NamedTuple):
+    """What ordering a log told."""
+
+    events: int
+    unit: str | None
+    tied_share: float | None  # None: no times
 
 
 def prepare(
@@ -40,7 +50,7 @@ def prepare(
     catalogue: str | Path | None = None,
     drop: Collection[Drop] = (),
     overwrite: bool = False,
-    progress: Say | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Write the dataset directory `out` from an event log, and open it.
 
@@ -48,7 +58,7 @@ def prepare(
     that are not recognised: {"user_id": "uid"}. `fields` are the other columns to keep, as names or {name: "context" or
     "feedback"}; all numeric ones by default, as feedback. `items` is a table of features (titles) that may hold items
     without events; `catalogue` an artifact or dataset whose rows keep their meaning. `drop` removes "duplicates" or
-    "invalid" events that would otherwise be kept or refused. `progress` is told in sentences what happens.
+    "invalid" events that would otherwise be kept or refused.
 
     Raises DataError for a log that cannot be read or understood, ResourceError when memory or disk do not suffice.
     """
@@ -56,87 +66,120 @@ def prepare(
     check_drops(drop)
     log = open_events(source, columns)
     mapping = recognise(log.columns, columns)
-    say(", ".join(f"{role} = '{column}'" for role, column in mapping.items()) + ".")
-    roles = _roles(log, mapping, chosen_fields(fields, log.columns, mapping))
-    log.refuse_unlike([*mapping.values(), *roles], exact=[mapping["user_id"], mapping["item_id"]])
-    room = room_for(log, [*mapping.values(), *roles], out)
-    say(f"{room}.")
+    say(", ".join(f"{role} = '{column}'" for role, column in mapping.items()) + ".", True)
+    declared = chosen_fields(fields, log.columns, mapping)
+    roles = _fields_by_type(log, mapping) if declared is None else declared
+    needed = [*mapping.values(), *roles]
+    log.refuse_unlike(needed, exact=list(mapping.values()))
+    room = room_for(log, needed, out)
+    say(f"{room}.", True)
     refuse_shortage(room, out)
     with DatasetWriter(out, overwrite=overwrite) as writer:
-        log = log.loaded(log.columns if "duplicates" in drop else [*mapping.values(), *roles])
-        log = cleaned(log, mapping, unit, drop)
+        left = [name for name in log.columns if name not in needed]
+        log = cleaned(log.loaded(log.columns if "duplicates" in drop else needed), mapping, unit, drop)
+        run = _Preparation(log, mapping, writer, say)
+        run.notes += [f"Left out: {', '.join(left)}."] if left else []
         known = None if catalogue is None else read_catalogue(catalogue)
-        manifest = _Preparation(log, mapping, writer, say).run(roles, fields is not None, unit, items, known)
-        writer.commit(manifest)
+        users, order, times = run.histories(unit)
+        table = run.items(order, items, known)
+        described = run.fields(roles, declared is not None, order)
+        writer.commit(run.finish(users, table, times, described))
     return Dataset.open(out)
 
 
-def _silent(_: str) -> None:
+def _silent(_: str, __: bool) -> None:
     pass
 
 
-def _roles(log: EventLog, mapping: Mapping[str, str], declared: dict[str, Role] | None) -> dict[str, Role]:
-    """Field -> role: as declared, or every column that is a field by its type."""
-    rest = [name for name in log.columns if name not in mapping.values()]
-    roles = declared
-    if roles is None:
-        roles = {name: "feedback" for name in rest if is_field(name, log.types[name])}
-    left = [name for name in rest if name not in roles]
-    if left:
-        log.notes.append(f"Left out: {', '.join(left)}.")
-    return roles
+def _fields_by_type(log: EventLog, mapping: Mapping[str, str]) -> dict[str, Role]:
+    """Where none is declared, every column that is a field by its type, as feedback."""
+    return {
+        name: "feedback" for name, kind in log.types.items() if name not in mapping.values() and is_field(name, kind)
+    }
 
 
 class _Preparation:
-    """The steps of one run; each writes its arrays and keeps what later steps need."""
+    """The steps of one run; each writes its arrays and returns what later steps need."""
 
-    def __init__(self, log: EventLog, mapping: Mapping[str, str], writer: DatasetWriter, say: Say) -> None:
+    def __init__(self, log: EventLog, mapping: Mapping[str, str], writer: DatasetWriter, say: Progress) -> None:
         self.log, self.mapping, self.writer, self.say = log, mapping, writer, say
-        self.notes = log.notes
+        self.notes = list(log.notes)
 
-    def run(
-        self,
-        roles: Mapping[str, Role],
-        declared: bool,
-        unit: Unit | None,
-        items: Source | None,
-        known: pl.DataFrame | None,
-    ) -> Manifest:
-        users, user = self._rows("user")
+    def histories(self, unit: Unit | None) -> tuple[Ids, Order, _Ordered]:
+        """Order the log; write offsets and times."""
+        ids = self._ids("user")
+        users = Ids(all_rows(ids), "user")
+        user = users.rows_known(ids)
+        del ids
         time, unit_found = self._times(unit)
-        self.say("Ordering events.")
+        self.say("Ordering events.", False)
         order = history_order(user, time)
-        offsets = _offsets(user, len(users))
-        del user
-        tied_share = None if time is None else self._write_times(time[order], offsets)
-        del time
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]).astype(np.int64)
         self.writer.array("offsets", offsets)
-        table = self._items(order, items, known)
-        fields = self._fields(roles, declared, order)
-        self.say("Writing tables.")
+        if time is None:
+            return users, order, _Ordered(len(order), None, None)
+        time = time[order]
+        self.writer.array("timestamp", time)
+        return users, order, _Ordered(len(order), unit_found, float(tied(time, offsets).mean()))
+
+    def items(self, order: Order, source: Source | None, known: pl.DataFrame | None) -> pl.DataFrame:
+        """Write the items of all events; return the item table, which may name more."""
+        ids = self._ids("item", None if known is None else known["item_id"].dtype)
+        tables = []
+        if source is not None:
+            described, notes = read_items(source, ids.dtype)
+            tables.append(described)
+            self.notes.extend(notes)
+        named = pl.concat([ids.unique(), *(table["item_id"] for table in tables)])
+        table = Ids(all_rows(named, None if known is None else known["item_id"]), "item")
+        self.writer.array("item", table.rows_known(ids)[order])
+        return item_table(table.ids, tables if known is None else [*tables, known])
+
+    def fields(self, roles: Mapping[str, Role], declared: bool, order: Order) -> tuple[Field, ...]:
+        """Write the field arrays; one that cannot be a field is an error if it was asked for, a note if not."""
+        fields: dict[str, Field] = {}
+        for name, role in roles.items():
+            self.say(f"Reading '{name}'.", False)
+            try:
+                values, field, notes = compact(self.log.column(name), role)
+            except DataError as error:
+                if declared:
+                    raise
+                self.notes.append(f"Left out: {error}")
+                continue
+            self.notes.extend(notes)
+            file = field.file.lower()  # some disks tell no case apart
+            file = file if file not in fields else f"{file}-{len(fields)}"
+            fields[file] = field.change(file=file)
+            self.writer.array(file, values[order])
+        return tuple(fields.values())
+
+    def finish(self, users: Ids, items: pl.DataFrame, ordered: _Ordered, fields: tuple[Field, ...]) -> Manifest:
+        """Write the tables; describe the whole."""
+        self.say("Writing tables.", False)
         self.writer.table("users", pl.DataFrame({"row": np.arange(len(users)), "user_id": users.ids}))
-        self.writer.table("items", table)
-        described = [field.model_dump() for field in fields]
+        self.writer.table("items", items)
+        timed = ordered.tied_share is not None
         return Manifest(
             users=len(users),
-            items=len(table),
-            events=len(order),
-            has_time=tied_share is not None,
+            items=len(items),
+            events=ordered.events,
+            has_time=timed,
             fields=fields,
-            order="user, input row" if tied_share is None else "user, timestamp, input row",
-            tied_share=tied_share,
-            content_hash=self.writer.content_hash(described),
+            order="user, timestamp, input row" if timed else "user, input row",
+            tied_share=ordered.tied_share,
+            content_hash=self.writer.content_hash([field.model_dump() for field in fields]),
+            digests=dict(self.writer.digests),
             source=self.log.names,
             columns=dict(self.mapping),
-            unit=unit_found,
+            unit=ordered.unit,
             notes=tuple(self.notes),
-            digests=dict(self.writer.digests),
         )
 
     def _ids(self, what: str, like: pl.DataType | None = None) -> pl.Series:
         """A column of ids, all there."""
         column = self.mapping[f"{what}_id"]
-        self.say(f"Reading {what}s.")
+        self.say(f"Reading {what}s.", False)
         raw = self.log.column(column)
         if len(raw) == 0:
             raise DataError(f"The log ({', '.join(self.log.names[:3])}) has columns but no events.")
@@ -150,17 +193,12 @@ class _Preparation:
             self.notes.append(f"The ids in '{column}' were written with decimals; all are whole and were read exactly.")
         return ids
 
-    def _rows(self, what: str) -> tuple[Ids, npt.NDArray[np.int32]]:
-        ids = self._ids(what)
-        table = Ids(all_rows(ids), what)
-        return table, table.rows_known(ids)
-
     def _times(self, unit: Unit | None) -> tuple[npt.NDArray[np.int64] | None, str | None]:
         if "timestamp" not in self.mapping:
             if unit is not None:
                 raise DataError(f"A unit ('{unit}') was given, but no column of the log is recognised as timestamp.")
             return None, None
-        self.say("Reading times.")
+        self.say("Reading times.", False)
         times = to_milliseconds(self.log.column(self.mapping["timestamp"]), unit)
         if times.bad:
             raise DataError(f"{times.why}; correct them, or drop those events with drop=('invalid',) (--drop invalid).")
@@ -168,44 +206,5 @@ class _Preparation:
             self.notes.append(
                 "Times are finer than milliseconds; events of one millisecond keep the order of the input."
             )
-        self.say(f"Times are in {times.unit}.")
+        self.say(f"Unit of the times: {times.unit}.", True)
         return times.milliseconds.to_numpy(), times.unit
-
-    def _write_times(self, time: npt.NDArray[np.int64], offsets: Order) -> float:
-        self.writer.array("timestamp", time)
-        return float(tied(time, offsets).mean())
-
-    def _items(self, order: Order, source: Source | None, known: pl.DataFrame | None) -> pl.DataFrame:
-        """Write the items of all events; return the item table, which may name more."""
-        ids = self._ids("item", None if known is None else known["item_id"].dtype)
-        tables = []
-        if source is not None:
-            described, notes = read_items(source, ids.dtype)
-            tables.append(described)
-            self.notes.extend(notes)
-        named = pl.concat([ids.unique(), *(table["item_id"] for table in tables)])
-        table = Ids(all_rows(named, None if known is None else known["item_id"]), "item")
-        self.writer.array("item", table.rows_known(ids)[order])
-        return item_table(table.ids, tables if known is None else [*tables, known])
-
-    def _fields(self, roles: Mapping[str, Role], declared: bool, order: Order) -> tuple[Field, ...]:
-        fields: dict[str, Field] = {}
-        for name, role in roles.items():
-            self.say(f"Reading '{name}'.")
-            try:
-                values, described, notes = compact(self.log.column(name), role)
-            except DataError as error:
-                if declared:
-                    raise
-                self.notes.append(f"Left out: {error}")
-                continue
-            self.notes.extend(notes)
-            file = described.file.lower()  # some disks tell no case apart
-            file = file if file not in fields else f"{file}-{len(fields)}"
-            fields[file] = described.change(file=file)
-            self.writer.array(file, values[order])
-        return tuple(fields.values())
-
-
-def _offsets(user: npt.NDArray[np.int32], users: int) -> Order:
-    return np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))]).astype(np.int64)

@@ -37,9 +37,7 @@ def cleaned(log: EventLog, mapping: Mapping[str, str], unit: str | None, drop: C
         before = len(frame)
         frame = frame.filter(_valid(frame, mapping, unit, log.text))
         notes.append(f"Dropped {before - len(frame):,} events without a user, an item or a possible time.")
-    out = EventLog([Part("the log", "frame", frame.lazy())], log.names, notes)
-    out.text = log.text
-    return out
+    return EventLog([Part("the log", "frame", frame.lazy())], log.names, notes, text=log.text)
 
 
 def _valid(frame: pl.DataFrame, mapping: Mapping[str, str], unit: str | None, text: bool) -> pl.Series:

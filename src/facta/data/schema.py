@@ -52,7 +52,8 @@ def plain(name: str) -> str:
 def recognise(
     columns: Sequence[str], given: Mapping[str, str] | None = None, needed: Sequence[str] = ("user_id", "item_id")
 ) -> dict[str, str]:
-    """Which column holds the user, the item and the time: {"user_id": "uid", …}; `given` wins over recognition.
+    """Which column holds the user, the item and the time: {"user_id": "uid", …}; `given` wins over recognition,
+    and {"timestamp": ""} says that no column holds the time.
 
     Raises DataError when a needed one cannot be told. A log without a time column has an order only.
     """
@@ -60,18 +61,18 @@ def recognise(
     for role, column in given.items():
         if role not in ALIASES:
             raise DataError(f"Found the column role '{role}'; valid roles: {', '.join(ALIASES)}.")
-        if column not in columns:
+        if column not in columns and (column or role != "timestamp"):
             raise DataError(f"There is no column '{column}' for {role}; the columns are: {', '.join(columns)}.")
     if len(set(given.values())) < len(given):
         raise DataError(f"One column cannot have two roles: {', '.join(f'{r}={c}' for r, c in given.items())}.")
-    mapping = {role: given.get(role) or _best(role, columns, set(given.values())) for role in ALIASES}
-    missing = [role for role in needed if mapping[role] is None]
+    mapping = {role: given[role] if role in given else _best(role, columns, set(given.values())) for role in ALIASES}
+    missing = [role for role in needed if not mapping[role]]
     if missing:
         raise DataError(
             f"No column was recognised as {' or '.join(missing)} among: {', '.join(columns)}; "
             f"name it, as in columns={{'{missing[0]}': 'NAME'}} (--column {missing[0]}=NAME)."
         )
-    return {role: column for role, column in mapping.items() if column is not None}
+    return {role: column for role, column in mapping.items() if column}
 
 
 def _best(role: str, columns: Sequence[str], taken: set[str]) -> str | None:

@@ -110,7 +110,8 @@ def _detect(times: pl.Series) -> Unit:
     if not found:
         raise DataError(
             f"The unit of column '{times.name}' cannot be told from values of {low} to {high}; "
-            f"say it, as in unit='s' (--unit s; one of {', '.join(UNITS)}), or leave the column out if it is no time."
+            f"give it with unit= (--unit): one of {', '.join(UNITS)}; "
+            f"if it is no time, say so with columns={{'timestamp': ''}} (--column timestamp=)."
         )
     if len(found) > 1:
         amounts = " and ".join(f"{_NAMES[unit]} ({counts[unit]:,})" for unit in found)

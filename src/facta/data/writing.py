@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from facta.data.digests import array_digest, table_digest
 from facta.data.histories import Manifest
 from facta.errors import DataError, ResourceError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST)
 
 
 @contextmanager
@@ -66,11 +67,10 @@ class DatasetWriter:
     def array(self, name: str, values: npt.NDArray[Any]) -> None:
         """histories/<name>.npy, without a copy of the values."""
         values = np.ascontiguousarray(values)
-        content = values.reshape(-1).view(np.uint8).data
-        self.digests[name] = hashlib.sha256(content).hexdigest()
+        self.digests[name] = array_digest(values)
         with writing(self.out), (self.beside / "histories" / f"{name}.npy").open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(values))
-            stream.write(content)
+            stream.write(values.data)
             _flush(stream.fileno())
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
@@ -90,14 +90,24 @@ class DatasetWriter:
                 _flush(stream.fileno())
             _flush_folder(self.beside / "histories")
             _flush_folder(self.beside)
-            if self.out.exists():
-                old = self.beside.with_suffix(".replaced")
-                self.out.rename(old)
-                self.beside.rename(self.out)
-                shutil.rmtree(old)
-            else:
-                self.beside.rename(self.out)
+            self._take_the_name()
             _flush_folder(self.out.parent)
+
+    def _take_the_name(self) -> None:
+        """Rename into place; what was there before is removed only when the new dataset stands."""
+        if not self.out.exists():
+            self.beside.rename(self.out)
+            return
+        old = self.beside.with_suffix(".replaced")
+        self.out.rename(old)
+        try:
+            self.beside.rename(self.out)
+        except OSError:
+            if not self.out.exists():
+                old.rename(self.out)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
     def content_hash(self, described: Any) -> str:
         """One hash over every array and table written, and over what the arrays mean."""
@@ -114,7 +124,9 @@ def _refuse_loss(out: Path, overwrite: bool) -> None:
     if not (out / "manifest.json").exists() or out.is_symlink():
         raise DataError(f"'{out}' exists and is no prepared dataset; choose another place, it will not be touched.")
     if not overwrite:
-        raise DataError(f"'{out}' exists already; choose another place, or replace it with overwrite=True (--force).")
+        raise DataError(
+            f"'{out}' exists already; choose another place, or replace it with overwrite=True (--overwrite)."
+        )
 
 
 def _flush(descriptor: int) -> None:
@@ -127,24 +139,3 @@ def _flush_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def table_digest(frame: pl.DataFrame) -> str:
-    """A hash of names, types and values of a table."""
-    digest = hashlib.sha256()
-    for column in frame:
-        digest.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
-        digest.update(column.is_null().to_numpy().tobytes())
-        for part in _bytes(column):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _bytes(column: pl.Series) -> Iterator[bytes]:
-    if column.dtype.is_integer() and column.dtype != pl.Int128:
-        yield column.fill_null(0).to_numpy().tobytes()
-    elif column.dtype == pl.String:
-        yield column.str.len_bytes().fill_null(0).to_numpy().tobytes()
-        yield (column.str.join("").item() or "").encode()
-    else:  # features of any other type: slower, and equal on every version
-        yield json.dumps(column.to_list(), default=str).encode()

@@ -1,0 +1,108 @@
+"""`facta prepare`: an event log becomes a dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.status import Status
+
+from facta.cli import console
+from facta.data.prepare import Progress
+from facta.data.prepare import prepare as prepared
+from facta.data.repairs import Drop
+from facta.data.schema import Role
+from facta.data.times import Unit
+from facta.errors import ConfigError
+from facta.hardware import human, memory_peak
+
+
+def prepare(
+    events: Annotated[
+        list[str], typer.Argument(metavar="EVENTS...", help="Parquet, CSV or JSON-lines: files, a folder, a glob.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Directory to write; it appears whole or not at all.")],
+    items: Annotated[Path | None, typer.Option("--items", help="A table of items: id, title, other features.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="user_id=NAME", help="A column that is not recognised; timestamp= for no time."
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field", metavar="NAME[:context]", help="A column to keep; all numeric ones, when none is given."
+        ),
+    ] = None,
+    unit: Annotated[str | None, typer.Option("--unit", help="Of the times: s, ms, us, ns; detected otherwise.")] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option("--catalogue", help="An artifact or dataset whose item rows keep their meaning.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", metavar="duplicates|invalid", help="Events to leave out.")
+    ] = None,
+    overwrite: console.OverwriteFlag = False,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Prepare an event log: recognise columns and units, give ids rows, order every history, write a dataset."""
+    start = time.perf_counter()
+    with console.notes.status("Opening the log.") as status:
+        dataset = prepared(
+            events,
+            out,
+            items=items,
+            columns=columns_of(column or []),
+            fields=_fields(field),
+            unit=cast("Unit | None", unit),
+            catalogue=catalogue,
+            drop=cast("list[Drop]", drop or []),
+            overwrite=overwrite,
+            progress=_show(status),
+        )
+    seconds = time.perf_counter() - start
+    if as_json:
+        used = {"seconds": round(seconds, 3), "memory_peak": memory_peak()}
+        console.emit({"path": str(out), **dataset.manifest.model_dump(), **used})
+        return
+    manifest = dataset.manifest
+    for text in manifest.notes:
+        console.note(f"Note: {text}")
+    if manifest.tied_share:
+        console.note(f"Ties: {manifest.tied_share:.1%} of the events share user and time; they keep the input's order.")
+    console.table(
+        f"{out}", ["users", "items", "events", "fields", "content"],
+        [[f"{manifest.users:,}", f"{manifest.items:,}", f"{manifest.events:,}",
+          ", ".join(one.name for one in manifest.fields) or "none", manifest.content_hash[:12]]],
+    )  # fmt: skip
+    console.note(f"{seconds:.1f} s, peak memory {human(memory_peak())}.")
+
+
+def columns_of(assignments: Sequence[str]) -> dict[str, str]:
+    """["user_id=uid"] -> {"user_id": "uid"}."""
+    pairs = [assignment.partition("=") for assignment in assignments]
+    for role, equals, _ in pairs:
+        if not equals:
+            raise ConfigError(f"Found --column {role}; expected ROLE=NAME, as in --column user_id=uid.")
+    return {role.strip(): name.strip() for role, _, name in pairs}
+
+
+def _fields(names: Sequence[str] | None) -> dict[str, Role] | None:
+    if names is None:
+        return None
+    parts = [
+        name.rpartition(":") if name.endswith((":context", ":feedback")) else (name, "", "feedback") for name in names
+    ]
+    return {name: cast("Role", role) for name, _, role in parts}
+
+
+def _show(status: Status) -> Progress:
+    """What was found stays on the screen; what is being done shares one line."""
+
+    def show(text: str, stays: bool) -> None:
+        console.note(text) if stays else status.update(text)
+
+    return show

@@ -1,0 +1,295 @@
+"""What in a log will spoil results, found before training: each finding says what, what it does, and how to mend it.
+
+Letters: U users, E events, V items. Every check looks at the prepared form, so a raw log is prepared in a temporary
+folder first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from facta.data.events import Source
+from facta.data.fields import bounds
+from facta.data.histories import Dataset
+from facta.data.order import tied
+from facta.data.prepare import prepare
+from facta.data.repairs import Drop
+from facta.data.times import Unit
+from facta.errors import DataError
+
+Level = Literal["error", "warning", "note"]
+Bools = npt.NDArray[np.bool_]
+
+_DAY = 86_400_000
+_WEB = 788_918_400_000  # 1995-01-01 in milliseconds: older events are a wrong unit more often than history
+_RECENT = 0.1  # the newest share of events that is compared with all before
+_DENSE = 20  # fewer ids that count 0, 1, 2, … prove nothing
+_NO_ID = ("nan", "none", "null", "na", "n/a", "undefined", "unknown", "-1", "")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a log."""
+
+    name: str
+    level: Level  # error: prepare refuses it; warning: results are wrong or not comparable; note: decide knowingly
+    count: int  # how many events, users or ids are concerned
+    share: float  # of all of them
+    what: str
+    effect: str
+    fix: str
+
+
+def examine(
+    source: Source,
+    *,
+    columns: Mapping[str, str] | None = None,
+    unit: Unit | None = None,
+    now: int | None = None,
+) -> list[Finding]:
+    """Findings about a prepared dataset or a raw log, worst first; `now` in milliseconds defaults to the clock.
+
+    What `prepare` refuses is a finding too; the other checks then look at the events that can be used. Raises DataError
+    only where there is no file at all.
+    """
+    now = int(time.time() * 1000) if now is None else now
+    if isinstance(source, Dataset):
+        return _sorted(_checked(source, now))
+    if isinstance(source, (str, Path)):
+        if (Path(source) / "manifest.json").exists():
+            return _sorted(_checked(Dataset.open(source), now))
+        if not Path(source).exists() and not set("*?[") & set(str(source)):
+            raise DataError(f"There is no file '{source}'.")
+    return _sorted(_raw(source, columns, unit, now))
+
+
+def _sorted(findings: Iterator[Finding]) -> list[Finding]:
+    order = ("error", "warning", "note")
+    return sorted(findings, key=lambda finding: (order.index(finding.level), -finding.share))
+
+
+def _raw(source: Source, columns: Mapping[str, str] | None, unit: Unit | None, now: int) -> Iterator[Finding]:
+    with tempfile.TemporaryDirectory(prefix="facta-doctor-") as folder:
+        attempts: tuple[tuple[Drop, ...], ...] = ((), ("invalid",))
+        for drop in attempts:
+            try:
+                dataset = prepare(source, Path(folder) / "log", columns=columns, unit=unit, drop=drop)
+            except DataError as error:
+                if drop == () or "drop" not in str(error):
+                    yield Finding(
+                        "refused", "error", 1, 1.0, str(error), "`facta prepare` stops here.", "As the sentence says."
+                    )
+                if "--drop invalid" not in str(error):
+                    return
+            else:
+                for note in dataset.manifest.notes:
+                    yield Finding(
+                        "repair",
+                        "note",
+                        0,
+                        0.0,
+                        note,
+                        "The events are used as described.",
+                        "Nothing, if that is meant.",
+                    )
+                yield from _checked(dataset, now)
+                return
+
+
+def _checked(dataset: Dataset, now: int) -> Iterator[Finding]:
+    checks: tuple[Callable[[Dataset], Iterator[Finding]], ...] = (
+        duplicates, ties, single_events, repeats, unseen_items, index_ids, missing_ids, crowding, drift,
+    )  # fmt: skip
+    yield from impossible_times(dataset, now)
+    for check in checks:
+        yield from check(dataset)
+
+
+def impossible_times(dataset: Dataset, now: int) -> Iterator[Finding]:
+    """Events of tomorrow, and of before the web."""
+    if dataset.timestamp is None:
+        yield Finding(
+            "no times", "note", dataset.num_events, 1.0, "The log has an order of events but no times.",
+            "Time bias, temporal splits and time-decayed popularity are not possible.",
+            "Give the time of each event as a column `timestamp`, if it is known.",
+        )  # fmt: skip
+        return
+    late = int((dataset.timestamp > now + _DAY).sum())
+    if late:
+        yield _events(
+            dataset, "future times", "warning", late, "lie in the future.",
+            "A temporal split tests on events that have not happened; time features reach values never seen in use.",
+            "Check the unit (--unit) and the clock that wrote them, or remove these events.",
+        )  # fmt: skip
+    early = int((dataset.timestamp < _WEB).sum())
+    if early:
+        yield _events(
+            dataset, "times out of range", "warning", early, "lie before 1995.",
+            "Gaps of decades swamp the time bias, and recency means nothing.",
+            "Check the unit (--unit); 0 and 1970 usually stand for a missing time: remove these events.",
+        )  # fmt: skip
+
+
+def duplicates(dataset: Dataset) -> Iterator[Finding]:
+    """Events equal in user, item, time and every field; without times, the same item twice in a row."""
+    if dataset.timestamp is None:
+        return
+    among = np.flatnonzero(_tied(dataset))  # equal events have equal times
+    columns = {"user": _users(dataset)[among], "time": dataset.timestamp[among], "item": dataset.item[among]}
+    columns |= {f"field {name}": values[among] for name, values in dataset.fields.items()}
+    count = len(among) - pl.DataFrame(columns).n_unique() if len(among) else 0
+    if count:
+        yield _events(
+            dataset, "duplicates", "warning", count, "repeat another in every stored column.",
+            "Repeated events train twice, and a test target that stands in the history already is free to guess.",
+            "Prepare with --drop duplicates, unless people really do this twice within a moment.",
+        )  # fmt: skip
+
+
+def ties(dataset: Dataset) -> Iterator[Finding]:
+    """Events of one user at one time: their order is the input's."""
+    if dataset.timestamp is None:
+        return
+    same = _tied(dataset)
+    count = int(same.sum())
+    if not count:
+        return
+    ends = dataset.offsets[1:][np.diff(dataset.offsets) > 1]
+    last = float((dataset.timestamp[ends - 1] == dataset.timestamp[ends - 2]).mean()) if len(ends) else 0.0
+    yield _events(
+        dataset, "tied times", "warning" if last > 0.05 else "note", count,
+        f"share user and time with another; for {last:.1%} of the users the last two are tied.",
+        "The order within a tie is that of the input: another sort of the same log has other test targets.",
+        "Keep the input's order, use finer times if there are any, state the share, or evaluate with blind ties.",
+    )  # fmt: skip
+
+
+def single_events(dataset: Dataset) -> Iterator[Finding]:
+    """Users with one event."""
+    count = int((np.diff(dataset.offsets) == 1).sum())
+    if count:
+        share = count / dataset.num_users
+        yield Finding(
+            "one-event users", "note", count, share, f"{count:,} users ({share:.1%}) have one event.",
+            "They have nothing to be tested on in leave-one-out and teach a sequence model nothing.",
+            "Nothing to mend; many of them suggest that user_id is a session or request id.",
+        )  # fmt: skip
+
+
+def repeats(dataset: Dataset) -> Iterator[Finding]:
+    """Events whose item the user had before."""
+    pairs = pl.DataFrame({"user": _users(dataset), "item": np.asarray(dataset.item)}).n_unique()
+    count = dataset.num_events - pairs
+    if count:
+        yield _events(
+            dataset, "repeats", "note", count, "are of an item that their user had before.",
+            "A protocol that masks the history cannot score them: these targets count as missed.",
+            "Where people return to items, evaluate with nothing masked.",
+        )  # fmt: skip
+
+
+def unseen_items(dataset: Dataset) -> Iterator[Finding]:
+    """Last events of items that no earlier event of anybody shows."""
+    length = np.diff(dataset.offsets)
+    ends = dataset.offsets[1:][length > 1] - 1
+    if not len(ends):
+        return
+    training = np.ones(dataset.num_events, dtype=np.bool_)
+    training[ends] = False
+    seen = np.bincount(dataset.item[training], minlength=dataset.num_items) > 0
+    count = int((~seen[dataset.item[ends]]).sum())
+    if count:
+        share = count / len(ends)
+        yield Finding(
+            "unseen items", "note" if share < 0.01 else "warning", count, share,
+            f"{count:,} last events ({share:.1%} of those tested) are of items never seen in training.",
+            "A model of ids can only guess them, so they cap every metric; to drop them quietly raises the numbers.",
+            "Keep them, and report this share beside the result.",
+        )  # fmt: skip
+
+
+def index_ids(dataset: Dataset) -> Iterator[Finding]:
+    """Ids that count 0, 1, 2, … or 1, 2, 3, … without a gap."""
+    for what, ids in (("user", dataset.users["user_id"]), ("item", dataset.items["item_id"])):
+        if not ids.dtype.is_integer() or len(ids) < _DENSE:
+            continue
+        low, high = bounds(ids) or (0, 0)
+        if low in (0, 1) and high - low + 1 == len(ids):
+            yield Finding(
+                "ids like indexes", "note", len(ids), 1.0,
+                f"All {len(ids):,} {what} ids count {low}, {low + 1}, … without a gap.",
+                "They may be places in another table: a log indexed anew then gives the same numbers to other things.",
+                "If they were made by a script, prepare from the original ids, or keep its table beside the dataset.",
+            )  # fmt: skip
+
+
+def missing_ids(dataset: Dataset) -> Iterator[Finding]:
+    """Ids that stand for "no id"."""
+    for what, ids in (("user", dataset.users["user_id"]), ("item", dataset.items["item_id"])):
+        rows = np.flatnonzero(ids.cast(pl.String).str.to_lowercase().is_in(_NO_ID).to_numpy())
+        events = np.isin(_users(dataset) if what == "user" else dataset.item, rows)
+        if events.any():
+            yield _events(
+                dataset, "ids for nothing", "warning", int(events.sum()),
+                f"have the {what} id {ids[int(rows[0])]!r}, which looks like a missing one.",
+                f"Unrelated events become the history of one {what}.",
+                "Remove these events before preparing.",
+            )  # fmt: skip
+
+
+def crowding(dataset: Dataset) -> Iterator[Finding]:
+    """One user with a large part of all events."""
+    length = np.diff(dataset.offsets)
+    most, usual = int(length.max()), float(np.median(length))
+    if dataset.num_users >= 100 and most > 0.05 * dataset.num_events and most > 100 * usual:
+        user = dataset.users["user_id"][int(length.argmax())]
+        yield _events(
+            dataset, "crowded user", "warning", most, f"belong to one user, {user!r}.",
+            "A robot, a shared account or a default id dominates training.",
+            "Look at that user, and remove the events if they are not a person's.",
+        )  # fmt: skip
+
+
+def drift(dataset: Dataset) -> Iterator[Finding]:
+    """Ids of the newest tenth of the events that no older event shows."""
+    if dataset.timestamp is None or dataset.num_events < 10:
+        return
+    cut = np.quantile(dataset.timestamp, 1 - _RECENT, method="lower")
+    new = np.asarray(dataset.timestamp) > cut
+    if not new.any():
+        return
+    for what, rows in (("user", _users(dataset)), ("item", np.asarray(dataset.item))):
+        known = np.bincount(rows[~new], minlength=dataset.num_users if what == "user" else dataset.num_items) > 0
+        count = int((~known[rows[new]]).sum())
+        share = count / int(new.sum())
+        if share > 0.1:
+            yield Finding(
+                f"new {what}s", "warning" if share > 0.9 else "note", count, share,
+                f"Of the newest events, {share:.1%} are of {what}s that appear in none before.",
+                f"In a temporal split a model of ids knows nothing of these {what}s; leave-one-out hides it.",
+                "Report both protocols; above 90 % look whether the ids were given anew at some time.",
+            )  # fmt: skip
+
+
+def _events(dataset: Dataset, name: str, level: Level, count: int, what: str, effect: str, fix: str) -> Finding:
+    share = count / dataset.num_events
+    return Finding(name, level, count, share, f"{count:,} events ({share:.1%}) {what}", effect, fix)
+
+
+def _users(dataset: Dataset) -> npt.NDArray[np.int64]:
+    """[E] the user row of every event."""
+    return np.repeat(np.arange(dataset.num_users), np.diff(dataset.offsets))
+
+
+def _tied(dataset: Dataset) -> Bools:
+    assert dataset.timestamp is not None
+    return tied(np.asarray(dataset.timestamp), dataset.offsets)

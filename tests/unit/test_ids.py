@@ -1,0 +1,98 @@
+"""Ids to rows and back, exactly; rows depend on the set of ids, and never change their meaning."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facta.data.ids import Ids, all_rows, clean_ids
+from facta.errors import DataError
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+UINT64 = st.integers(0, 2**64 - 1)
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
+
+
+@given(st.one_of(st.lists(INT64, min_size=1), st.lists(UINT64, min_size=1), st.lists(TEXT, min_size=1)))
+def test_every_id_comes_back_as_it_was(values: list[int] | list[str]) -> None:
+    if isinstance(values[0], int):
+        kind = pl.Int64() if max(values) < 2**63 else pl.UInt64()
+    else:
+        kind = pl.String()
+    if kind == pl.UInt64 and min(values) < 0:
+        return
+    ids = clean_ids(pl.Series("id", values, dtype=kind), "user")
+    table = Ids(all_rows(ids), "user")
+    rows = table.rows(values)
+    assert table.ids.gather(rows).to_list() == values
+    assert table.rows_known(ids).tolist() == rows.tolist()
+    expected = sorted(set(values), key=lambda value: value.encode() if isinstance(value, str) else value)
+    assert table.ids.to_list() == expected
+
+
+@given(st.lists(st.integers(0, 50), min_size=1), st.lists(st.integers(0, 50), min_size=1))
+def test_rows_are_append_only(first: list[int], then: list[int]) -> None:
+    known = all_rows(pl.Series(first))
+    after = all_rows(pl.Series(then), known)
+    assert after.head(len(known)).to_list() == known.to_list()
+    assert set(after.to_list()) == set(first) | set(then)
+    assert after.n_unique() == len(after)
+
+
+def test_text_files_keep_their_digits() -> None:
+    def read(*values: str | None) -> pl.Series:
+        return clean_ids(pl.Series("id", values, dtype=pl.String), "item", text=True)
+
+    assert read("1", "20", "-3").to_list() == [1, 20, -3]
+    assert read("007", "12").to_list() == ["007", "12"]
+    assert read(str(2**63), "1").dtype == pl.UInt64
+    assert read(str(2**64), "1").to_list() == [str(2**64), "1"]
+    assert read("3.0", "4.0").to_list() == [3, 4]
+    assert read("3.0", "4.5").to_list() == ["3.0", "4.5"]
+    assert read("1", "", None).to_list() == [1, None, None]
+    assert read("+1", "1e5").dtype == pl.String
+
+
+def test_text_of_other_files_stays_text() -> None:
+    assert clean_ids(pl.Series("id", ["1", "2"]), "item").dtype == pl.String
+    assert clean_ids(pl.Series("id", ["1", "2"]), "item", text=True, like=pl.String()).dtype == pl.String
+    assert clean_ids(pl.Series("id", ["b", "a"], dtype=pl.Categorical), "item").to_list() == ["b", "a"]
+
+
+def test_floats_are_ids_only_where_nothing_can_be_lost() -> None:
+    assert clean_ids(pl.Series("id", [1.0, 2.0, float("nan")]), "user").to_list() == [1, 2, None]
+    for value in (1.5, 2.0**53, float("inf")):
+        with pytest.raises(DataError, match=r"'id' has user ids as Float64.*write them as whole numbers or text"):
+            clean_ids(pl.Series("id", [1.0, value]), "user")
+
+
+@pytest.mark.parametrize("values", [[True], [[1]], [{"a": 1}], [b"x"]])
+def test_what_is_no_id_is_refused(values: list[object]) -> None:
+    with pytest.raises(DataError, match="item ids are whole numbers or text"):
+        clean_ids(pl.Series("id", values), "item")
+
+
+def test_tables_must_agree() -> None:
+    with pytest.raises(DataError, match="type String, but the other tables have Int64"):
+        clean_ids(pl.Series("id", ["x"]), "item", like=pl.Int64())
+    assert clean_ids(pl.Series("id", [1, 2], dtype=pl.UInt64), "item", like=pl.Int64()).dtype == pl.Int64
+
+
+def test_unknown_ids_are_named_and_expected_ones_shown() -> None:
+    table = Ids(pl.Series([10, 20, 30]), "item")
+    assert table.rows([30, 10]).tolist() == [2, 0]
+    assert table.rows(np.array([20], dtype=np.int32)).tolist() == [1]
+    assert table.rows([]).tolist() == []
+    with pytest.raises(
+        DataError, match=r"Unknown item 5, 18446744073709551616; expected one of 3 item ids.*such as 10"
+    ):
+        table.rows([5, 10, 2**64])
+    with pytest.raises(DataError, match="Found item ids of type String"):
+        table.rows(["10"])
+    with pytest.raises(DataError, match="Found item ids of type Float64"):
+        table.rows([10.0])
+    with pytest.raises(DataError, match="several types"):
+        table.rows([10, "20"])
