@@ -24,7 +24,7 @@ def copy_last(users: int = 48, items: int = 12, length: int = 10) -> pl.DataFram
     return _frame(user, user % items, place)
 
 
-def checkerboard(users: int = 96, items: int = 12, seed: int = 0) -> pl.DataFrame:
+def checkerboard(users: int = 160, items: int = 12, seed: int = 0) -> pl.DataFrame:
     """Everyone takes all items of one colour (parity) in random order: with the history masked, the only right
     recommendation before the last event is the one item of that colour that is left."""
     rng = np.random.default_rng(seed)

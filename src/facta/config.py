@@ -74,5 +74,7 @@ def _assign(values: dict[str, Any], path: str, value: Any) -> None:
 
 def _sentence(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"The required config key '{place}' is missing."
     message = item["msg"][0].lower() + item["msg"][1:]
     return f"Config key '{place}' has the value {item['input']!r}: {message}."
