@@ -99,8 +99,8 @@ def evaluate(
 ) -> Result:
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
-    Raises DataError where the dataset has other items than the artifact; ProtocolError where the protocol is undefined, or
-    asks for events that the artifact may have been trained on.
+    Raises DataError where the dataset has other items than the artifact; ProtocolError where the protocol is undefined
+    or asks for events that the artifact may have been trained on.
     """
     loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
     dataset = _open(dataset)
@@ -200,8 +200,14 @@ def _learn(
 ) -> TrainingResult:
     training = recipe.training
     assert training is not None  # RecipeConfig sees to it
-    validate = partial(_means, model, dataset, recipe.protocol, split) if len(split.validation) else None
-    popularity = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
+    validate, popularity = None, None
+    if len(split.validation):
+        ks = sorted({*evaluation.KS, *_list_length(training.metric)})
+        validate = partial(_means, model, dataset, recipe.protocol, split, ks)
+        counted = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
+        popularity = _means(counted, dataset, recipe.protocol, split, ks)
+        if training.metric not in popularity:
+            raise ConfigError(f"training.metric is '{training.metric}'; validation measures {', '.join(popularity)}.")
     return Trainer(
         model,
         TrainingBatches(dataset, split, window=model.window, batch_size=training.batch_size, seed=training.seed),
@@ -209,15 +215,23 @@ def _learn(
         folder,
         counts=_training_events(dataset, split),
         validate=validate,
-        popularity=None if validate is None else _means(popularity, dataset, recipe.protocol, split),
+        popularity=popularity,
         recipe=recipe.model_dump(mode="json"),
         dataset_hash=dataset.content_hash,
         log=log,
     ).fit()
 
 
-def _means(model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Mapping[str, float]:
-    return _measure(model, dataset, protocol, "validation", split).means
+def _means(
+    model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int]
+) -> Mapping[str, float]:
+    return _measure(model, dataset, protocol, "validation", split, ks=ks).means
+
+
+def _list_length(metric: str) -> list[int]:
+    """[10] of "NDCG@10", nothing of a metric without a length."""
+    length = metric.partition("@")[2]
+    return [int(length)] if length.isdecimal() and int(length) > 0 else []
 
 
 def _measure(
@@ -257,7 +271,7 @@ def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Sta
     same_cut = (own.split == "temporal") == (asked.split == "temporal") and own.train_end == asked.train_end
     if not same_cut or (own.split == "loo-paper" and stage == "validation"):
         raise ProtocolError(
-            f"The artifact was trained under {own.id}, and may have seen what the {stage} stage of {asked.id} asks for: "
+            f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
             "train it under that protocol (--set protocol.split=…)."
         )
 

@@ -1,0 +1,140 @@
+"""The verbs in Python: what is trained is what is loaded, measured and served."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import facta
+from facta.train.log import Log
+from tests import worlds
+
+QUIET = Log("quiet")
+SHORT = ["training.epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> facta.Dataset:
+    return facta.prepare(worlds.checkerboard(), tmp_path_factory.mktemp("data") / "log")
+
+
+@pytest.fixture(scope="module")
+def artifact(log: facta.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("artifacts") / "hstu"
+    facta.train(log, "debug/hstu", path, SHORT, log=QUIET)
+    return path
+
+
+def test_a_trained_artifact_answers_the_same_when_loaded(log: facta.Dataset, tmp_path: Path) -> None:
+    trained = facta.train(log, "debug/hstu", tmp_path / "a", SHORT, log=QUIET)
+    loaded = facta.load(tmp_path / "a")
+    histories = [facta.history_of(log, user) for user in (0, 1, 2)]
+    at = "2022-01-01"
+    assert trained.recommend(histories, at=at) == loaded.recommend(histories, at=at)
+    assert trained.fingerprint == loaded.fingerprint
+
+
+def test_training_again_gives_the_same_fingerprint(log: facta.Dataset, artifact: Path, tmp_path: Path) -> None:
+    again = facta.train(log, "debug/hstu", tmp_path / "again", SHORT, log=QUIET)
+    assert again.fingerprint == facta.load(artifact).fingerprint
+
+
+def test_the_numbers_in_an_artifact_are_those_of_an_evaluation(log: facta.Dataset, artifact: Path) -> None:
+    loaded = facta.load(artifact)
+    for summary in loaded.metrics:
+        result = facta.evaluate(artifact, log, stage=summary["stage"])
+        assert result.summary() == json.loads(json.dumps(summary))
+        assert summary["protocol"].startswith("loo-val/") and summary["dataset"] == log.content_hash
+    assert [summary["stage"] for summary in loaded.metrics] == ["validation", "test"]
+
+
+@pytest.mark.parametrize("recipe", ["debug/hstu", "debug/item-knn"])
+def test_evaluation_and_engine_recommend_the_same(log: facta.Dataset, tmp_path: Path, recipe: str) -> None:
+    """Offline lists and lists asked for, request by request: same history, same time, same items hidden."""
+    artifact = facta.train(log, recipe, tmp_path / "a", SHORT if recipe == "debug/hstu" else [], log=QUIET)
+    offline = facta.evaluate(artifact, log, ks=(5,)).lists
+    whole = [facta.history_of(log, user) for user in log.users["user_id"]]
+    asked = [facta.History(one.items[:-1], one.times[:-1]) for one in whole]  # type: ignore[index]
+    answer = artifact.recommend(asked, 5, at=[one.times[-1] for one in whole])  # type: ignore[index]
+    rows = [artifact.rows_of(ids).tolist() for ids in answer.ids]
+    assert rows == [[row for row in line if row >= 0] for line in offline.tolist()]
+
+
+def test_held_out_events_are_not_counted_as_training(log: facta.Dataset, artifact: Path) -> None:
+    counted = facta.load(artifact).catalogue["training_events"].to_numpy()
+    kept = [log.item[start : stop - 2] for start, stop in zip(log.offsets[:-1], log.offsets[1:], strict=True)]
+    assert counted.tolist() == np.bincount(np.concatenate(kept), minlength=log.num_items).tolist()
+
+
+def test_the_settings_that_a_baseline_chose_are_kept(log: facta.Dataset, tmp_path: Path) -> None:
+    facta.train(log, "debug/item-knn", tmp_path / "knn")
+    loaded = facta.load(tmp_path / "knn")
+    assert loaded.config["model"] == loaded.model.config.model_dump(mode="json")
+    assert facta.evaluate(loaded, log).means == facta.evaluate(tmp_path / "knn", log).means
+
+
+def test_nothing_is_trained_where_nothing_may_be_written(log: facta.Dataset, artifact: Path) -> None:
+    before = facta.load(artifact).fingerprint
+    with pytest.raises(facta.ArtifactError, match="exists already"):
+        facta.train(log, "debug/popularity", artifact)
+    assert facta.load(artifact).fingerprint == before
+
+
+def test_overwriting_starts_the_run_afresh(log: facta.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    facta.train(log, "debug/hstu", out, ["training.epochs=1"], log=QUIET)
+    with pytest.raises(facta.ArtifactError, match="exists already"):
+        facta.train(log, "debug/hstu", out, SHORT, log=QUIET)
+    again = facta.train(log, "debug/hstu", out, SHORT, overwrite=True, log=QUIET)
+    assert again.config["training"]["epochs"] == 2
+    assert facta.load(out).fingerprint == again.fingerprint
+    assert (facta.run_folder(out) / "metrics.jsonl").is_file()
+
+
+def test_a_model_is_not_asked_for_what_it_was_trained_on(log: facta.Dataset, artifact: Path, tmp_path: Path) -> None:
+    temporal = facta.ProtocolConfig(split="temporal", train_end="50%", validation_end="75%")
+    with pytest.raises(facta.ProtocolError, match=r"trained under loo-val.* may have seen"):
+        facta.evaluate(artifact, log, temporal)
+    facta.train(log, "debug/popularity", tmp_path / "paper", ["protocol.split=loo-paper"])
+    validated = facta.ProtocolConfig(split="loo-val")
+    assert facta.evaluate(tmp_path / "paper", log, validated).stage == "test"
+    with pytest.raises(facta.ProtocolError, match="may have seen what the validation stage"):
+        facta.evaluate(tmp_path / "paper", log, validated, stage="validation")
+    unmasked = facta.evaluate(artifact, log, facta.ProtocolConfig(mask="nothing"))
+    with pytest.raises(facta.ProtocolError, match="different protocols"):
+        facta.compare(unmasked, facta.evaluate(artifact, log), "NDCG@10")
+
+
+def test_a_dataset_with_other_items_is_refused(artifact: Path, tmp_path: Path) -> None:
+    other = facta.prepare(worlds.cycle(items=10), tmp_path / "other")
+    with pytest.raises(facta.DataError, match="other items"):
+        facta.evaluate(artifact, other)
+
+
+def test_data_without_times_is_refused_by_a_recipe_that_reads_time(log: facta.Dataset, tmp_path: Path) -> None:
+    ordered = facta.prepare(worlds.checkerboard().drop("timestamp"), tmp_path / "ordered")
+    with pytest.raises(facta.ConfigError, match=r"set model\.encoder\.bias=position"):
+        facta.train(ordered, "debug/hstu", tmp_path / "a", log=QUIET)
+    trained = facta.train(ordered, "debug/hstu", tmp_path / "a", [*SHORT, "model.encoder.bias=position"], log=QUIET)
+    assert trained.recommend(facta.history_of(ordered, 0)).source == ["model"]
+
+
+def test_a_log_with_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [1, 2, 3, 4], "timestamp": [1, 2, 3, 4]})
+    short = facta.prepare(frame, tmp_path / "short", unit="s")
+    with pytest.raises(facta.FactaError, match="two events to train on"):
+        facta.train(short, "debug/popularity", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_any_list_length_may_decide_which_weights_are_kept(log: facta.Dataset, tmp_path: Path) -> None:
+    facta.train(log, "debug/hstu", tmp_path / "a", [*SHORT, "training.metric=NDCG@3"], log=QUIET)
+    lines = (facta.run_folder(tmp_path / "a") / "metrics.jsonl").read_text().splitlines()
+    assert any("NDCG@3" in json.loads(line) for line in lines)
+
+
+def test_a_wrong_metric_name_is_refused_before_it_costs_an_epoch(log: facta.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(facta.ConfigError, match=r"training\.metric"):
+        facta.train(log, "debug/hstu", tmp_path / "a", ["training.metric=NDGC@10"], log=QUIET)

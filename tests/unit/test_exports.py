@@ -1,0 +1,26 @@
+"""The facade: what is published, and that it is what the documentation calls."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import facta
+
+
+def test_the_list_of_public_names_is_sorted_and_true() -> None:
+    assert facta.__all__ == sorted(facta.__all__)
+    assert all(hasattr(facta, name) for name in facta.__all__)
+    assert facta.__version__ == version("facta")
+
+
+def test_every_error_for_people_has_one_root_and_is_published() -> None:
+    import facta.errors as errors
+
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert {one.__name__ for one in classes} <= set(facta.__all__)
+    assert all(issubclass(one, facta.FactaError) for one in classes)
+
+
+def test_the_verb_train_is_not_hidden_by_the_folder_of_that_name() -> None:
+    code = "import facta, facta.train.trainer; from facta.train import optim; assert callable(facta.train), facta.train"
+    subprocess.run([sys.executable, "-c", code], check=True)

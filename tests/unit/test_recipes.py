@@ -1,0 +1,119 @@
+"""Recipes: found by name, whole, with the published settings, and small ones that learn."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from facta import api
+from facta.artifact.model import build
+from facta.data.histories import Dataset
+from facta.data.prepare import prepare
+from facta.errors import ConfigError
+from facta.infer.request import History
+from facta.models.recommender import Recommender, RecommenderConfig
+from facta.recipes.find import every, find
+from facta.recipes.recipe import RecipeConfig
+from facta.train.log import Log
+from facta.train.tune import overrides, settings
+from tests import worlds
+
+SYSTEMS = {"hstu", "hstu-large", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"}
+BASELINES = {"popularity", "item-knn"}
+
+
+@pytest.fixture(scope="module")
+def cycle(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return prepare(worlds.cycle(), tmp_path_factory.mktemp("data") / "cycle")
+
+
+@pytest.mark.parametrize("folder", ["debug", "movielens-100k", "movielens-1m", "amazon-beauty"])
+def test_every_folder_has_every_system(folder: str) -> None:
+    names = {name.partition("/")[2] for name in every() if name.startswith(f"{folder}/")}
+    assert names >= SYSTEMS | BASELINES
+    assert ("decayed-popularity" in names) == (folder != "amazon-beauty")  # that one has no timestamps
+
+
+@pytest.mark.parametrize("name", list(every()))
+def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
+    recipe = find(name)
+    assert recipe.name == name
+    assert recipe == RecipeConfig.parse(recipe.model_dump(mode="json"))  # what an artifact keeps is all of it
+    model = build(recipe.model, 7)
+    assert isinstance(model, Recommender) == (recipe.training is not None)
+    for trial in range(8):  # wherever a search goes, the recipe stays valid
+        recipe.override(overrides(settings(recipe.search, 0, trial)))
+
+
+def test_the_published_settings_of_hstu() -> None:
+    """Zhai et al. 2024, public configs for MovieLens-1M."""
+    recipe = find("movielens-1m/hstu")
+    assert isinstance(recipe.model, RecommenderConfig) and recipe.training is not None
+    assert (recipe.model.window, recipe.model.width, recipe.model.similarity.temperature) == (200, 50, 0.05)
+    assert recipe.training.betas == (0.9, 0.98) and recipe.training.batch_size == 128
+    model = build(recipe.model, 3706)
+    assert isinstance(model, Recommender)
+    layer = model.encoder.layers[0]  # type: ignore[index]
+    assert layer.uvqk.shape == (50, 200) and layer.position_bias.numel() >= 200 and layer.scale == 1 / 211
+    large = find("movielens-1m/hstu-large").model
+    assert isinstance(large, RecommenderConfig) and large.encoder.layers == 8
+    assert large.encoder == recipe.model.encoder.change(layers=8, heads=2)
+
+
+def test_beauty_has_no_time_bias() -> None:
+    assert not any(find(name).model.uses_time for name in every() if name.startswith("amazon-beauty/"))
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("movielens-1m/bert", "movielens-1m/hstu, movielens-1m/hstu-large"),
+        ("hstu", "amazon-beauty, debug, movielens-100k, movielens-1m"),
+        ("recipe/find", "amazon-beauty, debug"),
+        ("", "amazon-beauty, debug"),
+    ],
+)
+def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
+    with pytest.raises(ConfigError, match=f"no recipe '{name}'.*{re.escape(listed)}"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.epoch=3", "Unknown key 'epoch' for TrainingConfig; valid keys: .*epochs"),
+        ("model.encoder.bias=all", "model.*encoder.*bias.*'all'"),
+        ("model.encoder.colour=red", "'colour'.*valid keys"),
+        ("training.epochs=0", "training.epochs"),
+        ("trainings.epochs=3", "'trainings.epochs' does not exist"),
+        ("epochs", "expected KEY=VALUE"),
+        ("training=null", "has a model that is trained and no `training`"),
+        ("choose=true", "choose to false"),
+        ("protocol.mask=some", "nothing, history or window"),
+        ("model.width=51", None),
+        ("model.encoder.heads=3", "not a multiple of encoder.heads"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence(change: str, message: str | None) -> None:
+    if message is None:
+        assert api.find_recipe("movielens-1m/hstu", [change]).model.width == 51  # type: ignore[union-attr]
+        return
+    with pytest.raises(ConfigError, match=message):
+        api.find_recipe("movielens-1m/hstu", [change])
+
+
+def test_a_counted_model_is_not_trained_and_chooses_or_is_told() -> None:
+    with pytest.raises(ConfigError, match="counted, not trained"):
+        api.find_recipe("debug/popularity", ["training={}"])
+    with pytest.raises(ConfigError, match="choose to false"):
+        api.find_recipe("debug/item-knn", ["model.shrinkage=3"])
+    told = api.find_recipe("debug/item-knn", ["model.shrinkage=3", "choose=false"])
+    assert told.model.shrinkage == 3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+def test_the_debug_recipes_learn_the_cycle_in_seconds(cycle: Dataset, tmp_path: Path, system: str) -> None:
+    artifact = api.train(cycle, f"debug/{system}", tmp_path / "artifact", log=Log("quiet"))
+    assert api.evaluate(artifact, cycle).means["NDCG@10"] > 0.75  # popularity: 0.5
+    days = [place * worlds.DAY for place in range(5)]
+    assert 6 in artifact.recommend(History([2, 3, 4, 5], days[:4]), 3, at=days[4]).ids[0]
