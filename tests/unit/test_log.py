@@ -32,7 +32,7 @@ def test_plain_lines_carry_epoch_share_loss_speed_and_time_left() -> None:
     steps_of(Log(stream=stream, interval=0.0))
     first, *_, last = stream.getvalue().splitlines()
     assert first.startswith("epoch 1/2   25%  loss 5.0000  1,000 events/s")
-    assert last.startswith("epoch 2/2  100%  loss 1.2500  1,000 events/s  0:00 left")
+    assert last.startswith("epoch 2/2  100%  loss 4.1225  1,000 events/s  0:00 left")
 
 
 def test_plain_lines_are_few() -> None:
@@ -47,6 +47,15 @@ def test_a_terminal_gets_a_bar() -> None:
     assert log.mode == "bar"
     steps_of(log)
     assert "━" in stream.getvalue() and "1,000 events/s" in stream.getvalue() and "epoch 2/2" in stream.getvalue()
+
+
+def test_the_end_says_why_it_ended_and_which_weights_were_kept(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    config = toy_config(epochs=3)
+    toy_trainer(tmp_path, config, popularity={"MRR": 0.25, "HR@1": 0.0}, log=Log("plain", stream)).fit()
+    *_, validation, last = stream.getvalue().splitlines()
+    assert validation.startswith("epoch 3/3  validation MRR 0.4") and "(popularity 0.2500)" in validation
+    assert last.startswith("Trained 3 epochs, 0:00 in steps: all epochs are done; kept epoch 3, MRR 0.4")
 
 
 def test_quiet_says_nothing_not_even_the_alarm() -> None:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from facta.train.progress import TrainingResult
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -28,11 +30,10 @@ class Log:
         self._interval = interval  # seconds between plain lines
         self._console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
         self._bar: Progress | None = None
-        self._status = ""
 
     def begin(self, epochs: int) -> None:
         self._epochs, self._fraction_at_begin, self._began = epochs, -1.0, time.perf_counter()
-        self._printed, self._rate = self._began, 0.0
+        self._printed, self._rate, self._loss = self._began, 0.0, 0.0
         if self.mode == "bar":
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -42,10 +43,12 @@ class Log:
             self._bar.start()
 
     def step(self, epoch: int, fraction: float, loss: float, events_per_second: float) -> None:
-        """`fraction` of all epochs that is done, this step included."""
+        """`fraction` of all epochs that is done, this step included; loss and speed are shown smoothed."""
         if self._fraction_at_begin < 0:  # the first step of a process also pays for warming up: it tells no rate
             self._fraction_at_begin, self._began = fraction, time.perf_counter()
-        self._rate += (events_per_second - self._rate) * (SMOOTHING if self._rate else 1.0)
+        share = SMOOTHING if self._rate else 1.0
+        self._rate += (events_per_second - self._rate) * share
+        self._loss += (loss - self._loss) * share
         if self.mode == "quiet":
             return
         now = time.perf_counter()
@@ -53,7 +56,7 @@ class Log:
         if not due:
             return
         where = f"epoch {epoch}/{self._epochs}"
-        status = f"loss {loss:.4f}  {self._rate:,.0f} events/s  {self._left(fraction, now)}"
+        status = f"loss {self._loss:.4f}  {self._rate:,.0f} events/s  {self._left(fraction, now)}"
         if self._bar is not None:
             self._bar.update(self._task, completed=fraction, description=where, status=status)
         else:
@@ -61,8 +64,8 @@ class Log:
             self.say(f"{where}  {fraction:4.0%}  {status}")
 
     def validation(self, epoch: int, metric: str, value: float, best: bool, popularity: float | None) -> None:
-        beside = "" if popularity is None else f"  (popularity {popularity:.4f})"
-        self.say(f"epoch {epoch}/{self._epochs}  validation {metric} {value:.4f}{'  best' if best else ''}{beside}")
+        mark = "  best" if best else ""
+        self.say(f"epoch {epoch}/{self._epochs}  validation {metric} {value:.4f}{_beside(popularity)}{mark}")
 
     def alarm(self, metric: str, best: float, popularity: float, validations: int, advice: Sequence[str]) -> None:
         """The model does not learn what popularity knows without learning."""
@@ -71,6 +74,13 @@ class Log:
             f"ALARM: after {validations} validations the model does not beat popularity "
             f"({metric} {best:.4f} against {popularity:.4f}). Look at, in this order:\n" + "\n".join(lines)
         )
+
+    def done(self, result: TrainingResult, metric: str, popularity: float | None) -> None:
+        why = "all epochs are done" if result.stopped == "epochs" else "validation has stopped improving"
+        kept = ""
+        if result.best_epoch is not None:
+            kept = f"; kept epoch {result.best_epoch}, {metric} {result.metrics[metric]:.4f}{_beside(popularity)}"
+        self.say(f"Trained {result.epochs} epochs, {clock(result.seconds)} in steps: {why}{kept}.")
 
     def say(self, text: str) -> None:
         if self.mode != "quiet":
@@ -86,6 +96,10 @@ class Log:
         if gained <= 0:
             return ""
         return f"{clock((1 - fraction) * (now - self._began) / gained)} left"
+
+
+def _beside(popularity: float | None) -> str:
+    return "" if popularity is None else f" (popularity {popularity:.4f})"
 
 
 def clock(seconds: float) -> str:

@@ -217,6 +217,7 @@ class Trainer:
             events=result.events,
             seconds=result.seconds,
         )
+        self.log.done(result, self.config.metric, self.popularity)
         return result
 
     def _non_finite(self, progress: Progress, error: NonFinite, count: int) -> TrainingError:
