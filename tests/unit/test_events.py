@@ -252,3 +252,16 @@ def test_wide_integers_meet_without_floats(tmp_path: Path) -> None:
 def test_frames_that_are_none_are_refused() -> None:
     with pytest.raises(DataError, match="frame cannot be read"):
         open_events({"a": [1, 2], "b": [1]})
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+def test_a_field_that_some_files_lack_is_null_there(tmp_path: Path, kind: str) -> None:
+    parts = [LOG, LOG.with_columns(user_id=pl.col("user_id") + 1, like=pl.Series([1, 0, 1]))]
+    for number, part in enumerate(parts):
+        {"parquet": part.write_parquet, "jsonl": part.write_ndjson, "csv": part.write_csv}[kind](
+            tmp_path / f"{number}.{kind}"
+        )
+    log = open_events(str(tmp_path / f"*.{kind}"))
+    assert log.loaded(["user_id", "like"]).column("like").to_list() == [None, None, None, 1, 0, 1]
+    with pytest.raises(DataError, match=r"'.*0\.\w+' has no column 'like', which the other files have"):
+        log.refuse_unlike(["like"], exact=["like"])

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from facta.data.events import Source
+from facta.data.events import Source, open_events
 from facta.data.fields import bounds
 from facta.data.histories import Dataset
 from facta.data.order import tied
 from facta.data.prepare import prepare
-from facta.data.repairs import Drop
+from facta.data.repairs import Drop, problems
+from facta.data.schema import recognise
 from facta.data.times import Unit
 from facta.errors import DataError
 
@@ -78,31 +79,30 @@ def _sorted(findings: Iterator[Finding]) -> list[Finding]:
 
 
 def _raw(source: Source, columns: Mapping[str, str] | None, unit: Unit | None, now: int) -> Iterator[Finding]:
-    with tempfile.TemporaryDirectory(prefix="facta-doctor-") as folder:
-        attempts: tuple[tuple[Drop, ...], ...] = ((), ("invalid",))
-        for drop in attempts:
-            try:
-                dataset = prepare(source, Path(folder) / "log", columns=columns, unit=unit, drop=drop)
-            except DataError as error:
-                if drop == () or "drop" not in str(error):
-                    yield Finding(
-                        "refused", "error", 1, 1.0, str(error), "`facta prepare` stops here.", "As the sentence says."
-                    )
-                if "--drop invalid" not in str(error):
-                    return
-            else:
-                for note in dataset.manifest.notes:
-                    yield Finding(
-                        "repair",
-                        "note",
-                        0,
-                        0.0,
-                        note,
-                        "The events are used as described.",
-                        "Nothing, if that is meant.",
-                    )
-                yield from _checked(dataset, now)
-                return
+    try:
+        log = open_events(source, columns)
+        mapping = recognise(log.columns, columns)
+        log = log.loaded(log.columns)
+        frame = pl.DataFrame([log.column(name) for name in mapping.values()])
+        broken = problems(frame, mapping, unit, log.text)
+        yield from (_refused(what, int(bad.sum()), len(frame)) for what, bad in broken.items())
+        with tempfile.TemporaryDirectory(prefix="facta-doctor-") as folder:
+            drop: tuple[Drop, ...] = ("invalid",) if broken else ()
+            dataset = prepare(log, Path(folder) / "log", columns=mapping, unit=unit, drop=drop)
+            yield from (_repaired(note) for note in dataset.manifest.notes)
+            yield from _checked(dataset, now)
+    except DataError as error:
+        yield _refused(str(error), 1, 1, "Correct the log, then examine it again.")
+
+
+def _refused(what: str, count: int, events: int, fix: str = "Correct them, or prepare with --drop invalid.") -> Finding:
+    return Finding("refused", "error", count, count / events, what, "`facta prepare` stops here.", fix)
+
+
+def _repaired(what: str) -> Finding:
+    return Finding(
+        "repair", "note", 0, 0.0, what, "The other events are used as described.", "Nothing, if that is meant."
+    )
 
 
 def _checked(dataset: Dataset, now: int) -> Iterator[Finding]:

@@ -29,6 +29,9 @@ def compact(column: pl.Series, role: Role) -> tuple[Array, Field, list[str]]:
     name, notes = column.name, []
     if column.dtype.is_float() or column.dtype.is_decimal():
         column = column.cast(pl.Float64).fill_nan(None)
+    if missing := column.null_count():
+        notes.append(f"{missing:,} missing values of '{name}' are stored as undefined.")
+    if column.dtype == pl.Float64:
         endless = int(column.is_infinite().sum())
         if endless:
             notes.append(f"{endless:,} infinite values of '{name}' are stored as undefined.")

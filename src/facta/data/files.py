@@ -6,7 +6,7 @@ import csv
 import glob
 import gzip
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +99,8 @@ class Part:
     name: str
     kind: str
     frame: pl.LazyFrame
-    sure: Callable[[], pl.LazyFrame] | None = (
-        None  # the same with types guessed from every line, not from the first ones
-    )
+    last: str | None = None  # of a CSV file: superfluous values are noticed only where the last column is read
+    sure: Callable[[], pl.LazyFrame] | None = None  # the same, its types guessed from every line
 
     def types(self) -> dict[str, pl.DataType]:
         """Column -> type."""
@@ -115,16 +114,17 @@ class Part:
         """
         with reading(self.name, self.kind):
             try:
-                return _select(self.frame, columns)
+                return self._select(self.frame, columns)
             except pl.exceptions.ComputeError:
                 if self.sure is None:
                     raise
-                return _select(self.sure(), columns)
+                return self._select(self.sure(), columns)
 
-
-def _select(frame: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
-    present = frame.collect_schema()
-    return frame.select(name if name in present else pl.lit(None).alias(name) for name in columns).collect()
+    def _select(self, frame: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
+        present = frame.collect_schema()
+        guard = [self.last] if self.last is not None and self.last not in columns else []
+        absent = [pl.lit(None).alias(name) for name in columns if name not in present]
+        return frame.with_columns(absent).select(*columns, *guard).collect().drop(guard)
 
 
 Exact = Callable[[Sequence[str]], Sequence[str]]
@@ -153,10 +153,18 @@ def _scan_csv(path: Path, exact: Exact) -> Part | None:
         return pl.scan_csv(path, separator=separator, schema_overrides=texts, infer_schema_length=lines)
 
     with reading(path, "CSV"):
-        head = attempt(_HEAD).head(_HEAD).collect()
+        lines = _HEAD if _telling(attempt(_HEAD), texts) else None
+    return Part(str(path), "CSV", attempt(lines), header[-1], lambda: attempt(None))
+
+
+def _telling(frame: pl.LazyFrame, texts: Collection[str]) -> bool:
+    """Whether the first lines tell the types: nothing near contradicts them, and no column is empty so far."""
+    try:
+        head = frame.head(_HEAD).collect()
+    except pl.exceptions.ComputeError:
+        return False
     guesses = [name for name, kind in head.schema.items() if kind == pl.String and name not in texts]
-    blind = any(head[name].null_count() == len(head) for name in guesses)  # nothing seen yet, so nothing known
-    return Part(str(path), "CSV", attempt(None if blind else _HEAD), lambda: attempt(None))
+    return all(head[name].null_count() < len(head) for name in guesses)
 
 
 def _header(path: Path) -> tuple[list[str], str]:

@@ -34,15 +34,24 @@ def cleaned(log: EventLog, mapping: Mapping[str, str], unit: str | None, drop: C
         frame = frame.unique(keep="first", maintain_order=True)
         notes.append(f"Dropped {before - len(frame):,} events that repeated an earlier one in every column.")
     if "invalid" in drop:
-        before = len(frame)
-        frame = frame.filter(_valid(frame, mapping, unit, log.text))
+        before, keep = len(frame), pl.repeat(True, len(frame), eager=True)
+        for bad in problems(frame, mapping, unit, log.text).values():
+            keep &= ~bad
+        frame = frame.filter(keep)
         notes.append(f"Dropped {before - len(frame):,} events without a user, an item or a possible time.")
     return EventLog([Part("the log", "frame", frame.lazy())], log.names, notes, text=log.text)
 
 
-def _valid(frame: pl.DataFrame, mapping: Mapping[str, str], unit: str | None, text: bool) -> pl.Series:
-    user = clean_ids(frame[mapping["user_id"]], "user", text=text)
-    valid = user.is_not_null() & clean_ids(frame[mapping["item_id"]], "item", text=text).is_not_null()
+def problems(frame: pl.DataFrame, mapping: Mapping[str, str], unit: str | None, text: bool) -> dict[str, pl.Series]:
+    """What makes events invalid, in words -> [n] which events; empty for a clean log."""
+    found: dict[str, pl.Series] = {}
+    for what in ("user", "item"):
+        column = mapping[f"{what}_id"]
+        missing = clean_ids(frame[column], what, text=text).is_null()
+        if missing.any():
+            found[f"Column '{column}' has {missing.sum():,} events without {what} id."] = missing
     if "timestamp" in mapping:
-        valid &= to_milliseconds(frame[mapping["timestamp"]], unit).milliseconds.is_not_null()
-    return valid
+        times = to_milliseconds(frame[mapping["timestamp"]], unit)
+        if times.bad:
+            found[f"{times.why}."] = times.milliseconds.is_null()
+    return found
