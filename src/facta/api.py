@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
 
 from facta.artifact import files
-from facta.artifact.model import SavedModel, build
-from facta.data.batches import TrainingBatches
 from facta.data.histories import Dataset
 from facta.data.splits import Split, check_trainable
 from facta.errors import ConfigError, DataError, ProtocolError
 from facta.eval import evaluation
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
-from facta.eval.tuning import choose
 from facta.infer.engine import Artifact
-from facta.models.baselines import (
-    DecayedPopularity,
-    DecayedPopularityConfig,
-    ItemKNN,
-    ItemKNNConfig,
-    Popularity,
-    PopularityConfig,
-    training_events,
-)
-from facta.models.recommender import Recommender
 from facta.recipes.find import find
+from facta.recipes.fit import fit, learn, training_counts
 from facta.recipes.recipe import RecipeConfig
 from facta.train import tune as tuning
 from facta.train.identity import Identity
-from facta.train.progress import TrainingResult
-from facta.train.trainer import Trainer
 
 if TYPE_CHECKING:
     from facta.train.log import Log
@@ -76,8 +58,11 @@ def train(
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split)
-    model = _fitted(chosen, dataset, split, run_folder(out), log)
-    results = [_measure(model, dataset, chosen.protocol, stage, split) for stage in _stages(split)]
+    model = fit(chosen, dataset, split, run_folder(out), log)
+    results = [
+        evaluation.evaluate(model, dataset, chosen.protocol, window=model.window, stage=stage, split=split)
+        for stage in _stages(split)
+    ]
     contents = files.Contents(
         config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json")},
         schema=dataset.manifest.model_dump(mode="json"),
@@ -108,7 +93,8 @@ def evaluate(
     own = ProtocolConfig.parse(loaded.config["protocol"])
     chosen = own if protocol is None else protocol
     _refuse_known_answers(own, chosen, stage)
-    return _measure(loaded.model, dataset, chosen, stage, ks=ks, told=told)
+    window = loaded.model.window
+    return evaluation.evaluate(loaded.model, dataset, chosen, window=window, stage=stage, ks=ks, progress=told)
 
 
 def tune(
@@ -138,7 +124,7 @@ def tune(
 
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
-        result = _learn(_untrained(tried, dataset), tried, dataset, split, folder, log)
+        _, result = learn(tried, dataset, split, folder, log)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return result.metrics[training.metric]
 
@@ -156,113 +142,14 @@ def _open(dataset: Dataset | Path | str) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
 
 
-def _fitted(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None) -> SavedModel:
-    """The recipe's model, trained or counted."""
-    if recipe.choose:
-        return _chosen(recipe, dataset, split)
-    if recipe.training is not None:
-        model = _untrained(recipe, dataset)
-        _learn(model, recipe, dataset, split, folder, log)
-        return model
-    counted = build(recipe.model, dataset.num_items)
-    assert not isinstance(counted, Recommender)  # RecipeConfig sees to it
-    return counted.fit(dataset, split)
-
-
-def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Recommender:
-    """Initial weights are a function of the recipe's seed."""
-    assert recipe.training is not None
-    model = build(recipe.model, dataset.num_items, recipe.training.seed)
-    assert isinstance(model, Recommender)
-    if model.config.uses_time and dataset.timestamp is None:
-        raise ConfigError(
-            f"The recipe '{recipe.name}' reads time, and this dataset has only an order; "
-            "set model.encoder.bias=position (--set), or prepare a log with timestamps."
-        )
-    return model
-
-
-def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
-    """The best of the settings that a counted model proposes."""
-    match recipe.model:
-        case DecayedPopularityConfig(window=window):
-            decayed = DecayedPopularity.candidates(dataset, split)
-            return choose(decayed, dataset, recipe.protocol, window=window, split=split).best
-        case ItemKNNConfig(window=window):
-            kinds = ItemKNN.candidates(dataset, split)
-            return choose(kinds, dataset, recipe.protocol, window=window, split=split).best
-        case _:
-            raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
-
-
-def _learn(
-    model: Recommender, recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None
-) -> TrainingResult:
-    training = recipe.training
-    assert training is not None  # RecipeConfig sees to it
-    validate, popularity = None, None
-    if len(split.validation):
-        ks = sorted({*evaluation.KS, *_list_length(training.metric)})
-        validate = partial(_means, model, dataset, recipe.protocol, split, ks)
-        counted = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
-        popularity = _means(counted, dataset, recipe.protocol, split, ks)
-        if training.metric not in popularity:
-            raise ConfigError(f"training.metric is '{training.metric}'; validation measures {', '.join(popularity)}.")
-    return Trainer(
-        model,
-        TrainingBatches(dataset, split, window=model.window, batch_size=training.batch_size, seed=training.seed),
-        training,
-        folder,
-        counts=_training_events(dataset, split),
-        validate=validate,
-        popularity=popularity,
-        recipe=recipe.model_dump(mode="json"),
-        dataset_hash=dataset.content_hash,
-        log=log,
-    ).fit()
-
-
-def _means(
-    model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int]
-) -> Mapping[str, float]:
-    return _measure(model, dataset, protocol, "validation", split, ks=ks).means
-
-
-def _list_length(metric: str) -> list[int]:
-    """[10] of "NDCG@10", nothing of a metric without a length."""
-    length = metric.partition("@")[2]
-    return [int(length)] if length.isdecimal() and int(length) > 0 else []
-
-
-def _measure(
-    model: SavedModel,
-    dataset: Dataset,
-    protocol: ProtocolConfig,
-    stage: Stage,
-    split: Split | None = None,
-    *,
-    ks: Sequence[int] = evaluation.KS,
-    told: Told | None = None,
-) -> Result:
-    return evaluation.evaluate(
-        model, dataset, protocol, window=model.window, stage=stage, ks=ks, split=split, progress=told
-    )
-
-
 def _stages(split: Split) -> list[Stage]:
     """The stages that have requests under a split."""
     stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(split.test)}
     return [stage for stage, requests in stages.items() if requests]
 
 
-def _training_events(dataset: Dataset, split: Split) -> Tensor:
-    """[V] how many training events each item has under a split."""
-    rows = dataset.item[training_events(dataset, split)]
-    return torch.from_numpy(np.bincount(rows, minlength=dataset.num_items))
-
-
 def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
-    counts = pl.Series("training_events", _training_events(dataset, split).numpy())
+    counts = pl.Series("training_events", training_counts(dataset, split).numpy())
     return dataset.items.with_columns(counts)
 
 

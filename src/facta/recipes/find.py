@@ -11,7 +11,7 @@ import facta.recipes
 from facta.errors import ConfigError
 from facta.recipes.recipe import RecipeConfig
 
-_TOOLS = ("find", "recipe")  # modules of this folder that hold no recipes
+_TOOLS = ("find", "fit", "recipe")  # modules of this folder that hold no recipes
 
 
 def find(name: str) -> RecipeConfig:

@@ -1,0 +1,122 @@
+"""Carrying a recipe out: a model trained or counted on what a split allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facta.artifact.model import SavedModel, build
+from facta.data.batches import TrainingBatches
+from facta.data.histories import Dataset
+from facta.data.splits import Split
+from facta.errors import ConfigError
+from facta.eval.evaluation import KS, evaluate
+from facta.eval.protocol import ProtocolConfig
+from facta.eval.tuning import choose
+from facta.models.baselines import (
+    DecayedPopularity,
+    DecayedPopularityConfig,
+    ItemKNN,
+    ItemKNNConfig,
+    Popularity,
+    PopularityConfig,
+    training_events,
+)
+from facta.models.recommender import Recommender
+from facta.recipes.recipe import RecipeConfig
+from facta.train.progress import TrainingResult
+from facta.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from facta.train.log import Log
+
+
+def fit(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None) -> SavedModel:
+    """The recipe's model, trained (with its run in `folder`) or counted. Raises FactaError."""
+    if recipe.choose:
+        return _chosen(recipe, dataset, split)
+    if recipe.training is not None:
+        return learn(recipe, dataset, split, folder, log)[0]
+    counted = build(recipe.model, dataset.num_items)
+    assert not isinstance(counted, Recommender)  # RecipeConfig sees to it
+    return counted.fit(dataset, split)
+
+
+def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Recommender:
+    """Initial weights are a function of the recipe's seed."""
+    assert recipe.training is not None
+    model = build(recipe.model, dataset.num_items, recipe.training.seed)
+    assert isinstance(model, Recommender)
+    if model.config.uses_time and dataset.timestamp is None:
+        raise ConfigError(
+            f"The recipe '{recipe.name}' reads time, and this dataset has only an order; "
+            "set model.encoder.bias=position (--set), or prepare a log with timestamps."
+        )
+    return model
+
+
+def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
+    """The best of the settings that a counted model proposes."""
+    match recipe.model:
+        case DecayedPopularityConfig(window=window):
+            decayed = DecayedPopularity.candidates(dataset, split)
+            return choose(decayed, dataset, recipe.protocol, window=window, split=split).best
+        case ItemKNNConfig(window=window):
+            kinds = ItemKNN.candidates(dataset, split)
+            return choose(kinds, dataset, recipe.protocol, window=window, split=split).best
+        case _:
+            raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
+
+
+def learn(
+    recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None
+) -> tuple[Recommender, TrainingResult]:
+    """A trained model, with its best weights, and what its run says. Goes on where the run in `folder` stopped."""
+    training, model = recipe.training, _untrained(recipe, dataset)
+    assert training is not None  # RecipeConfig sees to it
+    validate, popularity = None, None
+    if len(split.validation):
+        ks = sorted({*KS, *_list_length(training.metric)})
+        validate = partial(_means, model, dataset, recipe.protocol, split, ks)
+        counted = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
+        popularity = _means(counted, dataset, recipe.protocol, split, ks)
+        if training.metric not in popularity:
+            raise ConfigError(f"training.metric is '{training.metric}'; validation measures {', '.join(popularity)}.")
+    result = Trainer(
+        model,
+        TrainingBatches(dataset, split, window=model.window, batch_size=training.batch_size, seed=training.seed),
+        training,
+        folder,
+        counts=training_counts(dataset, split),
+        validate=validate,
+        popularity=popularity,
+        recipe=recipe.model_dump(mode="json"),
+        dataset_hash=dataset.content_hash,
+        log=log,
+    ).fit()
+    return model, result
+
+
+def _means(
+    model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int]
+) -> Mapping[str, float]:
+    """What a model reaches on validation."""
+    return evaluate(model, dataset, protocol, window=model.window, stage="validation", ks=ks, split=split).means
+
+
+def _list_length(metric: str) -> list[int]:
+    """[10] of "NDCG@10", nothing of a metric without a length."""
+    length = metric.partition("@")[2]
+    return [int(length)] if length.isdecimal() and int(length) > 0 else []
+
+
+def training_counts(dataset: Dataset, split: Split) -> Tensor:
+    """[V] how many training events each item has under a split."""
+    rows = dataset.item[training_events(dataset, split)]
+    return torch.from_numpy(np.bincount(rows, minlength=dataset.num_items))
