@@ -10,6 +10,7 @@ import typer
 from facta.artifact.card import version
 from facta.cli import console
 from facta.cli.data import data
+from facta.cli.doctor import doctor
 from facta.cli.evaluate import evaluate
 from facta.cli.info import info
 from facta.cli.prepare import prepare
@@ -43,7 +44,7 @@ def options(
         os.environ["FACTA_DEBUG"] = "1"
 
 
-for verb in (data, prepare, train, tune, evaluate, recommend, info):
+for verb in (data, prepare, doctor, train, tune, evaluate, recommend, info):
     app.command()(verb)
 
 

@@ -1,0 +1,232 @@
+"""The command line: the path from a CSV to recommendations, JSON for programs, sentences for people."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facta import cli
+from facta.errors import ConfigError
+from tests import worlds
+
+FAST = ["--set", "training.epochs=1"]
+
+
+class Said:
+    """What one command printed and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Facta = Callable[..., Said]
+
+
+@pytest.fixture
+def facta(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Facta:
+    """Run a command line in this process, through the function that the console script calls."""
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["facta", *map(str, arguments)])
+        monkeypatch.delenv("FACTA_DEBUG", raising=False)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return Said(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared dataset `log` with titles, and two artifacts: `popular` and `hstu`."""
+    place = tmp_path_factory.mktemp("cli")
+    frame = worlds.cycle()
+    frame.with_columns(rating=1 + frame["item_id"] % 5).write_csv(place / "events.csv")
+    titles = "\n".join(f"{item},Film {item}" for item in range(12))
+    (place / "items.csv").write_text(f"item_id,title\n{titles}\n")
+    commands: list[list[object]] = [
+        ["prepare", place / "events.csv", "--items", place / "items.csv", "--out", place / "log"],
+        ["train", "debug/popularity", "--data", place / "log", "--out", place / "popular"],
+        ["train", "debug/hstu", "--data", place / "log", "--out", place / "hstu", *FAST],
+    ]
+    for command in commands:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["facta", *map(str, command)])
+            cli.main()
+        assert not ended.value.code, command
+    return place
+
+
+def test_a_table_of_several_artifacts_stands_under_its_protocol(facta: Facta, place: Path) -> None:
+    said = facta("evaluate", place / "hstu", place / "popular", "--data", place / "log")
+    assert said.code == 0
+    assert "loo-val/order=user,time,row/ties=in-order/state=rolling/mask=history/rank=rated" in said.out
+    assert "debug/hstu" in said.out and "debug/popularity against debug/hstu: NDCG@10 -" in said.out
+    assert "[" in said.out and "NDCG@10" in said.out
+
+
+def test_evaluation_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
+    said = facta(
+        *("evaluate", place / "hstu", place / "popular", "--data", place / "log", "-k", 3, "-k", 5),
+        *("--set", "mask=nothing", "--stage", "validation", "--out", tmp_path / "results", "--json"),
+    )
+    first, second = said.json["results"]
+    assert first["name"] == "debug/hstu" and first["stage"] == "validation" and "mask=nothing" in first["protocol"]
+    assert second["metrics"]["HR@3"]["low"] <= second["metrics"]["HR@3"]["mean"] <= second["metrics"]["HR@3"]["high"]
+    (pair,) = said.json["comparisons"]
+    assert pair["metric"] == "NDCG@5" and pair["verdict"] in ("lower", "higher", "undecided")
+    assert sorted(file.name for file in (tmp_path / "results").iterdir()) == [
+        *("debug-hstu.json", "debug-hstu.npz", "debug-popularity.json", "debug-popularity.npz")
+    ]
+
+
+def test_training_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
+    said = facta("train", "debug/item-knn", "--data", place / "log", "--out", tmp_path / "knn", "--json")
+    assert said.json["artifact"] == str(tmp_path / "knn") and len(said.json["fingerprint"]) == 16
+    assert [result["stage"] for result in said.json["results"]] == ["validation", "test"]
+    assert all(result["protocol"] for result in said.json["results"])
+
+
+def test_recommendations_by_title_beside_what_the_user_liked(facta: Facta, place: Path) -> None:
+    said = facta("recommend", place / "popular", "--user", 0, "--data", place / "log", "-k", 2)
+    assert said.code == 0
+    assert "Film 10 (10)" in said.out and "Film 11 (11)" in said.out  # all that user 0 has not met
+    assert "user 0 liked (rating >= 3), newest first" in said.out
+    assert "Film 9 (9)" in said.out and "Film 6 (6)" not in said.out  # rated 5 and 2
+
+
+def test_a_history_given_on_the_spot(facta: Facta, place: Path) -> None:
+    given = ("--history", "3,4,99", "--times", "2020-01-01,2020-01-02,1577923200001", "--at", "2020-01-03T10:00")
+    said = facta("recommend", place / "hstu", *given, "-k", 4, "--json")
+    assert said.json["source"] == "model" and said.json["unknown"] == 1 and len(said.json["items"]) == 4
+    assert not {3, 4} & {item["id"] for item in said.json["items"]}
+    assert [item["title"] for item in said.json["liked"]] == [None, "Film 4", "Film 3"]
+    again = facta("recommend", place / "hstu", *given, "-k", 12, "--exclude", "nothing", "--json")
+    assert {3, 4} < {item["id"] for item in again.json["items"]}
+
+
+def test_an_empty_history_gets_what_is_popular_and_is_told_so(facta: Facta, place: Path) -> None:
+    said = facta("recommend", place / "hstu", "--history", "", "-k", 3)
+    assert said.code == 0 and "most popular items" in said.err
+
+
+def test_a_stored_user_is_cut_at_the_time_of_the_request(facta: Facta, place: Path) -> None:
+    early = worlds.cycle().filter(user_id=0)["timestamp"][2]
+    said = facta("recommend", place / "hstu", "--user", 0, "--data", place / "log", "--at", early, "--json")
+    assert {item["id"] for item in said.json["liked"]} <= {0, 1, 2}
+    assert not {0, 1, 2} & {item["id"] for item in said.json["items"]}  # seen by then
+    assert {3, 4} < {item["id"] for item in said.json["items"]}  # met later
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ((), {"versions", "python", "system", "processors"}),
+        (("--recipes",), {"recipes"}),
+        (("debug/hstu",), {"name", "model", "training", "protocol"}),
+        (("hstu",), {"name", "fingerprint", "model", "items", "cost", "results"}),
+        (("popular",), {"name", "fingerprint", "model", "items", "cost", "results"}),
+        (("log",), {"users", "items", "events", "content_hash", "order"}),
+    ],
+)
+def test_info_says_what_things_are(facta: Facta, place: Path, what: tuple[str, ...], expected: set[str]) -> None:
+    asked = [str(place / one) if (place / one).exists() else one for one in what]
+    assert set(facta("info", *asked, "--json").json) >= expected
+    assert facta("info", *asked).code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("train movielens-1m/bert --data {log} --out {new}", "movielens-1m has: .*movielens-1m/hstu"),
+        ("train debug/hstu --data {log} --out {new} --set training.epoch=1", "valid keys: .*epochs"),
+        ("train debug/hstu --data {log} --out {new} --set epochs", "expected KEY=VALUE"),
+        ("train debug/hstu --data {log} --out {hstu}", "exists already.*--overwrite"),
+        ("train debug/hstu --data {log} --out {log} --overwrite", "it is no artifact"),
+        ("train debug/hstu --data {hstu} --out {new}", "prepared dataset"),
+        ("train debug/hstu --data {new} --out {new}2", "no prepared dataset"),
+        ("train debug/hstu --data {log} --out {events}/x", "Cannot write"),
+        ("evaluate {log} --data {log}", "It is a prepared dataset: pass it as --data"),
+        ("evaluate {new} --data {log}", "no artifact"),
+        ("evaluate {hstu} --data {log} --set mask=some", "nothing, history or window"),
+        ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "has no validation"),
+        ("evaluate {hstu} {popular} --data {log} --metric NDGC@10", "NDCG@10"),
+        ("recommend {hstu} --history 3,4", "reads time"),
+        ("recommend {hstu} --user 0 --data {log}", "reads time"),
+        ("recommend {hstu} --history 3 --times soon --at now", "'soon'; expected milliseconds"),
+        ("recommend {hstu} --history three --at now", "'three'; item ids here are whole numbers, such as 0"),
+        ("recommend {hstu} --user zero --data {log} --at now", "user ids here are whole numbers"),
+        ("recommend {hstu} --user 4711 --data {log} --at now", "4711"),
+        ("recommend {hstu} --user 0", "Give either --user and --data, or --history"),
+        ("recommend {hstu} --history 3 --user 0 --data {log}", "Give either"),
+        ("recommend {popular} --history 3 --exclude all", "'all'; item ids here are whole numbers"),
+        ("info {new}", "no artifact, no prepared dataset and no recipe"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_1(
+    facta: Facta, place: Path, tmp_path: Path, command: str, sentence: str
+) -> None:
+    names = {name: place / name for name in ("log", "hstu", "popular")}
+    said = facta(*command.format(**names, new=tmp_path / "new", events=place / "events.csv").split())
+    assert said.code == 1 and said.out == ""
+    assert "Traceback" not in said.err and len(said.err.strip().splitlines()) == 1
+    assert said.err.startswith("facta: ")
+    assert re.search(sentence, said.err), said.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_artifact_is_one_sentence(facta: Facta, place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "hstu", tmp_path / "torn")
+    with (tmp_path / "torn" / "model.safetensors").open("r+b") as file:
+        file.truncate(100)
+    for verb in (["evaluate", tmp_path / "torn", "--data", place / "log"], ["info", tmp_path / "torn"]):
+        said = facta(*verb)
+        assert said.code == 1 and "model.safetensors" in said.err and "checksum is wrong" in said.err
+
+
+def test_wrong_usage_is_exit_code_2(facta: Facta) -> None:
+    assert facta("evaluate").code == 2
+    assert facta("recommend", "x", "-k", "0", "--history", "1").code == 2
+    assert facta("conquer").code == 2
+
+
+def test_the_stack_is_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTA_DEBUG", "")  # so that the variable is as before afterwards
+    monkeypatch.setattr(sys, "argv", ["facta", "--debug", "info", "nothing/here"])
+    with pytest.raises(ConfigError):
+        cli.main()
+
+
+def test_a_mistake_of_ours_is_still_no_stack(facta: Facta, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict[str, Any]:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(sys.modules["facta.cli.info"], "_machine", broken)
+    said = facta("info")
+    assert said.code == 3 and "Traceback" not in said.err
+    assert said.err == "facta: unexpected ZeroDivisionError: oops. Run `facta --debug …` for where it happened.\n"
+
+
+def test_the_console_script_and_help(place: Path) -> None:
+    script = Path(sys.executable).with_name("facta")
+    assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith("facta ")
+    failed = subprocess.run([script, "info", place / "no"], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1 and failed.stdout == "" and failed.stderr.startswith("facta: ")
+
+
+@pytest.mark.parametrize("verb", ["", "data", "prepare", "doctor", "train", "tune", "evaluate", "recommend", "info"])
+def test_every_verb_has_help(facta: Facta, verb: str) -> None:
+    said = facta(*([verb] if verb else []), "--help")
+    assert said.code == 0 and "Usage: facta" in said.out
