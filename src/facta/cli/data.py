@@ -32,7 +32,14 @@ def data(
     dataset = None if overwrite else _present(name, out)
     if dataset is None:
         with _bar() as told:
-            dataset = sources.get(name, out, place=place, overwrite=overwrite, progress=told)
+            dataset = sources.get(
+                name,
+                out,
+                place=place,
+                overwrite=overwrite,
+                progress=told,
+                told=lambda failure: console.note(f"Not from {failure}."),
+            )
     else:
         console.note(f"'{out}' already holds {title}; --overwrite fetches it again.")
     manifest = dataset.manifest

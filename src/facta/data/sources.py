@@ -117,24 +117,34 @@ def get(
     place: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Fetch the public dataset `name`, or read it from `place` (a folder or file that one has); prepare it as `out`.
 
-    Raises DownloadError: unknown name, or no origin could provide the files intact; then it says which and why.
+    `told` hears of origins that fail. Raises DownloadError: unknown name, or no origin could provide the files intact;
+    then it says which and why.
     """
-    events, items = (fetched := fetch(name, place=place, progress=progress)).tables
+    events, items = (fetched := fetch(name, place=place, progress=progress, told=told)).tables
     log = EventLog([Part(name, "frame", events.lazy())], (name, fetched.origin), fetched.notes)
     return prepare(log, out, items=items, unit=find(name).unit, overwrite=overwrite)
 
 
-def fetch(name: str, *, place: str | Path | None = None, progress: Progress | None = None) -> Fetched:
-    """The tables of `name` from the first origin that has them intact."""
+def fetch(
+    name: str,
+    *,
+    place: str | Path | None = None,
+    progress: Progress | None = None,
+    told: Callable[[str], None] | None = None,
+) -> Fetched:
+    """The tables of `name` from the first origin that has them intact; `told` hears at once of one that has not."""
     source, failures = find(name), []
     for form, origin in _tries(source, place):
         try:
             files = origin.files(form.files, progress or _silent)
         except DownloadError as error:
             failures.append(f"{origin.label}: {error}")
+            if told is not None and place is None:
+                told(failures[-1])
         else:
             return Fetched(form.read(files), origin.label, form.notes, tuple(failures))
     raise DownloadError(_nowhere(name, source, failures, place))
