@@ -32,7 +32,7 @@ def tokens_of(lengths: list[int], seed: int, kind: str = "causal") -> TokenBatch
     return TokenBatch(offsets, zeros, place, time, time + 1000 * rng.integers(0, 10_000), position, sees, place, {})
 
 
-def by_loops(q, k, v, tokens, position_bias, time_bias, scale, softmax):
+def by_loops(q, k, v, tokens, position_bias, time_bias, scale, *, softmax):
     out = torch.zeros(len(q), v.shape[1], v.shape[2], dtype=q.dtype)
     for start, stop in zip(tokens.offsets[:-1].tolist(), tokens.offsets[1:].tolist(), strict=True):
         for i in range(start, stop):
