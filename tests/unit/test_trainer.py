@@ -239,6 +239,16 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         toy_trainer(tmp_path / "out").fit()
 
 
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_goes_on(tmp_path: Path) -> None:
+    def validate() -> dict[str, float]:
+        with pytest.raises(ResourceError, match="Another process is training"):
+            toy_trainer(tmp_path).fit()
+        return {"MRR": 0.5}
+
+    toy_trainer(tmp_path, toy_config(epochs=1), validate=validate).fit()
+    assert toy_trainer(tmp_path, toy_config(epochs=1)).fit().steps == 6
+
+
 def test_an_unknown_key_lists_the_valid_ones() -> None:
     with pytest.raises(ConfigError, match=r"'learning_rat'.*learning_rate"):
         TrainingConfig.parse({"learning_rat": 1})
@@ -248,7 +258,7 @@ def test_an_unknown_key_lists_the_valid_ones() -> None:
 
 
 def test_a_torn_line_is_cut_and_not_read(tmp_path: Path) -> None:
-    log = journal.Journal(tmp_path, 0, tensorboard=False, step=0)
+    log = journal.Journal(tmp_path)
     log.write("step", 1, 1, loss=0.1)
     kept = log.size()
     log.write("step", 2, 1, loss=0.2)
@@ -256,7 +266,8 @@ def test_a_torn_line_is_cut_and_not_read(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"event": "st')
     assert [record["loss"] for record in journal.read(tmp_path)] == [0.1, 0.2]
-    again = journal.Journal(tmp_path, kept, tensorboard=False, step=1)
+    again = journal.Journal(tmp_path)
+    again.cut(kept, 1, tensorboard=False)
     again.write("step", 2, 1, loss=0.3)
     again.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()

@@ -38,13 +38,21 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(f"Cannot write '{self.out}' ({error.strerror}): choose another folder.") from error
+        journal = Journal(self.out)
+        try:
+            return self._progress(journal, log, tensorboard), journal
+        except BaseException:
+            journal.close()
+            raise
+
+    def _progress(self, journal: Journal, log: Log, tensorboard: bool) -> Progress:
         found, passed_over = checkpoint.newest(self.checkpoints)
         progress = Progress() if found is None else self._resume(found, passed_over, log)
-        journal = Journal(self.out, progress.journal_bytes, tensorboard=tensorboard, step=progress.step)
+        journal.cut(progress.journal_bytes, progress.step, tensorboard=tensorboard)
         if found is None:
             parameters = sum(tensor.numel() for tensor in checkpoint.weights(self.model).values())
             journal.write("start", 0, 0, parameters=parameters, **self.identity.to_json())
-        return progress, journal
+        return progress
 
     def _resume(self, found: checkpoint.Checkpoint, passed_over: Mapping[Path, str], log: Log) -> Progress:
         self.identity.check(found.state["run"], self.out)

@@ -8,6 +8,7 @@ checkpoint stood and writes on. Only TIMINGS differ between a resumed and an uni
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -22,15 +23,27 @@ TIMINGS = ("events_per_second", "seconds")
 
 
 class Journal:
-    """Appends to `out/metrics.jsonl`; `size` bytes of it are kept."""
+    """Appends to `out/metrics.jsonl`, and holds it: no second process can train in the same folder."""
 
-    def __init__(self, out: Path, size: int, *, tensorboard: bool, step: int) -> None:
-        self._board = _summary_writer(out, step) if tensorboard else None
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._board: SummaryWriter | None = None
         try:
             self._file = (out / "metrics.jsonl").open("ab")
-            self._file.truncate(min(size, self.size()))
         except OSError as error:
             raise ResourceError(f"Cannot write '{out / 'metrics.jsonl'}' ({error.strerror}).") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
+        except OSError as error:
+            self._file.close()
+            raise ResourceError(
+                f"Another process is training in '{out}'; wait for it, or choose another folder."
+            ) from error
+
+    def cut(self, size: int, step: int, *, tensorboard: bool) -> None:
+        """Keep the first `size` bytes, which is what was written up to `step`; go on behind them."""
+        self._board = _summary_writer(self._out, step) if tensorboard else None
+        self._file.truncate(min(size, self.size()))
 
     def write(self, event: str, step: int, epoch: int, **values: Any) -> None:
         line = json.dumps({"event": event, "step": step, "epoch": epoch, **values})
