@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import facta
+from facta.cli import app
 from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
 from facta.train.identity import Identity
 from facta.train.tune import Range, Space, Trial, best, overrides, search, settings
@@ -145,3 +146,28 @@ def test_a_recipe_is_tuned_on_validation_and_goes_on(tmp_path: Path) -> None:
         api.tune(dataset, "debug/popularity", tmp_path / "other", trials=1)
     with pytest.raises(ConfigError, match="has no validation"):
         api.tune(dataset, recipe, tmp_path / "other", ["protocol.split=loo-paper"], trials=1)
+
+
+def test_the_command_prints_the_best_as_options_of_facta_train(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    facta.prepare(worlds.cycle(), tmp_path / "data")
+    space = 'search={"training.learning_rate": [0.02], "model.encoder.layers": {"low": 1, "high": 1.5, "whole": true}}'
+    command = ["tune", "debug/sasrec-ce", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    command += ["--trials", "2", "--set", space, "--set", "training.epochs=2"]
+    app(command, standalone_mode=False)
+    printed = capfd.readouterr()
+    values = {line["trial"]: line["value"] for line in trials_in(tmp_path / "out")}
+    assert f"trial 0: {values[0]:.4f}  the recipe as it stands" in printed.err
+    assert f"trial 1: {values[1]:.4f}  training.learning_rate=0.02 model.encoder.layers=1" in printed.err
+    (best_line,) = [line for line in printed.err.splitlines() if line.startswith("Best: facta train debug/sasrec-ce")]
+    assert ("--set training.learning_rate=0.02" in best_line) == (values[1] > values[0])
+    assert "--set training.epochs=2" in best_line
+    app([*command, "--json"], standalone_mode=False)
+    answer = json.loads(capfd.readouterr().out)
+    assert [trial["value"] for trial in answer["trials"]] == [values[0], values[1]]
+    assert answer["best"]["value"] == max(values.values())
+
+
+def trials_in(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()[1:]]
