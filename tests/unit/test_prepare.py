@@ -98,7 +98,7 @@ def test_content_is_the_same_from_every_form(tmp_path: Path) -> None:
     sources = [tmp_path / f"log.{kind}" for kind in ("parquet", "csv", "jsonl")]
     parts = [[tmp_path / "a.parquet", tmp_path / "b.parquet"]]
     for place, source in enumerate(
-        [*sources, *parts, LOG.to_pandas(), LOG.to_arrow(), renamed, LOG.select(LOG.columns[::-1])]
+        [*sources, *parts, LOG.to_pandas(), LOG.to_arrow(), LOG.to_dicts(), renamed, LOG.select(LOG.columns[::-1])]
     ):
         dataset = prepare(source, tmp_path / f"log-{place}")
         assert dataset.content_hash == first.content_hash, source

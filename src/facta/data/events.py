@@ -13,7 +13,7 @@ from facta.data.schema import ALIASES, plain
 from facta.errors import DataError
 
 Source = Any
-"""A path, a glob, a folder, a list of paths, a polars, pandas or Arrow frame, a mapping of columns, or an EventLog."""
+"""A path, a glob, a folder, a list of paths, a polars, pandas or Arrow frame, Python rows or columns, an EventLog."""
 
 
 class EventLog:
@@ -97,12 +97,14 @@ def open_events(source: Source, columns: Mapping[str, str] | None = None) -> Eve
     """Open a log without reading its events; raises DataError where there is none. `columns`: as in `recognise`."""
     if isinstance(source, EventLog):
         return source
-    if isinstance(source, (str, Path)) or (isinstance(source, Sequence) and not hasattr(source, "columns")):
+    if isinstance(source, (str, Path)):
+        return _open_files([source], columns)
+    if isinstance(source, (list, tuple)) and all(isinstance(one, (str, Path)) for one in source):
         return _open_files(source, columns)
     return EventLog([Part("the frame", "frame", _frame(source))], ("frame",))
 
 
-def _open_files(source: str | Path | Sequence[str | Path], columns: Mapping[str, str] | None) -> EventLog:
+def _open_files(source: Sequence[str | Path], columns: Mapping[str, str] | None) -> EventLog:
     files = find_files(source)
     parts, notes = [], []
     for file in files:

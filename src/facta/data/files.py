@@ -33,12 +33,11 @@ def format_of(path: Path) -> Format | None:
     return None if kind == "Parquet" and path.name.lower().endswith(".gz") else kind
 
 
-def find_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """One file, many, a folder or a glob -> files in a fixed order; refuses none, doubles, and formats side by side."""
-    given = [source] if isinstance(source, (str, Path)) else list(source)
-    files = [file for place in given for file in _expand(place)]
+def find_files(source: Sequence[str | Path]) -> list[Path]:
+    """Files, folders and globs -> files in a fixed order; refuses none, doubles, and formats side by side."""
+    files = [file for place in source for file in _expand(place)]
     if not files:
-        raise DataError(f"No file was found for {', '.join(map(str, given)) or 'an empty list'}.")
+        raise DataError(f"No file was found for {', '.join(map(str, source)) or 'an empty list'}.")
     kinds = {format_of(file) for file in files}
     if None in kinds:
         odd = next(file for file in files if format_of(file) is None)

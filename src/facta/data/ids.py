@@ -81,10 +81,11 @@ def _series(ids: list[Any]) -> pl.Series:
 
 def all_rows(ids: pl.Series, known: pl.Series | None = None) -> pl.Series:
     """The ids of all rows: those known, in their order, then the others among `ids`, sorted."""
-    distinct = ids.unique().sort()
+    distinct = ids.unique()
     if known is None:
-        return distinct
-    return pl.concat([known, distinct.filter(~distinct.is_in(known.implode()))])
+        return distinct.sort()
+    new = pl.DataFrame({"id": distinct}).join(pl.DataFrame({"id": known}), on="id", how="anti")["id"].sort()
+    return pl.concat([known, new])
 
 
 def clean_ids(ids: pl.Series, what: str, *, text: bool = False, like: pl.DataType | None = None) -> pl.Series:

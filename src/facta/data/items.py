@@ -60,11 +60,11 @@ def read_catalogue(place: str | Path) -> pl.DataFrame:
         frame = pl.read_parquet(path)
     if not {"row", "item_id"} <= set(frame.columns):
         raise DataError(f"'{path}' has the columns {', '.join(frame.columns)}; expected row and item_id among them.")
-    if not bool((frame["row"] == np.arange(len(frame))).all()) or frame["item_id"].n_unique() < len(frame):
+    if not np.array_equal(frame["row"].to_numpy(), np.arange(len(frame))) or frame["item_id"].n_unique() < len(frame):
         raise DataError(
             f"'{path}' has rows that do not count 0, 1, 2, …, or an item twice; it is no catalogue of facta."
         )
-    return frame
+    return frame.drop("training_events", strict=False)  # an artifact's statistics are no feature of the items
 
 
 def item_table(ids: pl.Series, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -71,7 +71,7 @@ def prepare(
     roles = _fields_by_type(log, mapping) if declared is None else declared
     needed = [*mapping.values(), *roles]
     log.refuse_unlike(needed, exact=list(mapping.values()))
-    room = room_for(log, needed, out)
+    room = room_for(log, needed, out, whole=bool(drop))
     say(f"{room}.", True)
     refuse_shortage(room, out)
     with DatasetWriter(out, overwrite=overwrite) as writer:

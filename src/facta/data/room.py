@@ -15,6 +15,7 @@ from facta.hardware import disk_free, human, memory_free
 
 EVENT_BYTES = 60  # measured peak per event: user row, time, order, one sort key and its sorted copy, one column
 TEXT_BYTES = 40  # more per event and text id, while its column is turned into rows
+_WHOLE_BYTES = 24  # per event and column, where events are dropped: the log and its cleaned copy
 _UNZIPPED = 5  # a .gz file's content over its size, roughly
 
 
@@ -33,10 +34,11 @@ class Room:
         return f"about {self.events:,} events: {human(self.memory)} of memory needed, {free} free"
 
 
-def room_for(log: EventLog, columns: Iterable[str], out: Path) -> Room:
-    """Project memory and disk before anything is read. Text files and lazy frames are held whole, Parquet is not."""
+def room_for(log: EventLog, columns: Iterable[str], out: Path, *, whole: bool) -> Room:
+    """Project memory and disk before anything is read. Text files are held in memory; Parquet only if `whole`."""
     columns = list(columns)
     held, events = _held(log)
+    held += events * _WHOLE_BYTES * len(log.columns) if whole else 0
     texts = sum(log.types[name] == pl.String for name in columns)
     memory = held + events * (EVENT_BYTES + TEXT_BYTES * texts)
     return Room(events, memory, events * 8 * len(columns), memory_free(), disk_free(out))
