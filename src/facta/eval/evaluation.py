@@ -17,10 +17,11 @@ from facta.data.batches import request_batch
 from facta.data.histories import Dataset
 from facta.data.splits import Requests, Split
 from facta.errors import ConfigError, ProtocolError
-from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
+from facta.eval.metrics import Floats, coverage, mean_per_user, ranking_metrics
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
-from facta.eval.ranking import UNREACHABLE, Ints, ItemSets, rank_catalogue
+from facta.eval.ranking import UNREACHABLE, rank_catalogue
 from facta.eval.result import Result
+from facta.eval.sets import Ints, ItemSets, spans, take
 from facta.types import Ranker
 
 KS = (1, 5, 10, 20)
@@ -54,29 +55,32 @@ def evaluate(
     with _judging(ranker):
         for rows in _batches(requests, window, batch_size):
             scores = ranker.catalogue_scores(request_batch(dataset, requests, rows, window))
-            asked, places = _take(targets, rows)
+            asked, places = take(targets, rows)
             masked = _masked(dataset, requests, rows, protocol.masked_events)
             found = rank_catalogue(scores, asked, masked, max(ks), ranked)
             ranks[places], lists[rows] = found.ranks, found.lists
             done += len(rows)
             if progress is not None:
                 progress(done, len(requests))
-    return _result(dataset, protocol, stage, ks, requests, targets, ranks, lists, len(ranked))
+    values = ranking_metrics(ranks, targets.offsets, ks)
+    return _result(
+        dataset, protocol, stage, requests, ks=ks, values=values, ranks=ranks, lists=lists, ranked=len(ranked)
+    )
 
 
 def _result(
     dataset: Dataset,
     protocol: ProtocolConfig,
     stage: Stage,
-    ks: Sequence[int],
     requests: Requests,
-    targets: ItemSets,
+    *,
+    ks: Sequence[int],
+    values: dict[str, Floats],
     ranks: Ints,
     lists: NDArray[np.int32],
     ranked: int,
 ) -> Result:
     user, place = np.unique(requests.user, return_inverse=True)
-    values = ranking_metrics(ranks, targets.offsets, ks)
     return Result(
         protocol=protocol.id,
         stage=stage,
@@ -84,7 +88,7 @@ def _result(
         ranked=ranked,
         requests=len(requests),
         unreachable=float(np.mean(ranks == UNREACHABLE)),
-        coverage={f"Coverage@{k}": coverage(lists[:, :k], ranked) for k in ks},
+        coverage={f"Coverage@{k}": coverage(lists[:, :k], ranked) for k in sorted(set(ks))},
         user=user,
         history=mean_per_user(requests.end.astype(np.float64), place),
         values={name: mean_per_user(column, place) for name, column in values.items()},
@@ -123,22 +127,9 @@ def _distinct(requests: Requests, items: int) -> ItemSets:
     return ItemSets(np.concatenate([[0], np.cumsum(counts)]), pairs % items)
 
 
-def _take(sets: ItemSets, rows: Ints) -> tuple[ItemSets, Ints]:
-    """The sets of some requests, and where their items stand among all."""
-    lengths = np.diff(sets.offsets)[rows]
-    places, offsets = _spans(sets.offsets[rows], lengths)
-    return ItemSets(offsets, sets.items[places]), places
-
-
 def _masked(dataset: Dataset, requests: Requests, rows: Ints, newest: int | None) -> ItemSets:
     """The items of each request's newest visible events (None: of all), which may not be recommended again."""
     end = requests.end[rows]
     lengths = end if newest is None else np.minimum(end, newest)
-    places, offsets = _spans(dataset.offsets[requests.user[rows]] + end - lengths, lengths)
+    places, offsets = spans(dataset.offsets[requests.user[rows]] + end - lengths, lengths)
     return ItemSets(offsets, dataset.item[places].astype(np.int64))
-
-
-def _spans(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
-    """[Q] ranges -> the places in them, one range after the other, and their offsets [Q+1]."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths), offsets

@@ -22,8 +22,8 @@ from facta.errors import ConfigError, ProtocolError
 
 Stage = Literal["validation", "test"]
 
-ORDER = "user, timestamp, input row"
-"""The total order of events that every prepared dataset has: ties in time are broken by the row of the input."""
+ORDERS = ("user, timestamp, input row", "user, input row")
+"""The total order of events in a prepared dataset, with times and without: the row of the input breaks every tie."""
 
 
 class ProtocolConfig(Config):
@@ -121,8 +121,8 @@ def _moment(dataset: Dataset, text: str) -> int:
 
 def check_order(dataset: Dataset) -> None:
     """Refuse histories in another order: up to a quarter of all leave-one-out targets would be others."""
-    if dataset.manifest.order != ORDER:
+    if dataset.manifest.order not in ORDERS:
         raise ProtocolError(
-            f"The dataset is in the order '{dataset.manifest.order}'; protocols are defined for '{ORDER}': "
+            f"The dataset is in the order '{dataset.manifest.order}'; protocols are defined for '{ORDERS[0]}': "
             "prepare it again."
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from facta.eval.ranking import UNREACHABLE, Ints, ItemSets, Ranking
+from facta.eval.ranking import UNREACHABLE, Ranking
+from facta.eval.sets import Ints, ItemSets
 
 
 def rank_slowly(scores: Tensor, targets: ItemSets, masked: ItemSets, k: int, ranked: Ints | None = None) -> Ranking:

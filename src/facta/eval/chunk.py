@@ -1,0 +1,116 @@
+"""The inner loop of ranking: a chunk of requests against the whole catalogue, block by block.
+
+Letters: r rows (requests) of the chunk, c columns (items) of a block, V items, n targets of the chunk.
+
+A block of scores is made in a buffer that stays in a core's cache. There it is masked (-inf written at the few masked
+places), searched for the best items, and counted against the targets. A lane is the j-th target of every request that
+has one; requests come with descending numbers of targets, so that a lane is a leading slice of the block.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facta.eval.best import BestItems
+from facta.eval.sets import Ints, ItemSets, owners
+from facta.types import CatalogueScores, Product
+
+Floats = NDArray[np.float32]
+
+
+class Chunk:
+    """r requests that share blocks of at most `columns` scores, in groups of `group` columns (see `eval.best`)."""
+
+    def __init__(
+        self, scores: CatalogueScores, targets: ItemSets, masked: ItemSets, *, columns: int, group: int
+    ) -> None:
+        self._scores, self._group = scores, group
+        self._vectors = scores.queries if isinstance(scores, Product) else None
+        self._matrix = scores.items if isinstance(scores, Product) else scores.T
+        self._rows, self._columns = len(targets.offsets) - 1, len(self._matrix)
+        blocks = max(-(-self._columns // columns), 1)
+        self._width = max(-(-self._columns // (blocks * group)), 1) * group  # the last block is hardly narrower
+        self._block = torch.empty(self._rows, self._width)
+        self._hits = torch.empty_like(self._block)
+        row, self._item = owners(targets), targets.items
+        lane = np.arange(len(row)) - targets.offsets[row]
+        self._by_lane = np.argsort(lane, kind="stable")  # [n] targets, lane after lane
+        self._lanes = np.bincount(lane).tolist()
+        self._row = row[self._by_lane]
+        self._item = targets.items[self._by_lane]
+        self._own = _Cells(self._row, self._item, self._width, self._columns)
+        self._hidden = _Cells(owners(masked), masked.items, self._width, self._columns)
+
+    def rank(self, k: int) -> tuple[Ints, Floats, Ints, Floats]:
+        """[n] scores that reach each target's own, [n] its own, -inf if masked; [r, k] best columns, and scores."""
+        best = BestItems(self._rows, k, self._group)
+        asked = self._target_scores()
+        count, own = self._count(asked, best)
+        if not np.array_equal(own[own > -np.inf], asked[own > -np.inf]):
+            # Here a product rounds by its shape: count again, against the very floats that stood in the blocks.
+            count, own = self._count(own, None)
+        order = np.argsort(self._by_lane)
+        return count[order], own[order], *best.lists()
+
+    def _count(self, asked: Floats, best: BestItems | None) -> tuple[Ints, Floats]:
+        """One pass over the catalogue: of each target, how many scores reach `asked`, and its own score."""
+        own = np.empty_like(asked)
+        bars = torch.split(torch.from_numpy(asked)[:, None], self._lanes)
+        counts = [torch.zeros(size, dtype=torch.float64) for size in self._lanes]
+        for number, first in enumerate(range(0, self._columns, self._width)):
+            block = self._fill(first)
+            flat = block.view(-1).numpy()
+            flat[self._hidden.cells(number)] = -np.inf
+            own[self._own.source(number)] = flat[self._own.cells(number)]
+            if best is not None:
+                best.offer(block, first)
+            for lane, (bar, count) in enumerate(zip(bars, counts, strict=True)):
+                hits = block if lane == len(bars) - 1 else self._hits  # the last lane may destroy the scores
+                torch.ge(block[: len(bar)], bar, out=hits[: len(bar)])  # 1.0 or 0.0: sums of floats are vectorised
+                count += hits[: len(bar)].sum(1)
+        return torch.cat([torch.empty(0, dtype=torch.float64), *counts]).numpy().astype(np.int64), own
+
+    def _fill(self, first: int) -> Tensor:
+        """The scores of the columns from `first` on; -inf behind the last."""
+        end = min(first + self._width, self._columns)
+        inside = self._block[:, : end - first]
+        if end - first < self._width:
+            self._block[:, end - first :] = -np.inf
+        if self._vectors is None:
+            inside.copy_(self._matrix[first:end].T)
+        else:
+            torch.mm(self._vectors, self._matrix[first:end].T, out=inside)
+        return self._block
+
+    def _target_scores(self) -> Floats:
+        """[n] from products of their own, for the blocks that hold them come too late; in the shape of a block."""
+        if self._vectors is None:
+            return self._matrix[torch.from_numpy(self._item), torch.from_numpy(self._row)].numpy()
+        scores = np.empty(len(self._item), dtype=np.float32)
+        for start in range(0, len(scores), self._width):
+            part = slice(start, start + self._width)
+            items = np.resize(self._item[part], self._width)
+            product = torch.mm(self._vectors, self._matrix[torch.from_numpy(items)].T, out=self._block)
+            scores[part] = product.numpy()[self._row[part], np.arange(len(self._row[part]))]
+        return scores
+
+
+class _Cells:
+    """Places (row, column) of the score matrix, in the order of their blocks."""
+
+    def __init__(self, row: Ints, column: Ints, width: int, columns: int) -> None:
+        block = column // width
+        self._order = np.argsort(block.astype(np.uint16), kind="stable")  # a radix sort; 65,536 blocks are 33 M items
+        self._cell = (row * width + column % width)[self._order]
+        self._ends = [0, *np.cumsum(np.bincount(block, minlength=-(-columns // width))).tolist()]
+
+    def cells(self, number: int) -> Ints:
+        """Where in the flat block `number` they lie."""
+        return self._cell[self._ends[number] : self._ends[number + 1]]
+
+    def source(self, number: int) -> Ints:
+        """Which of the places they are."""
+        return self._order[self._ends[number] : self._ends[number + 1]]
