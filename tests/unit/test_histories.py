@@ -118,6 +118,15 @@ def test_a_broken_table_is_refused(dataset: Dataset) -> None:
         _ = Dataset.open(dataset.path).items
 
 
+def test_an_altered_manifest_is_found_by_check(dataset: Dataset) -> None:
+    for alteration in ({"content_hash": "0" * 64}, {"digests": {**dataset.manifest.digests, "item": "0" * 64}}):
+        original = (dataset.path / "manifest.json").read_text()
+        change(dataset.path, **alteration)
+        with pytest.raises(DataError, match=r"manifest of '.*' was altered"):
+            Dataset.open(dataset.path).check()
+        (dataset.path / "manifest.json").write_text(original)
+
+
 def test_altered_content_is_found_by_check(dataset: Dataset) -> None:
     dataset.check()
     file = dataset.path / "histories" / "item.npy"

@@ -337,6 +337,16 @@ def test_what_a_disk_refuses_is_a_sentence(
     assert debris(tmp_path) == []
 
 
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("facta.data.prepare.tied", interrupt)  # when the first arrays are on the disk already
+    with pytest.raises(KeyboardInterrupt):
+        prepare(LOG, tmp_path / "log")
+    assert debris(tmp_path) == []
+
+
 FULL = """
 import resource, signal, sys
 from facta.data.prepare import prepare

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from facta.data.schema import Field
+
 
 def array_digest(values: npt.NDArray[Any]) -> str:
     """SHA-256 of the bytes of an array."""
     return hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def content_hash(digests: Mapping[str, str], fields: Sequence[Field]) -> str:
+    """One hash over all arrays and tables, and over what the arrays mean."""
+    text = json.dumps([sorted(digests.items()), [field.model_dump() for field in fields]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def table_digest(frame: pl.DataFrame) -> str:

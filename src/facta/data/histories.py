@@ -22,7 +22,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from facta.config import Config
-from facta.data.digests import array_digest, table_digest
+from facta.data.digests import array_digest, content_hash, table_digest
 from facta.data.files import reading
 from facta.data.ids import Ids
 from facta.data.schema import Field
@@ -100,6 +100,8 @@ class Dataset:
         arrays |= {field.file: self.fields[field.name] for field in self.manifest.fields}
         found = {f"histories/{name}.npy": array_digest(values) for name, values in arrays.items()}
         found |= {"items.parquet": table_digest(self.items), "users.parquet": table_digest(self.users)}
+        if content_hash(self.manifest.digests, self.manifest.fields) != self.content_hash:
+            raise DataError(f"The manifest of '{self.path}' was altered; prepare the dataset again.")
         for file, digest in found.items():
             if digest != self.manifest.digests.get(Path(file).stem):
                 raise DataError(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import compact, is_field
 from facta.data.histories import Dataset, Manifest
@@ -168,7 +169,7 @@ class _Preparation:
             fields=fields,
             order="user, timestamp, input row" if timed else "user, input row",
             tied_share=ordered.tied_share,
-            content_hash=self.writer.content_hash([field.model_dump() for field in fields]),
+            content_hash=content_hash(self.writer.digests, fields),
             digests=dict(self.writer.digests),
             source=self.log.names,
             columns=dict(self.mapping),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -108,11 +106,6 @@ class DatasetWriter:
             raise
         finally:
             shutil.rmtree(old, ignore_errors=True)
-
-    def content_hash(self, described: Any) -> str:
-        """One hash over every array and table written, and over what the arrays mean."""
-        text = json.dumps([sorted(self.digests.items()), described], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _refuse_loss(out: Path, overwrite: bool) -> None:
