@@ -93,7 +93,7 @@ class Recommender(nn.Module):
         tokens, states = self.encode(batch)
         read = tokens.reads["item"]
         targets = batch.targets
-        chosen = ReadOut(states[read.state], _pick(targets.events, read.target), targets.weight[read.target])
+        chosen = ReadOut(states.index_select(0, read.state), _pick(targets.events, read.target), targets.weight[read.target])
         if negatives is not None and negatives.log_q_positive is not None:
             negatives = replace(negatives, log_q_positive=negatives.log_q_positive[read.target])
         return {"next_item": self.next_item.loss(chosen, self.embedder.item.vectors(), negatives)}
@@ -102,7 +102,7 @@ class Recommender(nn.Module):
         """[S, P]; zeros for a target with an empty history, so that all its scores tie."""
         tokens, states = self.encode(batch)
         read = tokens.reads["item"]
-        queries = self.next_item.similarity.queries(states[read.state])
+        queries = self.next_item.similarity.queries(states.index_select(0, read.state))
         empty = queries.new_zeros((len(batch.targets.after), queries.shape[1]))
         return empty.index_copy(0, read.target, queries)
 

@@ -105,7 +105,7 @@ def _logits(
     elif negatives.shared is not None:
         drawn = negatives.shared[None, :]
         own = gathered_logits(queries, items, positive[:, None])[:, 0]
-        others = queries @ items[negatives.shared].T
+        others = queries @ items.index_select(0, negatives.shared).T
     else:
         raise ConfigError("A sampled loss needs negatives: set loss.negatives.")
     return own, others.masked_fill(drawn == positive[:, None], MASKED)

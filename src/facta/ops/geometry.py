@@ -22,18 +22,18 @@ class Geometry:
     def __init__(self, tokens: TokenBatch) -> None:
         self.tokens = tokens
         self.offsets = tokens.offsets
-        self.rows = jagged.rows(tokens.offsets)  # [T]
-        self.places = jagged.places(tokens.offsets)  # [T]
         self.longest = int(jagged.lengths(tokens.offsets).max()) if tokens.offsets.numel() > 1 else 0
+        self._flat = jagged.rows(tokens.offsets) * self.longest + jagged.places(tokens.offsets)  # [T] into B * N
 
     def pad(self, values: Tensor) -> Tensor:
         """[T, …] -> [B, N, …], zeros behind each row."""
-        padded = values.new_zeros((self.offsets.numel() - 1, self.longest, *values.shape[1:]))
-        return padded.index_put((self.rows, self.places), values)
+        rows = self.offsets.numel() - 1
+        padded = values.new_zeros((rows * self.longest, *values.shape[1:])).index_copy(0, self._flat, values)
+        return padded.view(rows, self.longest, *values.shape[1:])
 
     def unpad(self, padded: Tensor) -> Tensor:
         """[B, N, …] -> [T, …]."""
-        return padded[self.rows, self.places]
+        return padded.flatten(0, 1).index_select(0, self._flat)
 
     @cached_property
     def mask(self) -> Tensor:
