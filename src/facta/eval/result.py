@@ -81,8 +81,8 @@ class Result:
         np.savez_compressed(buffer, user=self.user, history=self.history, lists=self.lists, **arrays)  # type: ignore[arg-type]
         content = {"format": FORMAT, **self.summary(), "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
         try:
-            _write(path.with_suffix(".npz"), buffer.getvalue())
-            _write(path, (json.dumps(content, indent=2) + "\n").encode())
+            write_beside(path.with_suffix(".npz"), buffer.getvalue())
+            write_beside(path, (json.dumps(content, indent=2) + "\n").encode())
         except OSError as error:
             raise ResourceError(
                 f"Cannot write '{path}' ({error.strerror}): choose a folder that is writable."
@@ -148,7 +148,8 @@ def check_comparable(a: Result, b: Result) -> None:
         raise ProtocolError("The results have different users or metrics; evaluate both again with the same ks.")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_beside(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:

@@ -1,0 +1,111 @@
+"""The page of a report: the table with its intervals, the facts behind it, and the frame for the pictures."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facta.data.histories import Dataset
+from facta.eval.comparison import compare
+from facta.eval.result import Result
+
+COLOURS = ("#0b6e99", "#d95f02", "#1b9e77", "#7b4fa3", "#c2185b", "#8c6d1f", "#4c4c4c", "#5aa9e6")
+"""Of the entries, in the table and in every picture."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table."""
+
+    name: str
+    result: Result
+    journal: Path | None = None  # metrics.jsonl of its training; None: nothing was trained
+
+
+def page(title: str, facts: str, table: str, pictures: Sequence[tuple[str, str]]) -> str:
+    """The whole document; a picture without content is left out."""
+    drawn = "".join(f"<h2>{html.escape(name)}</h2>{picture}" for name, picture in pictures if picture)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f"<h1>{html.escape(title)}</h1>{facts}<div class='wide'>{table}</div>{drawn}</body></html>\n"
+    )
+
+
+def table(entries: Sequence[Entry], metric: str) -> str:
+    """A line for each entry: means, 95 % intervals, and the paired difference to the first."""
+    k = metric.partition("@")[2] or "10"
+    first = entries[0].result
+    columns = [name for name in (f"HR@{k}", f"NDCG@{k}", f"MRR@{k}") if name in first.values]
+    columns += [metric] if metric not in columns else []
+    top = {name: max(entry.result.means[name] for entry in entries) for name in columns}
+    coverage = f"Coverage@{k}"
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    rows = []
+    for place, entry in enumerate(entries):
+        cells = "".join(_cell(entry.result, name, top[name]) for name in columns)
+        share = f"{entry.result.coverage[coverage]:.1%}" if coverage in entry.result.coverage else "–"
+        against = "" if place == 0 else _difference(entry, entries[0], metric)
+        swatch = f'<span class="swatch" style="background:{COLOURS[place % len(COLOURS)]}"></span>'
+        seeds = f" <small>mean of {entry.result.runs} runs</small>" if entry.result.runs > 1 else ""
+        rows.append(
+            f"<tr><td>{swatch}{html.escape(entry.name)}{seeds}</td>{cells}<td>{share}</td><td>{against}</td></tr>"
+        )
+    return (
+        f"<table><thead><tr><th></th>{head}<th>{coverage}</th>"
+        f"<th>{html.escape(metric)} against {html.escape(entries[0].name)}</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _cell(result: Result, name: str, top: float) -> str:
+    low, high = result.intervals[name]
+    best = ' class="best"' if result.means[name] == top else ""
+    return f"<td{best}>{result.means[name]:.4f}<small>{low:.4f} – {high:.4f}</small></td>"
+
+
+def _difference(entry: Entry, first: Entry, metric: str) -> str:
+    found = compare(entry.result, first.result, metric)
+    low, high = found.interval
+    return f"{found.difference:+.4f} <b>{found.verdict}</b><small>{low:+.4f} – {high:+.4f}</small>"
+
+
+def facts(dataset: Dataset, result: Result) -> str:
+    """What the numbers are of."""
+    lines = {
+        "protocol": f"<code>{html.escape(result.protocol)}</code>",
+        "stage": f"{result.stage}: {result.requests:,} requests of {len(result.user):,} users, all of them",
+        "ranked": f"{result.ranked:,} items, none sampled; ties count against the target",
+        "masked targets": f"{result.unreachable:.2%} of all: nobody may recommend them, so everybody misses them",
+        "dataset": f"{dataset.num_users:,} users, {dataset.num_items:,} items, {dataset.num_events:,} events; "
+        f"content <code>{result.dataset[:16]}</code>",
+        "intervals": "95 %, bootstrap over users; differences are paired, user by user",
+    }
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in lines.items()) + "</dl>"
+
+
+_STYLE = """
+body { font: 15px/1.55 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; }
+body { margin: 2.5rem auto; padding: 0 1.2rem }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0 1.6rem; font-size: .9rem }
+dt { color: #777 }
+dd { margin: 0 }
+code { font-size: .86em; background: #f4f4f2; padding: .1em .3em; border-radius: 3px }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th { font-weight: 600; font-size: .85rem; color: #555; text-align: right; border-bottom: 2px solid #222 }
+td { text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap }
+th, td { padding: .4rem .6rem }
+td:first-child, th:first-child { text-align: left; padding-left: 0 }
+td small { display: block; color: #888; font-size: .75rem }
+td:first-child small { padding-left: 1.2rem }
+td.best { font-weight: 700 }
+td.best small { font-weight: 400 }
+.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .5rem }
+img { width: 100%; height: auto }
+.caption { color: #777; font-size: .85rem; margin: .1rem 0 0 }
+"""

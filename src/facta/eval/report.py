@@ -1,0 +1,189 @@
+"""One static HTML page about rankers that were judged under one protocol: a table, and pictures of what is behind it.
+
+Pictures are PNG inside the page, so that it can be mailed as it is. Drawing needs the extra `plot` (matplotlib).
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facta.data.histories import Dataset
+from facta.errors import ConfigError, ProtocolError, ResourceError
+from facta.eval.bootstrap import bootstrap_means, interval
+from facta.eval.page import COLOURS, Entry, facts, page, table
+from facta.eval.result import check_comparable, write_beside
+
+__all__ = ["Entry", "write_report"]
+
+MARKERS = "osD^vPXh"
+BINS = 6  # of users, by length of history
+
+
+def write_report(
+    path: Path | str, dataset: Dataset, entries: Sequence[Entry], *, metric: str = "NDCG@10", title: str = "facta"
+) -> None:
+    """Write the page. All entries must share protocol, stage and dataset; differences are to the first of them.
+
+    Raises ProtocolError for results that may not stand side by side, ConfigError without matplotlib or entries, and
+    ResourceError where `path` cannot be written.
+    """
+    if not entries:
+        raise ConfigError("A report needs at least one result; it was given none.")
+    for entry in entries[1:]:
+        check_comparable(entries[0].result, entry.result)
+    if metric not in entries[0].result.values:
+        raise ProtocolError(f"No metric '{metric}' in these results; they have {', '.join(entries[0].result.values)}.")
+    runs = {entry.name: _read(entry.journal) for entry in entries if entry.journal is not None}
+    pictures = [
+        ("Validation while training", _validation_picture(entries, runs, metric)),
+        ("Training loss", _loss_picture(entries, runs)),
+        ("Popularity of what is recommended", _popularity_picture(entries, dataset)),
+        (f"{metric} by length of history", _length_picture(entries, metric)),
+    ]
+    text = page(title, facts(dataset, entries[0].result), table(entries, metric), pictures)
+    try:
+        write_beside(Path(path), text.encode())
+    except OSError as error:
+        raise ResourceError(f"Cannot write '{path}' ({error.strerror}): choose a folder that is writable.") from error
+
+
+def _read(journal: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; a torn last line is left out."""
+    text = journal.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _figure(height: float, panels: int = 1) -> tuple[Any, Any]:
+    """A matplotlib figure and its axes, at most three in a row; made without pyplot: no window, no global state."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("The report draws with matplotlib: install it with pip install 'facta[plot]'.") from error
+    columns, rows = min(panels, 3), -(-panels // 3)
+    figure = Figure(figsize=(9.2, height * rows), dpi=160, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in axes[panels:]:
+        spare.remove()
+    for axis in axes[:panels]:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color("#999999")
+        axis.tick_params(colors="#444444", labelsize=9)
+        axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axis.set_axisbelow(True)
+    return figure, axes[:panels]
+
+
+def _legend(axis: Any) -> None:
+    """Above the picture, where it covers nothing."""
+    axis.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, borderaxespad=0.2)
+
+
+def _look(place: int) -> dict[str, Any]:
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "markersize": 4.5}
+
+
+def _validation_picture(entries: Sequence[Entry], runs: Mapping[str, list[dict[str, Any]]], metric: str) -> str:
+    found = {}
+    for name, lines in runs.items():
+        points = [(line["epoch"], line[metric]) for line in lines if line["event"] == "validation" and metric in line]
+        if points:
+            found[name] = np.array(points).T
+    if not found:
+        return ""
+    figure, (axis,) = _figure(3.4)
+    for place, entry in enumerate(entries):
+        if entry.name in found:
+            epochs, values = found[entry.name]
+            axis.plot(epochs, values, label=entry.name, linewidth=1.8, **_look(place) | {"markersize": 2.5})
+            best = int(np.argmax(values))
+            axis.plot(epochs[best], values[best], **_look(place) | {"markersize": 8}, markerfacecolor="white", zorder=5)
+    axis.set(xlabel="epoch", ylabel=f"{metric} on validation", ylim=(0, None))
+    _legend(axis)
+    return _png(figure, "The large marker is the epoch that was kept.")
+
+
+def _loss_picture(entries: Sequence[Entry], runs: Mapping[str, list[dict[str, Any]]]) -> str:
+    steps = {name: [line for line in lines if line["event"] == "step"] for name, lines in runs.items()}
+    shown = [(place, entry.name) for place, entry in enumerate(entries) if steps.get(entry.name)]
+    if not shown:
+        return ""
+    figure, axes = _figure(2.6, len(shown))
+    for axis, (place, name) in zip(axes, shown, strict=True):
+        loss = np.array([line["loss"] for line in steps[name]])
+        epochs = np.arange(1, len(loss) + 1) * steps[name][-1]["epoch"] / len(loss)
+        width = max(len(loss) // 60, 1)
+        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+        axis.plot(epochs, loss, color=COLOURS[place % len(COLOURS)], linewidth=0.5, alpha=0.3)
+        axis.plot(epochs[width // 2 :][: len(smooth)], smooth, color=COLOURS[place % len(COLOURS)], linewidth=1.8)
+        axis.set_title(name, fontsize=10, color="#222222", loc="left")
+        axis.set_xlabel("epoch")
+    axes[0].set_ylabel("loss")
+    return _png(figure, "Thin: every step; thick: running mean. Losses of different kinds have different scales.")
+
+
+def _popularity_picture(entries: Sequence[Entry], dataset: Dataset) -> str:
+    counts = np.bincount(dataset.item, minlength=dataset.num_items)
+    rank = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")  # 0: the most popular item
+    figure, (axis,) = _figure(3.8)
+    places = np.arange(1, dataset.num_items + 1)
+    axis.plot(
+        places,
+        np.cumsum(-np.sort(-counts)) / counts.sum(),
+        color="black",
+        linewidth=1.4,
+        linestyle="--",
+        label="the log",
+    )
+    for place, entry in enumerate(entries):
+        listed = entry.result.lists[:, :10]
+        share = np.cumsum(np.bincount(rank[listed[listed >= 0]], minlength=dataset.num_items)) / max(
+            (listed >= 0).sum(), 1
+        )
+        axis.plot(places, share, label=entry.name, color=COLOURS[place % len(COLOURS)], linewidth=1.8)
+    axis.set(xscale="log", xlim=(1, dataset.num_items), ylim=(0, 1.01), xlabel="the n most popular items of the log")
+    axis.set_ylabel("their share of all events,\nof all first ten recommendations")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.grid(axis="x", color="#f0f0f0", linewidth=0.8)
+    _legend(axis)
+    return _png(figure, "A line above the log's recommends what is popular anyway; one below it, what is rare.")
+
+
+def _length_picture(entries: Sequence[Entry], metric: str) -> str:
+    history = entries[0].result.history
+    edges = np.unique(np.quantile(history, np.linspace(0, 1, BINS + 1)[1:-1]))
+    group = np.searchsorted(edges, history, side="left")
+    groups = np.unique(group)
+    figure, (axis,) = _figure(3.4)
+    for place, entry in enumerate(entries):
+        values = [entry.result.values[metric][group == one] for one in groups]
+        means = [float(one.mean()) for one in values]
+        ends = np.array([interval(bootstrap_means(one[:, None])[:, 0]) for one in values])
+        places = np.arange(len(groups)) + (place - (len(entries) - 1) / 2) * 0.8 / (len(entries) + 1)
+        axis.vlines(places, ends[:, 0], ends[:, 1], color=COLOURS[place % len(COLOURS)], linewidth=5, alpha=0.3)
+        axis.plot(places, means, label=entry.name, linewidth=0.8, **_look(place))
+    ranges = [(int(history[group == one].min()), int(history[group == one].max())) for one in groups]
+    names = [f"{low:,}" if low == high else f"{low:,} – {high:,}" for low, high in ranges]
+    axis.set_xticks(
+        np.arange(len(groups)), [f"{n}\n{(group == g).sum():,} users" for n, g in zip(names, groups, strict=True)]
+    )
+    axis.set(xlabel="visible events in the user's history", ylabel=metric, ylim=(0, None))
+    _legend(axis)
+    return _png(figure, "Means with 95 % intervals over the users of each group; groups hold about equally many users.")
+
+
+def _png(figure: Any, caption: str) -> str:
+    """An <img> with the picture inside, and what to see in it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    text = html.escape(caption)
+    return f'<img alt="{text}" src="data:image/png;base64,{data}"><p class="caption">{text}</p>'
