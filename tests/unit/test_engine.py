@@ -104,8 +104,9 @@ def test_unknown_items_are_left_out_and_counted() -> None:
 def test_ids_of_another_type_are_refused() -> None:
     with pytest.raises(DataError, match="'10' of type str; ids of this catalogue are of type int, such as 0"):
         artifact().recommend(["10"])
-    with pytest.raises(DataError, match="of type float"):
-        artifact().recommend([[10.0]])
+    for wrong in ([[10.0]], [10.0], [10, None], [[True]]):
+        with pytest.raises(DataError, match=r"of type (float|NoneType|bool)"):
+            artifact().recommend(wrong)
     text = artifact(ids=list("abcdefghijké"))
     assert text.recommend(["é", "a"], 50).unknown == [0]
     with pytest.raises(DataError, match="of type int"):
@@ -196,6 +197,8 @@ def test_histories_in_all_their_forms() -> None:
     assert (
         as_histories([1, 2]) == as_histories(np.array([1, 2])) == as_histories(pl.Series([1, 2])) == [History([1, 2])]
     )
+    assert as_histories(torch.tensor([1, 2])) == [History([1, 2])]
+    assert as_histories(torch.tensor([[1, 2], [3, 4]])) == as_histories([[1, 2], [3, 4]])
     assert as_histories([given, ["a"], []]) == [given, History(["a"]), History([])]
     assert as_histories([]) == [History([])]
     with pytest.raises(DataError, match="side by side"):

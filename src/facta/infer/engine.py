@@ -20,7 +20,18 @@ from torch import Tensor
 from facta.artifact import files
 from facta.errors import ConfigError, DataError
 from facta.eval.ranking import ItemSets, rank_catalogue
-from facta.infer.request import History, ItemId, Known, Time, as_histories, from_text, known, milliseconds, request
+from facta.infer.request import (
+    History,
+    ItemId,
+    Known,
+    Time,
+    as_histories,
+    from_text,
+    known,
+    milliseconds,
+    plain_value,
+    request,
+)
 from facta.types import CatalogueScores
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
@@ -120,12 +131,12 @@ class Artifact(files.Contents):
         return torch.from_numpy(self.catalogue["training_events"].to_numpy().astype(np.float32))
 
     def _same_type(self, ids: list[Any]) -> list[ItemId]:
-        plain = [id_.item() if isinstance(id_, np.generic) else id_ for id_ in ids]
+        plain = [plain_value(id_) for id_ in ids]
         expected = type(self._ids[0])
-        wrong = next((id_ for id_ in plain if type(id_) is not expected), None)
-        if wrong is not None:
+        wrong = [id_ for id_ in plain if type(id_) is not expected]
+        if wrong:
             raise DataError(
-                f"Found the item id {wrong!r} of type {type(wrong).__name__}; ids of this catalogue are of type "
+                f"Found the item id {wrong[0]!r} of type {type(wrong[0]).__name__}; ids of this catalogue are of type "
                 f"{expected.__name__}, such as {self._ids[0]!r}."
             )
         return plain

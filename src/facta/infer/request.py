@@ -66,17 +66,22 @@ def as_histories(history: History | Iterable[Any]) -> list[History]:
     """One history or many, given as History objects or as plain item ids: always a list of histories."""
     if isinstance(history, History):
         return [history]
-    entries = [_plain(entry) for entry in history]
-    if all(isinstance(entry, (int, str)) for entry in entries):
+    entries = [plain_value(entry) for entry in history]
+    many = [
+        isinstance(entry, History) or (not isinstance(entry, str) and isinstance(entry, Iterable)) for entry in entries
+    ]
+    if not any(many):
         return [History(entries)]
-    if any(isinstance(entry, (int, str)) for entry in entries):
+    if not all(many):
         raise DataError("Found item ids and histories side by side; expected one history (ids) or a list of histories.")
-    return [entry if isinstance(entry, History) else History([_plain(item) for item in entry]) for entry in entries]
+    return [
+        entry if isinstance(entry, History) else History([plain_value(item) for item in entry]) for entry in entries
+    ]
 
 
 def milliseconds(time: Time) -> int:
     """A moment as int64 milliseconds. Raises DataError for a text that is no ISO 8601 time."""
-    time = _plain(time)
+    time = plain_value(time)
     if isinstance(time, int):
         return time
     try:
@@ -142,6 +147,7 @@ def _times(histories: Sequence[Known], at: Sequence[int], window: int) -> tuple[
     return torch.from_numpy(np.concatenate(own)), torch.from_numpy(np.concatenate(successor))
 
 
-def _plain(value: Any) -> Any:
-    """NumPy scalars as Python values; nothing else is converted, so ids never pass through floats."""
-    return value.item() if isinstance(value, np.generic) else value
+def plain_value(value: Any) -> Any:
+    """NumPy and torch scalars as Python values; nothing else is converted, so ids never pass through floats."""
+    scalar = isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0)
+    return value.item() if scalar else value
