@@ -92,6 +92,17 @@ def test_evaluation_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the report draws with the extra `plot`")
+    said = facta(
+        *("evaluate", place / "hstu", place / "popular", "--data", place / "log"),
+        *("--report", tmp_path / "report.html"),
+    )
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert said.code == 0 and "report.html" in said.err
+    assert "debug/hstu" in page and "mask=history" in page and "data:image/png;base64," in page
+
+
 def test_training_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
     said = facta("train", "debug/item-knn", "--data", place / "log", "--out", tmp_path / "knn", "--json")
     assert said.json["artifact"] == str(tmp_path / "knn") and len(said.json["fingerprint"]) == 16

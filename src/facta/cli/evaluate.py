@@ -14,6 +14,7 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.eval.comparison import Comparison, compare
 from facta.eval.protocol import ProtocolConfig
+from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
 
@@ -31,6 +32,9 @@ def evaluate(
     k: Annotated[list[int] | None, typer.Option("-k", "--k", min=1, help="List lengths; 10 when not given.")] = None,
     metric: Annotated[str | None, typer.Option(help="What artifacts are compared in; NDCG@10 when not given.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for results with the values of every user.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page with the table, curves and what is recommended.")
+    ] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Measure artifacts on a dataset; every number carries the id of its protocol."""
@@ -44,6 +48,8 @@ def evaluate(
     pairs = [compare(other, results[0], compared) for other in results[1:]]
     if out is not None:
         _save(out, named, results)
+    if report is not None:
+        _report(report, dataset, artifacts, named, results, compared)
     if as_json:
         console.emit(_values(named, loaded, results, pairs))
         return
@@ -74,6 +80,23 @@ def _save(folder: Path, named: Sequence[str], results: Sequence[Result]) -> None
         raise ConfigError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another --out.") from error
     for name, result in zip(named, results, strict=True):
         result.save(folder / f"{name.replace('/', '-')}.json")
+
+
+def _report(
+    path: Path,
+    dataset: Dataset,
+    artifacts: Sequence[Path],
+    named: Sequence[str],
+    results: Sequence[Result],
+    metric: str,
+) -> None:
+    journals = [api.run_folder(artifact) / "metrics.jsonl" for artifact in artifacts]
+    entries = [
+        Entry(name, result, journal if journal.is_file() else None)
+        for name, result, journal in zip(named, results, journals, strict=True)
+    ]
+    write_report(path, dataset, entries, metric=metric)
+    console.note(f"The report lies in '{path}'.")
 
 
 def _values(
