@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta.errors import ProtocolError
-from facta.eval import ranking
+from facta.eval import chunk, ranking
 from facta.eval.ranking import UNREACHABLE, ItemSets, Ranking, rank_catalogue
 from facta.eval.reference import rank_slowly
 from facta.types import Product
@@ -60,3 +60,103 @@ def test_equals_the_slow_twin(case) -> None:  # type: ignore[no-untyped-def]
     slow = rank_slowly(product.dense(), targets, masked, k, ranked)
     same(rank_catalogue(product, targets, masked, k, ranked), slow)
     same(rank_catalogue(product.dense(), targets, masked, k, ranked), slow)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 70), (5, 7), (600, 1100)])
+def test_ordinary_scores_in_real_blocks(shape: tuple[int, int]) -> None:
+    requests, items = shape
+    rng = np.random.default_rng(items)
+    product = Product(torch.randn(requests, 16), torch.randn(items, 16))
+    targets = sets(*(rng.permutation(items)[: rng.integers(0, 3)] for _ in range(requests)))
+    masked = sets(*(rng.permutation(items)[: rng.integers(0, min(20, items))] for _ in range(requests)))
+    few = min(requests, 40)
+    fast = rank_catalogue(product, targets, masked, 5)
+    alone = rank_catalogue(product.dense(), targets, masked, 5)
+    slow = rank_slowly(product.dense()[:few], ItemSets(targets.offsets[: few + 1], targets.items), masked, 5)
+    np.testing.assert_array_equal(alone.ranks[: targets.offsets[few]], slow.ranks)
+    np.testing.assert_array_equal(alone.lists[:few], slow.lists)
+    np.testing.assert_array_equal(fast.ranks, alone.ranks)
+    np.testing.assert_allclose(fast.scores, alone.scores, rtol=1e-5)
+
+
+def test_twins_of_a_target_always_stand_before_it() -> None:
+    """Equal vectors give equal floats wherever they lie in the catalogue, so they tie exactly."""
+    vectors = torch.randn(3000, 64)
+    copies = torch.arange(0, 3000, 101)
+    vectors[copies] = vectors[0].clone()
+    ranking_ = rank_catalogue(Product(vectors[:1] * 2, vectors), sets([0]), sets([]), 40)
+    better = int((vectors @ vectors[0] > vectors[0] @ vectors[0] * 1.0001).sum())
+    assert ranking_.ranks.tolist() == [len(copies) + better]
+    listed = ranking_.lists[0][better : better + len(copies)]
+    assert listed.tolist() == copies.tolist()  # ties in row order
+
+
+def test_constant_scores_put_the_target_last() -> None:
+    found = rank_catalogue(torch.zeros(1, 100), sets([37]), sets(range(10)), 3)
+    assert found.ranks.tolist() == [90]
+    assert found.lists.tolist() == [[10, 11, 12]]
+
+
+def test_targets_that_tie_share_the_places_that_they_take() -> None:
+    found = rank_catalogue(torch.tensor([[5.0, 5.0, 5.0, 9.0, 1.0]]), sets([2, 0]), sets([]), 1)
+    assert found.ranks.tolist() == [4, 3]  # behind 3 and behind the tied 1; the lower row first
+
+
+def test_masked_targets_and_impossible_items_are_never_reached() -> None:
+    scores = torch.tensor([[3.0, 2.0, float("-inf"), 1.0]])
+    found = rank_catalogue(scores, sets([0, 2, 3]), sets([0]), 4)
+    assert found.ranks.tolist() == [UNREACHABLE, UNREACHABLE, 2]
+    assert found.lists.tolist() == [[1, 3, -1, -1]]
+    assert found.scores.tolist() == [[2.0, 1.0, float("-inf"), float("-inf")]]
+
+
+def test_zero_and_minus_zero_are_equal() -> None:
+    found = rank_catalogue(torch.tensor([[-0.0, 0.0, -0.0]]), sets([1]), sets([]), 3)
+    assert found.ranks.tolist() == [3]
+    assert found.lists.tolist() == [[0, 1, 2]]
+
+
+def test_scores_that_ascend_along_the_rows_are_the_worst_case_and_right() -> None:
+    scores = torch.arange(5000.0).repeat(2, 1)
+    found = rank_catalogue(scores, sets([0], [4998]), sets([], [4999]), 3)
+    assert found.ranks.tolist() == [5000, 1]
+    assert found.lists.tolist() == [[4999, 4998, 4997], [4998, 4997, 4996]]
+
+
+def test_nan_is_refused() -> None:
+    scores = torch.zeros(2, 700)
+    scores[1, 650] = float("nan")
+    with pytest.raises(ProtocolError, match="NaN"):
+        rank_catalogue(scores, sets([0], [0]), sets([], []), 3)
+
+
+def test_scores_are_not_written_to() -> None:
+    scores = torch.randn(3, 50)
+    before = scores.clone()
+    rank_catalogue(scores, sets([0], [1], [2]), sets([5], [6], [7]), 3)
+    torch.testing.assert_close(scores, before, rtol=0, atol=0)
+
+
+def test_a_product_that_rounds_by_its_shape_is_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target's score is asked for before its block is made; where both differ, the block's float decides."""
+    product = Product(torch.randn(4, 8), torch.randn(100, 8))
+    targets, masked = sets([1], [2], [3], [4]), sets([], [7], [], [])
+    right = rank_catalogue(product, targets, masked, 3)
+    exact = chunk.Chunk._target_scores
+    monkeypatch.setattr(chunk.Chunk, "_target_scores", lambda self: exact(self) + np.float32(0.5))
+    same(rank_catalogue(product, targets, masked, 3), right)
+
+
+def test_threads_divide_the_work_and_leave_their_number_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "ROWS", 16)
+    threads = torch.get_num_threads()
+    product = Product(torch.randn(100, 8), torch.randn(300, 8))
+    targets, masked = sets(*([i] for i in range(100))), sets(*([] for _ in range(100)))
+    try:
+        torch.set_num_threads(1)
+        alone = rank_catalogue(product, targets, masked, 5)
+        torch.set_num_threads(3)
+        same(rank_catalogue(product, targets, masked, 5), alone)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)

@@ -43,6 +43,8 @@ class GRU(nn.Module):
 
     def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
         """x [T, D] -> states [T, D]."""
+        if len(x) == 0:  # every history of the batch is empty; torch cannot pack that
+            return x
         place = jagged.places(tokens.offsets)
         if not torch.equal(tokens.sees, place):
             raise ConfigError("The gru encoder supports only causal tokens within a history; use hstu or transformer.")

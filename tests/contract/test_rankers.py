@@ -1,0 +1,103 @@
+"""What every ranker owes evaluation and recommendation, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from facta.data.batches import request_batch
+from facta.data.histories import Dataset
+from facta.data.prepare import prepare
+from facta.data.splits import Split, leave_one_out
+from facta.encoders.gru import GRUConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.transformer import TransformerConfig
+from facta.models.baselines import (
+    DecayedPopularity,
+    DecayedPopularityConfig,
+    ItemKNN,
+    ItemKNNConfig,
+    Popularity,
+    PopularityConfig,
+)
+from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
+from facta.types import Product, SequenceBatch
+from tests import worlds
+
+Fitted = Callable[[Dataset, Split], nn.Module]
+
+
+def recommender(encoder: EncoderConfig) -> Fitted:
+    config = RecommenderConfig(width=16, window=20, encoder=encoder)
+    return lambda dataset, split: Recommender(config, dataset.num_items).eval()
+
+
+RANKERS: dict[str, Fitted] = {
+    "popularity": lambda data, split: Popularity(PopularityConfig(), data.num_items).fit(data, split),
+    "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit(d, split),
+    "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit(data, split),
+    "hstu": recommender(HSTUConfig()),
+    "transformer": recommender(TransformerConfig()),
+    "gru": recommender(GRUConfig()),
+}
+
+
+@pytest.fixture(params=RANKERS)
+def fitted(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[nn.Module, Dataset, Split]:
+    dataset = prepare(worlds.checkerboard(users=30), tmp_path / "d")
+    split = leave_one_out(dataset)
+    return RANKERS[request.param](dataset, split), dataset, split
+
+
+def scores(model: nn.Module, batch: SequenceBatch) -> Tensor:
+    with torch.no_grad():
+        found = model.catalogue_scores(batch)
+    return found.dense() if isinstance(found, Product) else found
+
+
+def test_one_finite_row_of_the_catalogue_per_target(fitted: tuple[nn.Module, Dataset, Split]) -> None:
+    model, dataset, split = fitted
+    found = scores(model, request_batch(dataset, split.test, slice(0, 7), model.window))
+    assert found.shape == (7, dataset.num_items)
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+
+
+def test_a_request_is_answered_the_same_in_any_company(fitted: tuple[nn.Module, Dataset, Split]) -> None:
+    model, dataset, split = fitted
+    together = scores(model, request_batch(dataset, split.test, np.arange(12), model.window))
+    turned = scores(model, request_batch(dataset, split.test, np.arange(12)[::-1].copy(), model.window))
+    torch.testing.assert_close(turned.flip(0), together, rtol=1e-5, atol=1e-6)
+    for row in (0, 5, 11):
+        alone = scores(model, request_batch(dataset, split.test, np.array([row]), model.window))
+        torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_history_is_answered(fitted: tuple[nn.Module, Dataset, Split]) -> None:
+    model, dataset, split = fitted
+    requests = split.test
+    requests.end[:] = 0
+    found = scores(model, request_batch(dataset, requests, slice(0, 3), model.window))
+    assert found.shape == (3, dataset.num_items)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[0], found[2])
+
+
+def test_state_rebuilds_the_model(fitted: tuple[nn.Module, Dataset, Split]) -> None:
+    model, dataset, split = fitted
+    batch = request_batch(dataset, split.test, slice(None), model.window)
+    again = type(model)(model.config, dataset.num_items)
+    again.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, strict=True)
+    again.eval()
+    torch.testing.assert_close(scores(again, batch), scores(model, batch), rtol=0, atol=0)
+
+
+def test_it_says_what_it_reads(fitted: tuple[nn.Module, Dataset, Split]) -> None:
+    model, _, _ = fitted
+    assert isinstance(model.window, int)
+    assert isinstance(model.config.uses_time, bool)

@@ -1,0 +1,135 @@
+"""Protocols: what the id says is what is asked, masked and ranked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from facta.errors import ConfigError, ProtocolError
+from facta.eval.evaluation import evaluate
+from facta.eval.protocol import ProtocolConfig
+from tests.rankers import MINUTE, T0, Fixed, Seeded, dataset_of, random_log
+
+HISTORIES = {
+    "a": [(1, 0), (2, 10), (3, 20), (4, 30)],
+    "b": [(5, 5), (1, 25), (2, 25), (3, 25)],
+    "c": [(4, 1), (5, 40), (1, 45)],
+}
+
+
+def test_ids_of_the_named_protocols() -> None:
+    tail = "order=user,time,row/ties=in-order/state=rolling/mask=history/rank=rated"
+    assert ProtocolConfig().id == f"loo-val/{tail}"
+    assert ProtocolConfig(split="loo-paper").id == f"loo-paper/{tail}"
+    temporal = ProtocolConfig(split="temporal", train_end="80%", validation_end="90%", state="frozen", mask="nothing")
+    assert temporal.id == (
+        "temporal/train-end=80%/validation-end=90%/order=user,time,row/ties=in-order/state=frozen/mask=nothing/rank=rated"
+    )
+
+
+def test_every_choice_changes_the_id() -> None:
+    base = ProtocolConfig(split="temporal", train_end="80%", validation_end="90%")
+    changed = [
+        base,
+        ProtocolConfig(),
+        ProtocolConfig(split="loo-paper"),
+        base.change(train_end="70%"),
+        base.change(validation_end="2020-01-01"),
+        base.change(ties="blind"),
+        base.change(state="frozen"),
+        base.change(mask="window(200)"),
+        base.change(mask="nothing"),
+        base.change(rank="all"),
+    ]
+    assert len({protocol.id for protocol in changed}) == len(changed)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"mask": "window"}, r"window\(N\)"),
+        ({"mask": "window(0)"}, r"window\(N\)"),
+        ({"split": "temporal"}, "needs train_end"),
+        ({"train_end": "80%"}, "loo-val has none"),
+        ({"state": "frozen"}, "temporal only"),
+        ({"masked": "history"}, "Unknown key 'masked'"),
+        ({"rank": "sample"}, "'rated' or 'all'"),
+    ],
+)
+def test_contradictions_are_refused(values: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ProtocolConfig.parse(values)
+
+
+def test_a_cut_that_is_no_time_is_refused(tmp_path: Path) -> None:
+    protocol = ProtocolConfig(split="temporal", train_end="soon", validation_end="90%")
+    with pytest.raises(ConfigError, match="'soon'"):
+        protocol.cut(dataset_of(tmp_path / "d", HISTORIES))
+
+
+def test_cuts_are_shares_or_utc_times(tmp_path: Path) -> None:
+    data = dataset_of(tmp_path / "d", HISTORIES)
+    # T0 is 2020-09-13T12:26:40Z
+    by_time = ProtocolConfig(split="temporal", train_end="2020-09-13T12:46:40", validation_end="2020-09-13T13:06:40Z")
+    split = by_time.cut(data)
+    users = data.users["user_id"].to_list()
+    assert dict(zip(users, split.train_end.tolist(), strict=True)) == {"a": 2, "b": 1, "c": 1}
+    assert split.test.time is not None and (split.test.time >= T0 + 40 * MINUTE).all()
+    by_share = ProtocolConfig(split="temporal", train_end="50%", validation_end="80%").cut(data)
+    assert by_share.train_end.sum() <= data.num_events // 2
+
+
+def hits(tmp_path: Path, protocol: ProtocolConfig, scores: dict[int, float]) -> tuple[float, list[list[int]]]:
+    """HR@2 on test, and the lists in item ids, by user."""
+    data = dataset_of(tmp_path / protocol.id.replace("/", "_"), HISTORIES, titles=range(1, 9))
+    found = evaluate(Fixed(data, scores), data, protocol, window=50, ks=(2,))
+    ids = np.array([*data.items["item_id"].to_list(), -1])
+    return found.means["HR@2"], ids[found.lists].tolist()
+
+
+def test_mask_and_rank_do_what_the_id_says(tmp_path: Path) -> None:
+    scores = {1: 9.0, 2: 8.0, 8: 7.0, 3: 6.0, 4: 5.0, 5: 4.0}  # 8 has a title and no event
+    base = ProtocolConfig()
+    assert hits(tmp_path, base, scores)[1] == [[4, 5], [3, 4], [1, 2]]
+    assert hits(tmp_path, base.change(rank="all"), scores)[1] == [[8, 4], [8, 3], [1, 2]]
+    assert hits(tmp_path, base.change(mask="nothing"), scores)[1] == [[1, 2], [1, 2], [1, 2]]
+    assert hits(tmp_path, base.change(mask="window(1)"), scores)[1] == [[1, 2], [1, 3], [1, 2]]
+
+
+def test_blind_ties_hide_events_of_the_target_s_own_time(tmp_path: Path) -> None:
+    data = dataset_of(tmp_path / "d", HISTORIES)
+    for ties, visible in (("in-order", [2, 3, 3]), ("blind", [1, 2, 3])):
+        ranker = Seeded(data.num_items)
+        evaluate(ranker, data, ProtocolConfig.parse({"ties": ties}), window=50)
+        assert sorted(ranker.batches[0].offsets.diff().tolist()) == visible
+
+
+def test_frozen_asks_once_for_all_of_the_period_and_rolling_once_an_event(tmp_path: Path) -> None:
+    data = dataset_of(tmp_path / "d", random_log())
+    frozen = ProtocolConfig(split="temporal", train_end="50%", validation_end="60%", state="frozen")
+    rolling = frozen.change(state="rolling")
+    asked = {p.state: evaluate(Seeded(data.num_items), data, p, window=50, ks=(10,)) for p in (frozen, rolling)}
+    assert asked["frozen"].requests == len(asked["frozen"].user)
+    assert asked["rolling"].requests > len(asked["rolling"].user)
+    assert (asked["frozen"].values["Recall@10"] <= asked["frozen"].values["RecallCapped@10"]).all()
+
+
+def test_validation_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    data = dataset_of(tmp_path / "d", HISTORIES)
+    with pytest.raises(ProtocolError, match=r"no validation request.*loo-val"):
+        evaluate(Seeded(data.num_items), data, ProtocolConfig(split="loo-paper"), window=50, stage="validation")
+
+
+def test_list_lengths_are_checked(tmp_path: Path) -> None:
+    data = dataset_of(tmp_path / "d", HISTORIES)
+    for ks in ((), (0, 10)):
+        with pytest.raises(ConfigError, match="at least 1"):
+            evaluate(Seeded(data.num_items), data, ProtocolConfig(), window=50, ks=ks)
+
+
+def test_config_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        ProtocolConfig().mask = "nothing"  # type: ignore[misc]
