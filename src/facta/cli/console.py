@@ -25,7 +25,7 @@ SetOption = Annotated[
 ]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 
-PAGE = 110  # columns where there is no terminal to ask
+PAGE = 120  # columns where there is no terminal to ask: a table of results with intervals
 
 out = Console(width=None if sys.stdout.isatty() else PAGE)
 notes = Console(stderr=True, highlight=False)

@@ -24,6 +24,7 @@ from facta.eval.result import check_comparable, write_beside
 __all__ = ["Entry", "write_report"]
 
 MARKERS = "osD^vPXh"
+LEGEND_CHARACTERS = 130  # that fit into a line, a marker counted as 8
 BINS = 6  # of users, by length of history
 
 
@@ -82,8 +83,10 @@ def _figure(height: float, panels: int = 1) -> tuple[Any, Any]:
 
 
 def _legend(axis: Any) -> None:
-    """Above the picture, where it covers nothing."""
-    axis.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, borderaxespad=0.2)
+    """Above the picture, where it covers nothing; as many columns as the names leave room for."""
+    handles, names = axis.get_legend_handles_labels()
+    columns = min(4, max(1, LEGEND_CHARACTERS // (max(map(len, names)) + 8)))
+    axis.figure.legend(handles, names, frameon=False, fontsize=9, loc="outside upper left", ncols=columns)
 
 
 def _look(place: int) -> dict[str, Any]:
