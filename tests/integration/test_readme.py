@@ -1,0 +1,91 @@
+"""The documents keep their word: paths exist, commands and options are real, and the Python of the README runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+import facta
+from facta.cli import app
+from tests.worlds import cycle
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+VERBS = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+MADE = ("benchmarks/figures.jsonl",)  # by the first measurement
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    """Lines that a reader would type: `$ facta …` in console blocks, lines continued by a backslash joined."""
+    text = "\n".join(blocks(page, "console")).replace("\\\n", " ")
+    return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_and_links_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
+    links += re.findall(r"(?:src|href)=\"([^\"#:]+)\"", text)
+    quoted = re.findall(r"`((?:src|tests|docs|scripts|benchmarks|examples)/[\w./-]+)`", text)
+    missing = [target for target in links if not (page.parent / target).exists()]
+    missing += [target for target in quoted if not (ROOT / target).exists() and target not in MADE]
+    assert not missing, f"{name(page)} speaks of {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_and_options_exist(page: Path) -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in commands(page):
+        words = [word for word in shlex.split(line.split("#")[0]) if "=" not in word or word.startswith("--")]
+        if words[0] == "make":
+            assert words[1] in targets, line
+        if words[0].split("/")[-1] == "facta" and not words[1].startswith("-"):
+            assert words[1] in VERBS, line
+            known = {option for parameter in VERBS[words[1]].params for option in parameter.opts}
+            unknown = [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word) and word not in known]
+            assert not unknown, f"{name(page)}: {line}: {unknown}"
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    typed = " ".join(commands(ROOT / "README.md"))
+    assert not [verb for verb in VERBS if f"facta {verb}" not in typed]
+
+
+def test_the_file_map_names_every_folder() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = [path.name for path in (ROOT / "src" / "facta").iterdir() if (path / "__init__.py").exists()]
+    assert not [folder for folder in folders if f"{folder}/" not in text]
+
+
+def test_no_reading_path_is_longer_than_six_files() -> None:
+    rows = [
+        line for line in (ROOT / "docs" / "reading_order.md").read_text().splitlines() if line.startswith("| `facta")
+    ]
+    assert {re.search(r"`facta (\w+)`", row)[1] for row in rows} == set(VERBS)  # type: ignore[index]
+    assert all(row.count("`src/") <= 6 for row in rows)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, but with a recipe that trains in a second."""
+    found = blocks(ROOT / "README.md", "python")
+    assert found
+    monkeypatch.chdir(tmp_path)
+    cycle().write_csv("events.csv")
+    text = re.sub(r"movielens-1(?:00k|m)/", "debug/", "\n".join(found))
+    scope: dict[str, object] = {}
+    exec(compile(text, "README.md", "exec"), scope)
+    assert isinstance(scope["artifact"], facta.Artifact) and isinstance(scope["answer"], facta.Answer)
+    assert scope["answer"].ids[0]
