@@ -52,6 +52,13 @@ FIGURES: dict[str, Figure] = {
         ">= 0.0921", "HR@10", _module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax, mean of 3 seeds"
     ),
     "beauty_sasrec_ss_ndcg10": Figure(">= 0.0531", "NDCG@10", _module("beauty"), "the same runs"),
+    **{
+        f"beauty_sasrec_ss_width{width}_{name}": Figure("", unit, _module("beauty"), f"the same at width {width}")
+        for width in (64, 256)
+        for name, unit in (("hr10", "HR@10"), ("ndcg10", "NDCG@10"), ("seconds_per_epoch", "s"))
+    },
+    "beauty_hstu_hr10": Figure("", "HR@10", _module("beauty"), "Amazon Beauty: HSTU without time bias"),
+    "beauty_hstu_ndcg10": Figure("", "NDCG@10", _module("beauty"), "the same runs"),
     "prepare_10m_vs_polars": Figure(
         "<= 1.3", "x", _module("prepare"), "preparing 10 million events, our time over bare polars'"
     ),
@@ -115,6 +122,12 @@ def committed(root: Path = ROOT) -> str:
     if changes:
         raise RuntimeError(f"The tree has uncommitted changes, commit them before measuring:\n{changes}")
     return _git(root, "rev-parse", "HEAD")
+
+
+def code(root: Path = ROOT) -> str:
+    """A name of what src/ holds in the measured commit: what was trained with it may be used as long as it stays."""
+    committed(root)
+    return _git(root, "rev-parse", "HEAD:src")
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -219,12 +232,12 @@ def _plain(lines: Mapping[str, Mapping[str, Any]]) -> str:
     for name, figure in FIGURES.items():
         line = lines.get(name)
         if line is None:
-            rows.append(f"{name:<30} {'not measured':>16}   {figure.bar:<32} {figure.command}")
+            rows.append(f"{name:<43} {'not measured':>16}   {figure.bar:<30} {figure.command}")
             continue
         answer = {True: "met", False: "NOT MET", None: "–"}[met(figure.bar, line["value"], lines)]
         value = f"{line['value']:.4g} {figure.unit}"
         rows.append(
-            f"{name:<30} {value:>16}   {figure.bar:<32} {answer:<8} ± {line['spread']:.2g}, {line['commit'][:8]}"
+            f"{name:<43} {value:>16}   {figure.bar:<30} {answer:<8} ± {line['spread']:.2g}, {line['commit'][:8]}"
         )
     return "\n".join(rows)
 

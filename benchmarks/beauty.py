@@ -1,0 +1,48 @@
+"""Amazon Beauty in the S3-Rec cut: SASRec with a sampled softmax at two widths, and HSTU without time bias beside it.
+
+    python -m benchmarks.beauty
+
+Three seeds each; the width of the bar is the one with the higher mean NDCG@10 on validation. Hours on two cores; killed
+and started again with the same code it goes on.
+"""
+
+from __future__ import annotations
+
+from benchmarks.figures import committed, record
+from benchmarks.runs import SEEDS, Seeds, dataset, train
+
+WIDTHS = (64, 256)
+
+
+def keep(figure: str, runs: Seeds, metric: str, note: str) -> None:
+    record(figure, runs.mean(metric), raw=runs.values(metric), seeds=SEEDS, note=note)
+
+
+def validated(runs: Seeds) -> float:
+    """Mean NDCG@10 on validation."""
+    return sum(result.means["NDCG@10"] for result in runs.validation) / len(runs.validation)
+
+
+def main() -> None:
+    committed()
+    data = dataset("amazon-beauty")
+    widths = {width: train("amazon-beauty/sasrec-ss", data, [f"model.width={width}"]) for width in WIDTHS}
+    best = max(WIDTHS, key=lambda width: validated(widths[width]))
+    protocol = widths[best].test[0].protocol
+    for width, runs in widths.items():
+        note = f"{protocol}; NDCG@10 on validation {validated(runs):.4f}"
+        for metric in ("HR@10", "NDCG@10"):
+            short = metric.replace("@", "").lower()
+            keep(f"beauty_sasrec_ss_width{width}_{short}", runs, metric, note)
+            if width == best:
+                keep(f"beauty_sasrec_ss_{short}", runs, metric, f"width {width}, chosen on validation; {note}")
+        seconds = runs.seconds_per_epoch
+        figure = f"beauty_sasrec_ss_width{width}_seconds_per_epoch"
+        record(figure, sum(seconds) / len(seconds), raw=seconds, seeds=SEEDS)
+    hstu = train("amazon-beauty/hstu", data)
+    for metric in ("HR@10", "NDCG@10"):
+        keep(f"beauty_hstu_{metric.replace('@', '').lower()}", hstu, metric, f"position bias only; {protocol}")
+
+
+if __name__ == "__main__":
+    main()

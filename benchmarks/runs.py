@@ -1,0 +1,72 @@
+"""Trained recipes for the figures of quality: data sets by name, one artifact per seed, kept until the code changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import facta
+from benchmarks.figures import ROOT, code
+from facta.data import sources
+from facta.eval.result import average
+from facta.train import journal
+
+SEEDS = (0, 1, 2)
+FOLDERS = {"movielens-100k": "ml-100k", "movielens-1m": "ml-1m", "amazon-beauty": "s3rec"}
+"""Where a data set lies below FACTA_SHARED_DATA; without that variable it is downloaded."""
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One system, trained once per seed and measured on validation and test."""
+
+    name: str
+    validation: list[facta.Result]
+    test: list[facta.Result]
+    seconds_per_epoch: list[float]  # training steps alone
+
+    def values(self, metric: str) -> list[float]:
+        return [result.means[metric] for result in self.test]
+
+    def mean(self, metric: str) -> float:
+        return sum(self.values(metric)) / len(self.test)
+
+    @property
+    def averaged(self) -> facta.Result:
+        """User by user over the seeds, for paired comparison."""
+        return average(self.test)
+
+
+def dataset(name: str) -> facta.Dataset:
+    """A public dataset, prepared below data/ if it is not there yet."""
+    out, shared = ROOT / "data" / name, os.environ.get("FACTA_SHARED_DATA")
+    if out.exists():
+        return facta.Dataset.open(out)
+    return sources.get(name, out, place=None if shared is None else Path(shared) / FOLDERS[name])
+
+
+def train(recipe: str, data: facta.Dataset, changes: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> Seeds:
+    """Train a recipe once per seed, or take what an earlier, interrupted measurement of this code left."""
+    place = ROOT / "runs" / "figures" / code()[:12] / "-".join([recipe.replace("/", "-"), *changes])
+    found = Seeds(" ".join([recipe, *changes]), [], [], [])
+    for seed in seeds:
+        out = place / str(seed)
+        if out.exists():
+            artifact = facta.load(out)
+        else:
+            artifact = facta.train(data, recipe, out, [*changes, f"training.seed={seed}"])
+        found.validation.append(facta.evaluate(artifact, data, stage="validation"))
+        found.test.append(facta.evaluate(artifact, data))
+        epochs = journal.read(facta.run_folder(out), "epoch")
+        found.seconds_per_epoch.append(epochs[-1]["seconds"] / len(epochs))
+        print(f"{found.name}, seed {seed}: {found.test[-1].means['NDCG@10']:.4f} NDCG@10", flush=True)
+    return found
+
+
+def count(recipe: str, data: facta.Dataset) -> facta.Result:
+    """A baseline, which has no seed, on test."""
+    out = ROOT / "runs" / "figures" / code()[:12] / recipe.replace("/", "-")
+    artifact = facta.load(out) if out.exists() else facta.train(data, recipe, out)
+    return facta.evaluate(artifact, data)
