@@ -30,8 +30,8 @@ __all__ = ["UNREACHABLE", "ItemSets", "Ranking", "rank_catalogue"]
 UNREACHABLE = 1 << 62
 """The rank of a target that cannot be recommended because it is masked: a miss at every k, never a hit."""
 
-ROWS, COLUMNS, GROUP = 512, 512, 16
-"""A block of 1 MB: it stays in one core's L2, and calling an operator on it is cheap beside its work."""
+ROWS, COLUMNS, GROUP = 512, 1024, 16
+"""A block of 2 MB: it stays near its core, and calling an operator on it is cheap beside the operator's work."""
 
 
 class Ranking(NamedTuple):
