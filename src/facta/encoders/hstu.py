@@ -85,7 +85,8 @@ class HSTULayer(nn.Module):
         else:
             parts = zip("uvqk", torch.split_with_sizes(z, widths, dim=1), strict=True)
             u, v, q, k = (F.silu(part) if name in self.activated else part for name, part in parts)
-        v, q, k = (part.unflatten(-1, (self.heads, -1)) for part in (v, q, k))
+        shapes = ((v, self.dv), (q, self.dqk), (k, self.dqk))
+        v, q, k = (part.view(len(x), self.heads, width) for part, width in shapes)
         return u, v, q, k
 
 

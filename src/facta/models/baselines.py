@@ -205,7 +205,7 @@ def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) ->
 
 
 def _co_occurrences(user: Ints, item: Ints, users: int, items: int) -> Iterator[tuple[int, Tensor]]:
-    """From distinct (user, item) pairs, by user: blocks [b, V] of how many users met both items, and their first row."""
+    """From distinct (user, item) pairs, by user: blocks [b, V] of how many users met both items; their first row."""
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))])
     by_item = np.argsort(item, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(item, minlength=items))])

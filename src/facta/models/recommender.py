@@ -93,7 +93,9 @@ class Recommender(nn.Module):
         tokens, states = self.encode(batch)
         read = tokens.reads["item"]
         targets = batch.targets
-        chosen = ReadOut(states.index_select(0, read.state), _pick(targets.events, read.target), targets.weight[read.target])
+        chosen = ReadOut(
+            states.index_select(0, read.state), _pick(targets.events, read.target), targets.weight[read.target]
+        )
         if negatives is not None and negatives.log_q_positive is not None:
             negatives = replace(negatives, log_q_positive=negatives.log_q_positive[read.target])
         return {"next_item": self.next_item.loss(chosen, self.embedder.item.vectors(), negatives)}
