@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.eval.ranking import UNREACHABLE, rank_catalogue
 from facta.eval.result import Result
 from facta.eval.sets import Ints, ItemSets, spans, take
-from facta.types import Ranker
+from facta.types import Ranker, to_device
 
 KS = (1, 5, 10, 20)
 
@@ -52,9 +53,10 @@ def evaluate(
     ranks = np.empty(len(targets.items), dtype=np.int64)
     lists = np.empty((len(requests), max(ks)), dtype=np.int32)
     done = 0
-    with _judging(ranker):
+    with _judging(ranker) as device:
         for rows in _batches(requests, window, batch_size):
-            scores = ranker.catalogue_scores(request_batch(dataset, requests, rows, window))
+            batch = to_device(request_batch(dataset, requests, rows, window), device)
+            scores = to_device(ranker.catalogue_scores(batch), "cpu")
             asked, places = take(targets, rows)
             masked = _masked(dataset, requests, rows, protocol.masked_events)
             found = rank_catalogue(scores, asked, masked, max(ks), ranked)
@@ -97,17 +99,18 @@ def _result(
 
 
 @contextmanager
-def _judging(ranker: Ranker) -> Iterator[None]:
-    """Without gradients and, for a module, without dropout; its training mode returns afterwards."""
-    training = isinstance(ranker, nn.Module) and ranker.training
-    if isinstance(ranker, nn.Module):
-        ranker.eval()
+def _judging(ranker: Ranker) -> Iterator[torch.device]:
+    """Without gradients and, for a module, without dropout, until its training mode returns; yields where it lives."""
+    if not isinstance(ranker, nn.Module):
+        yield torch.device("cpu")
+        return
+    training = ranker.training
+    ranker.eval()
     try:
         with torch.no_grad():
-            yield
+            yield next(chain(ranker.parameters(), ranker.buffers()), torch.empty(0)).device
     finally:
-        if isinstance(ranker, nn.Module):
-            ranker.train(training)
+        ranker.train(training)
 
 
 def _batches(requests: Requests, window: int, size: int) -> Iterator[Ints]:
