@@ -63,14 +63,14 @@ def test_the_world_is_solved(world: tuple[str, Dataset, Split], encoder: str, lo
         loss=LOSSES[loss],
     )
     model = Recommender(config, dataset.num_items, seed=1)
-    train(model, dataset, split, steps=300 if bce else 100)
+    train(model, dataset, split, steps=300 if bce else 100, rate=0.02 if bce else 0.01)
     assert right_answers(model, dataset, split, masked=name == "checkerboard") >= 0.95
 
 
-def train(model: Recommender, dataset: Dataset, split: Split, steps: int) -> None:
+def train(model: Recommender, dataset: Dataset, split: Split, steps: int, rate: float) -> None:
     batches = TrainingBatches(dataset, split, window=model.window, batch_size=24)
     counts = torch.bincount(torch.from_numpy(dataset.item.astype(np.int64)), minlength=dataset.num_items)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     place = [(epoch, step) for epoch in range(steps) for step in range(batches.steps(epoch))]
     for epoch, step in place[:steps]:
         batch = batches.batch(epoch, step)

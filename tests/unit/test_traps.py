@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from math import log2
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+from facta.data.batches import TrainingBatches
 from facta.data.histories import Dataset
+from facta.data.negatives import NegativesConfig, draw
 from facta.data.prepare import prepare
 from facta.data.splits import leave_one_out
 from facta.errors import ConfigError, ProtocolError
@@ -29,6 +32,7 @@ from facta.models.baselines import (
     ItemKNNConfig,
     Popularity,
     PopularityConfig,
+    training_events,
 )
 from facta.recipes.find import every
 from facta.types import Product, SequenceBatch
@@ -222,13 +226,17 @@ def test_user_subsets_every_user_counts_beyond_ten_thousand(tmp_path: Path) -> N
 # 9. Leaks
 
 
-def test_leaks_nothing_is_fitted_on_what_is_held_out(tmp_path: Path) -> None:
+def two_logs(tmp_path: Path) -> list[Dataset]:
+    """Two logs over the same users and items that differ in what leave-one-out holds out, and in nothing else."""
     log = random_log()
     other = {u: [*events[:-2], (29, events[-2][1]), (28, events[-1][1])] for u, events in log.items()}
     everybody = {"all": [(item, item) for item in range(30)] + [(0, 40), (1, 41)]}  # the same rows in both datasets
+    return [dataset_of(tmp_path / name, {**everybody, **rows}) for name, rows in (("log", log), ("other", other))]
+
+
+def test_leaks_nothing_is_fitted_on_what_is_held_out(tmp_path: Path) -> None:
     states = []
-    for name, histories in (("log", log), ("other", other)):
-        data = dataset_of(tmp_path / name, {**everybody, **histories})
+    for data in two_logs(tmp_path):
         split = leave_one_out(data)
         models: list[nn.Module] = [
             Popularity(PopularityConfig(), data.num_items).fit(data, split),
@@ -238,6 +246,28 @@ def test_leaks_nothing_is_fitted_on_what_is_held_out(tmp_path: Path) -> None:
         states.append([value for model in models for value in model.state_dict().values()])
     for one, two in zip(*states, strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["in-batch", "mixed"])
+def test_leaks_neither_inputs_targets_nor_negatives_know_what_is_held_out(
+    tmp_path: Path, kind: Literal["in-batch", "mixed"]
+) -> None:
+    seen = []
+    for data in two_logs(tmp_path):
+        split = leave_one_out(data)
+        batches = TrainingBatches(data, split, window=50, batch_size=4)
+        trained = data.item[training_events(data, split)].astype(np.int64)
+        counts = torch.bincount(torch.from_numpy(trained), minlength=data.num_items)
+        config = NegativesConfig(kind=kind, count=5, log_q=True)
+        for step in range(batches.steps(0)):
+            batch = batches.batch(0, step)
+            drawn = draw(config, batch, counts, step)
+            assert drawn.shared is not None and drawn.log_q is not None
+            seen.append([batch.events.item, batch.targets.events.item, drawn.shared, drawn.log_q])
+    half = len(seen) // 2
+    assert half > 1
+    for one, two in zip(seen[:half], seen[half:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 def test_leaks_a_ranker_is_shown_neither_the_target_nor_what_follows(data: Dataset) -> None:
