@@ -1,6 +1,7 @@
-"""MovieLens-100K: the systems of `movielens_1m` on a tenth of the data, so with more dropout and more epochs.
+"""MovieLens-100K: the systems of `movielens_1m` on a tenth of the data, so with more dropout.
 
-943 users and 100,000 events: an epoch takes seconds, and validation tells when to stop.
+The learning rate falls to 0: with 943 validation requests the weights of a constant rate are chosen by luck. These settings
+were compared on validation (SASRec-SS, NDCG@10: .110 at dropout .3, .114 at .5, .110 to .116 over seeds with the falling rate).
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ def _smaller(recipe: RecipeConfig) -> RecipeConfig:
         [
             f"name={name}",
             "model.width=64",
-            "model.embedding.dropout=0.3",
-            "model.encoder.dropout=0.3",
+            "model.embedding.dropout=0.5",
+            "model.encoder.dropout=0.5",
             "training.batch_size=32",
-            "training.epochs=60",
-            "training.patience=8",
+            "training.learning_rate=0.002",
+            "training.schedule=cosine",
+            "training.epochs=40",
+            "training.patience=10",
         ]
     )
 
