@@ -48,6 +48,7 @@ class SequenceBatch:
     index: Tensor  # [E] place in the user's window; gaps keep their true distance
     next_time: Tensor | None  # [E] int64 ms: time of the true successor; of the request for the newest event
     targets: Targets
+    key: int = 0  # int64, of (seed, epoch, step): from it derive the draws that all rows of a training step share
 
 
 @dataclass(frozen=True)

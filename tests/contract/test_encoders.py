@@ -20,6 +20,7 @@ ENCODERS = {
     "hstu-position": HSTUConfig(bias="position", activated="u"),
     "hstu-none": HSTUConfig(bias="none"),
     "sasrec": TransformerConfig(heads=2, attention_dropout=0.3),
+    "sasrec-rotary": TransformerConfig(rotary=True),
     "modern": TransformerConfig(preset="modern", heads=2),
     "gru": GRUConfig(layers=2),
 }

@@ -95,6 +95,7 @@ class TrainingBatches:
                 slot=_inline_slots(inputs),
                 weight=torch.ones(len(inputs.place)),
             ),
+            key=draws.mix_int(self.seed, epoch, step, 3),
         )
 
     def _draw_order(self, epoch: int) -> list[Ints]:

@@ -19,7 +19,7 @@ from facta.types import TokenBatch
 
 
 class TransformerConfig(Config):
-    """`sasrec`: post-residual LayerNorms, ReLU feed-forward, learned positions (in the embedding).
+    """`sasrec`: post-residual LayerNorms, ReLU feed-forward, positions of the embedding unless `rotary` is set.
     `modern`: pre-norm RMSNorm, rotary positions, SwiGLU feed-forward, no biases."""
 
     kind: Literal["transformer"] = "transformer"
@@ -29,6 +29,9 @@ class TransformerConfig(Config):
     hidden: int | None = Field(default=None, ge=1, description="feed-forward width; None: D (sasrec), 8/3 D (modern)")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="on attention output and inside the feed-forward")
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the attention weights")
+    rotary: bool | None = Field(
+        default=None, description="rotary positions; None: as the preset, modern yes, sasrec no"
+    )
 
 
 class _Attention(nn.Module):
@@ -36,7 +39,8 @@ class _Attention(nn.Module):
 
     def __init__(self, config: TransformerConfig, width: int, salt: int, *, biased: bool, rotary: bool) -> None:
         super().__init__()
-        self.heads, self.salt, self.p, self.rotary = config.heads, salt, config.attention_dropout, rotary
+        self.heads, self.salt, self.p = config.heads, salt, config.attention_dropout
+        self.rotary = rotary if config.rotary is None else config.rotary
         self.q = nn.Linear(width, width, bias=biased)
         self.kv = nn.Linear(width, 2 * width, bias=biased)
         self.out = nn.Linear(width, width, bias=biased)

@@ -84,13 +84,18 @@ class Recommender(nn.Module):
 
     def encode(self, batch: SequenceBatch) -> tuple[TokenBatch, Tensor]:
         """The tokens and their states [T, D]."""
-        tokens = self.layout.tokens(batch)
-        states: Tensor = self.encoder(self.embedder.tokens(batch, tokens), tokens)
+        tokens, states, _ = self._encode(batch)
         return tokens, states
+
+    def _encode(self, batch: SequenceBatch) -> tuple[TokenBatch, Tensor, Tensor]:
+        """The tokens, their states, and the item vectors [V, D] from which they were made and to which they belong."""
+        items = self.embedder.item.dropped(batch.key)
+        tokens = self.layout.tokens(batch)
+        return tokens, self.encoder(self.embedder.tokens(batch, tokens, items), tokens), items
 
     def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by objective; targets without anything to read from contribute nothing."""
-        tokens, states = self.encode(batch)
+        tokens, states, items = self._encode(batch)
         read = tokens.reads["item"]
         targets = batch.targets
         chosen = ReadOut(
@@ -98,7 +103,7 @@ class Recommender(nn.Module):
         )
         if negatives is not None and negatives.log_q_positive is not None:
             negatives = replace(negatives, log_q_positive=negatives.log_q_positive[read.target])
-        return {"next_item": self.next_item.loss(chosen, self.embedder.item.vectors(), negatives)}
+        return {"next_item": self.next_item.loss(chosen, items, negatives)}
 
     def queries(self, batch: SequenceBatch) -> Tensor:
         """[S, P]; zeros for a target with an empty history, so that all its scores tie."""

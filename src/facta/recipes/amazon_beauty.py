@@ -1,7 +1,9 @@
 """Amazon Beauty (5-core 2014, the S3-Rec cut): an order without timestamps, so no time bias and no decayed popularity.
 
-SASRec-SS has the settings of the best published result of its family: one block, width 64, 256 uniform negatives, the
-last 50 events.
+SASRec-SS follows the best published result of its family: one block, width 64, 256 uniform negatives, the last 50
+events, and an item table that is dropped out for input and output alike. Published runs count positions from the newest
+event, which a loss inside the history does not allow (every state would learn how many events are still to come); rotary
+positions give the same knowledge of how long ago an event was.
 """
 
 from __future__ import annotations
@@ -36,9 +38,13 @@ def sasrec_ss() -> RecipeConfig:
         model=RecommenderConfig(
             window=50,
             width=64,
-            embedding=EmbeddingConfig(dropout=0.5),
-            encoder=TransformerConfig(preset="sasrec", layers=1, heads=1, dropout=0.5),
-            similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+            embedding=EmbeddingConfig(
+                positions="none", scale_by_width=False, item_std=0.0125, dropout=0.2, table_dropout=0.2
+            ),
+            encoder=TransformerConfig(
+                preset="sasrec", layers=1, heads=1, dropout=0.2, attention_dropout=0.2, rotary=True
+            ),
+            similarity=_DOT,
             loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=256)),
         ),
         training=TrainingConfig(epochs=200, batch_size=128, learning_rate=1e-3, patience=10),
@@ -49,8 +55,12 @@ def sasrec_ss() -> RecipeConfig:
 def hstu() -> RecipeConfig:
     """HSTU with position bias only."""
     recipe = sasrec_ss()
-    encoder = HSTUConfig(layers=2, heads=2, bias="position", dropout=0.5)
-    return recipe.change(name="amazon-beauty/hstu", model=recipe.model.change(encoder=encoder))
+    model = recipe.model.change(
+        embedding=EmbeddingConfig(dropout=0.5),
+        encoder=HSTUConfig(layers=2, heads=2, bias="position", dropout=0.5),
+        similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+    )
+    return recipe.change(name="amazon-beauty/hstu", model=model)
 
 
 def hstu_large() -> RecipeConfig:
@@ -61,16 +71,20 @@ def hstu_large() -> RecipeConfig:
 
 
 def sasrec() -> RecipeConfig:
-    """SASRec as published: dot product, binary cross-entropy with one negative."""
+    """SASRec as published: learned positions, dot product, binary cross-entropy with one negative."""
     recipe = sasrec_ss()
-    model = recipe.model.change(similarity=_DOT, loss=BCEConfig())
+    model = recipe.model.change(
+        embedding=EmbeddingConfig(dropout=0.5),
+        encoder=TransformerConfig(preset="sasrec", layers=1, heads=1, dropout=0.5),
+        loss=BCEConfig(),
+    )
     return recipe.change(name="amazon-beauty/sasrec", model=model, search=_SEARCH)
 
 
 def sasrec_ce() -> RecipeConfig:
     """SASRec's encoder with the full softmax."""
     recipe = sasrec_ss()
-    model = recipe.model.change(similarity=_DOT, loss=SoftmaxConfig())
+    model = recipe.model.change(loss=SoftmaxConfig())
     return recipe.change(name="amazon-beauty/sasrec-ce", model=model, search=_SEARCH)
 
 
@@ -79,7 +93,7 @@ def gsasrec() -> RecipeConfig:
     recipe = sasrec_ss()
     loss = GBCEConfig(negatives=NegativesConfig(kind="uniform", count=256), calibration=0.75)
     search = {**_SEARCH, "model.loss.calibration": (0.5, 0.75, 0.9)}
-    model = recipe.model.change(similarity=_DOT, loss=loss)
+    model = recipe.model.change(loss=loss)
     return recipe.change(name="amazon-beauty/gsasrec", model=model, search=search)
 
 
