@@ -1,7 +1,7 @@
 """MovieLens-100K: the systems of `movielens_1m` on a tenth of the data, so with more dropout.
 
-The learning rate falls to 0: with 943 validation requests the weights of a constant rate are chosen by luck. These settings
-were compared on validation (SASRec-SS, NDCG@10: .110 at dropout .3, .114 at .5, .110 to .116 over seeds with the falling rate).
+The learning rate falls to 0: with 943 validation requests, weights of a constant rate are chosen by luck. Compared on
+validation (SASRec-SS, NDCG@10): .110 at dropout .3, .114 at .5, .110 to .116 over three seeds with the falling rate.
 """
 
 from __future__ import annotations
