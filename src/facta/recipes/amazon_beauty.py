@@ -2,8 +2,8 @@
 
 SASRec-SS follows the best published result of its family: one block, width 64, 256 uniform negatives, the last 50
 events, and an item table that is dropped out for input and output alike. Published runs count positions from the newest
-event, which a loss inside the history does not allow (every state would learn how many events are still to come); rotary
-positions give the same knowledge of how long ago an event was.
+event, which a loss inside the history does not allow (every state would learn how many events are still to come);
+rotary positions give the same knowledge of how long ago an event was.
 """
 
 from __future__ import annotations
