@@ -4,7 +4,8 @@ Every draw in training (negatives, dropout, shuffles, windows) is `mix(key, plac
 epoch, user, place in the history), the place says *which* of its draws. There is no generator state to save, so a run
 resumes exactly from (seed, epoch, step), and two half batches draw what one whole batch would.
 
-The mixer is splitmix64's finaliser (Steele, Lea, Flood 2014), in wrapping int64 arithmetic.
+`mix(key, place)` is output number `place` of the splitmix64 generator that was seeded with `key` (Steele, Lea, Flood
+2014), in wrapping int64 arithmetic.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def mix_int(*parts: int) -> int:
     """The same function as `mix`, on Python integers: one int64 from any number of them."""
     state = 0
     for part in parts:
-        z = (state ^ (part & _MASK64)) + (_GOLDEN & _MASK64) & _MASK64
+        z = (state + (part + 1) * _GOLDEN) & _MASK64
         z = ((z ^ (z >> 30)) * (_M1 & _MASK64)) & _MASK64
         z = ((z ^ (z >> 27)) * (_M2 & _MASK64)) & _MASK64
         state = z ^ (z >> 31)
@@ -41,7 +42,7 @@ def _shift(z: Tensor, bits: int) -> Tensor:
 
 def mix(key: Tensor, place: Tensor | int) -> Tensor:
     """int64 keys and places (broadcast) -> int64 with all 64 bits usable; `mix(mix(0, a), b) == mix_int(a, b)`."""
-    z = (key ^ place) + _GOLDEN
+    z = key + (_signed((place + 1) * _GOLDEN) if isinstance(place, int) else (place + 1) * _GOLDEN)
     z = (z ^ _shift(z, 30)) * _M1
     z = (z ^ _shift(z, 27)) * _M2
     return z ^ _shift(z, 31)
@@ -62,7 +63,7 @@ def dropout(x: Tensor, p: float, keys: Tensor, salt: int) -> Tensor:
     if p == 0.0:
         return x
     token = mix(keys, salt).to(torch.int32)  # keeps the low 32 bits
-    channel = mix(torch.arange(x.shape[1], device=x.device), salt).to(torch.int32)
+    channel = mix(torch.arange(x.shape[1], device=x.device), ~salt).to(torch.int32)  # not salt: keys may count up too
     bits = token[:, None] ^ channel
     bits ^= (bits >> 16) & 0xFFFF
     bits *= -2048144789  # 0x85EBCA6B

@@ -72,7 +72,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_table_of_several_artifacts_stands_under_its_protocol(facta: Facta, place: Path) -> None:
     said = facta("evaluate", place / "hstu", place / "popular", "--data", place / "log")
     assert said.code == 0
-    assert "loo-val/order=user,time,row/ties=in-order/state=rolling/mask=history/rank=rated" in said.out
+    assert (
+        "loo-val/order=user,time,row/users=with-history/ties=in-order/state=rolling/mask=history/rank=rated" in said.out
+    )
     assert "debug/hstu" in said.out and "debug/popularity against debug/hstu: NDCG@10 -" in said.out
     assert "[" in said.out and "NDCG@10" in said.out
 
@@ -165,14 +167,14 @@ def test_info_says_what_things_are(facta: Facta, place: Path, what: tuple[str, .
         ("train debug/hstu --data {log} --out {new} --set training.epoch=1", "valid keys: .*epochs"),
         ("train debug/hstu --data {log} --out {new} --set epochs", "expected KEY=VALUE"),
         ("train debug/hstu --data {log} --out {hstu}", "exists already.*--overwrite"),
-        ("train debug/hstu --data {log} --out {log} --overwrite", "it is no artifact"),
+        ("train debug/hstu --data {log} --out {log} --overwrite", "is no artifact"),
         ("train debug/hstu --data {hstu} --out {new}", "prepared dataset"),
         ("train debug/hstu --data {new} --out {new}2", "no prepared dataset"),
         ("train debug/hstu --data {log} --out {events}/x", "Cannot write"),
         ("evaluate {log} --data {log}", "It is a prepared dataset: pass it as --data"),
         ("evaluate {new} --data {log}", "no artifact"),
         ("evaluate {hstu} --data {log} --set mask=some", "nothing, history or window"),
-        ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "has no validation"),
+        ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "may have seen what the validation"),
         ("evaluate {hstu} {popular} --data {log} --metric NDGC@10", "NDCG@10"),
         ("recommend {hstu} --history 3,4", "reads time"),
         ("recommend {hstu} --user 0 --data {log}", "reads time"),

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import polars as pl
 import pytest
 import typer
 
@@ -84,6 +85,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert found
     monkeypatch.chdir(tmp_path)
     cycle().write_csv("events.csv")
+    cycle().select(pl.col("item_id").unique()).with_columns(title=pl.format("item {}", "item_id")).write_csv(
+        "items.csv"
+    )
     text = re.sub(r"movielens-1(?:00k|m)/", "debug/", "\n".join(found))
     scope: dict[str, object] = {}
     exec(compile(text, "README.md", "exec"), scope)

@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 
+from facta.data.negatives import NegativesConfig
+from facta.errors import ConfigError
 from facta.objectives.gathered import gathered_logits
-from facta.objectives.losses import generalised_bce, sampled_softmax, softmax, uniform
+from facta.objectives.losses import BCEConfig, generalised_bce, sampled_softmax, softmax, uniform
 from facta.types import Negatives
 
 S, V, P = 9, 15, 4
@@ -123,3 +125,10 @@ def test_draws_are_functions_of_the_key(world: World) -> None:
     assert torch.equal(uniform(keys[order], 50, V), drawn[order])
     assert torch.equal(uniform(keys[:3], 7, V), drawn[:3, :7])
     assert drawn.min() == 0 and drawn.max() == V - 1
+
+
+def test_a_correction_that_would_not_be_applied_is_refused() -> None:
+    with pytest.raises(ConfigError, match="uniform ones need none"):
+        NegativesConfig(kind="uniform", log_q=True)
+    with pytest.raises(ConfigError, match="not corrected for sampling"):
+        BCEConfig(negatives=NegativesConfig(kind="in-batch", log_q=True))

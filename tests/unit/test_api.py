@@ -99,9 +99,11 @@ def test_a_model_is_not_asked_for_what_it_was_trained_on(log: facta.Dataset, art
         facta.evaluate(artifact, log, temporal)
     facta.train(log, "debug/popularity", tmp_path / "paper", ["protocol.split=loo-paper"])
     validated = facta.ProtocolConfig(split="loo-val")
-    assert facta.evaluate(tmp_path / "paper", log, validated).stage == "test"
-    with pytest.raises(facta.ProtocolError, match="may have seen what the validation stage"):
-        facta.evaluate(tmp_path / "paper", log, validated, stage="validation")
+    for stage in ("test", "validation"):
+        with pytest.raises(facta.ProtocolError, match=f"may have seen what the {stage} stage"):
+            facta.evaluate(tmp_path / "paper", log, validated, stage=stage)
+    with pytest.raises(facta.ProtocolError, match="trained under loo-val"):
+        facta.evaluate(artifact, log, facta.ProtocolConfig(split="loo-paper"))
     unmasked = facta.evaluate(artifact, log, facta.ProtocolConfig(mask="nothing"))
     with pytest.raises(facta.ProtocolError, match="different protocols"):
         facta.compare(unmasked, facta.evaluate(artifact, log), "NDCG@10")

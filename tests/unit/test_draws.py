@@ -16,9 +16,9 @@ def test_tensors_and_integers_mix_alike(a: int, b: int) -> None:
 
 
 def test_mix_is_splitmix64() -> None:
-    """First outputs of the published generator, seeds 0 and 1 (Vigna's splitmix64.c)."""
-    assert draws.mix_int(0) & (2**64 - 1) == 0xE220A8397B1DCDAF
-    assert draws.mix_int(1) & (2**64 - 1) == 0x910A2DEC89025CC1
+    """First outputs of the published generator with seed 0 (Vigna's splitmix64.c)."""
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [draws.mix_int(place) & (2**64 - 1) for place in range(3)] == published
 
 
 def test_below_is_uniform_and_bounded() -> None:
@@ -48,3 +48,11 @@ def test_dropout_is_a_function_of_key_salt_and_channel() -> None:
     assert torch.equal(draws.dropout(x, 0.5, keys[order], salt=3), whole[order])
     assert not torch.equal(draws.dropout(x, 0.5, keys, salt=4), whole)
     assert draws.dropout(x, 0.0, keys, salt=3) is x
+
+
+def test_dropout_of_keys_that_count_up_has_no_pattern() -> None:
+    """A table's keys are its rows, and its channels count up as well: neither the diagonal nor symmetry may show."""
+    x, rows = torch.ones(64, 64), torch.arange(64)
+    kept = torch.stack([draws.dropout(x, 0.3, rows, salt) != 0 for salt in range(200)])
+    assert kept.diagonal(dim1=1, dim2=2).float().mean().item() == pytest.approx(0.7, abs=0.02)
+    assert (kept == kept.transpose(1, 2)).float().mean().item() == pytest.approx(0.58 + 0.42 / 64, abs=0.01)

@@ -21,12 +21,12 @@ HISTORIES = {
 
 
 def test_ids_of_the_named_protocols() -> None:
-    tail = "order=user,time,row/ties=in-order/state=rolling/mask=history/rank=rated"
+    tail = "order=user,time,row/users=with-history/ties=in-order/state=rolling/mask=history/rank=rated"
     assert ProtocolConfig().id == f"loo-val/{tail}"
     assert ProtocolConfig(split="loo-paper").id == f"loo-paper/{tail}"
     temporal = ProtocolConfig(split="temporal", train_end="80%", validation_end="90%", state="frozen", mask="nothing")
     assert temporal.id == (
-        "temporal/train-end=80%/validation-end=90%/order=user,time,row/ties=in-order/state=frozen/mask=nothing/rank=rated"
+        "temporal/train-end=80%/validation-end=90%/order=user,time,row/users=with-history/ties=in-order/state=frozen/mask=nothing/rank=rated"
     )
 
 

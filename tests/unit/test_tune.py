@@ -139,6 +139,8 @@ def test_a_recipe_is_tuned_on_validation_and_goes_on(tmp_path: Path) -> None:
     assert [trial.settings == {} for trial in trials] == [True, False, False]
     assert len({trial.value for trial in trials}) > 1
     assert api.tune(dataset, recipe, tmp_path / "out", settings, trials=3) == trials
+    fixed = api.tune(dataset, recipe, tmp_path / "fixed", [*settings, "model.encoder.layers=1"], trials=2)
+    assert set(fixed[1].settings) == {"training.learning_rate"}
     for trial in range(3):
         folder = tmp_path / "out" / f"trial-{trial:03d}"
         assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]

@@ -64,8 +64,9 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
     """Nothing is replaced unasked, and nothing but an artifact when asked. Raises ArtifactError."""
     replaceable = (path / CHECKSUMS).is_file()
     if path.exists() and not (overwrite and replaceable):
-        hint = "pass overwrite (--overwrite) to replace it" if replaceable else "it is no artifact"
-        raise ArtifactError(f"'{path}' exists already and {hint}; or choose another place.")
+        found = "exists already and " + ("holds a finished artifact" if replaceable else "is no artifact")
+        hint = ", or replace it with overwrite=True (--overwrite)" if replaceable else ""
+        raise ArtifactError(f"'{path}' {found}; choose another place{hint}.")
 
 
 def _write(contents: Contents, draft: Path) -> None:

@@ -119,7 +119,7 @@ def _show(artifact: Artifact, answer: Answer, liked: Liked) -> None:
             f"{answer.unknown[0]} events were left out: their items are not in the catalogue of this artifact."
         )
     if answer.source[0] == "popularity":
-        console.note("The history has no item that this artifact knows; these are the most popular items.")
+        console.note("There is no event before the request that this artifact knows; these are the most popular items.")
     best = [name(id_, title) for id_, title in zip(answer.ids[0], answer.titles[0], strict=True)]
     beside = [name(id_, title) for id_, title in zip(liked.items, artifact.titles(liked.items), strict=True)]
     scores = [f"{score:.3f}" for score in answer.scores[0]]

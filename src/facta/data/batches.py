@@ -100,6 +100,8 @@ class TrainingBatches:
 
     def _draw_order(self, epoch: int) -> list[Ints]:
         """Users of each step: sorted by jittered log length, cut at equal numbers of events, the pieces shuffled."""
+        if not len(self.users):
+            return []
         key = draws.mix_int(self.seed, epoch, 2)
         bits = draws.below(draws.mix(torch.from_numpy(self.users), key), 1 << 30).numpy()
         near = np.argsort(np.log(self._length) + LENGTH_JITTER * bits / (1 << 30), kind="stable")

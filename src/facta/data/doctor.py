@@ -140,7 +140,7 @@ def impossible_times(dataset: Dataset, now: int) -> Iterator[Finding]:
 
 
 def duplicates(dataset: Dataset) -> Iterator[Finding]:
-    """Events equal in user, item, time and every field; without times, the same item twice in a row."""
+    """Events equal in user, item, time and every field; without times a repetition may be meant: see `repeats`."""
     if dataset.timestamp is None:
         return
     among = np.flatnonzero(_tied(dataset))  # equal events have equal times
@@ -198,14 +198,15 @@ def repeats(dataset: Dataset) -> Iterator[Finding]:
 
 
 def unseen_items(dataset: Dataset) -> Iterator[Finding]:
-    """Last events of items that no earlier event of anybody shows."""
+    """Last events of items that nobody's training events show, with the last two events of each user held out."""
     length = np.diff(dataset.offsets)
     ends = dataset.offsets[1:][length > 1] - 1
     if not len(ends):
         return
-    training = np.ones(dataset.num_events, dtype=np.bool_)
-    training[ends] = False
-    seen = np.bincount(dataset.item[training], minlength=dataset.num_items) > 0
+    held_out = np.zeros(dataset.num_events, dtype=np.bool_)
+    held_out[ends] = True
+    held_out[dataset.offsets[1:][length > 2] - 2] = True
+    seen = np.bincount(dataset.item[~held_out], minlength=dataset.num_items) > 0
     count = int((~seen[dataset.item[ends]]).sum())
     if count:
         share = count / len(ends)

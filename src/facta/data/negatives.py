@@ -6,14 +6,15 @@ draws are functions of (seed, epoch, step). In-batch rows are the items of the b
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from facta import draws
 from facta.config import Config
+from facta.errors import ConfigError
 from facta.types import Negatives, SequenceBatch
 
 
@@ -28,6 +29,12 @@ class NegativesConfig(Config):
     kind: Literal["uniform", "in-batch", "mixed"] = "uniform"
     count: int = Field(default=128, ge=1, description="uniform draws: per target (uniform) or per step (mixed)")
     log_q: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.log_q and self.kind == "uniform":
+            raise ConfigError("negatives.log_q corrects shared negatives; uniform ones need none: set it to false.")
+        return self
 
 
 def draw(config: NegativesConfig, batch: SequenceBatch, counts: Tensor, key: int) -> Negatives:

@@ -79,11 +79,16 @@ def temporal(
     first = test_from if validation_from is None else validation_from
     if first > test_from:
         raise ProtocolError(f"validation_from ({first}) lies after test_from ({test_from}); it must come first.")
-    make = _frozen if state == "frozen" else _rolling
+    if state == "frozen" and ties == "blind":
+        raise ProtocolError("A frozen state is cut at one moment for everybody: no event ties with it. Use in-order.")
+
+    def asked(start: int, stop: int) -> Requests:
+        return _frozen(dataset, start, stop) if state == "frozen" else _rolling(dataset, start, stop, ties)
+
     return Split(
         train_end=_events_before(dataset, first),
-        validation=make(dataset, first, test_from, ties),
-        test=make(dataset, test_from, np.iinfo(np.int64).max, ties),
+        validation=asked(first, test_from),
+        test=asked(test_from, np.iinfo(np.int64).max),
     )
 
 
@@ -104,15 +109,15 @@ def _events_before(dataset: Dataset, time: int) -> Ints:
 
 
 def _single(dataset: Dataset, users: Ints, place: Ints, ties: Ties) -> Requests:
-    """One request per (user, place in its history): everything before the place is visible, the event there is asked
-    for.
-    """
+    """One request per (user, place in its history), where anything is visible before it, for the event there."""
+    end = place if ties == "in-order" else _before_ties(dataset, users, place)
+    seen = end > 0
+    users, place, end = users[seen], place[seen], end[seen]
     event = dataset.offsets[users] + place
-    time = None if dataset.timestamp is None else np.asarray(dataset.timestamp[event], dtype=np.int64)
     return Requests(
         user=users.astype(np.int64),
-        end=place.astype(np.int64) if ties == "in-order" else _before_ties(dataset, users, place),
-        time=time,
+        end=end.astype(np.int64),
+        time=None if dataset.timestamp is None else np.asarray(dataset.timestamp[event], dtype=np.int64),
         offsets=np.arange(len(users) + 1, dtype=np.int64),
         item=np.asarray(dataset.item[event], dtype=np.int64),
     )
@@ -132,7 +137,7 @@ def _before_ties(dataset: Dataset, users: Ints, place: Ints) -> Ints:
     return before
 
 
-def _frozen(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:
+def _frozen(dataset: Dataset, start: int, stop: int) -> Requests:
     """One request per user with events in [start, stop): asked at `start`, relevant is all of the period."""
     visible, until = _events_before(dataset, start), _events_before(dataset, stop)
     users = np.flatnonzero((until > visible) & (visible > 0))
@@ -155,23 +160,13 @@ def _rolling(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:
     users = np.repeat(np.arange(dataset.num_users), count)
     first = np.concatenate([[0], np.cumsum(count)])[:-1]
     place = np.arange(len(users)) - first[users] + visible[users]
-    requests = _single(dataset, users, place, ties)
-    return _select(requests, requests.end > 0)
-
-
-def _select(requests: Requests, chosen: NDArray[np.bool_]) -> Requests:
-    """The chosen ones of requests that have a single relevant item each."""
-    return Requests(
-        user=requests.user[chosen],
-        end=requests.end[chosen],
-        time=None if requests.time is None else requests.time[chosen],
-        offsets=np.arange(int(chosen.sum()) + 1, dtype=np.int64),
-        item=requests.item[chosen],
-    )
+    return _single(dataset, users, place, ties)
 
 
 def check_trainable(dataset: Dataset, split: Split) -> None:
     """Refuse a split that leaves nothing to learn from."""
+    if dataset.num_items < 2:
+        raise DataError("The catalogue has a single item: there is nothing to choose from. Use a log with more items.")
     if int(np.maximum(split.train_end - 1, 0).sum()) == 0:
         raise DataError(
             f"No user of {dataset.num_users} has two events to train on under this split; "

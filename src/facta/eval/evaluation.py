@@ -40,7 +40,7 @@ def evaluate(
     split: Split | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """Every metric of every user of a stage; no user is sampled, capped or dropped.
+    """Every metric of every user of a stage; no user with a visible history is sampled, capped or dropped.
 
     `window`: how many of the newest visible events the ranker is shown. `split` saves cutting again. `progress` is told
     (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this dataset.

@@ -2,8 +2,7 @@
 
 Two numbers may stand side by side when their ids, their stages and the content hashes of their datasets are the same;
 what could change a number is part of one of the three. What is the same for every facta evaluation, and therefore not
-in the id: the full catalogue is ranked (nothing is sampled), every request of the split counts, a tie never favours
-the target, and means are over users.
+in the id: the full catalogue is ranked (nothing is sampled), a tie never favours the target, and means are over users.
 """
 
 from __future__ import annotations
@@ -56,6 +55,8 @@ class ProtocolConfig(Config):
             raise ConfigError("A temporal protocol needs train_end and validation_end, as in 80% and 90%.")
         if self.split != "temporal" and cuts != (None, None):
             raise ConfigError(f"train_end and validation_end belong to temporal protocols; {self.split} has none.")
+        if self.state == "frozen" and self.ties == "blind":
+            raise ConfigError("A frozen state is cut at one moment for everybody: no event ties with it. Use in-order.")
         if self.split != "temporal" and self.state == "frozen":
             raise ConfigError(
                 f"{self.split} asks right before each target: its state is rolling; frozen is temporal only."
@@ -67,7 +68,7 @@ class ProtocolConfig(Config):
         """Everything that changes a number, in one line."""
         cuts = f"train-end={self.train_end}/validation-end={self.validation_end}/" if self.split == "temporal" else ""
         what = f"ties={self.ties}/state={self.state}/mask={self.mask}/rank={self.rank}"
-        return f"{self.split}/{cuts}order=user,time,row/{what}"
+        return f"{self.split}/{cuts}order=user,time,row/users=with-history/{what}"
 
     @property
     def masked_events(self) -> int | None:

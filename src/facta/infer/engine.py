@@ -146,10 +146,15 @@ class Artifact(files.Contents):
         asked = [one for one in histories if len(one.rows)]
         if not self.model.config.uses_time or not asked:
             return None
-        if at is None or any(one.times is None for one in asked):
+        if any(one.times is None for one in asked):
             raise DataError(
-                "This model reads time: give each history its times and the request its own time "
-                "(at=, --at), such as the moment when the recommendations will be shown."
+                "This model reads time, and the history has none: give the time of each of its events "
+                "(facta.History(items, times); --times, one per item of --history)."
+            )
+        if at is None:
+            raise DataError(
+                "This model reads time: give the request its own time (at=, or --at, as in --at now), the moment when "
+                "the recommendations will be shown."
             )
         each = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at] * len(histories)
         if len(each) != len(histories):
@@ -188,7 +193,7 @@ class Artifact(files.Contents):
     def _best(
         self, scores: CatalogueScores, hidden: Sequence[NDArray[np.int64]], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rows and scores [b, k] of the best: what evaluation ranks, by the same code; -1 where fewer are left."""
+        """Rows and scores [b, k] of the best items with training events, by evaluation's code; -1: fewer are left."""
         none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
         distinct = [np.unique(rows) for rows in hidden]
         offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])]).astype(np.int64)

@@ -130,7 +130,7 @@ class ItemKNN(nn.Module):
     """
 
     SHRINKAGES = (0.0, 5.0, 20.0, 50.0)
-    HALF_LIVES = (None, 4.0, 2.0, 1.0)
+    HALF_LIVES = (None, 10.0, 4.0, 2.0, 1.0)
 
     neighbours: Tensor  # [V, K] int32 rows
     similarity: Tensor  # [V, K], descending; 0 behind the last neighbour

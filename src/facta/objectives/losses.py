@@ -6,10 +6,10 @@ queries [S, P] and items [V, P]; `positive` [S] is each target's own item row, `
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,11 +36,20 @@ class SampledSoftmaxConfig(Config):
     negatives: NegativesConfig = NegativesConfig()
 
 
+def _uncorrected(negatives: NegativesConfig) -> NegativesConfig:
+    if negatives.log_q:
+        raise ConfigError("Binary losses are not corrected for sampling: set loss.negatives.log_q to false.")
+    return negatives
+
+
+Uncorrected = Annotated[NegativesConfig, AfterValidator(_uncorrected)]
+
+
 class BCEConfig(Config):
-    """Binary cross-entropy, one uniform negative per target: the loss of the SASRec paper."""
+    """Binary cross-entropy; with one uniform negative per target it is the loss of the SASRec paper."""
 
     kind: Literal["bce"] = "bce"
-    negatives: NegativesConfig = NegativesConfig(count=1)
+    negatives: Uncorrected = NegativesConfig(count=1)
 
 
 class GBCEConfig(Config):
@@ -48,7 +57,7 @@ class GBCEConfig(Config):
     overconfidence that sampling causes; t = 0 is BCE, t = 1 fully calibrated."""
 
     kind: Literal["gbce"] = "gbce"
-    negatives: NegativesConfig = NegativesConfig(count=256)
+    negatives: Uncorrected = NegativesConfig(count=256)
     calibration: float = Field(default=0.75, ge=0, le=1, description="t")
 
 
@@ -67,7 +76,7 @@ def sampled_softmax(
     """-log of the positive's share among itself and the negatives; a negative equal to the positive is left out.
 
     With `log_q` each logit is lowered by the log of how often the item is sampled, so that the expected gradient is
-    that of the full softmax.
+    nearly that of the full softmax.
     """
     own, others = _logits(queries, items, positive, negatives, keys)
     if negatives.log_q is not None and negatives.log_q_positive is not None:

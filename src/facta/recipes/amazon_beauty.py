@@ -67,7 +67,8 @@ def hstu_large() -> RecipeConfig:
     """8 layers of 2 heads, position bias only."""
     recipe = hstu()
     encoder = HSTUConfig(layers=8, heads=2, bias="position", dropout=0.5)
-    return recipe.change(name="amazon-beauty/hstu-large", model=recipe.model.change(encoder=encoder))
+    search = {key: choices for key, choices in recipe.search.items() if key != "model.encoder.layers"}
+    return recipe.change(name="amazon-beauty/hstu-large", model=recipe.model.change(encoder=encoder), search=search)
 
 
 def sasrec() -> RecipeConfig:

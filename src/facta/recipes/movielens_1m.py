@@ -49,7 +49,8 @@ def hstu_large() -> RecipeConfig:
     """8 layers of 2 heads."""
     recipe = hstu()
     encoder = HSTUConfig(layers=8, heads=2, bias="both", dropout=0.2)
-    return recipe.change(name="movielens-1m/hstu-large", model=recipe.model.change(encoder=encoder))
+    search = {key: choices for key, choices in recipe.search.items() if key != "model.encoder.layers"}
+    return recipe.change(name="movielens-1m/hstu-large", model=recipe.model.change(encoder=encoder), search=search)
 
 
 def sasrec() -> RecipeConfig:
