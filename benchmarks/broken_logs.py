@@ -104,13 +104,13 @@ MIXED = (
 
 NAN = "NaN"
 NANS = (
-    Case(NAN, "item ids", frame(item_id=with_first("item_id", math.nan)), "1 events without item id"),
-    Case(NAN, "timestamps", frame(timestamp=with_first("timestamp", math.nan)), "1 missing times"),
+    Case(NAN, "item ids", frame(item_id=with_first("item_id", math.nan)), "1 event without item id"),
+    Case(NAN, "timestamps", frame(timestamp=with_first("timestamp", math.nan)), "1 missing time"),
     Case(
         NAN,
         "dropped when asked to",
         lambda folder: [*frame(item_id=with_first("item_id", math.nan))(folder), "--drop", "invalid"],
-        "Dropped 1 events without a user, an item or a possible time",
+        "Dropped 1 event without a user, an item or a possible time",
         repaired=True,
         leaves=("out",),
     ),
@@ -126,13 +126,13 @@ NANS = (
 
 TIMES = "negative and far-future timestamps"
 IMPOSSIBLE = (
-    Case(TIMES, "negative", log((1, 2, -5)), "1 times before 1973"),
-    Case(TIMES, "the year 2300", log((1, 2, 10_413_792_000)), "1 times beyond the year 2100"),
+    Case(TIMES, "negative", log((1, 2, -5)), "1 time before 1973"),
+    Case(TIMES, "the year 2300", log((1, 2, 10_413_792_000)), "1 time beyond the year 2100"),
     Case(
         TIMES,
         "dropped when asked to",
         lambda folder: [*log((1, 2, -5))(folder), "--drop", "invalid"],
-        "Dropped 1 events",
+        "Dropped 1 event",
         repaired=True,
         leaves=("out",),
     ),

@@ -98,7 +98,7 @@ UNKNOWNS = (
         UNKNOWN,
         "items, left out and counted",
         asking("recommend", "ARTIFACT", "--history", "1,78"),
-        "1 events were left out",
+        "Left out 1 event",
         repaired=True,
     ),
     Case(UNKNOWN, "a dataset with other items", _other_items, "has other items \\(7\\) than the artifact \\(5\\)"),
@@ -171,7 +171,7 @@ LOCKED = (
         READ_ONLY,
         "a file where a folder should be",
         lambda folder: ["prepare", str(csv(folder / "log.csv", rows())), "--out", str(folder / "log.csv" / "out")],
-        "log.csv/out' cannot be written",
+        "Cannot write .*log.csv/out",
     ),
 )
 
@@ -181,7 +181,7 @@ FULL = (
         DISK,
         "prepare",
         lambda folder: prepare(folder, csv(folder / "log.csv", rows(4000))),
-        "The disk is full at .*nothing was kept",
+        "Cannot write .*nothing was kept: free some space",
         run=with_full_disk(20_000),
     ),
     Case(

@@ -21,6 +21,7 @@ from facta.infer.engine import Artifact
 from facta.recipes.find import find
 from facta.recipes.fit import fit, learn, training_counts
 from facta.recipes.recipe import RecipeConfig
+from facta.train import journal
 from facta.train import tune as tuning
 from facta.train.identity import Identity
 
@@ -49,14 +50,15 @@ def train(
     """Train a recipe's model, measure it under the recipe's protocol, and write the artifact directory `out`.
 
     A run keeps its checkpoints and its `metrics.jsonl` in `run_folder(out)`; killed and called again in the same way,
-    it goes on where it stopped and gives the same bits. `overwrite` replaces an artifact and starts its run afresh.
+    it goes on where it stopped and gives the same bits. Checkpoints are removed when the artifact stands. `overwrite`
+    replaces an artifact, and a run that was started as something else.
     Raises FactaError: a setting, the data, the protocol or the place is not usable.
     """
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split)
-    if overwrite and out.exists():
+    if overwrite and not _goes_on(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash)):
         shutil.rmtree(run_folder(out), ignore_errors=True)
     model = fit(chosen, dataset, split, run_folder(out), log)
     results = [
@@ -70,7 +72,9 @@ def train(
         model=model,
         metrics=[result.summary() for result in results],
     )
-    return Artifact.of(replace(contents, fingerprint=files.save(contents, out, overwrite=overwrite)))
+    mark = files.save(contents, out, overwrite=overwrite)
+    shutil.rmtree(run_folder(out) / "checkpoints", ignore_errors=True)
+    return Artifact.of(replace(contents, fingerprint=mark))
 
 
 def evaluate(
@@ -80,16 +84,20 @@ def evaluate(
     *,
     stage: Stage = "test",
     ks: Sequence[int] = evaluation.KS,
+    other_data: bool = False,
     told: Told | None = None,
 ) -> Result:
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
+    `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown.
     Raises DataError where the dataset has other items than the artifact; ProtocolError where the protocol is undefined
     or asks for events that the artifact may have been trained on.
     """
     loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
     dataset = _open(dataset)
     _same_items(loaded, dataset)
+    if not other_data:
+        _same_data(loaded, dataset)
     own = ProtocolConfig.parse(loaded.config["protocol"])
     chosen = own if protocol is None else protocol
     _refuse_known_answers(own, chosen, stage)
@@ -142,6 +150,14 @@ def run_folder(out: Path | str) -> Path:
     return out.with_name(f"{out.name}.run")
 
 
+def _goes_on(folder: Path, identity: Identity) -> bool:
+    """Whether an unfinished run of this very recipe and dataset lies in a folder."""
+    if not (folder / "checkpoints").is_dir():
+        return False
+    started = journal.read(folder, "start")
+    return bool(started) and identity.to_json().items() <= started[0].items()
+
+
 def _open(dataset: Dataset | Path | str) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
 
@@ -163,6 +179,17 @@ def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Sta
         raise ProtocolError(
             f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
             "train it under that protocol (--set protocol.split=…; loo-paper needs training.patience=null)."
+        )
+
+
+def _same_data(artifact: Artifact, dataset: Dataset) -> None:
+    """What one log holds out may stand in the training events of another, for other users or at other places."""
+    trained = artifact.schema["content_hash"]
+    if trained != dataset.content_hash:
+        raise ProtocolError(
+            f"The artifact was trained on the dataset {trained[:12]}, not on '{dataset.path}' "
+            f"({dataset.content_hash[:12]}): its training may have shown what is asked for here. Where you know that "
+            "it did not, allow it with other_data=True (--other-data)."
         )
 
 

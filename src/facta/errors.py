@@ -15,6 +15,11 @@ Every message is one sentence or two: what was found, what was expected, what to
 from __future__ import annotations
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 event", "2,999 events": numbers in sentences."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 class FactaError(Exception):
     """The root: `except facta.FactaError` catches everything that a user can cause or mend."""
 

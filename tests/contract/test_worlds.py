@@ -19,7 +19,7 @@ from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
-from facta.models.recommender import Recommender, RecommenderConfig
+from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, LossConfig, SampledSoftmaxConfig, SoftmaxConfig
 from facta.similarity.inner import SimilarityConfig
 from tests import worlds
@@ -36,8 +36,13 @@ LOSSES: dict[str, LossConfig] = {
     "uniform": SampledSoftmaxConfig(negatives=NegativesConfig(count=8)),
     "in-batch": SampledSoftmaxConfig(negatives=NegativesConfig(kind="in-batch")),
     "mixed-logq": SampledSoftmaxConfig(negatives=NegativesConfig(kind="mixed", count=4, log_q=True)),
+    "in-batch-logq": SampledSoftmaxConfig(negatives=NegativesConfig(kind="in-batch", log_q=True)),
     "bce": BCEConfig(),
     "gbce": GBCEConfig(negatives=NegativesConfig(count=3)),
+}
+SHARED: dict[str, LossConfig] = {  # every item is a negative of every target: right, but slow to learn from
+    "bce": BCEConfig(negatives=NegativesConfig(kind="mixed", count=4)),
+    "gbce": GBCEConfig(negatives=NegativesConfig(kind="in-batch")),
 }
 
 
@@ -52,19 +57,33 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_the_world_is_solved(world: tuple[str, Dataset, Split], encoder: str, loss: str) -> None:
+    binary = "bce" in loss
+    steps, rate = (300, 0.02) if binary else (100, 0.01)
+    assert solved(world, ENCODERS[encoder], LOSSES[loss], steps, rate) >= 0.95
+
+
+@pytest.mark.parametrize("loss", SHARED)
+def test_the_world_is_solved_with_shared_negatives(world: tuple[str, Dataset, Split], loss: str) -> None:
+    assert solved(world, ENCODERS["hstu"], SHARED[loss], steps=400, rate=0.01) >= 0.95
+
+
+def solved(
+    world: tuple[str, Dataset, Split], encoder: EncoderConfig, loss: LossConfig, steps: int, rate: float
+) -> float:
+    """Share of right answers after training."""
     name, dataset, split = world
-    bce = loss in ("bce", "gbce")
+    binary = isinstance(loss, (BCEConfig, GBCEConfig))
     config = RecommenderConfig(
         window=4,  # shorter than the histories: a test must not meet a position that training never saw
         width=16,
         embedding=EmbeddingConfig(dropout=0.1),
-        encoder=ENCODERS[encoder],
-        similarity=SimilarityConfig(kind="dot", temperature=1.0) if bce else SimilarityConfig(temperature=0.2),
-        loss=LOSSES[loss],
+        encoder=encoder,
+        similarity=SimilarityConfig(kind="dot", temperature=1.0) if binary else SimilarityConfig(temperature=0.2),
+        loss=loss,
     )
     model = Recommender(config, dataset.num_items, seed=1)
-    train(model, dataset, split, steps=300 if bce else 100, rate=0.02 if bce else 0.01)
-    assert right_answers(model, dataset, split, masked=name == "checkerboard") >= 0.95
+    train(model, dataset, split, steps, rate)
+    return right_answers(model, dataset, split, masked=name == "checkerboard")
 
 
 def train(model: Recommender, dataset: Dataset, split: Split, steps: int, rate: float) -> None:

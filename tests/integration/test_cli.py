@@ -79,6 +79,13 @@ def test_a_table_of_several_artifacts_stands_under_its_protocol(facta: Facta, pl
     assert "[" in said.out and "NDCG@10" in said.out
 
 
+def test_another_protocol_than_the_own_is_said(facta: Facta, place: Path) -> None:
+    for key in ("mask", "protocol.mask"):
+        said = facta("evaluate", str(place / "hstu"), "--data", str(place / "log"), "--set", f"{key}=nothing")
+        assert "mask=nothing" in said.out
+        assert re.search(r"debug/hstu was trained under \S*mask=history\S* and is measured under", said.err)
+
+
 def test_evaluation_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
     said = facta(
         *("evaluate", place / "hstu", place / "popular", "--data", place / "log", "-k", 3, "-k", 5),
@@ -176,6 +183,7 @@ def test_info_says_what_things_are(facta: Facta, place: Path, what: tuple[str, .
         ("evaluate {hstu} --data {log} --set mask=some", "nothing, history or window"),
         ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "may have seen what the validation"),
         ("evaluate {hstu} {popular} --data {log} --metric NDGC@10", "NDCG@10"),
+        ("evaluate {hstu} --data {log} --metric NDCG@10", "there is one"),
         ("recommend {hstu} --history 3,4", "reads time"),
         ("recommend {hstu} --user 0 --data {log}", "reads time"),
         ("recommend {hstu} --history 3 --times soon --at now", "'soon'; expected milliseconds"),

@@ -1,6 +1,7 @@
 """The verbs in Python: what is trained is what is loaded, measured and served."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,30 @@ def test_overwriting_starts_the_run_afresh(log: facta.Dataset, tmp_path: Path) -
     assert again.config["training"]["epochs"] == 2
     assert facta.load(out).fingerprint == again.fingerprint
     assert (facta.run_folder(out) / "metrics.jsonl").is_file()
+    assert not (facta.run_folder(out) / "checkpoints").exists()  # not needed once the artifact stands
+
+
+def test_an_overwriting_run_that_was_stopped_goes_on(
+    log: facta.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a"
+    first = facta.train(log, "debug/hstu", out, ["training.epochs=1"], log=QUIET).fingerprint
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr("facta.api.evaluation.evaluate", stop)
+        facta.train(log, "debug/hstu", out, SHORT, overwrite=True, log=QUIET)
+    assert facta.load(out).fingerprint == first
+    facta.train(log, "debug/hstu", out, SHORT, overwrite=True, log=Log("plain"))
+    assert "Going on from step" in capsys.readouterr().err
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr("facta.api.evaluation.evaluate", stop)
+        facta.train(log, "debug/hstu", out, SHORT, overwrite=True, log=QUIET)
+    facta.train(log, "debug/hstu", out, ["training.epochs=1"], overwrite=True, log=Log("plain"))
+    assert "Going on from step" not in capsys.readouterr().err
+    assert facta.load(out).fingerprint == first
+
+
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_model_is_not_asked_for_what_it_was_trained_on(log: facta.Dataset, artifact: Path, tmp_path: Path) -> None:
@@ -113,6 +138,24 @@ def test_a_dataset_with_other_items_is_refused(artifact: Path, tmp_path: Path) -
     other = facta.prepare(worlds.cycle(items=10), tmp_path / "other")
     with pytest.raises(facta.DataError, match="other items"):
         facta.evaluate(artifact, other)
+
+
+def test_another_log_of_the_same_items_is_asked_only_when_allowed(
+    log: facta.Dataset, artifact: Path, tmp_path: Path
+) -> None:
+    longer = pl.concat([worlds.checkerboard(), worlds.checkerboard().tail(1)])
+    other = facta.prepare(longer, tmp_path / "other")
+    with pytest.raises(facta.ProtocolError, match=r"may have shown .* other_data=True"):
+        facta.evaluate(artifact, other)
+    assert facta.evaluate(artifact, other, other_data=True).dataset == other.content_hash != log.content_hash
+
+
+def test_what_there_is_says_what_it_is(log: facta.Dataset, artifact: Path) -> None:
+    assert re.fullmatch(r"Artifact\(debug/hstu, \d+ items, fingerprint [0-9a-f]{16}\)", repr(facta.load(artifact)))
+    assert re.fullmatch(
+        r"Result\(loo-val/\S+, test, \d+ users: HR@10 1\.0000, NDCG@10 1\.0000, MRR 1\.0000\)",
+        repr(facta.evaluate(artifact, log)),
+    )
 
 
 def test_data_without_times_is_refused_by_a_recipe_that_reads_time(log: facta.Dataset, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_two_steps_and_the_bests_they_speak_of_are_kept_and_drafts_are_not(tmp_p
         save_best(tmp_path, step)
     for step, best in ((100, None), (150, 100), (250, 200), (300, 200)):
         save(tmp_path, step, best)
-    (tmp_path / ".step-00000200.writing-77").mkdir()
+    (tmp_path / ".step-00000200.x77.partial").mkdir()
     checkpoint.prune(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-00000200", "step-00000250", "step-00000300"]
 

@@ -127,7 +127,7 @@ def test_everything_that_prepare_refuses_is_counted_and_the_rest_examined() -> N
     errors = [(finding.count, finding.what) for finding in findings if finding.level == "error"]
     assert errors == [
         (3, "Column 'user_id' has 3 events without user id."),
-        (1, "Column 'timestamp' has 1 times before 1973 (read as milliseconds)."),
+        (1, "Column 'timestamp' has 1 time before 1973 (read as milliseconds)."),
     ]
     assert {finding.name for finding in findings if finding.level == "warning"} == {"duplicates"}
 

@@ -144,10 +144,10 @@ def test_times_that_cannot_be_told_are_refused(values: list[object], sentence: s
 @pytest.mark.parametrize(
     ("values", "count", "why"),
     [
-        ([1_700_000_000, None], 1, "1 missing times"),
+        ([1_700_000_000, None], 1, "1 missing time"),
         ([1_700_000_000.0, float("nan"), float("inf")], 2, "missing times"),
         ([1_700_000_000, 0, -5], 2, "2 times before 1973"),
-        ([1_700_000_000, 5_000_000_000], 1, "1 times beyond the year 2100"),
+        ([1_700_000_000, 5_000_000_000], 1, "1 time beyond the year 2100"),
     ],
 )
 def test_impossible_times_are_counted(values: list[float | None], count: int, why: str) -> None:

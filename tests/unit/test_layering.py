@@ -15,7 +15,7 @@ import facta
 SOURCE = Path(facta.__file__).parent
 
 ORDER = (
-    *("errors", "jagged", "draws", "types", "hardware", "config"),
+    *("errors", "jagged", "draws", "types", "hardware", "config", "durable"),
     *("data", "ops", "layers", "similarity", "layouts", "encoders", "objectives", "models"),
     *("artifact", "eval", "train", "infer", "recipes", "api", "cli"),
 )

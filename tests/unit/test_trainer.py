@@ -45,7 +45,7 @@ def test_a_run_learns_and_writes_down_every_step(tmp_path: Path) -> None:
     assert steps[-1]["loss"] < steps[0]["loss"] / 2
     assert all(record["events_per_second"] > 0 and record["learning_rate"] == 0.01 for record in steps)
     (start, *_), (end,) = journal.read(tmp_path, "start"), journal.read(tmp_path, "end")
-    assert start["recipe"]["epochs"] == 12 and start["parameters"] == 2 * ITEMS * 8 + ITEMS + 1
+    assert start["recipe"]["epochs"] == 12 and start["parameters"] == 2 * ITEMS * 8 + ITEMS
     assert end["MRR"] == result.metrics["MRR"] and end["best_step"] == result.best_step
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
-from facta.artifact.model import state_of
+from facta.artifact.model import parameters_of
 
 if TYPE_CHECKING:
     from facta.artifact.files import Contents
@@ -25,7 +25,7 @@ def text(contents: Contents) -> str:
 
 def _head(contents: Contents) -> str:
     data, model = contents.schema, contents.config["model"]
-    parameters = sum(tensor.numel() for tensor in state_of(contents.model).values() if tensor.is_floating_point())
+    parameters = parameters_of(contents.model)
     return "\n".join(
         [
             f"# {contents.config['name']}",

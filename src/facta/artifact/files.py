@@ -24,7 +24,8 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from facta.artifact import card, directory
+from facta import durable
+from facta.artifact import card
 from facta.artifact.model import SavedModel, build, parse, read_state, state_of
 from facta.errors import ArtifactError, ConfigError
 
@@ -53,7 +54,7 @@ def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> st
     """
     path = Path(path)
     refuse_taken(path, overwrite=overwrite)
-    with directory.beside(path) as draft:
+    with durable.directory(path) as draft:
         _write(contents, draft)
         sums = {name: _sha256(draft / name) for name in FILES}
         _write_json(draft / CHECKSUMS, {"format": FORMAT, "facta": card.version(), "files": sums})

@@ -52,6 +52,12 @@ def state_of(model: SavedModel) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
 
 
+def parameters_of(model: SavedModel) -> int:
+    """Numbers that were learned or counted; a buffer of a trained model is neither."""
+    learned = model.parameters() if isinstance(model, Recommender) else model.state_dict().values()
+    return sum(tensor.numel() for tensor in learned if tensor.is_floating_point())
+
+
 def read_state(model: SavedModel, state: Mapping[str, Tensor]) -> None:
     """Put saved tensors into a model that `build` made. Raises RuntimeError where names or shapes differ."""
     model.load_state_dict(dict(state), strict=True)

@@ -35,15 +35,27 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="A page with the table, curves and what is recommended.")
     ] = None,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="Allow a dataset that an artifact was not trained on.")
+    ] = False,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Measure artifacts on a dataset; every number carries the id of its protocol."""
+    if metric is not None and len(artifacts) == 1 and report is None:
+        raise ConfigError("--metric says what artifacts are compared in, and there is one; -k chooses what is shown.")
     ks = tuple(k or [10])
     dataset = Dataset.open(data)
     loaded = [Artifact.load(path) for path in artifacts]
-    protocol = ProtocolConfig.parse(loaded[0].config["protocol"]).override(changes or [])
+    own = [ProtocolConfig.parse(one.config["protocol"]) for one in loaded]
+    protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(artifacts, loaded)
-    results = [_measured(one, name, dataset, protocol, stage, ks) for one, name in zip(loaded, named, strict=True)]
+    results = []
+    for name, one, trained in zip(named, loaded, own, strict=True):
+        with console.counting(f"evaluating {name}") as told:
+            result = api.evaluate(one, dataset, protocol, stage=stage, ks=ks, other_data=other_data, told=told)
+        if trained != protocol:
+            console.note(f"{name} was trained under {trained.id} and is measured under the protocol of the table.")
+        results.append(result)
     compared = metric or f"NDCG@{max(ks)}"
     pairs = [compare(other, results[0], compared) for other in results[1:]]
     if out is not None:
@@ -54,17 +66,10 @@ def evaluate(
         console.emit(_values(named, loaded, results, pairs))
         return
     tables.results([(name, result.summary()) for name, result in zip(named, results, strict=True)], ks)
+    for text in dataset.manifest.notes:
+        console.note(f"Note on the data: {text}")
     for name, pair in zip(named[1:], pairs, strict=True):
         console.out.print(f"{name} against {named[0]}: {pair}", markup=False, highlight=False)
-
-
-def _measured(
-    artifact: Artifact, name: str, dataset: Dataset, protocol: ProtocolConfig, stage: Any, ks: Sequence[int]
-) -> Result:
-    if artifact.schema["content_hash"] != dataset.content_hash:
-        console.note(f"{name} was trained on another dataset than '{dataset.path}'; its training may know the answers.")
-    with console.counting(f"evaluating {name}") as told:
-        return api.evaluate(artifact, dataset, protocol, stage=stage, ks=ks, told=told)
 
 
 def _names(paths: Sequence[Path], artifacts: Sequence[Artifact]) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 
 from facta import hardware
 from facta.artifact import files
-from facta.artifact.model import state_of
+from facta.artifact.model import parameters_of
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
@@ -70,6 +70,8 @@ def _artifact(path: Path) -> dict[str, Any]:
         "name": artifact.config["name"],
         "fingerprint": artifact.fingerprint,
         "model": artifact.model.config.model_dump(mode="json"),
+        "training": artifact.config["training"],
+        "protocol": artifact.config["protocol"],
         "items": artifact.catalogue.height,
         "items_with_training_events": int((artifact.catalogue["training_events"] > 0).sum()),
         "reads_time": artifact.model.config.uses_time,
@@ -83,7 +85,7 @@ def _cost(artifact: Artifact) -> dict[str, Any]:
     """What the model says about itself, for a history that fills its window."""
     model = artifact.model
     if not isinstance(model, Recommender):
-        return {"numbers": sum(tensor.numel() for tensor in state_of(model).values())}
+        return {"numbers": parameters_of(model)}
     cost = model.cost(model.window)
     return {
         "parameters": cost.parameters,

@@ -12,7 +12,7 @@ import typer
 
 from facta.cli import console
 from facta.data.histories import Dataset
-from facta.errors import ConfigError
+from facta.errors import ConfigError, counted
 from facta.infer.engine import Answer, Artifact, Exclude
 from facta.infer.request import History, ItemId, Time, from_text, history_of
 
@@ -116,7 +116,7 @@ def _values(artifact: Artifact, answer: Answer, at: Time | None, liked: Liked) -
 def _show(artifact: Artifact, answer: Answer, liked: Liked) -> None:
     if answer.unknown[0]:
         console.note(
-            f"{answer.unknown[0]} events were left out: their items are not in the catalogue of this artifact."
+            f"Left out {counted(answer.unknown[0], 'event')}: their items are not in the catalogue of this artifact."
         )
     if answer.source[0] == "popularity":
         console.note("There is no event before the request that this artifact knows; these are the most popular items.")

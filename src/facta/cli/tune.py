@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -34,11 +35,18 @@ def tune(
         return
     order = sorted(found, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True)
     rows = [[trial.trial, _value(trial), f"{trial.seconds:.0f}", _settings(trial)] for trial in order]
-    console.table(
-        f"{recipe}, validation", ["trial", "value", "seconds", "settings"], rows, numbers=["value", "seconds"]
-    )
-    options = [part for change in [*(changes or []), *top.overrides] for part in ("--set", change)]
+    metric = _metric(recipe, changes)
+    console.table(f"{recipe}, validation", ["trial", metric, "seconds", "settings"], rows, numbers=[metric, "seconds"])
+    fixed = [change for change in changes or [] if not change.startswith("search")]  # training does not search
+    options = [part for change in [*fixed, *top.overrides] for part in ("--set", change)]
     console.note(f"Best: facta train {shlex.join([recipe, '--data', data, *options])}")
+
+
+def _metric(recipe: str, changes: Sequence[str] | None) -> str:
+    """What the trials were judged by."""
+    training = api.find_recipe(recipe, changes or []).training
+    assert training is not None  # the search has run
+    return training.metric
 
 
 def _say(trial: Trial) -> None:

@@ -17,23 +17,27 @@ from facta.config import Config
 from facta.errors import ConfigError
 from facta.types import Negatives, SequenceBatch
 
+COUNT = 128  # the HSTU paper's
+
 
 class NegativesConfig(Config):
     """What a sampled loss is contrasted with.
 
     `uniform`: `count` items for every target, drawn uniformly with replacement (the HSTU paper's local negatives).
-    `in-batch`: the distinct items of the batch's targets. `mixed`: those and `count` uniform items shared by all
+    `in-batch`: all distinct items of the batch's targets. `mixed`: those and `count` uniform items shared by all
     targets. `log_q` corrects shared negatives for how often they are sampled (Yi et al. 2019).
     """
 
     kind: Literal["uniform", "in-batch", "mixed"] = "uniform"
-    count: int = Field(default=128, ge=1, description="uniform draws: per target (uniform) or per step (mixed)")
+    count: int = Field(default=COUNT, ge=1, description="uniform draws: per target (uniform) or per step (mixed)")
     log_q: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.log_q and self.kind == "uniform":
             raise ConfigError("negatives.log_q corrects shared negatives; uniform ones need none: set it to false.")
+        if self.kind == "in-batch" and self.count != COUNT:
+            raise ConfigError("negatives.count is of uniform draws, and in-batch has none: leave it out, or use mixed.")
         return self
 
 

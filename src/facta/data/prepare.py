@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from facta import durable
 from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import compact, is_field
@@ -24,8 +25,8 @@ from facta.data.repairs import Drop, check_drops, cleaned
 from facta.data.room import refuse_shortage, room_for
 from facta.data.schema import Field, Role, chosen_fields, recognise
 from facta.data.times import Unit, to_milliseconds
-from facta.data.writing import DatasetWriter
-from facta.errors import DataError
+from facta.data.writing import DatasetWriter, refuse_loss
+from facta.errors import DataError, counted
 
 Progress = Callable[[str, bool], None]
 """Told what happens: a sentence, and whether it should stay on the screen."""
@@ -75,7 +76,9 @@ def prepare(
     room = room_for(log, needed, out, whole=bool(drop))
     say(f"{room}.", True)
     refuse_shortage(room, out)
-    with DatasetWriter(out, overwrite=overwrite) as writer:
+    refuse_loss(out, overwrite=overwrite)
+    with durable.directory(out) as draft:
+        writer = DatasetWriter(draft)
         left = [name for name in log.columns if name not in needed]
         log = cleaned(log.loaded(log.columns if "duplicates" in drop else needed), mapping, unit, drop)
         run = _Preparation(log, mapping, writer, say)
@@ -84,7 +87,7 @@ def prepare(
         users, order, times = run.histories(unit)
         table = run.items(order, items, known)
         described = run.fields(roles, declared is not None, order)
-        writer.commit(run.finish(users, table, times, described))
+        writer.manifest(run.finish(users, table, times, described))
     return Dataset.open(out)
 
 
@@ -187,7 +190,7 @@ class _Preparation:
         ids = clean_ids(raw, what, text=self.log.text, like=like)
         if ids.null_count():
             raise DataError(
-                f"Column '{column}' has {ids.null_count():,} events without {what} id; "
+                f"Column '{column}' has {counted(ids.null_count(), 'event')} without {what} id; "
                 f"remove them, or let prepare do it with drop=('invalid',) (--drop invalid)."
             )
         if raw.dtype.is_float() or (raw.dtype == pl.String and ids.dtype != pl.String and "." in str(raw[0])):
@@ -207,5 +210,5 @@ class _Preparation:
             self.notes.append(
                 "Times are finer than milliseconds; events of one millisecond keep the order of the input."
             )
-        self.say(f"Unit of the times: {times.unit}.", True)
+        self.say("The times are dates." if times.unit == "datetime" else f"Unit of the times: {times.unit}.", True)
         return times.milliseconds.to_numpy(), times.unit

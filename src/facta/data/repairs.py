@@ -11,7 +11,7 @@ from facta.data.events import EventLog
 from facta.data.files import Part
 from facta.data.ids import clean_ids
 from facta.data.times import to_milliseconds
-from facta.errors import DataError
+from facta.errors import DataError, counted
 
 Drop = Literal["duplicates", "invalid"]
 """duplicates: all but the first of events equal in every column; invalid: no user, no item, or no possible time."""
@@ -32,13 +32,13 @@ def cleaned(log: EventLog, mapping: Mapping[str, str], unit: str | None, drop: C
     if "duplicates" in drop:
         before = len(frame)
         frame = frame.unique(keep="first", maintain_order=True)
-        notes.append(f"Dropped {before - len(frame):,} events that repeated an earlier one in every column.")
+        notes.append(f"Dropped {counted(before - len(frame), 'event')} that repeated an earlier one in every column.")
     if "invalid" in drop:
         before, keep = len(frame), pl.repeat(True, len(frame), eager=True)
         for bad in problems(frame, mapping, unit, log.text).values():
             keep &= ~bad
         frame = frame.filter(keep)
-        notes.append(f"Dropped {before - len(frame):,} events without a user, an item or a possible time.")
+        notes.append(f"Dropped {counted(before - len(frame), 'event')} without a user, an item or a possible time.")
     return EventLog([Part("the log", "frame", frame.lazy())], log.names, notes, text=log.text)
 
 
@@ -49,7 +49,7 @@ def problems(frame: pl.DataFrame, mapping: Mapping[str, str], unit: str | None, 
         column = mapping[f"{what}_id"]
         missing = clean_ids(frame[column], what, text=text).is_null()
         if missing.any():
-            found[f"Column '{column}' has {missing.sum():,} events without {what} id."] = missing
+            found[f"Column '{column}' has {counted(int(missing.sum()), 'event')} without {what} id."] = missing
     if "timestamp" in mapping:
         times = to_milliseconds(frame[mapping["timestamp"]], unit)
         if times.bad:

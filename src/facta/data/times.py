@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import polars as pl
 
 from facta.data.fields import bounds
-from facta.errors import DataError
+from facta.errors import DataError, counted
 
 Unit = Literal["s", "ms", "us", "ns"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -128,11 +128,11 @@ def _checked(milliseconds: pl.Series, unit: str, earliest: int, latest: int, fin
     """Count what is missing or out of range, and make it null."""
     missing = milliseconds.null_count()
     low, high = bounds(milliseconds) or (earliest, earliest)
-    reasons = [f"{missing:,} missing times"] if missing else []
+    reasons = [counted(missing, "missing time")] if missing else []
     if low < earliest or high >= latest:
         early, late = int((milliseconds < earliest).sum()), int((milliseconds >= latest).sum())
-        reasons += [f"{early:,} times before {'1970' if earliest == 0 else '1973'}"] if early else []
-        reasons += [f"{late:,} times beyond the year 2100"] if late else []
+        reasons += [f"{counted(early, 'time')} before {'1970' if earliest == 0 else '1973'}"] if early else []
+        reasons += [f"{counted(late, 'time')} beyond the year 2100"] if late else []
         milliseconds = milliseconds.set((milliseconds < earliest) | (milliseconds >= latest), None)
     why = f"Column '{name}' has {' and '.join(reasons)} (read as {_NAMES.get(unit, 'dates')})" if reasons else ""
     return Times(milliseconds, unit, milliseconds.null_count(), why, finer)

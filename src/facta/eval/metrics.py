@@ -7,7 +7,7 @@ against the relevant item. A request with r relevant items, h of them among the 
     Recall@k        h / r                     (uncapped: cannot reach 1 where r > k)
     RecallCapped@k  h / min(k, r)
     NDCG@k          Σ 1 / log2(1 + rank) over the h, divided by the same sum of an ideal list: ranks 1 … min(k, r)
-    MRR@k           1 / first rank if h > 0   (MRR without k: no cut)
+    MRR@k           1 / first rank if h > 0   (MRR without k: no cut; 0 where no relevant item can be ranked)
 
 Means are macro: every user counts once. (Micro NDCG, Σ DCG / Σ IDCG, is another number and not offered.)
 """
@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facta.eval.ranking import UNREACHABLE
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -31,7 +33,7 @@ def ranking_metrics(ranks: Ints, offsets: Ints, ks: Sequence[int]) -> dict[str, 
     values: dict[str, Floats] = {}
     for k in ks:
         values |= _at(k, ranks, request, first, np.diff(offsets))
-    values["MRR"] = 1.0 / first
+    values["MRR"] = np.where(first < UNREACHABLE, 1.0 / first, 0.0)
     return values
 
 

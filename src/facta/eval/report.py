@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from facta import durable
 from facta.data.histories import Dataset
-from facta.errors import ConfigError, ProtocolError, ResourceError
+from facta.errors import ConfigError, ProtocolError
 from facta.eval.bootstrap import bootstrap_means, interval
 from facta.eval.page import COLOURS, Entry, facts, page, table
-from facta.eval.result import check_comparable, write_beside
+from facta.eval.result import check_comparable
 
 __all__ = ["Entry", "write_report"]
 
@@ -50,10 +51,7 @@ def write_report(
         (f"{metric} by length of history", _length_picture(entries, metric)),
     ]
     text = page(title, facts(dataset, entries[0].result), table(entries, metric), pictures)
-    try:
-        write_beside(Path(path), text.encode())
-    except OSError as error:
-        raise ResourceError(f"Cannot write '{path}' ({error.strerror}): choose a folder that is writable.") from error
+    durable.file(Path(path), text.encode())
 
 
 def _read(journal: Path) -> list[dict[str, Any]]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facta.errors import ProtocolError, ResourceError
+from facta import durable
+from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 
 FORMAT = 1
+SHOWN = ("HR@10", "NDCG@10", "MRR")  # in a repr
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """One ranker (or the mean of several runs of it) under one protocol on one dataset. U users, Q requests."""
 
@@ -40,7 +41,7 @@ class Result:
     user: Ints  # [U] rows, ascending
     history: Floats  # [U] visible events (mean over the user's requests)
     values: Mapping[str, Floats]  # metric -> [U], mean over the user's requests
-    lists: NDArray[np.int32] = field(repr=False)  # [Q, k] recommended rows, in the order of the requests; -1 fills
+    lists: NDArray[np.int32]  # [Q, k] recommended rows, in the order of the requests; -1 fills
     runs: int = 1  # seeds averaged
 
     @cached_property
@@ -54,6 +55,10 @@ class Result:
         names = list(self.values)
         samples = bootstrap_means(np.stack([self.values[name] for name in names], axis=1))
         return {name: interval(samples[:, column]) for column, name in enumerate(names)}
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name in SHOWN)
+        return f"Result({self.protocol}, {self.stage}, {len(self.user):,} users: {means})"
 
     def summary(self) -> dict[str, Any]:
         """What a person or `metrics.json` wants to know, as plain values."""
@@ -80,13 +85,8 @@ class Result:
         arrays = {f"values/{name}": column for name, column in self.values.items()}
         np.savez_compressed(buffer, user=self.user, history=self.history, lists=self.lists, **arrays)  # type: ignore[arg-type]
         content = {"format": FORMAT, **self.summary(), "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-        try:
-            write_beside(path.with_suffix(".npz"), buffer.getvalue())
-            write_beside(path, (json.dumps(content, indent=2) + "\n").encode())
-        except OSError as error:
-            raise ResourceError(
-                f"Cannot write '{path}' ({error.strerror}): choose a folder that is writable."
-            ) from error
+        durable.file(path.with_suffix(".npz"), buffer.getvalue())
+        durable.file(path, (json.dumps(content, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path | str) -> Result:
@@ -146,16 +146,3 @@ def check_comparable(a: Result, b: Result) -> None:
             raise ProtocolError(f"The results have different {what}, '{left}' and '{right}'; evaluate both under one.")
     if not np.array_equal(a.user, b.user) or set(a.values) != set(b.values):
         raise ProtocolError("The results have different users or metrics; evaluate both again with the same ks.")
-
-
-def write_beside(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -62,6 +62,9 @@ class Artifact(files.Contents):
         """The same contents, able to recommend."""
         return cls(**vars(contents))
 
+    def __repr__(self) -> str:
+        return f"Artifact({self.config['name']}, {self.catalogue.height:,} items, fingerprint {self.fingerprint})"
+
     def save(self, path: Path | str, *, overwrite: bool = False) -> str:
         """Write the directory, whole or not at all; returns its fingerprint. Raises ArtifactError, ResourceError."""
         return files.save(self, path, overwrite=overwrite)

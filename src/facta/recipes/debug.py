@@ -23,7 +23,7 @@ def _tiny(recipe: RecipeConfig) -> RecipeConfig:
             "training.batch_size=16",
             "training.epochs=20",
             "training.patience=5",
-            "search={}",
+            'search={"training.learning_rate": {"low": 0.003, "high": 0.03, "log": true}}',
         ]
     )
 

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from facta.artifact.directory import beside
+from facta import durable
 from facta.errors import ArtifactError
 from facta.train.model import Model
 
@@ -57,7 +57,7 @@ def place(folder: Path, kind: Literal["step", "best"], step: int) -> Path:
 
 def save(path: Path, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
     """Write one checkpoint. Raises ResourceError where the disk is full or read-only; older checkpoints stay."""
-    with beside(path) as draft:
+    with durable.directory(path) as draft:
         files = {}
         for name, values in tensors.items():
             file = draft / f"{name}.safetensors"

@@ -50,7 +50,7 @@ class RunFolder:
         progress = Progress() if found is None else self._resume(found, passed_over, log)
         journal.cut(progress.journal_bytes, progress.step, tensorboard=tensorboard)
         if found is None:
-            parameters = sum(tensor.numel() for tensor in checkpoint.weights(self.model).values())
+            parameters = sum(tensor.numel() for group in self.model.parameter_groups().values() for tensor in group)
             journal.write("start", 0, 0, parameters=parameters, **self.identity.to_json())
         return progress
 

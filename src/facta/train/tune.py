@@ -98,7 +98,10 @@ def search(
     where no trial could be trained. A trial that fails by itself is written down, and the search goes on.
     """
     if not space:
-        raise ConfigError("The recipe declares no settings to search; give it some under `search`.")
+        raise ConfigError(
+            "The recipe declares nothing to search, or all of it is fixed; declare something, as in "
+            '--set \'search={"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}\'.'
+        )
     identity = Identity({**identity.recipe, "tuning_seed": seed}, identity.dataset)
     done = _open(out / "trials.jsonl", identity)
     for number in range(trials):

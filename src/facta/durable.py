@@ -1,0 +1,90 @@
+"""Files and directories that appear whole or not at all: written beside their place, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from facta.errors import ResourceError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EISDIR)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn what a disk refuses into one sentence. Raises ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            advice = "nothing was kept: free some space, or write elsewhere."
+        elif error.errno in _FORBIDDEN:
+            advice = "choose a place that can be written."
+        else:
+            advice = "choose a place that is writable and has room."
+        raise ResourceError(f"Cannot write '{place}' ({reason}): {advice}") from error
+
+
+@contextmanager
+def directory(path: Path) -> Iterator[Path]:
+    """Yield an empty draft beside `path`; on success it takes the place of `path`, on failure it vanishes.
+
+    Whatever lay at `path` is replaced: refuse before what must stay. Raises ResourceError.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            draft.chmod(0o755)
+            yield draft
+            for place in [*draft.rglob("*"), draft]:
+                _flush(place)
+            _take_the_name(draft, path)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # after the rename it is no longer there
+
+
+def file(path: Path, data: bytes) -> None:
+    """Write one file. Raises ResourceError."""
+    with writing(path):
+        draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            draft.write_bytes(data)
+            _flush(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _take_the_name(draft: Path, path: Path) -> None:
+    """What was there before is removed only when the new one stands; a crash between leaves it as `.replaced`."""
+    if not path.exists():
+        draft.rename(path)
+        return
+    old = draft.with_suffix(".replaced")
+    path.rename(old)
+    try:
+        draft.rename(path)
+    except OSError:
+        if not path.exists():
+            old.rename(path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
