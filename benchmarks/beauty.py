@@ -8,6 +8,8 @@ and started again with the same code it goes on.
 
 from __future__ import annotations
 
+import torch
+
 from benchmarks.figures import committed, record
 from benchmarks.runs import SEEDS, Seeds, dataset, train
 
@@ -38,7 +40,8 @@ def main() -> None:
                 keep(f"beauty_sasrec_ss_{short}", runs, metric, f"width {width}, chosen on validation; {note}")
         seconds = runs.seconds_per_epoch
         figure = f"beauty_sasrec_ss_width{width}_seconds_per_epoch"
-        record(figure, sum(seconds) / len(seconds), raw=seconds, seeds=SEEDS)
+        threads = f"training steps alone, {torch.get_num_threads()} threads"
+        record(figure, sum(seconds) / len(seconds), raw=seconds, seeds=SEEDS, note=threads)
     hstu = train("amazon-beauty/hstu", data)
     for metric in ("HR@10", "NDCG@10"):
         keep(f"beauty_hstu_{metric.replace('@', '').lower()}", hstu, metric, f"position bias only; {protocol}")

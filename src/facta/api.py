@@ -66,7 +66,7 @@ def train(
         for stage in _stages(split)
     ]
     contents = files.Contents(
-        config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json")},
+        config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
         schema=dataset.manifest.model_dump(mode="json"),
         catalogue=_catalogue(dataset, split),
         model=model,

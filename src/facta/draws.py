@@ -10,6 +10,8 @@ resumes exactly from (seed, epoch, step), and two half batches draw what one who
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,17 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _M1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _M2 = -7723592293110705685  # 0x94D049BB133111EB
 _MASK64 = (1 << 64) - 1
+
+
+class Purpose(IntEnum):
+    """What a key or a draw is for: two purposes never share a stream. Salts of dropouts are smaller."""
+
+    EVENT = 1 << 32  # keys of input events
+    TARGET = EVENT + 1  # keys of targets
+    LENGTH = EVENT + 2  # which users share a batch
+    SHUFFLE = EVENT + 3  # the order of batches
+    STEP = EVENT + 4  # draws that all rows of a step share
+    NEGATIVES = EVENT + 5  # negatives that all targets of a step share
 
 
 def _signed(value: int) -> int:

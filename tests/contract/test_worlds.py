@@ -21,6 +21,7 @@ from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, LossConfig, SampledSoftmaxConfig, SoftmaxConfig
+from facta.objectives.next_item import NextItemConfig
 from facta.similarity.inner import SimilarityConfig
 from tests import worlds
 
@@ -78,8 +79,10 @@ def solved(
         width=16,
         embedding=EmbeddingConfig(dropout=0.1),
         encoder=encoder,
-        similarity=SimilarityConfig(kind="dot", temperature=1.0) if binary else SimilarityConfig(temperature=0.2),
-        loss=loss,
+        next_item=NextItemConfig(
+            similarity=SimilarityConfig(kind="dot", temperature=1.0) if binary else SimilarityConfig(temperature=0.2),
+            loss=loss,
+        ),
     )
     model = Recommender(config, dataset.num_items, seed=1)
     train(model, dataset, split, steps, rate)

@@ -51,10 +51,16 @@ def test_the_numbers_in_an_artifact_are_those_of_an_evaluation(log: facta.Datase
     assert [summary["stage"] for summary in loaded.metrics] == ["validation", "test"]
 
 
+@pytest.mark.parametrize("mask", ["history", "window(2)", "nothing"])
 @pytest.mark.parametrize("recipe", ["debug/hstu", "debug/item-knn"])
-def test_evaluation_and_engine_recommend_the_same(log: facta.Dataset, tmp_path: Path, recipe: str) -> None:
-    """Offline lists and lists asked for, request by request: same history, same time, same items hidden."""
-    artifact = facta.train(log, recipe, tmp_path / "a", SHORT if recipe == "debug/hstu" else [], log=QUIET)
+def test_evaluation_and_engine_recommend_the_same(tmp_path: Path, recipe: str, mask: str) -> None:
+    """Offline lists and lists asked for, request by request: same history, same time, same items hidden; also in a log
+    with an item that only a held-out event shows."""
+    unseen = worlds.checkerboard().tail(1).with_columns(pl.lit(99).cast(pl.Int64).alias("item_id"))
+    log = facta.prepare(pl.concat([worlds.checkerboard().head(-1), unseen]), tmp_path / "log")
+    settings = [f"protocol.mask={mask}", "protocol.rank=trained", *(SHORT if recipe == "debug/hstu" else [])]
+    artifact = facta.train(log, recipe, tmp_path / "a", settings, log=QUIET)
+    assert (artifact.catalogue["training_events"] == 0).sum() == 1
     offline = facta.evaluate(artifact, log, ks=(5,)).lists
     whole = [facta.history_of(log, user) for user in log.users["user_id"]]
     asked = [facta.History(one.items[:-1], one.times[:-1]) for one in whole]  # type: ignore[index]
@@ -73,6 +79,7 @@ def test_the_settings_that_a_baseline_chose_are_kept(log: facta.Dataset, tmp_pat
     facta.train(log, "debug/item-knn", tmp_path / "knn")
     loaded = facta.load(tmp_path / "knn")
     assert loaded.config["model"] == loaded.model.config.model_dump(mode="json")
+    assert facta.RecipeConfig.parse(loaded.config).model == loaded.model.config
     assert facta.evaluate(loaded, log).means == facta.evaluate(tmp_path / "knn", log).means
 
 

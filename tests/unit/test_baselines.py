@@ -125,7 +125,7 @@ def test_candidates_are_what_fitting_each_alone_gives(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", random_log())
     split = leave_one_out(data)
     batch = request_batch(data, split.test, slice(None), 50)
-    candidates = ItemKNN.candidates(data, split)
+    candidates = ItemKNN.variants(data, split)
     assert len({candidate.config for candidate in candidates}) == len(candidates)
     for candidate in candidates[::5]:
         alone = ItemKNN(candidate.config, data.num_items).fit(data, split)
@@ -135,7 +135,7 @@ def test_candidates_are_what_fitting_each_alone_gives(tmp_path: Path) -> None:
 def test_choosing_takes_the_best_on_validation(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", random_log())
     split = leave_one_out(data)
-    candidates = DecayedPopularity.candidates(data, split)
+    candidates = DecayedPopularity.variants(data, split)
     choice = choose(candidates, data, ProtocolConfig(), window=50, split=split)
     assert choice.values[candidates.index(choice.best)] == max(choice.values)
     assert len(choice.values) == len(DecayedPopularity.HALF_LIVES)

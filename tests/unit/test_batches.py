@@ -60,7 +60,6 @@ def test_slots_after_and_times_agree(dataset: Dataset) -> None:
     assert batch.next_time is not None and batch.events.time is not None
     assert torch.equal(batch.next_time, batch.targets.events.time)
     assert ((batch.next_time - batch.events.time) == 10 * MINUTE).all()
-    assert batch.events.fields["rating"].shape == batch.events.item.shape
 
 
 def test_requests_see_the_window_and_know_only_their_own_time(dataset: Dataset) -> None:

@@ -34,7 +34,7 @@ def artifact(*, timed: bool = False, ids: list[object] | None = None, window: in
             "training_events": [5, 9, 7, 8, 0, 1, 1, 1, 1, 1, 1, 6],
         }
     )
-    return Artifact({"name": "t", "model": config}, {}, catalogue, model)
+    return Artifact({"name": "t", "model": config, "protocol": {}}, {}, catalogue, model)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_the_published_settings_of_hstu() -> None:
     """Zhai et al. 2024, public configs for MovieLens-1M."""
     recipe = find("movielens-1m/hstu")
     assert isinstance(recipe.model, RecommenderConfig) and recipe.training is not None
-    assert (recipe.model.window, recipe.model.width, recipe.model.similarity.temperature) == (200, 50, 0.05)
+    assert (recipe.model.window, recipe.model.width, recipe.model.next_item.similarity.temperature) == (200, 50, 0.05)
     assert recipe.training.betas == (0.9, 0.98) and recipe.training.batch_size == 128
     model = build(recipe.model, 3706)
     assert isinstance(model, Recommender)

@@ -19,7 +19,7 @@ from facta.data.batches import TrainingBatches
 from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig, draw
 from facta.data.prepare import prepare
-from facta.data.splits import leave_one_out
+from facta.data.splits import leave_one_out, training_events
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.comparison import compare
 from facta.eval.evaluation import evaluate
@@ -32,7 +32,6 @@ from facta.models.baselines import (
     ItemKNNConfig,
     Popularity,
     PopularityConfig,
-    training_events,
 )
 from facta.recipes.find import every
 from facta.types import Product, SequenceBatch
@@ -158,7 +157,7 @@ def test_catalogue_targets_without_training_events_are_asked_and_missed(tmp_path
 
 
 def test_sampled_metrics_do_not_exist(data: Dataset) -> None:
-    with pytest.raises(ConfigError, match="'rated' or 'all'"):
+    with pytest.raises(ConfigError, match="'rated', 'all' or 'trained'"):
         ProtocolConfig.parse({"rank": "sampled-100"})
     found = evaluate(Seeded(data.num_items), data, PROTOCOL, window=50)
     assert found.ranked == data.num_items
@@ -176,7 +175,7 @@ def test_the_loss_is_part_of_what_a_recipe_s_name_means() -> None:
     for name, recipe in every().items():
         config = recipe()
         if config.model.kind == "recommender":
-            losses.setdefault(name.partition("/")[2], set()).add(config.model.loss.kind)
+            losses.setdefault(name.partition("/")[2], set()).add(config.model.next_item.loss.kind)
     assert losses["sasrec"] == {"bce"}
     assert all(len(kinds) == 1 for kinds in losses.values()), losses
     assert len({*losses["sasrec"], *losses["sasrec-ss"], *losses["sasrec-ce"], *losses["gsasrec"]}) == 4

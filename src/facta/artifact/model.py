@@ -10,6 +10,7 @@ from torch import Tensor
 
 from facta.config import Config
 from facta.models.baselines import (
+    Baseline,
     BaselineConfig,
     DecayedPopularity,
     DecayedPopularityConfig,
@@ -21,8 +22,7 @@ from facta.models.baselines import (
 from facta.models.recommender import Recommender, RecommenderConfig
 
 ModelConfig = Annotated[RecommenderConfig | BaselineConfig, Field(discriminator="kind")]
-Counted = Popularity | DecayedPopularity | ItemKNN
-SavedModel = Recommender | Counted
+SavedModel = Recommender | Baseline
 
 
 class _Choice(Config):
@@ -54,7 +54,7 @@ def state_of(model: SavedModel) -> dict[str, Tensor]:
 
 def parameters_of(model: SavedModel) -> int:
     """Numbers that were learned or counted; a buffer of a trained model is neither."""
-    learned = model.parameters() if isinstance(model, Recommender) else model.state_dict().values()
+    learned = model.parameters() if model.config.trained else model.state_dict().values()
     return sum(tensor.numel() for tensor in learned if tensor.is_floating_point())
 
 

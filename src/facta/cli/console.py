@@ -18,7 +18,6 @@ from rich.table import Table
 from facta.errors import FactaError
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-OutOption = Annotated[str, typer.Option("--out", help="Directory to write; it appears whole or not at all.")]
 DataOption = Annotated[str, typer.Option("--data", help="A prepared dataset (`facta prepare`, `facta data`).")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a config key, as in training.epochs=3.")

@@ -18,7 +18,7 @@ from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.infer.engine import Artifact
-from facta.models.recommender import Recommender
+from facta.models.baselines import Baseline
 from facta.recipes.find import every, find
 
 PACKAGES = ("facta", "torch", "numpy", "polars", "pyarrow", "pydantic", "safetensors", "typer", "rich")
@@ -84,7 +84,7 @@ def _artifact(path: Path) -> dict[str, Any]:
 def _cost(artifact: Artifact) -> dict[str, Any]:
     """What the model says about itself, for a history that fills its window."""
     model = artifact.model
-    if not isinstance(model, Recommender):
+    if isinstance(model, Baseline):
         return {"numbers": parameters_of(model)}
     cost = model.cost(model.window)
     return {

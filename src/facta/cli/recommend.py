@@ -38,8 +38,12 @@ def recommend(
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items.")] = 10,
     exclude: Annotated[
-        str, typer.Option(metavar="history|nothing|ID,ID…", help="What is not recommended.")
-    ] = "history",
+        str | None,
+        typer.Option(
+            metavar="history|nothing|ID,ID…",
+            help="What is not recommended; what the artifact's protocol masks, when not given.",
+        ),
+    ] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Recommend items to a stored user (--user, --data) or for a history given on the spot (--history)."""
@@ -90,8 +94,8 @@ def _stored(data: Path, user: str, at: Time | None) -> tuple[History, Liked]:
     )
 
 
-def _exclude(artifact: Artifact, exclude: str) -> Exclude:
-    if exclude == "history" or exclude == "nothing":
+def _exclude(artifact: Artifact, exclude: str | None) -> Exclude | None:
+    if exclude is None or exclude == "history" or exclude == "nothing":
         return exclude
     return [artifact.id_from_text(part) for part in _parts(exclude)]
 

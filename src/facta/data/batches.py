@@ -18,6 +18,7 @@ from torch import Tensor
 from facta import draws, jagged
 from facta.data.histories import Dataset
 from facta.data.splits import Ints, Requests, Split
+from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.types import Events, SequenceBatch, Targets
 
@@ -79,10 +80,10 @@ class TrainingBatches:
         """The batch at a place in training."""
         users = self._order(epoch)[step]
         end = self.split.train_end[users] - 1  # the newest training event is a target only
-        key = draws.mix_int(self.seed, epoch)
+        key = draws.mix_int(self.seed, epoch, Purpose.EVENT)
         inputs = _inputs(self.dataset, users, np.maximum(end - self.window, 0), end, key)
         events = _events(self.dataset, inputs.place, inputs.key)
-        successors = _events(self.dataset, inputs.place + 1, draws.mix(inputs.key, 1))
+        successors = _events(self.dataset, inputs.place + 1, draws.mix(inputs.key, Purpose.TARGET))
         return SequenceBatch(
             offsets=inputs.offsets,
             events=events,
@@ -91,25 +92,27 @@ class TrainingBatches:
             targets=Targets(
                 offsets=inputs.offsets,
                 events=successors,
-                after=inputs.index + 1,
+                after=jagged.places(inputs.offsets) + 1,
                 slot=_inline_slots(inputs),
                 weight=torch.ones(len(inputs.place)),
             ),
-            key=draws.mix_int(self.seed, epoch, step, 3),
+            key=draws.mix_int(self.seed, epoch, Purpose.STEP, step),
         )
 
     def _draw_order(self, epoch: int) -> list[Ints]:
         """Users of each step: sorted by jittered log length, cut at equal numbers of events, the pieces shuffled."""
         if not len(self.users):
             return []
-        key = draws.mix_int(self.seed, epoch, 2)
-        bits = draws.below(draws.mix(torch.from_numpy(self.users), key), 1 << 30).numpy()
+        bits = draws.below(self._draws(epoch, Purpose.LENGTH, torch.from_numpy(self.users)), 1 << 30).numpy()
         near = np.argsort(np.log(self._length) + LENGTH_JITTER * bits / (1 << 30), kind="stable")
         budget = max(self.batch_size * self._length.mean(), float(self._length.max()))
         step = ((np.cumsum(self._length[near]) - self._length[near]) / budget).astype(np.int64)
         pieces = np.split(self.users[near], np.flatnonzero(np.diff(step)) + 1)
-        shuffle = np.argsort(draws.mix(torch.arange(len(pieces)), key).numpy(), kind="stable")
+        shuffle = np.argsort(self._draws(epoch, Purpose.SHUFFLE, torch.arange(len(pieces))).numpy(), kind="stable")
         return [pieces[place] for place in shuffle]
+
+    def _draws(self, epoch: int, purpose: Purpose, place: Tensor) -> Tensor:
+        return draws.mix(torch.tensor(draws.mix_int(self.seed, epoch, purpose)), place)
 
 
 class _Inputs:
@@ -136,13 +139,12 @@ def _events(dataset: Dataset, place: Tensor, key: Tensor) -> Events:
         item=torch.from_numpy(dataset.item[at].astype(np.int64)),
         time=None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[at])),
         key=key,
-        fields={name: torch.from_numpy(np.asarray(column[at])) for name, column in dataset.fields.items()},
     )
 
 
 def _inline_slots(inputs: _Inputs) -> Tensor:
     """The successor of input i is input i + 1 of the row; the newest input's successor is aside."""
-    slot = inputs.index + 1
+    slot = jagged.places(inputs.offsets) + 1
     newest = inputs.offsets[1:] - 1
     slot[newest[jagged.lengths(inputs.offsets) > 0]] = -1
     return slot

@@ -48,7 +48,7 @@ def draw(config: NegativesConfig, batch: SequenceBatch, counts: Tensor, key: int
     rows = torch.unique(batch.targets.events.item)
     if config.kind == "mixed":
         place = torch.arange(config.count)
-        rows = torch.cat([rows, draws.below(draws.mix(place, key), counts.numel())])
+        rows = torch.cat([rows, draws.below(draws.mix(torch.tensor(key), place), counts.numel())])
     if not config.log_q:
         return Negatives(shared=rows)
     log_q = _log_inclusion(config, counts, batch.targets.events.item.numel())

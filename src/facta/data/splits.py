@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from facta import jagged
 from facta.data.histories import Dataset
 from facta.errors import DataError, ProtocolError
 
@@ -161,6 +163,12 @@ def _rolling(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:
     first = np.concatenate([[0], np.cumsum(count)])[:-1]
     place = np.arange(len(users)) - first[users] + visible[users]
     return _single(dataset, users, place, ties)
+
+
+def training_events(dataset: Dataset, split: Split) -> Ints:
+    """[E'] places in the dataset of all events that may be trained on."""
+    ends = torch.from_numpy(split.train_end)
+    return jagged.spans(torch.from_numpy(np.array(dataset.offsets[:-1])), ends).numpy()
 
 
 def check_trainable(dataset: Dataset, split: Split) -> None:

@@ -49,7 +49,7 @@ def evaluate(
         raise ConfigError(f"Found ks {tuple(ks)}; expected at least one list length, each at least 1.")
     check_order(dataset)
     requests = protocol.requests(dataset, stage, split)
-    targets, ranked = _distinct(requests, dataset.num_items), protocol.ranked_items(dataset)
+    targets, ranked = _distinct(requests, dataset.num_items), protocol.ranked_items(dataset, split)
     ranks = np.empty(len(targets.items), dtype=np.int64)
     lists = np.empty((len(requests), max(ks)), dtype=np.int32)
     done = 0

@@ -16,7 +16,7 @@ from pydantic import field_validator, model_validator
 
 from facta.config import Config
 from facta.data.histories import Dataset
-from facta.data.splits import Ints, Requests, Split, State, Ties, cut_at_share, leave_one_out, temporal
+from facta.data.splits import Ints, Requests, Split, State, Ties, cut_at_share, leave_one_out, temporal, training_events
 from facta.errors import ConfigError, ProtocolError
 
 Stage = Literal["validation", "test"]
@@ -39,7 +39,7 @@ class ProtocolConfig(Config):
     ties: Ties = "in-order"  # events of the target's own time: shown if earlier in the order, or hidden
     state: State = "rolling"  # what a request sees: all before it, or (temporal only) all before the cut
     mask: str = "history"  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
-    rank: Literal["rated", "all"] = "rated"  # items with an event in the log, or all titles of the catalogue
+    rank: Literal["rated", "all", "trained"] = "rated"  # items with an event in the log, all, or what can be learned
 
     @field_validator("mask")
     @classmethod
@@ -99,11 +99,17 @@ class ProtocolConfig(Config):
             raise ProtocolError(f"The protocol {self.id} has no {stage} request on this dataset; {advice}.")
         return requests
 
-    def ranked_items(self, dataset: Dataset) -> Ints:
-        """[V'] rows of the items that are ranked, ascending."""
+    def ranked_items(self, dataset: Dataset, split: Split | None = None) -> Ints:
+        """[V'] rows of the items that are ranked, ascending; `split` saves cutting again.
+
+        `trained` is what an artifact recommends: an item that only held-out events show is no answer there.
+        """
         if self.rank == "all":
             return np.arange(dataset.num_items)
-        return np.flatnonzero(np.bincount(dataset.item, minlength=dataset.num_items)).astype(np.int64)
+        events = dataset.item
+        if self.rank == "trained":
+            events = events[training_events(dataset, self.cut(dataset) if split is None else split)]
+        return np.flatnonzero(np.bincount(events, minlength=dataset.num_items)).astype(np.int64)
 
 
 def _moment(dataset: Dataset, text: str) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from facta.artifact import files
 from facta.errors import ConfigError, DataError
+from facta.eval.protocol import ProtocolConfig
 from facta.eval.ranking import ItemSets, rank_catalogue
 from facta.infer.request import (
     History,
@@ -75,14 +76,15 @@ class Artifact(files.Contents):
         k: int = 10,
         *,
         at: Time | Sequence[Time] | None = None,
-        exclude: Exclude = "history",
+        exclude: Exclude | None = None,
     ) -> Answer:
         """The k best items for one history or for each of many.
 
         `history`: item ids, oldest first; a `History` with times; or a list of either.
         `at`: when the request is made (milliseconds, ISO text or datetime; one for all or one each); required where the
         model reads time.
-        `exclude`: what may not be recommended: what the person has already, nothing, or a list of ids.
+        `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
+        what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
 
         Items without a training event are never recommended: their vectors are untrained. A history without any known
         item is answered with the most popular items, and the answer says so. Raises DataError and ConfigError.
@@ -173,8 +175,11 @@ class Artifact(files.Contents):
                 )
         return moments
 
-    def _hidden(self, histories: Sequence[Known], exclude: Exclude) -> list[NDArray[np.int64]]:
+    def _hidden(self, histories: Sequence[Known], exclude: Exclude | None) -> list[NDArray[np.int64]]:
         """[B] rows that may not be recommended to each."""
+        if exclude is None:
+            newest = ProtocolConfig.parse(self.config["protocol"]).masked_events
+            return [one.rows if newest is None else one.rows[max(len(one.rows) - newest, 0) :] for one in histories]
         if isinstance(exclude, str) and exclude not in ("history", "nothing"):
             raise ConfigError(f"Found exclude = {exclude!r}; expected 'history', 'nothing' or a list of item ids.")
         if exclude == "history":

@@ -9,7 +9,7 @@ Letters: U users, V items, S targets of a batch, E input events, K neighbours ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from facta import jagged
 from facta.config import Config
 from facta.data.histories import Dataset
-from facta.data.splits import Split
+from facta.data.splits import Split, training_events
 from facta.errors import DataError
 from facta.types import SequenceBatch
 
@@ -30,6 +30,8 @@ PAIRS_AT_ONCE = 500_000  # temporaries of 4 MB each: they stay in the cache
 
 
 class _BaselineConfig(Config):
+    trained: ClassVar[bool] = False  # counted
+
     @property
     def uses_time(self) -> bool:
         """Whether a request must say when it is made: no baseline asks."""
@@ -38,12 +40,10 @@ class _BaselineConfig(Config):
 
 class PopularityConfig(_BaselineConfig):
     kind: Literal["popularity"] = "popularity"
-    window: int = Field(default=1, ge=1, description="events of a history that are read; none matters")
 
 
 class DecayedPopularityConfig(_BaselineConfig):
     kind: Literal["decayed-popularity"] = "decayed-popularity"
-    window: int = Field(default=1, ge=1, description="events of a history that are read; none matters")
     half_life_days: float = Field(default=30.0, gt=0)
 
 
@@ -60,21 +60,15 @@ class ItemKNNConfig(_BaselineConfig):
 BaselineConfig = PopularityConfig | DecayedPopularityConfig | ItemKNNConfig
 
 
-class Popularity(nn.Module):
-    """Every request gets the items with the most training events."""
+class _Scores(nn.Module):
+    """One score per item, the same for every request."""
 
+    window = 1  # nothing of a history is read
     scores: Tensor  # [V]
 
-    def __init__(self, config: PopularityConfig, num_items: int) -> None:
+    def __init__(self, num_items: int) -> None:
         super().__init__()
-        self.config, self.window = config, config.window
         self.register_buffer("scores", torch.zeros(num_items))
-
-    def fit(self, dataset: Dataset, split: Split) -> Self:
-        """Count the training events of each item."""
-        counts = np.bincount(dataset.item[training_events(dataset, split)], minlength=dataset.num_items)
-        self.scores = torch.from_numpy(counts.astype(np.float32))
-        return self
 
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
@@ -82,17 +76,28 @@ class Popularity(nn.Module):
         return self.scores.expand(len(batch.targets.after), -1)
 
 
-class DecayedPopularity(nn.Module):
+class Popularity(_Scores):
+    """Every request gets the items with the most training events."""
+
+    def __init__(self, config: PopularityConfig, num_items: int) -> None:
+        super().__init__(num_items)
+        self.config = config
+
+    def fit(self, dataset: Dataset, split: Split) -> Self:
+        """Count the training events of each item."""
+        counts = np.bincount(dataset.item[training_events(dataset, split)], minlength=dataset.num_items)
+        self.scores = torch.from_numpy(counts.astype(np.float32))
+        return self
+
+
+class DecayedPopularity(_Scores):
     """Every request gets the items with the most training events, each worth half after every half-life."""
 
     HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
 
-    scores: Tensor  # [V]
-
     def __init__(self, config: DecayedPopularityConfig, num_items: int) -> None:
-        super().__init__()
-        self.config, self.window = config, config.window
-        self.register_buffer("scores", torch.zeros(num_items))
+        super().__init__(num_items)
+        self.config = config
 
     def fit(self, dataset: Dataset, split: Split) -> Self:
         """Sum 2^(-age / half-life) by item. Raises DataError for data without times.
@@ -111,15 +116,10 @@ class DecayedPopularity(nn.Module):
         return self
 
     @classmethod
-    def candidates(cls, dataset: Dataset, split: Split) -> list[Self]:
+    def variants(cls, dataset: Dataset, split: Split) -> list[Self]:
         """Fitted with each half-life, to be chosen among on validation."""
         configs = [DecayedPopularityConfig(half_life_days=days) for days in cls.HALF_LIVES]
         return [cls(config, dataset.num_items).fit(dataset, split) for config in configs]
-
-    @torch.no_grad()
-    def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
-        """[S, V], the same row for each target."""
-        return self.scores.expand(len(batch.targets.after), -1)
 
 
 class ItemKNN(nn.Module):
@@ -148,7 +148,7 @@ class ItemKNN(nn.Module):
         return self
 
     @classmethod
-    def candidates(cls, dataset: Dataset, split: Split) -> list[Self]:
+    def variants(cls, dataset: Dataset, split: Split) -> list[Self]:
         """Fitted with each shrinkage and half-life, to be chosen among on validation; pairs are counted once."""
         bases = [cls(ItemKNNConfig(shrinkage=shrinkage), dataset.num_items) for shrinkage in cls.SHRINKAGES]
         fit_neighbours(bases, dataset, split)
@@ -178,12 +178,6 @@ class ItemKNN(nn.Module):
 
 
 Baseline = Popularity | DecayedPopularity | ItemKNN
-
-
-def training_events(dataset: Dataset, split: Split) -> Ints:
-    """Places in the dataset of all events that may be trained on."""
-    ends = torch.from_numpy(split.train_end)
-    return jagged.spans(torch.from_numpy(np.array(dataset.offsets[:-1])), ends).numpy()
 
 
 def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) -> None:

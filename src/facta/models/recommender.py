@@ -6,7 +6,7 @@ Letters: B users, T tokens, S targets, V catalogue items, D width, P query width
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -21,9 +21,7 @@ from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layouts.item import ItemLayout
 from facta.models.cost import cost
-from facta.objectives.losses import LossConfig, SampledSoftmaxConfig, SoftmaxConfig
-from facta.objectives.next_item import NextItem, ReadOut
-from facta.similarity.inner import SimilarityConfig
+from facta.objectives.next_item import NextItem, NextItemConfig, ReadOut
 from facta.types import Cost, Events, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
 EncoderConfig = Annotated[HSTUConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")]
@@ -32,19 +30,20 @@ EncoderConfig = Annotated[HSTUConfig | TransformerConfig | GRUConfig, Field(disc
 class RecommenderConfig(Config):
     """A whole model; a system of the literature is a choice of these fields (see `facta.recipes`)."""
 
+    trained: ClassVar[bool] = True
     kind: Literal["recommender"] = "recommender"
     window: int = Field(default=200, ge=1, description="N: events of a history that the model sees")
     width: int = Field(default=50, ge=1, description="D")
     layout: Literal["item"] = "item"
     embedding: EmbeddingConfig = EmbeddingConfig()
     encoder: EncoderConfig = HSTUConfig()
-    similarity: SimilarityConfig = SimilarityConfig()
-    loss: Annotated[LossConfig, Field(discriminator="kind")] = SampledSoftmaxConfig()
+    next_item: NextItemConfig = NextItemConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> RecommenderConfig:
         heads = getattr(self.encoder, "heads", 1)
-        if self.width % heads:
+        given = isinstance(self.encoder, HSTUConfig) and self.encoder.qk_width and self.encoder.v_width
+        if self.width % heads and not given:
             raise ConfigError(f"width {self.width} is not a multiple of encoder.heads {heads}; change one of them.")
         return self
 
@@ -65,7 +64,7 @@ class Recommender(nn.Module):
             torch.manual_seed(seed)
             self.embedder = Embedder(config.embedding, num_items, config.width, config.window)
             self.encoder = self._encoder(config)
-            self.next_item = NextItem(config.loss, config.similarity)
+            self.next_item = NextItem(config.next_item)
 
     @staticmethod
     def _encoder(config: RecommenderConfig) -> nn.Module:
@@ -80,7 +79,7 @@ class Recommender(nn.Module):
     @property
     def negatives(self) -> NegativesConfig | None:
         """What the loss wants drawn for each step; None: nothing."""
-        return None if isinstance(self.config.loss, SoftmaxConfig) else self.config.loss.negatives
+        return self.config.next_item.negatives
 
     def encode(self, batch: SequenceBatch) -> tuple[TokenBatch, Tensor]:
         """The tokens and their states [T, D]."""

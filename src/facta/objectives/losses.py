@@ -97,10 +97,10 @@ def generalised_bce(
 ) -> LossSum:
     """-(β log σ(s⁺) + Σ_r log(1 - σ(s_r))) with β = α(t(1 - 1/α) + 1/α), α = R / (V - 1); plain BCE at t = 0.
 
-    α is a share of the catalogue: 1 where shared rows hold every item, the positive's own among them.
+    α is how often each other item is drawn, so it may pass 1 in a small catalogue: β then grows with it.
     """
     own, others = _logits(queries, items, positive, negatives, keys)
-    alpha = min(1.0, others.shape[1] / (len(items) - 1))
+    alpha = others.shape[1] / (len(items) - 1)
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
     losses = beta * F.softplus(-own) + F.softplus(others).sum(dim=1)
     return LossSum((losses * weight).sum(), weight.sum())

@@ -16,6 +16,7 @@ from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import ItemKNNConfig, PopularityConfig
 from facta.models.recommender import RecommenderConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
+from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.similarity.inner import SimilarityConfig
 from facta.train.trainer import TrainingConfig
@@ -29,6 +30,7 @@ _SEARCH = {
     "model.encoder.dropout": Range(low=0.1, high=0.6),
 }
 _DOT = SimilarityConfig(kind="dot", temperature=1.0)
+_SAMPLED = SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=256))
 
 
 def sasrec_ss() -> RecipeConfig:
@@ -44,11 +46,15 @@ def sasrec_ss() -> RecipeConfig:
             encoder=TransformerConfig(
                 preset="sasrec", layers=1, heads=1, dropout=0.2, attention_dropout=0.2, rotary=True
             ),
-            similarity=_DOT,
-            loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=256)),
+            next_item=NextItemConfig(
+                similarity=_DOT,
+                loss=_SAMPLED,
+            ),
         ),
-        training=TrainingConfig(epochs=200, batch_size=128, learning_rate=1e-3, patience=10),
-        search={**_SEARCH, "model.loss.negatives.count": (128, 256, 512)},
+        training=TrainingConfig(
+            epochs=200, batch_size=128, learning_rate=2e-3, schedule="cosine", validate_every=5, patience=10
+        ),
+        search={**_SEARCH, "model.next_item.loss.negatives.count": (128, 256, 512)},
     )
 
 
@@ -58,7 +64,7 @@ def hstu() -> RecipeConfig:
     model = recipe.model.change(
         embedding=EmbeddingConfig(dropout=0.5),
         encoder=HSTUConfig(layers=2, heads=2, bias="position", dropout=0.5),
-        similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+        next_item=NextItemConfig(similarity=SimilarityConfig(kind="cosine", temperature=0.05), loss=_SAMPLED),
     )
     return recipe.change(name="amazon-beauty/hstu", model=model)
 
@@ -77,7 +83,7 @@ def sasrec() -> RecipeConfig:
     model = recipe.model.change(
         embedding=EmbeddingConfig(dropout=0.5),
         encoder=TransformerConfig(preset="sasrec", layers=1, heads=1, dropout=0.5),
-        loss=BCEConfig(),
+        next_item=NextItemConfig(similarity=_DOT, loss=BCEConfig()),
     )
     return recipe.change(name="amazon-beauty/sasrec", model=model, search=_SEARCH)
 
@@ -85,7 +91,7 @@ def sasrec() -> RecipeConfig:
 def sasrec_ce() -> RecipeConfig:
     """SASRec's encoder with the full softmax."""
     recipe = sasrec_ss()
-    model = recipe.model.change(loss=SoftmaxConfig())
+    model = recipe.model.change(next_item=NextItemConfig(similarity=_DOT, loss=SoftmaxConfig()))
     return recipe.change(name="amazon-beauty/sasrec-ce", model=model, search=_SEARCH)
 
 
@@ -93,8 +99,8 @@ def gsasrec() -> RecipeConfig:
     """gSASRec: generalised BCE with 256 negatives."""
     recipe = sasrec_ss()
     loss = GBCEConfig(negatives=NegativesConfig(kind="uniform", count=256), calibration=0.75)
-    search = {**_SEARCH, "model.loss.calibration": (0.5, 0.75, 0.9)}
-    model = recipe.model.change(loss=loss)
+    search = {**_SEARCH, "model.next_item.loss.calibration": (0.5, 0.75, 0.9)}
+    model = recipe.model.change(next_item=NextItemConfig(similarity=_DOT, loss=loss))
     return recipe.change(name="amazon-beauty/gsasrec", model=model, search=search)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from facta.artifact.model import SavedModel, build
 from facta.data.batches import TrainingBatches
 from facta.data.histories import Dataset
-from facta.data.splits import Split
+from facta.data.splits import Split, training_events
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate
 from facta.eval.protocol import ProtocolConfig
@@ -26,7 +26,6 @@ from facta.models.baselines import (
     ItemKNNConfig,
     Popularity,
     PopularityConfig,
-    training_events,
 )
 from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
@@ -64,11 +63,11 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Recommender:
 def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
     """The best of the settings that a counted model proposes."""
     match recipe.model:
-        case DecayedPopularityConfig(window=window):
-            decayed = DecayedPopularity.candidates(dataset, split)
-            return choose(decayed, dataset, recipe.protocol, window=window, split=split).best
+        case DecayedPopularityConfig():
+            decayed = DecayedPopularity.variants(dataset, split)
+            return choose(decayed, dataset, recipe.protocol, window=DecayedPopularity.window, split=split).best
         case ItemKNNConfig(window=window):
-            kinds = ItemKNN.candidates(dataset, split)
+            kinds = ItemKNN.variants(dataset, split)
             return choose(kinds, dataset, recipe.protocol, window=window, split=split).best
         case _:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")

@@ -15,6 +15,7 @@ from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
 from facta.models.recommender import RecommenderConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
+from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.similarity.inner import SimilarityConfig
 from facta.train.trainer import TrainingConfig
@@ -26,6 +27,7 @@ _SEARCH = {
     "model.encoder.layers": (1, 2, 4),
     "model.encoder.dropout": Range(low=0.1, high=0.5),
 }
+_DOT = SimilarityConfig(kind="dot", temperature=1.0)
 
 
 def hstu() -> RecipeConfig:
@@ -37,11 +39,13 @@ def hstu() -> RecipeConfig:
             width=50,
             embedding=EmbeddingConfig(dropout=0.2),
             encoder=HSTUConfig(layers=2, heads=1, bias="both", dropout=0.2),
-            similarity=SimilarityConfig(kind="cosine", temperature=0.05),
-            loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=128)),
+            next_item=NextItemConfig(
+                similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+                loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=128)),
+            ),
         ),
         training=TrainingConfig(epochs=101, batch_size=128, learning_rate=1e-3, patience=10),
-        search={**_SEARCH, "model.loss.negatives.count": (64, 128, 256)},
+        search={**_SEARCH, "model.next_item.loss.negatives.count": (64, 128, 256)},
     )
 
 
@@ -56,7 +60,7 @@ def hstu_large() -> RecipeConfig:
 def sasrec() -> RecipeConfig:
     """SASRec as published (Kang & McAuley 2018): dot product, binary cross-entropy with one negative."""
     recipe = sasrec_ss()
-    model = recipe.model.change(similarity=SimilarityConfig(kind="dot", temperature=1.0), loss=BCEConfig())
+    model = recipe.model.change(next_item=NextItemConfig(similarity=_DOT, loss=BCEConfig()))
     return recipe.change(
         name="movielens-1m/sasrec", model=model, search={**_SEARCH, "training.batch_size": (64, 128, 256)}
     )
@@ -69,14 +73,14 @@ def sasrec_ss() -> RecipeConfig:
     return recipe.change(
         name="movielens-1m/sasrec-ss",
         model=recipe.model.change(encoder=encoder),
-        search={**_SEARCH, "model.loss.negatives.count": (64, 128, 256)},
+        search={**_SEARCH, "model.next_item.loss.negatives.count": (64, 128, 256)},
     )
 
 
 def sasrec_ce() -> RecipeConfig:
     """SASRec's encoder with the full softmax (SASRec+ of Klenitskiy & Vasilev 2023)."""
     recipe = sasrec_ss()
-    model = recipe.model.change(similarity=SimilarityConfig(kind="dot", temperature=1.0), loss=SoftmaxConfig())
+    model = recipe.model.change(next_item=NextItemConfig(similarity=_DOT, loss=SoftmaxConfig()))
     return recipe.change(name="movielens-1m/sasrec-ce", model=model, search=_SEARCH)
 
 
@@ -87,10 +91,12 @@ def gsasrec() -> RecipeConfig:
         width=128,
         embedding=EmbeddingConfig(dropout=0.5),
         encoder=TransformerConfig(preset="sasrec", layers=2, heads=1, dropout=0.5),
-        similarity=SimilarityConfig(kind="dot", temperature=1.0),
-        loss=GBCEConfig(negatives=NegativesConfig(kind="uniform", count=256), calibration=0.75),
+        next_item=NextItemConfig(
+            similarity=_DOT,
+            loss=GBCEConfig(negatives=NegativesConfig(kind="uniform", count=256), calibration=0.75),
+        ),
     )
-    search = {**_SEARCH, "model.loss.calibration": (0.5, 0.75, 0.9)}
+    search = {**_SEARCH, "model.next_item.loss.calibration": (0.5, 0.75, 0.9)}
     return recipe.change(name="movielens-1m/gsasrec", model=model, search=search)
 
 

@@ -10,7 +10,6 @@ from facta.artifact.model import ModelConfig
 from facta.config import Config
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
-from facta.models.recommender import RecommenderConfig
 from facta.train.trainer import TrainingConfig
 from facta.train.tune import Space
 
@@ -27,7 +26,7 @@ class RecipeConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        trained = isinstance(self.model, RecommenderConfig)
+        trained = self.model.trained
         if trained and self.training is None:
             raise ConfigError(f"The recipe '{self.name}' has a model that is trained and no `training`; give it one.")
         if not trained and self.training is not None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from facta import draws
 from facta.data.negatives import draw
+from facta.draws import Purpose
 from facta.errors import ConfigError, TrainingError
 from facta.train import alarm
 from facta.train.folder import RunFolder
@@ -125,7 +126,7 @@ class Trainer:
         batch = self.batches.batch(epoch, place)
         negatives = Negatives()
         if self.model.negatives is not None:
-            key = draws.mix_int(self.config.seed, epoch, place)
+            key = draws.mix_int(self.config.seed, epoch, Purpose.NEGATIVES, place)
             negatives = draw(self.model.negatives, batch, self.counts, key)
         return to_device(batch, self._device), to_device(negatives, self._device)
 
