@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from facta import ops
 from facta.config import Config
-from facta.layers.dropout import Dropout
 from facta.layers.norms import plain_layer_norm
 from facta.ops.buckets import LAST
 from facta.types import TokenBatch
@@ -60,7 +59,7 @@ class HSTULayer(nn.Module):
         self.time_bias = self._table(LAST + 1, config, "time")
         self.out = nn.Linear(self.heads * self.dv, width)
         nn.init.xavier_uniform_(self.out.weight)
-        self.dropout = Dropout(config.dropout, salt)
+        self.p, self.salt = config.dropout, salt
 
     @staticmethod
     def _table(size: int, config: HSTUConfig, part: str) -> nn.Parameter | None:
@@ -72,8 +71,8 @@ class HSTULayer(nn.Module):
         o = ops.hstu_attention(
             q, k, v, geometry, position_bias=self.position_bias, time_bias=self.time_bias, scale=self.scale
         )
-        gated = u * plain_layer_norm(o.flatten(1), self.eps)
-        y: Tensor = self.out(self.dropout(gated, tokens.key))
+        p = self.p if self.training else 0.0
+        y: Tensor = self.out(ops.gate(o.flatten(1), u, tokens.key, p=p, salt=self.salt, eps=self.eps))
         return x + y
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

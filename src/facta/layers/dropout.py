@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from facta import draws
+from facta import ops
 
 
 class Dropout(nn.Module):
@@ -18,7 +18,7 @@ class Dropout(nn.Module):
         self.p, self.salt = p, salt
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
-        return draws.dropout(x, self.p, keys, self.salt) if self.training else x
+        return ops.dropout(x, self.p, keys, self.salt) if self.training else x
 
     def extra_repr(self) -> str:
         return f"p={self.p}, salt={self.salt}"

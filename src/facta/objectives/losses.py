@@ -100,10 +100,14 @@ def generalised_bce(
     α is how often each other item is drawn, so it may pass 1 in a small catalogue: β then grows with it.
     """
     own, others = _logits(queries, items, positive, negatives, keys)
-    alpha = others.shape[1] / (len(items) - 1)
-    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
-    losses = beta * F.softplus(-own) + F.softplus(others).sum(dim=1)
+    losses = gbce_beta(others.shape[1], len(items), calibration) * F.softplus(-own) + F.softplus(others).sum(dim=1)
     return LossSum((losses * weight).sum(), weight.sum())
+
+
+def gbce_beta(negatives: int, items: int, calibration: float) -> float:
+    """β, the weight of the positive's term."""
+    alpha = negatives / (items - 1)
+    return alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
 
 
 def _logits(

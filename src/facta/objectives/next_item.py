@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from facta import ops
 from facta.config import Config
 from facta.data.negatives import NegativesConfig
 from facta.objectives.losses import (
@@ -19,10 +21,12 @@ from facta.objectives.losses import (
     LossConfig,
     SampledSoftmaxConfig,
     SoftmaxConfig,
+    gbce_beta,
     generalised_bce,
     sampled_softmax,
     softmax,
 )
+from facta.ops.loss import sampled_loss
 from facta.similarity.inner import InnerProduct, SimilarityConfig
 from facta.types import Events, LossSum, Negatives
 
@@ -56,8 +60,12 @@ class NextItem(nn.Module):
 
     def loss(self, read: ReadOut, vectors: Tensor, negatives: Negatives | None) -> LossSum:
         """Vectors [V, D] of the whole catalogue -> (Σ weight · loss, Σ weight)."""
-        queries, items = self.similarity.queries(read.states), self.similarity.items(vectors)
-        positive, keys, given = read.events.item, read.events.key, negatives or Negatives()
+        queries, given = self.similarity.queries(read.states), negatives or Negatives()
+        if given.each:
+            kernels = ops.backend.native_for(queries, vectors) if queries.dtype == torch.float32 else None
+            if kernels is not None:
+                return LossSum(self._fused(kernels, queries, vectors, read, given.each), read.weight.sum())
+        items, positive, keys = self.similarity.items(vectors), read.events.item, read.events.key
         match self.config.loss:
             case SoftmaxConfig():
                 return softmax(queries, items, positive, read.weight)
@@ -67,3 +75,12 @@ class NextItem(nn.Module):
                 return generalised_bce(queries, items, positive, read.weight, given, keys)
             case GBCEConfig(calibration=t):
                 return generalised_bce(queries, items, positive, read.weight, given, keys, calibration=t)
+
+    def _fused(self, kernels: str, queries: Tensor, vectors: Tensor, read: ReadOut, count: int) -> Tensor:
+        """The same losses by compiled kernels, with `count` draws per target."""
+        binary = not isinstance(self.config.loss, SampledSoftmaxConfig)
+        calibration = self.config.loss.calibration if isinstance(self.config.loss, GBCEConfig) else 0.0
+        return sampled_loss(
+            kernels, queries, vectors, read.events.item, read.events.key, read.weight, negatives=count,
+            cosine=self.similarity.cosine, binary=binary, beta=gbce_beta(count, len(vectors), calibration),
+        )  # fmt: skip

@@ -22,8 +22,24 @@ class Geometry:
     def __init__(self, tokens: TokenBatch) -> None:
         self.tokens = tokens
         self.offsets = tokens.offsets
-        self.longest = int(jagged.lengths(tokens.offsets).max()) if tokens.offsets.numel() > 1 else 0
-        self._flat = jagged.rows(tokens.offsets) * self.longest + jagged.places(tokens.offsets)  # [T] into B * N
+
+    @cached_property
+    def longest(self) -> int:
+        """N."""
+        return int(jagged.lengths(self.offsets).max()) if self.offsets.numel() > 1 else 0
+
+    @cached_property
+    def _flat(self) -> Tensor:
+        """[T] into B * N."""
+        return jagged.rows(self.offsets) * self.longest + jagged.places(self.offsets)
+
+    def check_times(self) -> None:
+        """Raises ConfigError where the tokens have no times."""
+        if self.tokens.time is None or self.tokens.query_time is None:
+            raise ConfigError(
+                "This model's attention uses time, but the events or the request have none. Give timestamps (and the "
+                "request's own time), or train with encoder.bias=position."
+            )
 
     def pad(self, values: Tensor) -> Tensor:
         """[T, …] -> [B, N, …], zeros behind each row."""
@@ -53,9 +69,6 @@ class Geometry:
     @cached_property
     def time_bucket(self) -> Tensor:
         """[B, N, N] int32: bucket of (time the query looks back from - time of the key)."""
-        if self.tokens.time is None or self.tokens.query_time is None:
-            raise ConfigError(
-                "This model's attention uses time, but the events or the request have none. Give timestamps (and the "
-                "request's own time), or train with encoder.bias=position."
-            )
+        self.check_times()
+        assert self.tokens.time is not None and self.tokens.query_time is not None
         return bucket(self.pad(self.tokens.query_time)[:, :, None] - self.pad(self.tokens.time)[:, None, :])

@@ -1,0 +1,127 @@
+"""HSTU's attention as compiled kernels, registered with torch: jagged in, jagged out, nothing of size N x N.
+
+`facta::hstu_attention` and its backward are custom operators, so that `torch.compile` sees them as one node each.
+Letters: T tokens, H heads, dqk, dv head widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facta.ops import backend
+from facta.ops.buckets import boundaries
+from facta.types import TokenBatch
+
+
+@torch.library.custom_op("facta::hstu_attention", mutates_args=(), device_types="cpu")
+def _attention(
+    kernels: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    sees: Tensor,
+    position: Tensor,
+    time: Tensor | None,
+    query_time: Tensor | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    scales: Tensor | None,
+    scale: float,
+) -> Tensor:
+    out = q.new_empty(len(q), q.shape[1], v.shape[2])
+    native: Any = backend.module()
+    native.hstu_attention(
+        kernels, torch.get_num_threads(), _dense(q), _dense(k), _dense(v), offsets, sees, position, time, query_time,
+        position_bias, time_bias, boundaries(), scale, scales, None, out,
+    )  # fmt: skip
+    return out
+
+
+@_attention.register_fake
+def _(kernels: str, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Tensor:
+    return q.new_empty(q.shape[0], q.shape[1], v.shape[2])
+
+
+@torch.library.custom_op("facta::hstu_attention_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    kernels: str,
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    sees: Tensor,
+    position: Tensor,
+    time: Tensor | None,
+    query_time: Tensor | None,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    scales: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grads = [tensor.new_empty(tensor.shape) for tensor in (q, k, v)]
+    tables = [q.new_empty(0) if table is None else torch.empty_like(table) for table in (position_bias, time_bias)]
+    native: Any = backend.module()
+    native.hstu_attention_backward(
+        kernels, torch.get_num_threads(), _dense(q), _dense(k), _dense(v), offsets, sees, position, time, query_time,
+        position_bias, time_bias, boundaries(), scale, scales, d_out.contiguous(), *grads,
+        None if position_bias is None else tables[0], None if time_bias is None else tables[1],
+    )  # fmt: skip
+    return grads[0], grads[1], grads[2], tables[0], tables[1]
+
+
+@_backward.register_fake
+def _(kernels: str, d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    position_bias, time_bias = rest[5], rest[6]
+    tables = [q.new_empty(0) if table is None else torch.empty_like(table) for table in (position_bias, time_bias)]
+    return (*(tensor.new_empty(tensor.shape) for tensor in (q, k, v)), *tables)
+
+
+def _setup(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:
+    kernels, *tensors, scale = inputs
+    ctx.kernels, ctx.scale = kernels, scale
+    ctx.save_for_backward(*tensors)
+
+
+def _gradients(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
+    tensors = ctx.saved_tensors
+    d_q, d_k, d_v, d_position, d_time = _backward(ctx.kernels, d_out, *tensors, ctx.scale)
+    position_bias, time_bias = tensors[8], tensors[9]
+    return (
+        None, d_q, d_k, d_v, None, None, None, None, None,
+        None if position_bias is None else d_position, None if time_bias is None else d_time, None, None,
+    )  # fmt: skip
+
+
+_attention.register_autograd(_gradients, setup_context=_setup)
+
+
+def hstu_attention(
+    kernels: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tokens: TokenBatch,
+    *,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+    scale: float | Tensor,
+) -> Tensor:
+    """`ops.reference.hstu_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
+    each = isinstance(scale, Tensor)
+    timed = time_bias is not None
+    out: Tensor = _attention(
+        kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.time if timed else None,
+        tokens.query_time if timed else None, position_bias, time_bias, scale if each else None, 1.0 if each else scale,
+    )  # fmt: skip
+    return out
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Heads and channels side by side; from token to token any stride will do."""
+    return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()

@@ -1,0 +1,82 @@
+"""Which code computes: `reference` (plain PyTorch, the definition) or the compiled kernels of an instruction set.
+
+The fastest that this build and this processor have is taken; FACTA_BACKEND or `use` asks for another one, and asking
+for one that is not there is an error. Kernels compute float32 and bfloat16 on the CPU; anything else (float64, other
+devices) is computed by the reference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facta.errors import ConfigError
+
+REFERENCE = "reference"
+_STORED = (torch.float32, torch.bfloat16)
+_asked: ContextVar[str | None] = ContextVar("backend", default=None)
+
+
+@cache
+def module() -> Any | None:
+    """The compiled module; None where facta was installed without it."""
+    try:
+        from facta.ops import _native  # after torch, whose OpenMP threads it shares
+    except ImportError:
+        return None
+    return _native
+
+
+@cache
+def available() -> tuple[str, ...]:
+    """Backends from the fastest to the reference."""
+    native = module()
+    return (*(native.backends() if native is not None else ()), REFERENCE)
+
+
+def current() -> str:
+    """The backend in use. Raises ConfigError where FACTA_BACKEND names one that is not there."""
+    return _checked(_asked.get() or os.environ.get("FACTA_BACKEND") or available()[0])
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Compute with another backend for a while. Raises ConfigError where it is not there."""
+    token = _asked.set(_checked(name))
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def why() -> str:
+    """In a sentence: what runs, and why it is that."""
+    if _asked.get() or os.environ.get("FACTA_BACKEND"):
+        return f"{current()}, as asked for"
+    if module() is None:
+        return f"{REFERENCE}: facta was installed without its compiled kernels (FACTA_NO_NATIVE, or no compiler)"
+    return f"{current()}: the fastest of {', '.join(available())}"
+
+
+def native_for(*tensors: Tensor | None) -> str | None:
+    """The kernels that compute these tensors; None: the reference does."""
+    name = current()
+    given = [tensor for tensor in tensors if tensor is not None]
+    fits = all(tensor.device.type == "cpu" and tensor.dtype in _STORED for tensor in given)
+    return name if name != REFERENCE and fits and len({tensor.dtype for tensor in given}) == 1 else None
+
+
+def _checked(name: str) -> str:
+    if name not in available():
+        raise ConfigError(
+            f"The backend '{name}' is not there; this installation has {', '.join(available())} "
+            "(FACTA_BACKEND; kernels are compiled by pip install without FACTA_NO_NATIVE)."
+        )
+    return name

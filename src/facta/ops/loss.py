@@ -1,0 +1,95 @@
+"""Losses against sampled negatives as one compiled operator: draws, logits, losses and both gradients in one pass.
+
+Letters: S targets, V items, P width, R negatives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facta.ops import backend
+
+EPS = 1e-6  # the shortest length that an item vector is divided by, as in F.normalize
+
+
+@torch.library.custom_op("facta::sampled_loss", mutates_args=(), device_types="cpu")
+def _loss(
+    kernels: str,
+    queries: Tensor,
+    table: Tensor,
+    positive: Tensor,
+    keys: Tensor,
+    weight: Tensor,
+    negatives: int,
+    cosine: bool,
+    binary: bool,
+    beta: float,
+    d_queries: bool,
+    d_table: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows = torch.empty(len(queries), negatives + 1, dtype=torch.int32)
+    slopes, losses = queries.new_empty(rows.shape), queries.new_empty(len(queries))
+    of_queries = torch.empty_like(queries) if d_queries else None
+    of_table = torch.empty_like(table) if d_table else None
+    native: Any = backend.module()
+    native.sampled_loss(
+        kernels, torch.get_num_threads(), queries, table, positive, keys, weight, cosine, EPS, binary, beta, rows,
+        slopes, losses, of_queries, of_table,
+    )  # fmt: skip
+    empty = queries.new_empty(0)
+    return (losses * weight).sum(), empty if of_queries is None else of_queries, empty if of_table is None else of_table
+
+
+@_loss.register_fake
+def _(kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    of_queries, of_table = rest[-2:]
+    empty = queries.new_empty(0)
+    gradients = (torch.empty_like(x) if want else empty for x, want in ((queries, of_queries), (table, of_table)))
+    return (queries.new_empty(()), *gradients)
+
+
+class _SampledLoss(torch.autograd.Function):
+    """The loss is a sum, so its gradients are known up to one factor when it is: they are kept and scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> Tensor:
+        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
+        total, *gradients = _loss(kernels, queries.contiguous(), table.contiguous(), *rest, *wanted)
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        d_queries, d_table = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
+        scaled = [
+            gradient * grads[0] if want else None for gradient, want in zip((d_queries, d_table), wanted, strict=True)
+        ]
+        return (None, *scaled, None, None, None, None, None, None, None)
+
+
+def sampled_loss(
+    kernels: str,
+    queries: Tensor,
+    table: Tensor,
+    positive: Tensor,
+    keys: Tensor,
+    weight: Tensor,
+    *,
+    negatives: int,
+    cosine: bool,
+    binary: bool = False,
+    beta: float = 1.0,
+) -> Tensor:
+    """Σ weight · loss of S targets, each against its own R draws; differentiable in queries [S, P] and table [V, P].
+
+    `cosine` divides item vectors by their length, inside: the table is the raw one. `binary` is (generalised) BCE with
+    `beta` on the positive's term; otherwise the softmax among the positive and its negatives.
+    """
+    total: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
+        kernels, queries, table, positive, keys, weight, negatives, cosine, binary, beta
+    )
+    return total

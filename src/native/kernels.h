@@ -1,0 +1,108 @@
+// What the kernels are told: plain pointers, one struct per kernel, the same for every instruction set.
+//
+// Letters: B rows, T tokens of all rows, H heads, n tokens of a row with its past.
+#pragma once
+
+#include <cstdint>
+
+namespace facta {
+
+// Kept keys and values of one row, in front of its tokens; n = 0 where there are none.
+struct Past {
+  const void *k = nullptr, *v = nullptr;  // [n, H, dqk] and [n, H, dv], contiguous
+  const int64_t *time = nullptr, *position = nullptr;
+  int64_t n = 0;
+};
+
+struct Tokens {
+  int64_t rows = 0;                // B
+  const int64_t* offsets = nullptr;  // [B+1]
+  const int64_t* sees = nullptr;     // [T] leading tokens of its row (past included) that a token sees, and itself
+  const int64_t* position = nullptr;
+  const int64_t* time = nullptr;        // null: no time bias
+  const int64_t* query_time = nullptr;  // null: no time bias
+  const Past* past = nullptr;           // [B]; null: none
+};
+
+struct Bias {
+  const float* position = nullptr;  // by distance, the longest last; null: none
+  int64_t distances = 0;
+  const float* time = nullptr;  // by bucket; null: none
+  const int64_t* boundaries = nullptr;  // [buckets-1] milliseconds, ascending
+  int64_t buckets = 0;
+};
+
+struct Attention {
+  Tokens tokens;
+  Bias bias;
+  int64_t heads = 0, dqk = 0, dv = 0;
+  bool half = false;  // q, k, v and out are bfloat16
+  const void *q = nullptr, *k = nullptr, *v = nullptr;
+  int64_t q_row = 0, k_row = 0, v_row = 0;  // elements from one token to the next
+  float scale = 1;
+  const float* scales = nullptr;  // [T], in place of scale
+  void* out = nullptr;            // [T, H, dv], contiguous
+
+  // Backward only.
+  const void* d_out = nullptr;                            // [T, H, dv], contiguous
+  void *d_q = nullptr, *d_k = nullptr, *d_v = nullptr;    // contiguous
+  float *d_position = nullptr, *d_time = nullptr;         // like the tables
+};
+
+// Losses of targets against negatives drawn from their keys, with gradients of Σ weight · loss.
+struct Sampled {
+  int64_t targets = 0, width = 0, items = 0, negatives = 0;
+  const float *queries = nullptr, *table = nullptr;  // [targets, width], [items, width]
+  const int64_t *positive = nullptr, *keys = nullptr;  // [targets]
+  const float* weight = nullptr;                       // [targets]
+  bool cosine = false;  // item vectors are divided by max(length, eps)
+  float eps = 1e-6f;
+  bool binary = false;  // (generalised) binary cross-entropy in place of the softmax
+  float beta = 1;       // of the positive's term
+  int32_t* rows = nullptr;   // [targets, 1 + negatives] the positive and its negatives
+  float* slopes = nullptr;   // the same shape: weight · d loss / d logit
+  float* losses = nullptr;   // [targets]
+  float *d_queries = nullptr, *d_table = nullptr;  // null: not wanted
+};
+
+struct Dropout {
+  int64_t tokens = 0, width = 0;
+  const float* x = nullptr;
+  const int64_t* keys = nullptr;
+  double p = 0;
+  uint64_t salt = 0;
+  float* out = nullptr;
+};
+
+// y = dropout(u ⊙ LN(o)) and its gradients.
+struct Gate {
+  int64_t tokens = 0, width = 0;
+  const float *o = nullptr, *u = nullptr;  // [tokens, width]
+  int64_t u_row = 0;                       // elements from one token to the next
+  const int64_t* keys = nullptr;
+  double p = 0;
+  uint64_t salt = 0;
+  float eps = 0;
+  float* y = nullptr;
+  const float* d_y = nullptr;  // backward only
+  float *d_o = nullptr, *d_u = nullptr;
+  int64_t d_u_row = 0;
+};
+
+struct Kernels {
+  const char* name;
+  void (*attention)(const Attention&, int threads);
+  void (*attention_backward)(const Attention&, int threads);
+  void (*sampled_loss)(const Sampled&, int threads);
+  void (*dropout)(const Dropout&, int threads);
+  void (*gate)(const Gate&, int threads);
+  void (*gate_backward)(const Gate&, int threads);
+};
+
+// Null where this build has no such kernels.
+const Kernels* portable_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+const Kernels* neon_kernels();
+
+}  // namespace facta

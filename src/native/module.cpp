@@ -1,0 +1,176 @@
+// The Python module `facta.ops._native`: tensors in, pointers to the kernels.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "kernels.h"
+
+namespace nb = nanobind;
+using nb::device::cpu;
+
+namespace {
+
+using facta::Attention;
+using facta::Kernels;
+
+using Stored = nb::ndarray<cpu>;  // float32 or bfloat16
+using Floats = nb::ndarray<float, cpu, nb::c_contig>;
+using Longs = nb::ndarray<int64_t, cpu, nb::c_contig>;
+template <class T>
+using Maybe = std::optional<T>;
+
+// What this build holds and this processor runs, the fastest first.
+std::vector<const Kernels*> usable() {
+  std::vector<const Kernels*> found;
+#ifdef FACTA_HAS_AVX512
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl"))
+    found.push_back(facta::avx512_kernels());
+#endif
+#ifdef FACTA_HAS_AVX2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(facta::avx2_kernels());
+#endif
+#ifdef FACTA_HAS_NEON
+  found.push_back(facta::neon_kernels());
+#endif
+  found.push_back(facta::portable_kernels());
+  return found;
+}
+
+const Kernels& named(const std::string& name) {
+  for (const Kernels* one : usable())
+    if (name == one->name) return *one;
+  throw std::invalid_argument("this processor or this build has no kernels '" + name + "'");
+}
+
+struct Past {
+  std::vector<facta::Past> rows;
+};
+
+void read_past(Past& past, const nb::object& given) {
+  if (given.is_none()) return;
+  for (nb::handle row : given) {
+    facta::Past one;
+    if (!row.is_none()) {
+      auto parts = nb::cast<nb::tuple>(row);
+      auto k = nb::cast<Stored>(parts[0]), v = nb::cast<Stored>(parts[1]);
+      one.k = k.data(), one.v = v.data(), one.n = int64_t(k.shape(0));
+      one.position = nb::cast<Longs>(parts[2]).data();
+      one.time = parts[3].is_none() ? nullptr : nb::cast<Longs>(parts[3]).data();
+    }
+    past.rows.push_back(one);
+  }
+}
+
+template <class T>
+auto pointer(const Maybe<T>& array) {
+  return array ? array->data() : nullptr;
+}
+
+Attention described(const Stored& q, const Stored& k, const Stored& v, const Longs& offsets, const Longs& sees,
+                    const Longs& position, const Maybe<Longs>& time, const Maybe<Longs>& query_time,
+                    const Maybe<Floats>& position_bias, const Maybe<Floats>& time_bias, const Longs& boundaries,
+                    float scale, const Maybe<Floats>& scales) {
+  Attention a;
+  a.tokens.rows = int64_t(offsets.shape(0)) - 1;
+  a.tokens.offsets = offsets.data(), a.tokens.sees = sees.data(), a.tokens.position = position.data();
+  a.tokens.time = pointer(time), a.tokens.query_time = pointer(query_time);
+  if (position_bias) a.bias.position = position_bias->data(), a.bias.distances = int64_t(position_bias->shape(0));
+  if (time_bias) a.bias.time = time_bias->data();
+  a.bias.boundaries = boundaries.data(), a.bias.buckets = int64_t(boundaries.shape(0)) + 1;
+  a.heads = int64_t(q.shape(1)), a.dqk = int64_t(q.shape(2)), a.dv = int64_t(v.shape(2));
+  a.half = q.dtype().bits == 16;
+  a.q = q.data(), a.k = k.data(), a.v = v.data();
+  a.q_row = q.stride(0), a.k_row = k.stride(0), a.v_row = v.stride(0);
+  a.scale = scale, a.scales = pointer(scales);
+  return a;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.def("backends", [] {
+    std::vector<std::string> names;
+    for (const Kernels* one : usable()) names.emplace_back(one->name);
+    return names;
+  });
+  m.def("hstu_attention",
+        [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
+           Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
+           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, nb::object given, Stored out) {
+          Attention a = described(q, k, v, offsets, sees, position, time, query_time, position_bias, time_bias,
+                                  boundaries, scale, scales);
+          Past past;
+          read_past(past, given);
+          a.tokens.past = past.rows.empty() ? nullptr : past.rows.data();
+          a.out = out.data();
+          nb::gil_scoped_release free;
+          named(backend).attention(a, threads);
+        },
+        nb::arg("backend"), nb::arg("threads"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("offsets"),
+        nb::arg("sees"), nb::arg("position"), nb::arg("time").none(), nb::arg("query_time").none(),
+        nb::arg("position_bias").none(), nb::arg("time_bias").none(), nb::arg("boundaries"), nb::arg("scale"),
+        nb::arg("scales").none(), nb::arg("past").none(), nb::arg("out"));
+  m.def("hstu_attention_backward",
+        [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
+           Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
+           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, Stored d_out, Stored d_q,
+           Stored d_k, Stored d_v, Maybe<Floats> d_position, Maybe<Floats> d_time) {
+          Attention a = described(q, k, v, offsets, sees, position, time, query_time, position_bias, time_bias,
+                                  boundaries, scale, scales);
+          a.d_out = d_out.data(), a.d_q = d_q.data(), a.d_k = d_k.data(), a.d_v = d_v.data();
+          a.d_position = pointer(d_position), a.d_time = pointer(d_time);
+          nb::gil_scoped_release free;
+          named(backend).attention_backward(a, threads);
+        },
+        nb::arg("backend"), nb::arg("threads"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("offsets"),
+        nb::arg("sees"), nb::arg("position"), nb::arg("time").none(), nb::arg("query_time").none(),
+        nb::arg("position_bias").none(), nb::arg("time_bias").none(), nb::arg("boundaries"), nb::arg("scale"),
+        nb::arg("scales").none(), nb::arg("d_out"), nb::arg("d_q"), nb::arg("d_k"), nb::arg("d_v"),
+        nb::arg("d_position").none(), nb::arg("d_time").none());
+  m.def("sampled_loss",
+        [](const std::string& backend, int threads, Floats queries, Floats table, Longs positive, Longs keys,
+           Floats weight, bool cosine, float eps, bool binary, float beta, nb::ndarray<int32_t, cpu, nb::c_contig> rows,
+           Floats slopes, Floats losses, Maybe<Floats> d_queries, Maybe<Floats> d_table) {
+          facta::Sampled s;
+          s.targets = int64_t(queries.shape(0)), s.width = int64_t(queries.shape(1)), s.items = int64_t(table.shape(0));
+          s.negatives = int64_t(rows.shape(1)) - 1;
+          s.queries = queries.data(), s.table = table.data(), s.positive = positive.data(), s.keys = keys.data();
+          s.weight = weight.data(), s.cosine = cosine, s.eps = eps, s.binary = binary, s.beta = beta;
+          s.rows = rows.data(), s.slopes = slopes.data(), s.losses = losses.data();
+          s.d_queries = pointer(d_queries), s.d_table = pointer(d_table);
+          nb::gil_scoped_release free;
+          named(backend).sampled_loss(s, threads);
+        },
+        nb::arg("backend"), nb::arg("threads"), nb::arg("queries"), nb::arg("table"), nb::arg("positive"),
+        nb::arg("keys"), nb::arg("weight"), nb::arg("cosine"), nb::arg("eps"), nb::arg("binary"), nb::arg("beta"),
+        nb::arg("rows"), nb::arg("slopes"), nb::arg("losses"), nb::arg("d_queries").none(), nb::arg("d_table").none());
+  m.def("dropout", [](const std::string& backend, int threads, Floats x, Longs keys, double p, int64_t salt, Floats out) {
+    facta::Dropout a;
+    a.tokens = int64_t(x.shape(0)), a.width = int64_t(x.shape(1)), a.x = x.data(), a.keys = keys.data();
+    a.p = p, a.salt = uint64_t(salt), a.out = out.data();
+    nb::gil_scoped_release free;
+    named(backend).dropout(a, threads);
+  });
+  m.def("gate", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
+                   float eps, Floats y) {
+    facta::Gate a;
+    a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
+    a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps, a.y = y.data();
+    nb::gil_scoped_release free;
+    named(backend).gate(a, threads);
+  });
+  m.def("gate_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
+                            int64_t salt, float eps, Floats d_y, Floats d_o, Stored d_u) {
+    facta::Gate a;
+    a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
+    a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps;
+    a.d_y = d_y.data(), a.d_o = d_o.data(), a.d_u = (float*)d_u.data(), a.d_u_row = d_u.stride(0);
+    nb::gil_scoped_release free;
+    named(backend).gate_backward(a, threads);
+  });
+}

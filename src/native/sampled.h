@@ -1,0 +1,186 @@
+// Losses against sampled negatives: logits, losses and gradients of a target in one pass, while its items are in cache.
+// Negatives are drawn here, as functions of the target's key; nothing of size [targets, negatives, width] exists.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "draws.h"
+#include "kernels.h"
+#include "simd.h"
+
+namespace facta::ISA {
+
+// Rows of a table whose width is no multiple of W may be read in whole vectors, all but the last row.
+class Rows {
+ public:
+  Rows(const float* table, int64_t count, int width) : table_(table), last_(count - 1), width_(width) {
+    if (count) tail_.assign(table + last_ * width, table + count * width);
+    tail_.resize(size_t(width + W), 0.0f);
+  }
+  const float* operator[](int64_t row) const { return row == last_ ? tail_.data() : table_ + row * width_; }
+
+ private:
+  const float* table_;
+  int64_t last_;
+  int width_;
+  std::vector<float> tail_;
+};
+
+// What one target needs; its items are the positive and then its negatives, padded to whole vectors with the positive.
+class Target {
+ public:
+  Target(const Sampled& s, const Rows& rows, const float* inverse)
+      : s_(s), rows_(rows), inverse_(inverse), width_(int(s.width)), wide_((width_ + W - 1) / W * W),
+        count_(int(s.negatives) + 1), padded_((count_ + W - 1) / W * W), query_(size_t(wide_)), total_(size_t(wide_)),
+        logits_(size_t(padded_)), items_(size_t(padded_)) {}
+
+  void run(int64_t t) {
+    draw(t);
+    std::copy_n(s_.queries + t * width_, width_, query_.begin());
+    for (int i = 0; i < count_; ++i) logits_[size_t(i)] = dot(items_[size_t(i)]);
+    for (int i = count_; i < padded_; ++i) logits_[size_t(i)] = logits_[0];
+    s_.losses[t] = s_.binary ? binary() : softmax();
+    const float weight = s_.weight[t];
+    for (int i = 0; i < padded_; i += W) store(&logits_[size_t(i)], load(&logits_[size_t(i)]) * weight);
+    std::copy_n(logits_.begin(), count_, s_.slopes + t * count_);
+    std::copy_n(items_.begin(), count_, s_.rows + t * count_);
+    if (s_.d_queries) gather(t);
+  }
+
+ private:
+  void draw(int64_t t) {
+    std::fill(items_.begin(), items_.end(), int32_t(s_.positive[t]));
+    for (int i = 1; i < count_; ++i)
+      items_[size_t(i)] = int32_t(below(mix(uint64_t(s_.keys[t]), uint64_t(i - 1)), uint64_t(s_.items)));
+  }
+  float scale(int32_t item) const { return inverse_ ? inverse_[item] : 1.0f; }
+  float dot(int32_t item) const {
+    const float* row = rows_[item];
+    vf total{};
+    for (int d = 0; d < wide_; d += W) total += load(&query_[size_t(d)]) * load(row + d);
+    return sum(total) * scale(item);
+  }
+
+  // Logits become slopes, d loss / d logit; what equals the positive, its own place aside, has none.
+  float softmax() {
+    vf highest = load(&logits_[0]);
+    for (int i = W; i < padded_; i += W) highest = maximum(highest, load(&logits_[size_t(i)]));
+    float most = highest[0];
+    for (int lane = 1; lane < W; ++lane) most = std::max(most, highest[lane]);
+    const float own = logits_[0];
+    vf terms{};
+    for (int i = 0; i < padded_; i += W) {
+      const vf term = select(others(i), exp(load(&logits_[size_t(i)]) - most), vf{});
+      store(&logits_[size_t(i)], term);
+      terms += term;
+    }
+    const float first = std::exp(own - most), total = sum(terms) + first;
+    for (int i = 0; i < padded_; i += W) store(&logits_[size_t(i)], load(&logits_[size_t(i)]) / total);
+    logits_[0] = first / total - 1.0f;
+    return std::log(total) + most - own;
+  }
+  float binary() {
+    const float own = logits_[0];
+    double loss = s_.beta * softplus(-own);
+    for (int i = 1; i < count_; ++i)
+      if (items_[size_t(i)] != items_[0]) loss += softplus(logits_[size_t(i)]);
+    for (int i = 0; i < padded_; i += W)
+      store(&logits_[size_t(i)], select(others(i), sigmoid(load(&logits_[size_t(i)])), vf{}));
+    logits_[0] = -s_.beta / (1.0f + std::exp(own));
+    return float(loss);
+  }
+  vi others(int i) const { return load(&items_[size_t(i)]) != items_[0]; }
+  static float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::fabs(x))); }
+
+  // d loss / d query = Σ slope · item, a few vectors of it at a time, so that the sums stay in registers.
+  void gather(int64_t t) {
+    for (int i = 0; i < count_; ++i) logits_[size_t(i)] *= scale(items_[size_t(i)]);
+    int d = 0;
+    for (; d + 4 * W <= wide_; d += 4 * W) gather_part<4>(d);
+    for (; d < wide_; d += W) gather_part<1>(d);
+    std::copy_n(total_.begin(), width_, s_.d_queries + t * width_);
+  }
+  template <int VECTORS>
+  void gather_part(int d) {
+    vf total[VECTORS] = {};
+    for (int i = 0; i < count_; ++i) {
+      const float* row = rows_[items_[size_t(i)]] + d;
+      for (int v = 0; v < VECTORS; ++v) total[v] += logits_[size_t(i)] * load(row + v * W);
+    }
+    for (int v = 0; v < VECTORS; ++v) store(&total_[size_t(d + v * W)], total[v]);
+  }
+
+  const Sampled& s_;
+  const Rows& rows_;
+  const float* inverse_;
+  const int width_, wide_, count_, padded_;
+  std::vector<float> query_, total_, logits_;
+  std::vector<int32_t> items_;
+};
+
+// d_table[item] = Σ slope · query over the (target, place) pairs of an item, in their order, whatever the threads: each
+// thread owns a stretch of items and passes over all pairs.
+inline void scatter_stretch(const Sampled& s, const Rows& queries, int64_t from, int64_t to) {
+  const int64_t pairs = s.negatives + 1;
+  const int width = int(s.width), whole = width / W * W;
+  std::vector<int32_t> mine(static_cast<size_t>(pairs));
+  for (int64_t t = 0; t < s.targets; ++t) {
+    const int32_t* items = s.rows + t * pairs;
+    int64_t count = 0;
+    for (int64_t i = 0; i < pairs; ++i) {  // without a branch: it would be guessed wrong half the time
+      mine[size_t(count)] = int32_t(i);
+      count += uint32_t(items[i] - from) < uint32_t(to - from);
+    }
+    const float* query = queries[t];
+    for (int64_t at = 0; at < count; ++at) {
+      const float slope = s.slopes[t * pairs + mine[size_t(at)]];
+      float* row = s.d_table + int64_t(items[mine[size_t(at)]]) * width;
+      for (int d = 0; d < whole; d += W) store(row + d, load(row + d) + slope * load(query + d));
+      for (int d = whole; d < width; ++d) row[d] += slope * query[d];
+    }
+  }
+}
+
+// Through the normalisation of an item vector w of length n: d_w = (g - (g·ŵ) ŵ) / n.
+inline void through_norm(const Sampled& s, const float* inverse, int64_t item) {
+  const float* row = s.table + item * s.width;
+  float* gradient = s.d_table + item * s.width;
+  const float scale = inverse[item];
+  float along = 0;
+  if (scale < 1.0f / s.eps)
+    for (int64_t d = 0; d < s.width; ++d) along += gradient[d] * row[d] * scale;
+  for (int64_t d = 0; d < s.width; ++d) gradient[d] = (gradient[d] - along * row[d] * scale) * scale;
+}
+
+inline void sampled_loss(const Sampled& s, int threads) {
+  std::vector<float> inverse(s.cosine ? size_t(s.items) : 0);
+  const Rows rows(s.table, s.items, int(s.width)), queries(s.queries, s.targets, int(s.width));
+#pragma omp parallel num_threads(threads)
+  {
+    if (s.cosine) {
+#pragma omp for
+      for (int64_t i = 0; i < s.items; ++i) {
+        float square = 0;
+        for (int64_t d = 0; d < s.width; ++d) square += s.table[i * s.width + d] * s.table[i * s.width + d];
+        inverse[size_t(i)] = 1.0f / std::max(std::sqrt(square), s.eps);
+      }
+    }
+    Target target(s, rows, s.cosine ? inverse.data() : nullptr);
+#pragma omp for schedule(dynamic, 64)
+    for (int64_t t = 0; t < s.targets; ++t) target.run(t);
+    if (s.d_table) {
+#pragma omp for
+      for (int64_t i = 0; i < s.items; ++i) std::fill_n(s.d_table + i * s.width, s.width, 0.0f);
+#pragma omp for schedule(static, 1)
+      for (int part = 0; part < threads; ++part)
+        scatter_stretch(s, queries, s.items * part / threads, s.items * (part + 1) / threads);
+      if (s.cosine) {
+#pragma omp for
+        for (int64_t i = 0; i < s.items; ++i) through_norm(s, inverse.data(), i);
+      }
+    }
+  }
+}
+
+}  // namespace facta::ISA

@@ -1,0 +1,101 @@
+// Vectors of W floats, in the compiler's own vector types: one source for AVX2, AVX-512, NEON and no SIMD at all.
+// This file is compiled once per instruction set, each time inside its own namespace (see isa.h).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "isa.h"
+
+namespace facta::ISA {
+
+constexpr int W = FACTA_LANES;
+
+using vf = float __attribute__((vector_size(4 * W)));
+using vi = int32_t __attribute__((vector_size(4 * W)));
+
+inline vf load(const float* p) {
+  vf x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+inline vi load(const int32_t* p) {
+  vi x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+inline void store(float* p, vf x) { std::memcpy(p, &x, sizeof x); }
+inline vf broadcast(float x) { return x - vf{}; }  // x - 0 is x, also for -0: no instruction is left of it
+inline vi broadcast(int32_t x) { return vi{} + x; }
+inline vi bits(vf x) { return reinterpret_cast<vi>(x); }
+inline vf floats(vi x) { return reinterpret_cast<vf>(x); }
+inline vf select(vi mask, vf yes, vf no) { return floats((mask & bits(yes)) | (~mask & bits(no))); }
+
+inline vi counting() {
+  vi x;
+  for (int lane = 0; lane < W; ++lane) x[lane] = lane;
+  return x;
+}
+
+// Always in the same order, so that a sum is the same on every run.
+inline float sum(vf x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(x);
+#elif defined(__AVX2__)
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+#else
+  return (x[0] + x[2]) + (x[1] + x[3]);
+#endif
+}
+
+inline vf minimum(vf a, vf b) { return select(a < b, a, b); }
+inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
+
+// e^x within 2 ulp for -87 <= x <= 88, clamped outside (Cephes' polynomial).
+inline vf exp(vf x) {
+  x = minimum(maximum(x, broadcast(-87.0f)), broadcast(88.0f));
+  const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+  const vf shifted = x * 1.44269504088896341f + magic;
+  const vf n = shifted - magic;
+  const vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  vf p = broadcast(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const vi exponent = (bits(shifted) - bits(magic)) << 23;
+  return floats(bits(p) + exponent);
+}
+
+inline vf sigmoid(vf x) { return 1.0f / (1.0f + exp(-x)); }
+
+inline vf gather(const float* table, vi index) {
+#if defined(__AVX512F__)
+  return _mm512_mask_i32gather_ps(__m512{}, 0xffff, reinterpret_cast<__m512i>(index), table, 4);
+#elif defined(__AVX2__)
+  return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(index), 4);
+#else
+  vf x;
+  for (int lane = 0; lane < W; ++lane) x[lane] = table[index[lane]];
+  return x;
+#endif
+}
+
+inline bool any(vi mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
+#else
+  int32_t found = 0;
+  for (int lane = 0; lane < W; ++lane) found |= mask[lane];
+  return found != 0;
+#endif
+}
+
+}  // namespace facta::ISA
