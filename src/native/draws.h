@@ -27,7 +27,14 @@ class Keep {
   int32_t token(int64_t key) const { return int32_t(mix(uint64_t(key), salt_)); }
   // The factor of channels d …: 0, or 1 / (1 - p).
   vf factor(int32_t token, int d) const {
-    vu bits = vu(broadcast(token) ^ load(channel_.data() + d));
+    return factor(vu(broadcast(token) ^ load(channel_.data() + d)));
+  }
+  // The factor of channel d for a vector of tokens.
+  vf factor(vi tokens, int d) const { return factor(vu(tokens ^ channel_[size_t(d)])); }
+
+ private:
+  using vu = uint32_t __attribute__((vector_size(4 * W)));
+  vf factor(vu bits) const {
     bits ^= bits >> 16;
     bits *= 0x85EBCA6Bu;
     bits ^= bits >> 13;
@@ -35,8 +42,6 @@ class Keep {
     return select(vi(bits) >= threshold_, broadcast(scale_), vf{});
   }
 
- private:
-  using vu = uint32_t __attribute__((vector_size(4 * W)));
   float scale_;
   int32_t threshold_;
   uint64_t salt_;

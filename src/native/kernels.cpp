@@ -8,19 +8,22 @@
 namespace facta {
 namespace ISA {
 
-static void attention(const Attention& a, int threads) {
-  a.half ? forward<bfloat16>(a, threads) : forward<float>(a, threads);
+template <class Rule>
+void attention(const Attention& a, int threads) {
+  a.half ? forward<bfloat16, Rule>(a, threads) : forward<float, Rule>(a, threads);
 }
-static void attention_backward(const Attention& a, int threads) {
-  a.half ? backward<bfloat16>(a, threads) : backward<float>(a, threads);
+template <class Rule>
+void attention_backward(const Attention& a, int threads) {
+  a.half ? backward<bfloat16, Rule>(a, threads) : backward<float, Rule>(a, threads);
 }
 
 #define FACTA_JOIN(a, b) FACTA_JOIN_(a, b)
 #define FACTA_JOIN_(a, b) a##b
 #define FACTA_TEXT(a) FACTA_TEXT_(a)
 #define FACTA_TEXT_(a) #a
-static const Kernels kernels = {FACTA_TEXT(ISA), attention,     attention_backward, sampled_loss,
-                                dropout,         gate,          gate_backward};
+static const Kernels kernels = {
+    FACTA_TEXT(ISA),    attention<Pointwise>, attention_backward<Pointwise>, attention<Softmax>,
+    attention_backward<Softmax>, sampled_loss, dropout, gate, gate_backward};
 
 }  // namespace ISA
 

@@ -21,6 +21,7 @@ struct Tokens {
   const int64_t* position = nullptr;
   const int64_t* time = nullptr;        // null: no time bias
   const int64_t* query_time = nullptr;  // null: no time bias
+  const int64_t* keys = nullptr;        // of random draws; null: no dropout
   const Past* past = nullptr;           // [B]; null: none
 };
 
@@ -39,9 +40,13 @@ struct Attention {
   bool half = false;  // q, k, v and out are bfloat16
   const void *q = nullptr, *k = nullptr, *v = nullptr;
   int64_t q_row = 0, k_row = 0, v_row = 0;  // elements from one token to the next
-  float scale = 1;
+  float scale = 1;                // pointwise: of what goes out
   const float* scales = nullptr;  // [T], in place of scale
-  void* out = nullptr;            // [T, H, dv], contiguous
+  float score_scale = 1;          // softmax: of the scores
+  float* lse = nullptr;           // softmax: [T, H] log of the sum of all exponentials, kept for the backward
+  double p = 0;                   // softmax: dropout of the weights
+  uint64_t salt = 0;
+  void* out = nullptr;            // [T, H, dv], contiguous; the backward of softmax reads it
 
   // Backward only.
   const void* d_out = nullptr;                            // [T, H, dv], contiguous
@@ -93,6 +98,8 @@ struct Kernels {
   const char* name;
   void (*attention)(const Attention&, int threads);
   void (*attention_backward)(const Attention&, int threads);
+  void (*softmax)(const Attention&, int threads);
+  void (*softmax_backward)(const Attention&, int threads);
   void (*sampled_loss)(const Sampled&, int threads);
   void (*dropout)(const Dropout&, int threads);
   void (*gate)(const Gate&, int threads);

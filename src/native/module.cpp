@@ -71,22 +71,37 @@ auto pointer(const Maybe<T>& array) {
   return array ? array->data() : nullptr;
 }
 
+void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v, const Longs& offsets,
+                 const Longs& sees, const Longs& position) {
+  a.tokens.rows = int64_t(offsets.shape(0)) - 1;
+  a.tokens.offsets = offsets.data(), a.tokens.sees = sees.data(), a.tokens.position = position.data();
+  a.heads = int64_t(q.shape(1)), a.dqk = int64_t(q.shape(2)), a.dv = int64_t(v.shape(2));
+  a.half = q.dtype().bits == 16;
+  a.q = q.data(), a.k = k.data(), a.v = v.data();
+  a.q_row = q.stride(0), a.k_row = k.stride(0), a.v_row = v.stride(0);
+}
+
 Attention described(const Stored& q, const Stored& k, const Stored& v, const Longs& offsets, const Longs& sees,
                     const Longs& position, const Maybe<Longs>& time, const Maybe<Longs>& query_time,
                     const Maybe<Floats>& position_bias, const Maybe<Floats>& time_bias, const Longs& boundaries,
                     float scale, const Maybe<Floats>& scales) {
   Attention a;
-  a.tokens.rows = int64_t(offsets.shape(0)) - 1;
-  a.tokens.offsets = offsets.data(), a.tokens.sees = sees.data(), a.tokens.position = position.data();
+  read_tokens(a, q, k, v, offsets, sees, position);
   a.tokens.time = pointer(time), a.tokens.query_time = pointer(query_time);
   if (position_bias) a.bias.position = position_bias->data(), a.bias.distances = int64_t(position_bias->shape(0));
   if (time_bias) a.bias.time = time_bias->data();
   a.bias.boundaries = boundaries.data(), a.bias.buckets = int64_t(boundaries.shape(0)) + 1;
-  a.heads = int64_t(q.shape(1)), a.dqk = int64_t(q.shape(2)), a.dv = int64_t(v.shape(2));
-  a.half = q.dtype().bits == 16;
-  a.q = q.data(), a.k = k.data(), a.v = v.data();
-  a.q_row = q.stride(0), a.k_row = k.stride(0), a.v_row = v.stride(0);
   a.scale = scale, a.scales = pointer(scales);
+  return a;
+}
+
+Attention softmax_of(const Stored& q, const Stored& k, const Stored& v, const Longs& offsets, const Longs& sees,
+                     const Longs& position, const Longs& keys, float scale, double p, int64_t salt, const Stored& out,
+                     const Floats& lse) {
+  Attention a;
+  read_tokens(a, q, k, v, offsets, sees, position);
+  a.tokens.keys = keys.data(), a.score_scale = scale, a.p = p, a.salt = uint64_t(salt);
+  a.out = out.data(), a.lse = lse.data();
   return a;
 }
 
@@ -132,6 +147,22 @@ NB_MODULE(_native, m) {
         nb::arg("position_bias").none(), nb::arg("time_bias").none(), nb::arg("boundaries"), nb::arg("scale"),
         nb::arg("scales").none(), nb::arg("d_out"), nb::arg("d_q"), nb::arg("d_k"), nb::arg("d_v"),
         nb::arg("d_position").none(), nb::arg("d_time").none());
+  m.def("softmax_attention",
+        [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
+           Longs position, Longs keys, float scale, double p, int64_t salt, Stored out, Floats lse) {
+          Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
+          nb::gil_scoped_release free;
+          named(backend).softmax(a, threads);
+        });
+  m.def("softmax_attention_backward",
+        [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
+           Longs position, Longs keys, float scale, double p, int64_t salt, Stored out, Floats lse, Stored d_out,
+           Stored d_q, Stored d_k, Stored d_v) {
+          Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
+          a.d_out = d_out.data(), a.d_q = d_q.data(), a.d_k = d_k.data(), a.d_v = d_v.data();
+          nb::gil_scoped_release free;
+          named(backend).softmax_backward(a, threads);
+        });
   m.def("sampled_loss",
         [](const std::string& backend, int threads, Floats queries, Floats table, Longs positive, Longs keys,
            Floats weight, bool cosine, float eps, bool binary, float beta, nb::ndarray<int32_t, cpu, nb::c_contig> rows,

@@ -41,11 +41,12 @@ void copied(const S* from, int64_t from_row, int count, int used, float* to, int
   }
 }
 
-// to[used, padded] <- fromᵀ times `scale[i]` (null: 1), columns behind `count` become 0.
+// to[used, padded] <- scale · fromᵀ, columns behind `count` become 0.
 template <class S>
-void transposed(const S* from, int64_t from_row, int count, int used, float* to, int64_t to_row, int padded) {
+void transposed(const S* from, int64_t from_row, int count, int used, float* to, int64_t to_row, int padded,
+                float scale) {
   for (int i = 0; i < count; ++i)
-    for (int d = 0; d < used; ++d) to[d * to_row + i] = number(from[i * from_row + d]);
+    for (int d = 0; d < used; ++d) to[d * to_row + i] = scale * number(from[i * from_row + d]);
   for (int i = count; i < padded; ++i)
     for (int d = 0; d < used; ++d) to[d * to_row + i] = 0;
 }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from facta.ops import attention, backend, reference
+from facta.ops import attention, backend, reference, softmax
 from facta.ops.geometry import Geometry
 from facta.ops.pointwise import dropout, gate
-from facta.ops.reference import softmax_attention
 
 __all__ = ["Geometry", "backend", "dropout", "gate", "hstu_attention", "softmax_attention"]
 
@@ -38,3 +37,16 @@ def hstu_attention(
     return attention.hstu_attention(
         kernels, q, k, v, geometry.tokens, position_bias=position_bias, time_bias=time_bias, scale=scale
     )
+
+
+def softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, geometry: Geometry, *, scale: float, dropout: float = 0.0, salt: int = 0
+) -> Tensor:
+    """softmax(scale · q kᵀ over the keys seen) v; q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv].
+
+    `dropout` falls on the attention weights, as drawn for (key of the query's token, salt, head, place of the key).
+    """
+    kernels = backend.native_for(q, k, v)
+    if kernels is None:
+        return reference.softmax_attention(q, k, v, geometry, scale=scale, dropout=dropout, salt=salt)
+    return softmax.softmax_attention(kernels, q, k, v, geometry.tokens, scale=scale, dropout=dropout, salt=salt)

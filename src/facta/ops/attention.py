@@ -36,7 +36,7 @@ def _attention(
     out = q.new_empty(len(q), q.shape[1], v.shape[2])
     native: Any = backend.module()
     native.hstu_attention(
-        kernels, torch.get_num_threads(), _dense(q), _dense(k), _dense(v), offsets, sees, position, time, query_time,
+        kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, time, query_time,
         position_bias, time_bias, boundaries(), scale, scales, None, out,
     )  # fmt: skip
     return out
@@ -68,7 +68,7 @@ def _backward(
     tables = [q.new_empty(0) if table is None else torch.empty_like(table) for table in (position_bias, time_bias)]
     native: Any = backend.module()
     native.hstu_attention_backward(
-        kernels, torch.get_num_threads(), _dense(q), _dense(k), _dense(v), offsets, sees, position, time, query_time,
+        kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, time, query_time,
         position_bias, time_bias, boundaries(), scale, scales, d_out.contiguous(), *grads,
         None if position_bias is None else tables[0], None if time_bias is None else tables[1],
     )  # fmt: skip
@@ -122,6 +122,6 @@ def hstu_attention(
     return out
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
     """Heads and channels side by side; from token to token any stride will do."""
     return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
