@@ -184,6 +184,7 @@ def test_info_says_what_things_are(facta: Facta, place: Path, what: tuple[str, .
         ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "may have seen what the validation"),
         ("evaluate {hstu} {popular} --data {log} --metric NDGC@10", "NDCG@10"),
         ("evaluate {hstu} --data {log} --metric NDCG@10", "there is one"),
+        ("evaluate {hstu} --data {log} --out {events}/x", "Cannot write '.*events.csv/x' .*choose a place"),
         ("recommend {hstu} --history 3,4", "reads time"),
         ("recommend {hstu} --user 0 --data {log}", "reads time"),
         ("recommend {hstu} --history 3 --times soon --at now", "'soon'; expected milliseconds"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -235,7 +236,7 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(ResourceError, match="choose another folder"):
+    with pytest.raises(ResourceError, match=r"Cannot write .*out.*choose a place"):
         toy_trainer(tmp_path / "out").fit()
 
 
@@ -272,6 +273,16 @@ def test_a_torn_line_is_cut_and_not_read(tmp_path: Path) -> None:
     again.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["loss"] for line in lines] == [0.1, 0.3]
+
+
+def test_a_disk_that_fills_up_is_a_sentence(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # a write beyond it fails, as on a full disk
+    try:
+        with pytest.raises(ResourceError, match=r"Cannot write .*metrics\.jsonl.*free some space"):
+            toy_trainer(tmp_path, validate=None).fit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_tensorboard_receives_the_numbers(tmp_path: Path) -> None:

@@ -109,6 +109,12 @@ def test_another_seed_or_recipe_in_the_same_folder_is_refused(tmp_path: Path) ->
         search(Quadratic(), SPACE, tmp_path, IDENTITY, trials=1)
 
 
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match=r"Cannot write '.*file/out' .*choose a place"):
+        search(Quadratic(), SPACE, tmp_path / "file" / "out", IDENTITY, trials=1)
+
+
 def test_only_what_a_trial_can_cause_is_swallowed(tmp_path: Path) -> None:
     def full(*_: object) -> float:
         raise ResourceError("The disk is full.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from facta.errors import ResourceError
+from facta import durable
 from facta.train import checkpoint
 from facta.train.identity import Identity, environment
 from facta.train.journal import Journal
@@ -34,10 +34,8 @@ class RunFolder:
 
         Raises ArtifactError where another run lives here or none is whole, ResourceError where it cannot write.
         """
-        try:
+        with durable.writing(self.out):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"Cannot write '{self.out}' ({error.strerror}): choose another folder.") from error
         journal = Journal(self.out)
         try:
             return self._progress(journal, log, tensorboard), journal

@@ -22,9 +22,9 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from facta import draws
+from facta import draws, durable
 from facta.config import Config
-from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
+from facta.errors import ArtifactError, ConfigError, TrainingError
 from facta.train.identity import Identity
 
 DIGITS = 3  # significant ones of a drawn number: what is printed is what was tried
@@ -149,11 +149,9 @@ def _value(choices: tuple[Any, ...] | Range, share: float) -> Any:
 
 def _open(path: Path, identity: Identity) -> dict[int, Trial]:
     """Finished trials of this very search; a torn last line is cut off."""
-    try:
+    with durable.writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise ResourceError(f"Cannot write '{path.parent}' ({error.strerror}): choose another folder.") from error
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
         path.unlink(missing_ok=True)
@@ -171,10 +169,7 @@ def _open(path: Path, identity: Identity) -> dict[int, Trial]:
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
-    try:
-        with path.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise ResourceError(f"Cannot write '{path}' ({error.strerror}): choose another folder.") from error
+    with durable.writing(path), path.open("ab") as file:
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
