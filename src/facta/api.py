@@ -138,8 +138,7 @@ def tune(
         return result.metrics[training.metric]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
-    fixed = {assignment.partition("=")[0].strip() for assignment in overrides}
-    space = {key: values for key, values in chosen.search.items() if key not in fixed}
+    space = tuning.without(chosen.search, [assignment.partition("=")[0].strip() for assignment in overrides])
     return tuning.search(run, space, out, identity, trials=trials, seed=seed, told=told)
 
 

@@ -77,6 +77,11 @@ def settings(space: Space, seed: int, trial: int) -> dict[str, Any]:
     return {key: _value(choices, _share(seed, trial, key)) for key, choices in space.items()}
 
 
+def without(space: Space, fixed: Sequence[str]) -> Space:
+    """The space less what keys fix: a key fixes itself, what lies below it and what it lies in."""
+    return {key: choices for key, choices in space.items() if not any(_nested(key, other) for other in fixed)}
+
+
 def overrides(chosen: Mapping[str, Any]) -> list[str]:
     """As `--set` takes them."""
     return [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
@@ -102,7 +107,7 @@ def search(
             "The recipe declares nothing to search, or all of it is fixed; declare something, as in "
             '--set \'search={"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}\'.'
         )
-    identity = Identity({**identity.recipe, "tuning_seed": seed}, identity.dataset)
+    identity = Identity({**identity.recipe, "tuning_seed": seed, "tuning_space": _plain(space)}, identity.dataset)
     done = _open(out / "trials.jsonl", identity)
     for number in range(trials):
         if number not in done:
@@ -129,6 +134,19 @@ def _try(run: Run, number: int, chosen: Mapping[str, Any]) -> Trial:
     except (TrainingError, ConfigError) as error:
         message = str(error)
     return Trial(number, chosen, value, time.perf_counter() - began, message)
+
+
+def _nested(one: str, other: str) -> bool:
+    """Whether one dotted key is the other or lies below it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _plain(space: Space) -> dict[str, Any]:
+    """As JSON."""
+    return {
+        key: choices.model_dump(mode="json") if isinstance(choices, Range) else list(choices)
+        for key, choices in space.items()
+    }
 
 
 def _share(seed: int, trial: int, key: str) -> float:
