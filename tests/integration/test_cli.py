@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +241,32 @@ def test_a_mistake_of_ours_is_still_no_stack(facta: Facta, monkeypatch: pytest.M
     said = facta("info")
     assert said.code == 3 and "Traceback" not in said.err
     assert said.err == "facta: unexpected ZeroDivisionError: oops. Run `facta --debug …` for where it happened.\n"
+
+
+def test_an_interrupt_is_one_sentence_in_every_verb(facta: Facta, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["facta.cli.info"], "_machine", interrupted)
+    said = facta("info")
+    assert (said.code, said.out) == (130, "")
+    assert re.fullmatch(r"facta: interrupted; nothing half-written was left, .* when started again\.\n", said.err)
+
+
+def test_an_interrupted_training_says_so_and_goes_on(place: Path, tmp_path: Path) -> None:
+    script, journal = Path(sys.executable).with_name("facta"), tmp_path / "a.run" / "metrics.jsonl"
+    command = [script, "train", "debug/hstu", "--data", place / "log", "--out", tmp_path / "a"]
+    command += ["--set", "training.epochs=100000", "--set", "training.patience=null"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not journal.exists() or '"event": "step"' not in journal.read_text():
+        assert run.poll() is None and time.monotonic() < deadline, run.communicate()
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=120)
+    assert (run.returncode, out) == (130, ""), err
+    assert "the same command goes on from there.\nfacta: interrupted; " in err and "Traceback" not in err
+    assert list((tmp_path / "a.run" / "checkpoints").glob("step-*"))
 
 
 def test_the_console_script_and_help(place: Path) -> None:
