@@ -202,14 +202,13 @@ def test_a_torn_checkpoint_is_said_and_its_steps_trained_again(
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_batch_named(tmp_path: Path, accumulate: int) -> None:
     batches, model = ToyBatches(), ToyModel()
     batches.poisoned = (1, 4)
-    key = int(batches.batch(1, 4).targets.events.key[0])
     config = toy_config(accumulate=accumulate)
     taken = 10 if accumulate == 1 else 3
     with pytest.raises(TrainingError) as caught:
         toy_trainer(tmp_path, config, model=model, batches=batches).fit()
     message = str(caught.value)
-    assert f"The loss became nan in batch 4 of epoch 2, after {taken} steps" in message
-    assert str(key) in message and "learning_rate" in message
+    assert f"The loss became nan in batch 4 of epoch 2, after {taken} steps; the last finite loss" in message
+    assert "learning_rate" in message
     *_, last = journal.read(tmp_path, "step")
     assert f"last finite loss was {last['loss']}" in message
     healthy = ToyModel()
