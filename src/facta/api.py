@@ -1,4 +1,4 @@
-"""The verbs in Python: train and evaluate; `prepare`, `load` and `recommend` live where they work."""
+"""The verbs in Python: train, evaluate and tune; `prepare`, `load` and `recommend` live where they work."""
 
 from __future__ import annotations
 
