@@ -181,7 +181,7 @@ FULL = (
         DISK,
         "prepare",
         lambda folder: prepare(folder, csv(folder / "log.csv", rows(4000))),
-        "Cannot write .*nothing was kept: free some space",
+        "Cannot write .*: free some space",
         run=with_full_disk(20_000),
     ),
     Case(

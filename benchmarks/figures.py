@@ -1,7 +1,8 @@
 """Every published figure of facta: its bar, the command that measures it, and the record of its measurements.
 
 A measuring command calls `record`, which appends one JSON line to `figures.jsonl` and renews the table of
-docs/results.md: never written by hand, never from code that is not committed. `make figures` prints the latest.
+docs/results.md: never written by hand, never from a tree that holds more than its commit. `make figures` prints the
+latest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "figures.jsonl"
 RESULTS = ROOT / "docs" / "results.md"
+WRITTEN = ("benchmarks/figures.jsonl", "docs/results.md")  # by `record` itself, between two measurements
 BEGIN, END = "<!-- figures: written by `make figures ARGS=--write` -->", "<!-- end of figures -->"
 
 
@@ -114,18 +116,20 @@ def record(
 
 
 def committed(root: Path = ROOT) -> str:
-    """The commit that is being measured; RuntimeError when the tree holds anything else (benchmarks/ and docs/ aside).
+    """The commit that is being measured; RuntimeError when the tree holds anything else but new lines of the record.
 
     Long measurements call this first, so that a refusal comes before the work.
     """
-    changes = _git(root, "status", "--porcelain", "--", ".", ":!benchmarks", ":!docs")
+    changes = _git(root, "status", "--porcelain", "--", ".", *(f":!{path}" for path in WRITTEN))
     if changes:
         raise RuntimeError(f"The tree has uncommitted changes, commit them before measuring:\n{changes}")
     return _git(root, "rev-parse", "HEAD")
 
 
 def code(root: Path = ROOT) -> str:
-    """A name of what src/ holds in the measured commit: what was trained with it may be used as long as it stays."""
+    """Git's hash of the tree src/ in the measured commit, and of nothing else: what was trained with it may be used
+    while src/ stays, also after benchmarks/, docs/ or the versions of other packages have changed.
+    """
     committed(root)
     return _git(root, "rev-parse", "HEAD:src")
 

@@ -5,7 +5,7 @@ artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
 artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
 """
 
-from facta.api import evaluate, find_recipe, run_folder, train
+from facta.api import evaluate, find_recipe, run_folder, train, tune
 from facta.artifact.card import version as _version
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
@@ -55,4 +55,5 @@ __all__ = [
     "prepare",
     "run_folder",
     "train",
+    "tune",
 ]

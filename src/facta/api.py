@@ -1,4 +1,4 @@
-"""The verbs in Python: train and evaluate; `prepare`, `load` and `recommend` live where they work."""
+"""The verbs in Python: train, evaluate and tune; `prepare`, `load` and `recommend` live where they work."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from facta.infer.engine import Artifact
 from facta.recipes.find import find
 from facta.recipes.fit import fit, learn, training_counts
 from facta.recipes.recipe import RecipeConfig
-from facta.train import journal
 from facta.train import tune as tuning
+from facta.train.folder import claim
 from facta.train.identity import Identity
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def train(
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split)
-    if overwrite and not _goes_on(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash)):
-        shutil.rmtree(run_folder(out), ignore_errors=True)
+    claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
     model = fit(chosen, dataset, split, run_folder(out), log)
     results = [
         evaluation.evaluate(model, dataset, chosen.protocol, window=model.window, stage=stage, split=split)
@@ -139,8 +138,7 @@ def tune(
         return result.metrics[training.metric]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
-    fixed = {assignment.partition("=")[0].strip() for assignment in overrides}
-    space = {key: values for key, values in chosen.search.items() if key not in fixed}
+    space = tuning.without(chosen.search, [assignment.partition("=")[0].strip() for assignment in overrides])
     return tuning.search(run, space, out, identity, trials=trials, seed=seed, told=told)
 
 
@@ -148,14 +146,6 @@ def run_folder(out: Path | str) -> Path:
     """Where the training run of the artifact `out` keeps its checkpoints and its metrics.jsonl."""
     out = Path(out)
     return out.with_name(f"{out.name}.run")
-
-
-def _goes_on(folder: Path, identity: Identity) -> bool:
-    """Whether an unfinished run of this very recipe and dataset lies in a folder."""
-    if not (folder / "checkpoints").is_dir():
-        return False
-    started = journal.read(folder, "start")
-    return bool(started) and identity.to_json().items() <= started[0].items()
 
 
 def _open(dataset: Dataset | Path | str) -> Dataset:

@@ -1,16 +1,24 @@
-"""Files and directories that appear whole or not at all: written beside their place, flushed to disk, then renamed."""
+"""Files and directories that appear whole or not at all: written beside their place, flushed to disk, then renamed.
+
+Also what whoever writes files needs: one sentence for what a disk refuses, tensors, and the checksum of a file.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facta.errors import ResourceError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EISDIR)
@@ -24,7 +32,7 @@ def writing(place: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _FULL:
-            advice = "nothing was kept: free some space, or write elsewhere."
+            advice = "free some space, or write elsewhere."
         elif error.errno in _FORBIDDEN:
             advice = "choose a place that can be written."
         else:
@@ -62,6 +70,23 @@ def file(path: Path, data: bytes) -> None:
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, inside `directory` or `writing`. Raises OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # its name for a full disk
+        raise OSError(str(error)) from error
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hex digits. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _take_the_name(draft: Path, path: Path) -> None:

@@ -3,12 +3,15 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from facta import cli
@@ -119,12 +122,54 @@ def test_training_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
     assert all(result["protocol"] for result in said.json["results"])
 
 
-def test_recommendations_by_title_beside_what_the_user_liked(facta: Facta, place: Path) -> None:
-    said = facta("recommend", place / "popular", "--user", 0, "--data", place / "log", "-k", 2)
+def test_recommendations_by_title_beside_what_the_user_rated_highest(facta: Facta, place: Path) -> None:
+    asked = ("recommend", place / "popular", "--user", 0, "--data", place / "log", "-k", 2)
+    said = facta(*asked)
     assert said.code == 0
     assert "Film 10 (10)" in said.out and "Film 11 (11)" in said.out  # all that user 0 has not met
-    assert "user 0 liked (rating >= 3), newest first" in said.out
-    assert "Film 9 (9)" in said.out and "Film 6 (6)" not in said.out  # rated 5 and 2
+    assert "history of user 0, rated highest first" in said.out
+    best = [9, 4, 8, 3, 7, 2, 6, 1, 5, 0]  # of 0, 1, …, 9, rated 1 to 5 in turn; of equals the newest
+    found = facta(*asked, "--json").json
+    assert found["history"] == [
+        {"id": item, "title": f"Film {item}", "values": {"rating": 1 + item % 5}} for item in best
+    ]
+    assert found["history_order"] == "rated highest first" and "liked" not in found
+    shown = re.findall(r"│ Film \d+ \((\d+)\) +│ +(\d) +│$", said.out, re.MULTILINE)
+    assert shown == [(str(item), str(1 + item % 5)) for item in best]
+
+
+def test_a_missing_rating_counts_for_nothing(facta: Facta, place: Path, tmp_path: Path) -> None:
+    rated = (pl.col("item_id") < 3) & (pl.col("user_id") != 1)
+    worlds.cycle().with_columns(rating=pl.when(rated).then(pl.col("item_id") + 1)).write_csv(tmp_path / "gaps.csv")
+    assert facta("prepare", tmp_path / "gaps.csv", "--out", tmp_path / "gaps").code == 0
+    asked = ("recommend", place / "popular", "--data", tmp_path / "gaps", "--json", "--user")
+    found = facta(*asked, 0).json
+    assert [event["values"] for event in found["history"]] == [{"rating": n} for n in (3, 2, 1)] + 7 * [{}]
+    assert [event["id"] for event in found["history"]][:4] == [2, 1, 0, 9]  # what has no rating comes last
+    assert facta(*asked, 1).json["history_order"] == "newest first"  # this user rated nothing
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ({"score": pl.col("item_id") * 2.5}, [{"score": 2.5 * item} for item in range(9, -1, -1)]),
+        ({"rating": pl.col("item_id"), "score": pl.col("item_id")}, 10 * [{}]),
+        ({"clicked": pl.col("item_id") > 3}, 10 * [{}]),
+        ({}, 10 * [{}]),
+    ],
+)
+def test_what_is_no_rating_is_shown_but_orders_nothing(
+    facta: Facta, place: Path, tmp_path: Path, columns: dict[str, pl.Expr], shown: list[dict[str, float]]
+) -> None:
+    worlds.cycle().with_columns(**columns).write_parquet(tmp_path / "log.parquet")
+    assert facta("prepare", tmp_path / "log.parquet", "--out", tmp_path / "log").code == 0
+    asked = ("recommend", place / "popular", "--user", 0, "--data", tmp_path / "log")
+    found = facta(*asked, "--json").json
+    assert found["history_order"] == "newest first"
+    assert [event["id"] for event in found["history"]] == list(range(9, -1, -1))
+    assert [event["values"] for event in found["history"]] == shown
+    said = facta(*asked)
+    assert "history of user 0, newest first" in said.out and ("22.5" in said.out) == ("score" in shown[0])
 
 
 def test_a_history_given_on_the_spot(facta: Facta, place: Path) -> None:
@@ -132,7 +177,12 @@ def test_a_history_given_on_the_spot(facta: Facta, place: Path) -> None:
     said = facta("recommend", place / "hstu", *given, "-k", 4, "--json")
     assert said.json["source"] == "model" and said.json["unknown"] == 1 and len(said.json["items"]) == 4
     assert not {3, 4} & {item["id"] for item in said.json["items"]}
-    assert [item["title"] for item in said.json["liked"]] == [None, "Film 4", "Film 3"]
+    assert said.json["history"] == [
+        {"id": id_, "title": title, "values": {}} for id_, title in ((99, None), (4, "Film 4"), (3, "Film 3"))
+    ]
+    mixed = facta("recommend", place / "hstu", "--history", "3,4", "--times", "2020-01-02,2020-01-01", *given[4:])
+    assert mixed.code == 0 and "history, newest first" in mixed.out
+    assert mixed.out.index("Film 3 (3)") < mixed.out.index("Film 4 (4)")
     again = facta("recommend", place / "hstu", *given, "-k", 12, "--exclude", "nothing", "--json")
     assert {3, 4} < {item["id"] for item in again.json["items"]}
 
@@ -145,7 +195,7 @@ def test_an_empty_history_gets_what_is_popular_and_is_told_so(facta: Facta, plac
 def test_a_stored_user_is_cut_at_the_time_of_the_request(facta: Facta, place: Path) -> None:
     early = worlds.cycle().filter(user_id=0)["timestamp"][2]
     said = facta("recommend", place / "hstu", "--user", 0, "--data", place / "log", "--at", early, "--json")
-    assert {item["id"] for item in said.json["liked"]} <= {0, 1, 2}
+    assert {item["id"] for item in said.json["history"]} == {0, 1, 2}
     assert not {0, 1, 2} & {item["id"] for item in said.json["items"]}  # seen by then
     assert {3, 4} < {item["id"] for item in said.json["items"]}  # met later
 
@@ -184,6 +234,7 @@ def test_info_says_what_things_are(facta: Facta, place: Path, what: tuple[str, .
         ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "may have seen what the validation"),
         ("evaluate {hstu} {popular} --data {log} --metric NDGC@10", "NDCG@10"),
         ("evaluate {hstu} --data {log} --metric NDCG@10", "there is one"),
+        ("evaluate {hstu} --data {log} --out {events}/x", "Cannot write '.*events.csv/x' .*choose a place"),
         ("recommend {hstu} --history 3,4", "reads time"),
         ("recommend {hstu} --user 0 --data {log}", "reads time"),
         ("recommend {hstu} --history 3 --times soon --at now", "'soon'; expected milliseconds"),
@@ -238,6 +289,32 @@ def test_a_mistake_of_ours_is_still_no_stack(facta: Facta, monkeypatch: pytest.M
     said = facta("info")
     assert said.code == 3 and "Traceback" not in said.err
     assert said.err == "facta: unexpected ZeroDivisionError: oops. Run `facta --debug …` for where it happened.\n"
+
+
+def test_an_interrupt_is_one_sentence_in_every_verb(facta: Facta, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["facta.cli.info"], "_machine", interrupted)
+    said = facta("info")
+    assert (said.code, said.out) == (130, "")
+    assert re.fullmatch(r"facta: interrupted; nothing half-written was left, .* when started again\.\n", said.err)
+
+
+def test_an_interrupted_training_says_so_and_goes_on(place: Path, tmp_path: Path) -> None:
+    script, journal = Path(sys.executable).with_name("facta"), tmp_path / "a.run" / "metrics.jsonl"
+    command = [script, "train", "debug/hstu", "--data", place / "log", "--out", tmp_path / "a"]
+    command += ["--set", "training.epochs=100000", "--set", "training.patience=null"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not journal.exists() or '"event": "step"' not in journal.read_text():
+        assert run.poll() is None and time.monotonic() < deadline, run.communicate()
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=120)
+    assert (run.returncode, out) == (130, ""), err
+    assert "the same command goes on from there.\nfacta: interrupted; " in err and "Traceback" not in err
+    assert list((tmp_path / "a.run" / "checkpoints").glob("step-*"))
 
 
 def test_the_console_script_and_help(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -71,12 +72,27 @@ def test_the_file_map_names_every_folder() -> None:
     assert not [folder for folder in folders if f"{folder}/" not in text]
 
 
-def test_no_reading_path_is_longer_than_six_files() -> None:
+def test_a_reading_path_follows_the_imports_through_six_files_at_most() -> None:
     rows = [
         line for line in (ROOT / "docs" / "reading_order.md").read_text().splitlines() if line.startswith("| `facta")
     ]
     assert {re.search(r"`facta (\w+)`", row)[1] for row in rows} == set(VERBS)  # type: ignore[index]
-    assert all(row.count("`src/") <= 6 for row in rows)
+    for row in rows:
+        first, *others = re.findall(r"`src/([\w/]+)\.py`", row)
+        assert len(others) < 6, row
+        read = imported(first)
+        for path in others:
+            assert path.replace("/", ".") in read, f"nothing before {path} imports it: {row}"
+            read |= imported(path)
+
+
+def imported(path: str) -> set[str]:
+    """The modules that a file below src/ names at its top: `from a import b` counts as a and a.b."""
+    nodes = ast.parse((ROOT / "src" / f"{path}.py").read_text(encoding="utf-8")).body
+    found = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {str(node.module) for node in found} | {
+        f"{node.module}.{name.name}" for node in found for name in node.names
+    }
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

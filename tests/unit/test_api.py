@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -119,6 +120,47 @@ def test_an_overwriting_run_that_was_stopped_goes_on(
     facta.train(log, "debug/hstu", out, ["training.epochs=1"], overwrite=True, log=Log("plain"))
     assert "Going on from step" not in capsys.readouterr().err
     assert facta.load(out).fingerprint == first
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("file", ["notes.txt", "checkpoints/mine.pt", "metrics.jsonl"])
+def test_a_folder_of_somebody_else_is_left_alone(
+    log: facta.Dataset, tmp_path: Path, file: str, overwrite: bool
+) -> None:
+    own = facta.run_folder(tmp_path / "a") / file
+    own.parent.mkdir(parents=True)
+    own.write_text('{"loss": 1.0}\n')
+    for recipe in ("debug/hstu", "debug/popularity"):
+        with pytest.raises(facta.ArtifactError, match=r"a\.run' .* holds what no run wrote; move it away"):
+            facta.train(log, recipe, tmp_path / "a", SHORT if recipe == "debug/hstu" else [], overwrite=overwrite)
+    assert own.read_text() == '{"loss": 1.0}\n'
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_that_another_process_trains_is_not_overwritten(log: facta.Dataset, tmp_path: Path) -> None:
+    out, refused = tmp_path / "a", []
+
+    class Meddling(Log):
+        def validation(self, *arguments: Any) -> None:
+            found = sorted(facta.run_folder(out).rglob("*"))
+            with pytest.raises(facta.ResourceError, match="Another process is training in"):
+                facta.train(log, "debug/sasrec", out, SHORT, overwrite=True, log=QUIET)
+            refused.append(sorted(facta.run_folder(out).rglob("*")) == found)
+
+    facta.train(log, "debug/hstu", out, SHORT, log=Meddling("quiet"))
+    assert refused == [True, True] and facta.load(out).config["name"] == "debug/hstu"
+
+
+@pytest.mark.parametrize("journal", [None, "", '{"event": "st'])
+def test_a_run_that_was_killed_before_it_began_is_begun(
+    log: facta.Dataset, tmp_path: Path, journal: str | None
+) -> None:
+    folder = facta.run_folder(tmp_path / "a")
+    (folder / "checkpoints").mkdir(parents=True)
+    if journal is not None:
+        (folder / "metrics.jsonl").write_text(journal)
+    facta.train(log, "debug/hstu", tmp_path / "a", SHORT, overwrite=True, log=QUIET)
+    assert (folder / "metrics.jsonl").read_text().startswith('{"event": "start"')
 
 
 def stop(*_: object, **__: object) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 
+from facta import durable
 from facta.artifact import files
 from facta.artifact.model import build, parse, state_of
 from facta.errors import ArtifactError, ResourceError
@@ -115,7 +116,7 @@ def test_a_config_that_does_not_fit_is_refused_although_its_checksum_is_right(
     config["model"].update(change)
     (saved / "config.json").write_text(json.dumps(config))
     sums = json.loads((saved / files.CHECKSUMS).read_text())
-    sums["files"]["config.json"] = files._sha256(saved / "config.json")
+    sums["files"]["config.json"] = durable.sha256(saved / "config.json")
     (saved / files.CHECKSUMS).write_text(json.dumps(sums))
     with pytest.raises(ArtifactError, match=message):
         files.load(saved)

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from inspect import isfunction
 
 import facta
+from facta import api
 
 
 def test_the_list_of_public_names_is_sorted_and_true() -> None:
@@ -19,6 +21,12 @@ def test_every_error_for_people_has_one_root_and_is_published() -> None:
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     assert {one.__name__ for one in classes} <= set(facta.__all__)
     assert all(issubclass(one, facta.FactaError) for one in classes)
+
+
+def test_every_verb_of_the_api_is_published() -> None:
+    public = {name for name, value in vars(api).items() if isfunction(value) and not name.startswith("_")}
+    verbs = {name for name in public if vars(api)[name].__module__ == "facta.api"}
+    assert {"train", "evaluate", "tune"} <= verbs <= set(facta.__all__)
 
 
 def test_the_verb_train_is_not_hidden_by_the_folder_of_that_name() -> None:

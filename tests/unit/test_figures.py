@@ -10,15 +10,23 @@ import pytest
 from benchmarks import figures
 
 
+def git(root: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(root), "-c", "user.name=n", "-c", "user.email=e", *arguments], check=True)
+
+
+def commit(root: Path) -> None:
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "a commit")
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e", *arguments], check=True)
-
     (tmp_path / "code.py").write_text("x = 1\n")
-    git("init", "--quiet")
-    git("add", "code.py")
-    git("commit", "--quiet", "-m", "first")
+    for folder in ("benchmarks", "docs", "src"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "kept").write_text("x")
+    git(tmp_path, "init", "--quiet")
+    commit(tmp_path)
     return tmp_path
 
 
@@ -26,18 +34,28 @@ def test_a_clean_tree_has_a_commit(repository: Path) -> None:
     assert len(figures.committed(repository)) == 40
 
 
-@pytest.mark.parametrize("path", ["code.py", "new.py"])
+@pytest.mark.parametrize("path", ["code.py", "new.py", "benchmarks/new.py", "docs/data.md"])
 def test_a_dirty_tree_is_refused(repository: Path, path: str) -> None:
     (repository / path).write_text("x = 2\n")
     with pytest.raises(RuntimeError, match=path):
         figures.committed(repository)
 
 
-@pytest.mark.parametrize("folder", ["benchmarks", "docs"])
-def test_benchmarks_and_docs_may_be_dirty(repository: Path, folder: str) -> None:
-    (repository / folder).mkdir()
-    (repository / folder / "new").write_text("x")
+def test_the_record_itself_may_have_grown(repository: Path) -> None:
+    for path in figures.WRITTEN:
+        (repository / path).write_text("x")
     assert figures.committed(repository)
+    assert {figures.LOG, figures.RESULTS} == {figures.ROOT / path for path in figures.WRITTEN}
+
+
+def test_the_name_of_the_code_is_that_of_src_alone(repository: Path) -> None:
+    before = figures.code(repository)
+    (repository / "docs" / "kept").write_text("new")
+    commit(repository)
+    assert figures.code(repository) == before
+    (repository / "src" / "kept").write_text("new")
+    commit(repository)
+    assert figures.code(repository) != before
 
 
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests import worlds
 
 SYSTEMS = {"hstu", "hstu-large", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"}
 BASELINES = {"popularity", "item-knn"}
+BASE = "movielens-1m"
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,15 @@ def test_every_folder_has_every_system(folder: str) -> None:
     names = {name.partition("/")[2] for name in every() if name.startswith(f"{folder}/")}
     assert names >= SYSTEMS | BASELINES
     assert ("decayed-popularity" in names) == (folder != "amazon-beauty")  # that one has no timestamps
+
+
+@pytest.mark.parametrize("folder", ["debug", "movielens-100k"])
+def test_a_folder_that_is_derived_has_the_systems_of_its_base_each_changed(folder: str) -> None:
+    systems = {one: {name.partition("/")[2] for name in every() if name.startswith(one)} for one in (folder, BASE)}
+    assert systems[folder] == systems[BASE]
+    changed, base = find(f"{folder}/hstu"), find(f"{BASE}/hstu")
+    assert changed.training != base.training and changed.protocol == base.protocol
+    assert find(f"{folder}/popularity").model == find(f"{BASE}/popularity").model
 
 
 @pytest.mark.parametrize("name", list(every()))

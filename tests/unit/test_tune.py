@@ -10,7 +10,7 @@ import facta
 from facta.cli import app
 from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
 from facta.train.identity import Identity
-from facta.train.tune import Range, Space, Trial, best, overrides, search, settings
+from facta.train.tune import Range, Space, Trial, best, overrides, search, settings, without
 from tests import worlds
 
 SPACE: Space = {
@@ -109,6 +109,35 @@ def test_another_seed_or_recipe_in_the_same_folder_is_refused(tmp_path: Path) ->
         search(Quadratic(), SPACE, tmp_path, IDENTITY, trials=1)
 
 
+def test_another_space_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    search(Quadratic(), SPACE, tmp_path, IDENTITY, trials=1)
+    with pytest.raises(ArtifactError, match=r"tuning_space\.model\.width was \[16, 32, 64\], is None"):
+        search(Quadratic(), without(SPACE, ["model.width"]), tmp_path, IDENTITY, trials=1)
+    narrower = {**SPACE, "model.encoder.dropout": Range(low=0.1, high=0.3)}
+    with pytest.raises(ArtifactError, match=r"tuning_space\.model\.encoder\.dropout\.high was 0\.5, is 0\.3"):
+        search(Quadratic(), narrower, tmp_path, IDENTITY, trials=1)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "left"),
+    [
+        ("model.width", {"training.learning_rate", "model.encoder.dropout", "model.encoder.layers"}),
+        ("model.encoder", {"training.learning_rate", "model.width"}),
+        ("model", {"training.learning_rate"}),
+        ("model.width.of.what", {"training.learning_rate", "model.encoder.dropout", "model.encoder.layers"}),
+        ("model.enc", set(SPACE)),
+    ],
+)
+def test_what_is_set_is_not_searched_nor_what_lies_in_it(fixed: str, left: set[str]) -> None:
+    assert set(without(SPACE, [fixed])) == left
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match=r"Cannot write '.*file/out' .*choose a place"):
+        search(Quadratic(), SPACE, tmp_path / "file" / "out", IDENTITY, trials=1)
+
+
 def test_only_what_a_trial_can_cause_is_swallowed(tmp_path: Path) -> None:
     def full(*_: object) -> float:
         raise ResourceError("The disk is full.")
@@ -140,6 +169,11 @@ def test_a_recipe_is_tuned_on_validation_and_goes_on(tmp_path: Path) -> None:
     assert len({trial.value for trial in trials}) > 1
     assert api.tune(dataset, recipe, tmp_path / "out", settings, trials=3) == trials
     fixed = api.tune(dataset, recipe, tmp_path / "fixed", [*settings, "model.encoder.layers=1"], trials=2)
+    assert set(fixed[1].settings) == {"training.learning_rate"}
+    with pytest.raises(ArtifactError, match=r"tuning_space\.model\.encoder\.layers was \[1, 2\], is None"):
+        api.tune(dataset, recipe, tmp_path / "out", [*settings, "model.encoder.layers=2"], trials=3)  # its own value
+    whole = 'model.encoder={"kind": "transformer", "layers": 1}'
+    fixed = api.tune(dataset, recipe, tmp_path / "whole", [*settings, whole], trials=2)
     assert set(fixed[1].settings) == {"training.learning_rate"}
     for trial in range(3):
         folder = tmp_path / "out" / f"trial-{trial:03d}"

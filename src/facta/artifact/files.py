@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from facta import durable
 from facta.artifact import card
@@ -56,7 +56,7 @@ def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> st
     refuse_taken(path, overwrite=overwrite)
     with durable.directory(path) as draft:
         _write(contents, draft)
-        sums = {name: _sha256(draft / name) for name in FILES}
+        sums = {name: durable.sha256(draft / name) for name in FILES}
         _write_json(draft / CHECKSUMS, {"format": FORMAT, "facta": card.version(), "files": sums})
     return fingerprint(sums)
 
@@ -77,9 +77,9 @@ def _write(contents: Contents, draft: Path) -> None:
     (draft / "README.md").write_text(card.text(contents), encoding="utf-8")
     try:
         contents.catalogue.write_parquet(draft / "items.parquet")
-        save_file(state_of(contents.model), draft / "model.safetensors")
-    except (pl.exceptions.ComputeError, SafetensorError) as error:  # their names for a full disk
+    except pl.exceptions.ComputeError as error:  # its name for a full disk
         raise OSError(str(error)) from error
+    durable.save_tensors(draft / "model.safetensors", state_of(contents.model))
     mode = (draft / "config.json").stat().st_mode
     (draft / "model.safetensors").chmod(mode)  # safetensors lets nobody but the writer read it
 
@@ -122,7 +122,7 @@ def check(path: Path | str) -> str:
     for name in FILES:
         if not (path / name).is_file():
             raise ArtifactError(f"The artifact '{path}' lacks {name}: copy it again, whole, or train it again.")
-        if _sha256(path / name) != sums[name]:
+        if durable.sha256(path / name) != sums[name]:
             raise ArtifactError(
                 f"The file {name} of the artifact '{path}' was altered or torn (its checksum is wrong): "
                 "copy it again, or train it again."
@@ -144,11 +144,6 @@ def _check_format(path: Path, written: Any) -> None:
             f"The artifact '{path}' has format {found}, written by facta {written.get('facta')}; "
             f"this facta {card.version()} reads format {FORMAT}: update facta."
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_json(path: Path, values: Any) -> None:

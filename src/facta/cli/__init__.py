@@ -20,6 +20,7 @@ from facta.cli.tune import tune
 
 app = typer.Typer(
     name="facta",
+    cls=console.Verbs,
     help="Generative recommenders from event logs: trained, honestly evaluated, and able to recommend.",
     no_args_is_help=True,
     add_completion=False,

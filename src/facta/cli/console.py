@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from facta.errors import FactaError
 
@@ -76,9 +77,17 @@ def speaking_plainly(command: Callable[[], object]) -> None:
             raise
         note(f"facta: unexpected {type(error).__name__}: {error}. Run `facta --debug …` for where it happened.")
         sys.exit(3)
-    except KeyboardInterrupt:
-        note("facta: interrupted; nothing half-written was left, and a training run goes on when started again.")
-        sys.exit(130)
+
+
+class Verbs(TyperGroup):
+    """The verbs; Ctrl-C in any of them is a sentence and exit code 130 (typer alone ends without a word)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            note("facta: interrupted; nothing half-written was left, and a training run goes on when started again.")
+            raise typer.Exit(130) from None
 
 
 def debugging() -> bool:

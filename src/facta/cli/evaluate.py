@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from facta import api
+from facta import api, durable
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
@@ -17,6 +17,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
+from facta.train import journal
 
 
 def evaluate(
@@ -79,10 +80,8 @@ def _names(paths: Sequence[Path], artifacts: Sequence[Artifact]) -> list[str]:
 
 
 def _save(folder: Path, named: Sequence[str], results: Sequence[Result]) -> None:
-    try:
+    with durable.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"Cannot make the folder '{folder}' ({error.strerror}); choose another --out.") from error
     for name, result in zip(named, results, strict=True):
         result.save(folder / f"{name.replace('/', '-')}.json")
 
@@ -95,10 +94,10 @@ def _report(
     results: Sequence[Result],
     metric: str,
 ) -> None:
-    journals = [api.run_folder(artifact) / "metrics.jsonl" for artifact in artifacts]
+    runs = [api.run_folder(artifact) for artifact in artifacts]
     entries = [
-        Entry(name, result, journal if journal.is_file() else None)
-        for name, result, journal in zip(named, results, journals, strict=True)
+        Entry(name, result, journal.read(run) if (run / "metrics.jsonl").is_file() else [])
+        for name, result, run in zip(named, results, runs, strict=True)
     ]
     write_report(path, dataset, entries, metric=metric)
     console.note(f"The report lies in '{path}'.")

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import typer
 
 from facta.cli import console
 from facta.data.histories import Dataset
+from facta.data.schema import plain
 from facta.errors import ConfigError, counted
 from facta.infer.engine import Answer, Artifact, Exclude
-from facta.infer.request import History, ItemId, Time, from_text, history_of
+from facta.infer.request import History, ItemId, Time, from_text, history_of, milliseconds
 
 SHOWN_EVENTS = 10
+NEWEST = "newest first"
 
 
-class Liked(NamedTuple):
-    """What stands beside the recommendations, for people to compare."""
+class Event(NamedTuple):
+    """An item of the history, and what the user said of it."""
+
+    item: ItemId
+    value: float | None = None  # of the field that stands beside; None: missing
+
+
+class Beside(NamedTuple):
+    """The part of the history that stands beside the recommendations, for people to compare."""
 
     whose: str
-    items: list[ItemId]
+    order: str
+    events: list[Event]
+    field: str | None = None  # what the values are of
 
 
 def recommend(
@@ -50,16 +61,16 @@ def recommend(
     loaded = Artifact.load(artifact)
     moment = _moment(at)
     if history is not None and user is None and data is None:
-        events, liked = _given(loaded, history, times)
+        events, beside = _given(loaded, history, times)
     elif user is not None and data is not None and history is None and times is None:
-        events, liked = _stored(data, user, moment)
+        events, beside = _stored(data, user, moment)
     else:
         raise ConfigError("Give either --user and --data, or --history (and --times), to say whose history to use.")
     answer = loaded.recommend(events, k, at=moment, exclude=_exclude(loaded, exclude))
     if as_json:
-        console.emit(_values(loaded, answer, moment, liked))
+        console.emit(_values(loaded, answer, moment, beside))
     else:
-        _show(loaded, answer, liked)
+        _show(loaded, answer, beside)
 
 
 def _moment(at: str | None) -> Time | None:
@@ -68,30 +79,48 @@ def _moment(at: str | None) -> Time | None:
     return datetime.now(UTC) if at == "now" else int(at) if at.lstrip("-").isdigit() else at
 
 
-def _given(artifact: Artifact, history: str, times: str | None) -> tuple[History, Liked]:
-    """The history of the command line; all of it counts as liked."""
+def _given(artifact: Artifact, history: str, times: str | None) -> tuple[History, Beside]:
+    """The history of the command line."""
     given = History(
         [artifact.id_from_text(part) for part in _parts(history)],
         None if times is None else [_moment(part) or 0 for part in _parts(times)],
     )
-    return given, Liked("this history, newest first", list(given.items[: -SHOWN_EVENTS - 1 : -1]))
+    events = [Event(item) for item in given.items]
+    moments = [milliseconds(time) for time in given.times or []]
+    if len(moments) == len(events):  # any other number is refused with the request
+        events = [event for _, event in sorted(zip(moments, events, strict=True), key=lambda pair: pair[0])]
+    return given, Beside("history", NEWEST, _last(events))
 
 
-def _stored(data: Path, user: str, at: Time | None) -> tuple[History, Liked]:
-    """The history of a user of the dataset, and what this user liked last."""
+def _stored(data: Path, user: str, at: Time | None) -> tuple[History, Beside]:
+    """The history of a user of the dataset; where the user rated, what was rated highest stands first."""
     dataset = Dataset.open(data)
     id_ = from_text(dataset.users["user_id"], user, "user")
     history = history_of(dataset, id_, until=at)
-    start = int(dataset.offsets[int(dataset.user_rows([id_])[0])])
-    field = next((one for one in dataset.manifest.fields if (one.role, one.kind) == ("feedback", "numeric")), None)
-    if field is None or not history.items:
-        return history, Liked(f"user {user}, newest first", list(history.items[: -SHOWN_EVENTS - 1 : -1]))
-    values = np.asarray(dataset.fields[field.name][start : start + len(history.items)], dtype=np.float64)
-    mean = float(np.nanmean(values))
-    liked = [item for item, value in zip(history.items, values, strict=True) if value >= mean]
-    return history, Liked(
-        f"user {user} liked ({field.name} >= {mean:.2g}), newest first", liked[: -SHOWN_EVENTS - 1 : -1]
-    )
+    field, values = _feedback(dataset, id_, len(history.items))
+    events, order = list(map(Event, history.items, values)), NEWEST
+    if field is not None and plain(field) == "rating" and any(value is not None for value in values):
+        events.sort(key=lambda event: -math.inf if event.value is None else event.value)
+        order = "rated highest first"
+    return history, Beside(f"history of user {user}", order, _last(events), field)
+
+
+def _last(events: list[Event]) -> list[Event]:
+    """The last of them, last first; of equals the newer stays before the older."""
+    return events[: -SHOWN_EVENTS - 1 : -1]
+
+
+def _feedback(dataset: Dataset, user: ItemId, events: int) -> tuple[str | None, list[float | None]]:
+    """The numeric feedback field of a dataset, where it has exactly one, and its values for a user's first events.
+
+    A value is None where it is missing; all are, without such a field.
+    """
+    numeric = [field for field in dataset.manifest.fields if (field.role, field.kind) == ("feedback", "numeric")]
+    if len(numeric) != 1:
+        return None, [None] * events
+    start, field = int(dataset.offsets[int(dataset.user_rows([user])[0])]), numeric[0]
+    stored = dataset.fields[field.name][start : start + events].tolist()
+    return field.name, [None if value == field.undefined or math.isnan(value) else value for value in stored]
 
 
 def _exclude(artifact: Artifact, exclude: str | None) -> Exclude | None:
@@ -104,32 +133,47 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _values(artifact: Artifact, answer: Answer, at: Time | None, liked: Liked) -> dict[str, Any]:
+def _values(artifact: Artifact, answer: Answer, at: Time | None, beside: Beside) -> dict[str, Any]:
     items = zip(answer.ids[0], answer.titles[0], answer.scores[0], strict=True)
-    beside = zip(liked.items, artifact.titles(liked.items), strict=True)
+    titles = artifact.titles([event.item for event in beside.events])
     return {
         "artifact": artifact.fingerprint,
         "at": at.isoformat() if isinstance(at, datetime) else at,
         "source": answer.source[0],
         "unknown": answer.unknown[0],
         "items": [{"id": id_, "title": title, "score": score} for id_, title, score in items],
-        "liked": [{"id": id_, "title": title} for id_, title in beside],
+        "history_order": beside.order,
+        "history": [
+            {"id": id_, "title": title, "values": {} if value is None else {beside.field: value}}
+            for (id_, value), title in zip(beside.events, titles, strict=True)
+        ],
     }
 
 
-def _show(artifact: Artifact, answer: Answer, liked: Liked) -> None:
+def _show(artifact: Artifact, answer: Answer, beside: Beside) -> None:
     if answer.unknown[0]:
         console.note(
             f"Left out {counted(answer.unknown[0], 'event')}: their items are not in the catalogue of this artifact."
         )
     if answer.source[0] == "popularity":
         console.note("There is no event before the request that this artifact knows; these are the most popular items.")
-    best = [name(id_, title) for id_, title in zip(answer.ids[0], answer.titles[0], strict=True)]
-    beside = [name(id_, title) for id_, title in zip(liked.items, artifact.titles(liked.items), strict=True)]
-    scores = [f"{score:.3f}" for score in answer.scores[0]]
-    places = [str(place) for place in range(1, len(best) + 1)]
-    rows = list(zip_longest(places, best, scores, beside, fillvalue=""))
-    console.table("", ["", "recommended", "score", liked.whose], rows, numbers=["", "score"])
+    headings = ["", "recommended", "score", f"{beside.whose}, {beside.order}"]
+    columns = [
+        [str(place) for place in range(1, len(answer.ids[0]) + 1)],
+        [name(id_, title) for id_, title in zip(answer.ids[0], answer.titles[0], strict=True)],
+        [f"{score:.3f}" for score in answer.scores[0]],
+        _names(artifact, beside.events),
+    ]
+    if any(event.value is not None for event in beside.events):
+        headings.append(beside.field or "")
+        columns.append(["" if event.value is None else f"{event.value:g}" for event in beside.events])
+    rows = list(zip_longest(*columns, fillvalue=""))
+    console.table("", headings, rows, numbers=["", "score", beside.field or ""])
+
+
+def _names(artifact: Artifact, events: list[Event]) -> list[str]:
+    items = [event.item for event in events]
+    return [name(id_, title) for id_, title in zip(items, artifact.titles(items), strict=True)]
 
 
 def name(id_: ItemId, title: str | None) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from facta.data.histories import Dataset
 from facta.eval.comparison import compare
@@ -21,7 +21,7 @@ class Entry:
 
     name: str
     result: Result
-    journal: Path | None = None  # metrics.jsonl of its training; None: nothing was trained
+    lines: Sequence[Mapping[str, Any]] = ()  # of the metrics.jsonl of its training; none: nothing was trained
 
 
 def page(title: str, facts: str, table: str, pictures: Sequence[tuple[str, str]]) -> str:

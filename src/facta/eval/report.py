@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +42,14 @@ def write_report(
         check_comparable(entries[0].result, entry.result)
     if metric not in entries[0].result.values:
         raise ProtocolError(f"No metric '{metric}' in these results; they have {', '.join(entries[0].result.values)}.")
-    runs = {entry.name: _read(entry.journal) for entry in entries if entry.journal is not None}
     pictures = [
-        ("Validation while training", _validation_picture(entries, runs, metric)),
-        ("Training loss", _loss_picture(entries, runs)),
+        ("Validation while training", _validation_picture(entries, metric)),
+        ("Training loss", _loss_picture(entries)),
         ("Popularity of what is recommended", _popularity_picture(entries, dataset)),
         (f"{metric} by length of history", _length_picture(entries, metric)),
     ]
     text = page(title, facts(dataset, entries[0].result), table(entries, metric), pictures)
     durable.file(Path(path), text.encode())
-
-
-def _read(journal: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a torn last line is left out."""
-    text = journal.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _figure(height: float, panels: int = 1) -> tuple[Any, Any]:
@@ -91,18 +83,17 @@ def _look(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "markersize": 4.5}
 
 
-def _validation_picture(entries: Sequence[Entry], runs: Mapping[str, list[dict[str, Any]]], metric: str) -> str:
-    found = {}
-    for name, lines in runs.items():
-        points = [(line["epoch"], line[metric]) for line in lines if line["event"] == "validation" and metric in line]
-        if points:
-            found[name] = np.array(points).T
-    if not found:
+def _validation_picture(entries: Sequence[Entry], metric: str) -> str:
+    validated = [
+        [(line["epoch"], line[metric]) for line in entry.lines if line["event"] == "validation" and metric in line]
+        for entry in entries
+    ]
+    if not any(validated):
         return ""
     figure, (axis,) = _figure(3.4)
-    for place, entry in enumerate(entries):
-        if entry.name in found:
-            epochs, values = found[entry.name]
+    for place, (entry, points) in enumerate(zip(entries, validated, strict=True)):
+        if points:
+            epochs, values = np.array(points).T
             axis.plot(epochs, values, label=entry.name, linewidth=1.8, **_look(place) | {"markersize": 2.5})
             best = int(np.argmax(values))
             axis.plot(epochs[best], values[best], **_look(place) | {"markersize": 8}, markerfacecolor="white", zorder=5)
@@ -111,20 +102,20 @@ def _validation_picture(entries: Sequence[Entry], runs: Mapping[str, list[dict[s
     return _png(figure, "The large marker is the epoch that was kept.")
 
 
-def _loss_picture(entries: Sequence[Entry], runs: Mapping[str, list[dict[str, Any]]]) -> str:
-    steps = {name: [line for line in lines if line["event"] == "step"] for name, lines in runs.items()}
-    shown = [(place, entry.name) for place, entry in enumerate(entries) if steps.get(entry.name)]
+def _loss_picture(entries: Sequence[Entry]) -> str:
+    steps = [[line for line in entry.lines if line["event"] == "step"] for entry in entries]
+    shown = [place for place, lines in enumerate(steps) if lines]
     if not shown:
         return ""
     figure, axes = _figure(2.6, len(shown))
-    for axis, (place, name) in zip(axes, shown, strict=True):
-        loss = np.array([line["loss"] for line in steps[name]])
-        epochs = np.arange(1, len(loss) + 1) * steps[name][-1]["epoch"] / len(loss)
+    for axis, place in zip(axes, shown, strict=True):
+        loss = np.array([line["loss"] for line in steps[place]])
+        epochs = np.arange(1, len(loss) + 1) * steps[place][-1]["epoch"] / len(loss)
         width = max(len(loss) // 60, 1)
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
         axis.plot(epochs, loss, color=COLOURS[place % len(COLOURS)], linewidth=0.5, alpha=0.3)
         axis.plot(epochs[width // 2 :][: len(smooth)], smooth, color=COLOURS[place % len(COLOURS)], linewidth=1.8)
-        axis.set_title(name, fontsize=10, color="#222222", loc="left")
+        axis.set_title(entries[place].name, fontsize=10, color="#222222", loc="left")
         axis.set_xlabel("epoch")
     axes[0].set_ylabel("loss")
     return _png(figure, "Thin: every step; thick: running mean. Losses of different kinds have different scales.")

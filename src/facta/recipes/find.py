@@ -1,16 +1,23 @@
-"""Recipes by name: "movielens-100k/hstu" is the function `hstu` of `facta.recipes.movielens_100k`."""
+"""Recipes by name: "movielens-1m/hstu" is the function `hstu` of `facta.recipes.movielens_1m`.
+
+A module may have another one's systems instead, each changed in the same way: it names that module as `BASE` and the
+change as `derive`. "debug/hstu" is `debug.derive(movielens_1m.hstu())` under its own name.
+"""
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from inspect import isfunction
+from types import ModuleType
 
 import facta.recipes
 from facta.errors import ConfigError
 from facta.recipes.recipe import RecipeConfig
 
+Build = Callable[[], RecipeConfig]
 _TOOLS = ("find", "fit", "recipe")  # modules of this folder that hold no recipes
 
 
@@ -30,19 +37,32 @@ def find(name: str) -> RecipeConfig:
     )
 
 
-def every() -> dict[str, Callable[[], RecipeConfig]]:
-    """Name -> function, sorted: the public functions of the modules in this folder."""
-    found = {}
+def every() -> dict[str, Build]:
+    """Name -> what builds it, sorted: the recipes of all modules in this folder."""
+    found: dict[str, Build] = {}
     for module in pkgutil.iter_modules(facta.recipes.__path__):
         if module.name not in _TOOLS:
-            found.update(_functions(f"facta.recipes.{module.name}", module.name.replace("_", "-")))
+            found.update(_recipes(import_module(f"facta.recipes.{module.name}")))
     return dict(sorted(found.items()))
 
 
-def _functions(path: str, folder: str) -> dict[str, Callable[[], RecipeConfig]]:
-    public = {name: value for name, value in vars(import_module(path)).items() if not name.startswith("_")}
+def _recipes(module: ModuleType) -> dict[str, Build]:
+    folder = module.__name__.rpartition(".")[2].replace("_", "-")
+    base: ModuleType = getattr(module, "BASE", module)
+    systems = {f"{folder}/{system}": build for system, build in _functions(base).items()}
+    if base is module:
+        return systems
+    return {name: partial(_derived, name, build, module.derive) for name, build in systems.items()}
+
+
+def _derived(name: str, build: Build, derive: Callable[[RecipeConfig], RecipeConfig]) -> RecipeConfig:
+    return derive(build()).change(name=name)
+
+
+def _functions(module: ModuleType) -> dict[str, Build]:
+    """System -> function: the public ones that a module defines itself."""
     return {
-        f"{folder}/{name.replace('_', '-')}": value
-        for name, value in public.items()
-        if isfunction(value) and value.__module__ == path
+        name.replace("_", "-"): value
+        for name, value in vars(module).items()
+        if isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }

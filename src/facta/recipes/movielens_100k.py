@@ -9,15 +9,15 @@ from __future__ import annotations
 from facta.recipes import movielens_1m
 from facta.recipes.recipe import RecipeConfig
 
+BASE = movielens_1m  # each of its recipes is one of this folder, changed by `derive` (`facta.recipes.find`)
 
-def _smaller(recipe: RecipeConfig) -> RecipeConfig:
+
+def derive(recipe: RecipeConfig) -> RecipeConfig:
     """The same system for less data."""
-    name = recipe.name.replace("movielens-1m/", "movielens-100k/")
     if recipe.training is None:
-        return recipe.change(name=name)
+        return recipe
     return recipe.override(
         [
-            f"name={name}",
             "model.width=64",
             "model.embedding.dropout=0.5",
             "model.encoder.dropout=0.5",
@@ -28,47 +28,3 @@ def _smaller(recipe: RecipeConfig) -> RecipeConfig:
             "training.patience=10",
         ]
     )
-
-
-def hstu() -> RecipeConfig:
-    return _smaller(movielens_1m.hstu())
-
-
-def hstu_large() -> RecipeConfig:
-    return _smaller(movielens_1m.hstu_large())
-
-
-def sasrec() -> RecipeConfig:
-    return _smaller(movielens_1m.sasrec())
-
-
-def sasrec_ss() -> RecipeConfig:
-    return _smaller(movielens_1m.sasrec_ss())
-
-
-def sasrec_ce() -> RecipeConfig:
-    return _smaller(movielens_1m.sasrec_ce())
-
-
-def gsasrec() -> RecipeConfig:
-    return _smaller(movielens_1m.gsasrec())
-
-
-def gru4rec() -> RecipeConfig:
-    return _smaller(movielens_1m.gru4rec())
-
-
-def transformer_modern() -> RecipeConfig:
-    return _smaller(movielens_1m.transformer_modern())
-
-
-def popularity() -> RecipeConfig:
-    return _smaller(movielens_1m.popularity())
-
-
-def decayed_popularity() -> RecipeConfig:
-    return _smaller(movielens_1m.decayed_popularity())
-
-
-def item_knn() -> RecipeConfig:
-    return _smaller(movielens_1m.item_knn())

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from facta import durable
@@ -61,8 +60,8 @@ def save(path: Path, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -
         files = {}
         for name, values in tensors.items():
             file = draft / f"{name}.safetensors"
-            _write(values, file)
-            files[file.name] = _digest(file)
+            durable.save_tensors(file, values)
+            files[file.name] = durable.sha256(file)
         body = {"format": FORMAT, "files": files, "state": dict(state)}
         body["checksum"] = _digest_of(body)
         (draft / STATE).write_text(json.dumps(body, indent=1))
@@ -82,7 +81,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if checksum != _digest_of(body):
         raise ArtifactError(f"{path.name}/{STATE} has another checksum than when it was written")
     for name, digest in body["files"].items():
-        if not (path / name).is_file() or _digest(path / name) != digest:
+        if not (path / name).is_file() or durable.sha256(path / name) != digest:
             raise ArtifactError(f"{path.name}/{name} has another checksum than when it was written")
     return Checkpoint(path, body["state"])
 
@@ -161,13 +160,6 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, model: Model, saved: Map
         optimiser.state[parameter][kind] = value.to(parameter.device)
 
 
-def _write(values: Tensors, file: Path) -> None:
-    try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, file)
-    except SafetensorError as error:  # its name for a full disk
-        raise OSError(str(error)) from error
-
-
 def _same_names(here: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in here.items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in saved.items()}:
@@ -178,11 +170,6 @@ def _same_names(here: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None
             f"The checkpoint holds another model: {', '.join(unlike[:3])} differ in name or shape. "
             "Choose another folder."
         )
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest_of(body: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The folder of one run: `metrics.jsonl`, `checkpoints/`, and with TensorBoard `tensorboard/`.
 
-A run goes on from the newest whole checkpoint, and only as what it was started as.
+A run goes on from the newest whole checkpoint, and only as what it was started as. Nothing but these three is ever
+removed from the folder.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any
 
 import torch
 
-from facta.errors import ResourceError
+from facta import durable
+from facta.errors import ArtifactError
 from facta.train import checkpoint
 from facta.train.identity import Identity, environment
-from facta.train.journal import Journal
+from facta.train.journal import Journal, read
 from facta.train.log import Log
 from facta.train.model import Model
 from facta.train.progress import Progress
@@ -34,10 +36,8 @@ class RunFolder:
 
         Raises ArtifactError where another run lives here or none is whole, ResourceError where it cannot write.
         """
-        try:
+        with durable.writing(self.out):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"Cannot write '{self.out}' ({error.strerror}): choose another folder.") from error
         journal = Journal(self.out)
         try:
             return self._progress(journal, log, tensorboard), journal
@@ -85,3 +85,56 @@ class RunFolder:
     def restore_best(self, step: int) -> None:
         best = checkpoint.open_checkpoint(checkpoint.place(self.checkpoints, "best", step))
         checkpoint.restore_weights(self.model, best.tensors("weights"))
+
+
+def claim(out: Path, identity: Identity, *, overwrite: bool) -> None:
+    """See to it that the run of `identity` may live in `out`; `overwrite` empties the folder of any other run.
+
+    Raises ArtifactError where something else than a run lies there, which is left as it is; ResourceError where another
+    process is training there, or it cannot be written.
+    """
+    if not out.exists():
+        return
+    if not _is_run(out):
+        raise ArtifactError(
+            f"'{out}' is where this run would keep its checkpoints, and it holds what no run wrote; "
+            "move it away, or choose another place for the artifact."
+        )
+    if overwrite:
+        journal = Journal(out)
+        try:
+            if not _goes_on(out, identity):
+                _empty(out, journal)
+        finally:
+            journal.close()
+
+
+def _is_run(out: Path) -> bool:
+    """Killed before the first line of its journal was whole, a run leaves empty folders and at most a torn line."""
+    if not out.is_dir() or _start(out) is not None:
+        return out.is_dir()
+    files = [path for path in out.rglob("*") if not path.is_dir()]
+    return all(path == out / "metrics.jsonl" and b"\n" not in path.read_bytes() for path in files)
+
+
+def _start(out: Path) -> Mapping[str, Any] | None:
+    """The first line of a run's journal; None where there is no such line."""
+    try:
+        return read(out, "start")[0]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _goes_on(out: Path, identity: Identity) -> bool:
+    """Whether an unfinished run of this very recipe and dataset lies here."""
+    start = _start(out)
+    return (out / "checkpoints").is_dir() and start is not None and identity.to_json().items() <= start.items()
+
+
+def _empty(out: Path, journal: Journal) -> None:
+    """The journal stays, without a line: it is the lock."""
+    with durable.writing(out):
+        for name in ("checkpoints", "tensorboard"):
+            if (out / name).exists():
+                shutil.rmtree(out / name)
+        journal.cut(0, 0, tensorboard=False)

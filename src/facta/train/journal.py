@@ -11,9 +11,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facta import durable
 from facta.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
@@ -26,12 +28,10 @@ class Journal:
     """Appends to `out/metrics.jsonl`, and holds it: no second process can train in the same folder."""
 
     def __init__(self, out: Path) -> None:
-        self._out = out
+        self._out, self._path = out, out / "metrics.jsonl"
         self._board: SummaryWriter | None = None
-        try:
-            self._file = (out / "metrics.jsonl").open("ab")
-        except OSError as error:
-            raise ResourceError(f"Cannot write '{out / 'metrics.jsonl'}' ({error.strerror}).") from error
+        with durable.writing(self._path):
+            self._file = self._path.open("ab")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
         except OSError as error:
@@ -47,11 +47,9 @@ class Journal:
 
     def write(self, event: str, step: int, epoch: int, **values: Any) -> None:
         line = json.dumps({"event": event, "step": step, "epoch": epoch, **values})
-        try:
+        with durable.writing(self._path):
             self._file.write(line.encode() + b"\n")
             self._file.flush()
-        except OSError as error:
-            raise ResourceError(f"Cannot go on writing '{self._file.name}' ({error.strerror}).") from error
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, float):
@@ -63,14 +61,15 @@ class Journal:
         return self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # closing tries again what `write` failed at, and said
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
 
 def read(out: Path, event: str | None = None) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`; a torn last line is left out."""
-    text = (out / "metrics.jsonl").read_text()
+    text = (out / "metrics.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     return [record for record in records if event is None or record["event"] == event]
 

@@ -225,12 +225,11 @@ class Trainer:
         """Says which batch it was; the weights are still those before it."""
         first = progress.position + (error.place or 0)
         last = first if error.place is not None else progress.position + count - 1
-        keys = self.batches.batch(progress.epoch, first).targets.events.key[:3].tolist()
         reason = f"{error.what} {error.value}"
         self._journal.write("stopped", progress.step, progress.epoch + 1, reason=reason, first=first, last=last)
         batch = f"batch {first}" if first == last else f"batches {first} to {last}"
         return TrainingError(
             f"The {error.what} became {error.value} in {batch} of epoch {progress.epoch + 1}, after {progress.step} "
-            f"steps (targets with keys {', '.join(map(str, keys))}, …); the last finite loss was {progress.last_loss}. "
+            f"steps; the last finite loss was {progress.last_loss}. "
             "This step was not taken; lower training.learning_rate, or set training.clip_norm."
         )

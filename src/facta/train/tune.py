@@ -22,9 +22,9 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from facta import draws
+from facta import draws, durable
 from facta.config import Config
-from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
+from facta.errors import ArtifactError, ConfigError, TrainingError
 from facta.train.identity import Identity
 
 DIGITS = 3  # significant ones of a drawn number: what is printed is what was tried
@@ -77,6 +77,11 @@ def settings(space: Space, seed: int, trial: int) -> dict[str, Any]:
     return {key: _value(choices, _share(seed, trial, key)) for key, choices in space.items()}
 
 
+def without(space: Space, fixed: Sequence[str]) -> Space:
+    """The space less what keys fix: a key fixes itself, what lies below it and what it lies in."""
+    return {key: choices for key, choices in space.items() if not any(_nested(key, other) for other in fixed)}
+
+
 def overrides(chosen: Mapping[str, Any]) -> list[str]:
     """As `--set` takes them."""
     return [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
@@ -102,7 +107,7 @@ def search(
             "The recipe declares nothing to search, or all of it is fixed; declare something, as in "
             '--set \'search={"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}\'.'
         )
-    identity = Identity({**identity.recipe, "tuning_seed": seed}, identity.dataset)
+    identity = Identity({**identity.recipe, "tuning_seed": seed, "tuning_space": _plain(space)}, identity.dataset)
     done = _open(out / "trials.jsonl", identity)
     for number in range(trials):
         if number not in done:
@@ -131,6 +136,19 @@ def _try(run: Run, number: int, chosen: Mapping[str, Any]) -> Trial:
     return Trial(number, chosen, value, time.perf_counter() - began, message)
 
 
+def _nested(one: str, other: str) -> bool:
+    """Whether one dotted key is the other or lies below it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _plain(space: Space) -> dict[str, Any]:
+    """As JSON."""
+    return {
+        key: choices.model_dump(mode="json") if isinstance(choices, Range) else list(choices)
+        for key, choices in space.items()
+    }
+
+
 def _share(seed: int, trial: int, key: str) -> float:
     """Uniform in [0, 1)."""
     return (draws.mix_int(seed, trial, zlib.crc32(key.encode())) & ((1 << 53) - 1)) / (1 << 53)
@@ -149,11 +167,9 @@ def _value(choices: tuple[Any, ...] | Range, share: float) -> Any:
 
 def _open(path: Path, identity: Identity) -> dict[int, Trial]:
     """Finished trials of this very search; a torn last line is cut off."""
-    try:
+    with durable.writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise ResourceError(f"Cannot write '{path.parent}' ({error.strerror}): choose another folder.") from error
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
         path.unlink(missing_ok=True)
@@ -171,10 +187,7 @@ def _open(path: Path, identity: Identity) -> dict[int, Trial]:
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
-    try:
-        with path.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise ResourceError(f"Cannot write '{path}' ({error.strerror}): choose another folder.") from error
+    with durable.writing(path), path.open("ab") as file:
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
