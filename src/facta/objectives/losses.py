@@ -6,6 +6,7 @@ queries [S, P] and items [V, P]; `positive` [S] is each target's own item row, `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +18,7 @@ from facta import draws
 from facta.config import Config
 from facta.data.negatives import NegativesConfig
 from facta.errors import ConfigError
+from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
 from facta.types import LossSum, Negatives
 
@@ -66,8 +68,7 @@ LossConfig = SoftmaxConfig | SampledSoftmaxConfig | BCEConfig | GBCEConfig
 
 def softmax(queries: Tensor, items: Tensor, positive: Tensor, weight: Tensor) -> LossSum:
     """-log softmax over all items, in float32."""
-    losses = F.cross_entropy(queries @ items.T, positive, reduction="none")
-    return LossSum((losses * weight).sum(), weight.sum())
+    return LossSum(chunked.softmax(queries, items, positive, weight), weight.sum())
 
 
 def sampled_softmax(
@@ -78,11 +79,11 @@ def sampled_softmax(
     With `log_q` each logit is lowered by the log of how often the item is sampled, so that the expected gradient is
     nearly that of the full softmax.
     """
-    own, others = _logits(queries, items, positive, negatives, keys)
-    if negatives.log_q is not None and negatives.log_q_positive is not None:
-        own, others = own - negatives.log_q_positive, others - negatives.log_q
-    losses = torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own
-    return LossSum((losses * weight).sum(), weight.sum())
+
+    def share(own: Tensor, others: Tensor) -> Tensor:
+        return torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own
+
+    return LossSum(_total(share, queries, items, positive, weight, negatives, keys), weight.sum())
 
 
 def generalised_bce(
@@ -99,9 +100,12 @@ def generalised_bce(
 
     α is how often each other item is drawn, so it may pass 1 in a small catalogue: β then grows with it.
     """
-    own, others = _logits(queries, items, positive, negatives, keys)
-    losses = gbce_beta(others.shape[1], len(items), calibration) * F.softplus(-own) + F.softplus(others).sum(dim=1)
-    return LossSum((losses * weight).sum(), weight.sum())
+
+    def binary(own: Tensor, others: Tensor) -> Tensor:
+        beta = gbce_beta(others.shape[1], len(items), calibration)
+        return beta * F.softplus(-own) + F.softplus(others).sum(dim=1)
+
+    return LossSum(_total(binary, queries, items, positive, weight, negatives, keys), weight.sum())
 
 
 def gbce_beta(negatives: int, items: int, calibration: float) -> float:
@@ -110,21 +114,35 @@ def gbce_beta(negatives: int, items: int, calibration: float) -> float:
     return alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
 
 
-def _logits(
-    queries: Tensor, items: Tensor, positive: Tensor, negatives: Negatives, keys: Tensor
-) -> tuple[Tensor, Tensor]:
-    """[S] of the positives and [S, R] of the negatives, those equal to the positive masked."""
+def _total(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    queries: Tensor,
+    items: Tensor,
+    positive: Tensor,
+    weight: Tensor,
+    negatives: Negatives,
+    keys: Tensor,
+) -> Tensor:
+    """Σ weight · loss(logits of the positives [S], of the negatives [S, R]); a negative equal to the positive is
+    masked.
+    """
     if negatives.each:
         drawn = uniform(keys, negatives.each, len(items))
         logits = gathered_logits(queries, items, torch.cat([positive[:, None], drawn], dim=1))
-        own, others = logits[:, 0], logits[:, 1:]
-    elif negatives.shared is not None:
-        drawn = negatives.shared[None, :]
-        own = gathered_logits(queries, items, positive[:, None])[:, 0]
-        others = queries @ items.index_select(0, negatives.shared).T
-    else:
-        raise ConfigError("A sampled loss needs negatives: set loss.negatives.")
-    return own, others.masked_fill(drawn == positive[:, None], MASKED)
+        others = logits[:, 1:].masked_fill(drawn == positive[:, None], MASKED)
+        return (loss(logits[:, 0], others) * weight).sum()
+    rows = negatives.shared
+    if rows is None:
+        raise ConfigError("A sampled loss needs negatives: set next_item.loss.negatives.")
+
+    def part(chunk: slice, shared: Tensor, queries: Tensor, own_items: Tensor) -> Tensor:
+        own, others = (queries * own_items).sum(dim=1), queries @ shared.T
+        if negatives.log_q is not None and negatives.log_q_positive is not None:
+            own, others = own - negatives.log_q_positive[chunk], others - negatives.log_q
+        others = others.masked_fill(rows == positive[chunk, None], MASKED)
+        return (loss(own, others) * weight[chunk]).sum()
+
+    return chunked.shared(part, items.index_select(0, rows), queries, items.index_select(0, positive))
 
 
 def uniform(keys: Tensor, count: int, bound: int) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -28,10 +29,9 @@ _asked: ContextVar[str | None] = ContextVar("backend", default=None)
 def module() -> Any | None:
     """The compiled module; None where facta was installed without it."""
     try:
-        from facta.ops import _native  # after torch, whose OpenMP threads it shares
-    except ImportError:
+        return import_module("facta.ops._native")  # after torch, whose OpenMP threads it shares
+    except ModuleNotFoundError:
         return None
-    return _native
 
 
 @cache

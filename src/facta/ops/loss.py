@@ -47,8 +47,8 @@ def _loss(
 def _(kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     of_queries, of_table = rest[-2:]
     empty = queries.new_empty(0)
-    gradients = (torch.empty_like(x) if want else empty for x, want in ((queries, of_queries), (table, of_table)))
-    return (queries.new_empty(()), *gradients)
+    d_queries = torch.empty_like(queries) if of_queries else empty
+    return queries.new_empty(()), d_queries, torch.empty_like(table) if of_table else empty
 
 
 class _SampledLoss(torch.autograd.Function):
@@ -57,9 +57,9 @@ class _SampledLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> Tensor:
         wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
-        total, *gradients = _loss(kernels, queries.contiguous(), table.contiguous(), *rest, *wanted)
-        ctx.save_for_backward(*gradients)
-        return total
+        found: tuple[Tensor, ...] = _loss(kernels, queries.contiguous(), table.contiguous(), *rest, *wanted)
+        ctx.save_for_backward(*found[1:])
+        return found[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
