@@ -12,9 +12,10 @@ import typer
 
 from facta.cli import console
 from facta.data.histories import Dataset
+from facta.data.times import Time
 from facta.errors import ConfigError, counted
 from facta.infer.engine import Answer, Artifact, Exclude
-from facta.infer.request import History, ItemId, Time, from_text, history_of
+from facta.infer.request import History, ItemId, from_text, history_of
 
 SHOWN_EVENTS = 10
 

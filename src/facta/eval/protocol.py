@@ -8,7 +8,6 @@ in the id: the full catalogue is ranked (nothing is sampled), a tie never favour
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Literal, Self
 
 import numpy as np
@@ -17,7 +16,8 @@ from pydantic import field_validator, model_validator
 from facta.config import Config
 from facta.data.histories import Dataset
 from facta.data.splits import Ints, Requests, Split, State, Ties, cut_at_share, leave_one_out, temporal
-from facta.errors import ConfigError, ProtocolError
+from facta.data.times import moment
+from facta.errors import ConfigError, DataError, ProtocolError
 
 Stage = Literal["validation", "test"]
 
@@ -112,12 +112,11 @@ def _moment(dataset: Dataset, text: str) -> int:
     if share is not None:
         return cut_at_share(dataset, float(share[1]) / 100)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment(text)
+    except DataError as error:
         raise ConfigError(
             f"Found the cut '{text}'; expected a share such as 80% or a time such as 2003-01-01."
         ) from error
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def check_order(dataset: Dataset) -> None:

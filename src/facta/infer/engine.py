@@ -18,17 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facta.artifact import files
+from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.eval.ranking import ItemSets, rank_catalogue
 from facta.infer.request import (
     History,
     ItemId,
     Known,
-    Time,
     as_histories,
     from_text,
     known,
-    milliseconds,
     plain_value,
     request,
 )
@@ -80,8 +79,8 @@ class Artifact(files.Contents):
         """The k best items for one history or for each of many.
 
         `history`: item ids, oldest first; a `History` with times; or a list of either.
-        `at`: when the request is made (milliseconds, ISO text or datetime; one for all or one each); required where the
-        model reads time.
+        `at`: when the request is made (milliseconds, ISO text, date or datetime; one for all or one each); required
+        where the model reads time.
         `exclude`: what may not be recommended: what the person has already, nothing, or a list of ids.
 
         Items without a training event are never recommended: their vectors are untrained. A history without any known
@@ -164,11 +163,11 @@ class Artifact(files.Contents):
             raise DataError(
                 f"Found {len(each)} request times for {len(histories)} histories; expected one for all or one each."
             )
-        moments = [milliseconds(one) for one in each]
-        for one, moment in zip(histories, moments, strict=True):
-            if one.times is not None and len(one.times) and moment < one.times[-1]:
+        moments = [moment(one) for one in each]
+        for one, asked_at in zip(histories, moments, strict=True):
+            if one.times is not None and len(one.times) and asked_at < one.times[-1]:
                 raise DataError(
-                    f"Found a request at {moment} before the newest event of its history, {one.times[-1]} "
+                    f"Found a request at {asked_at} before the newest event of its history, {one.times[-1]} "
                     "(both in milliseconds since 1970); a request comes after the events that it may know."
                 )
         return moments
