@@ -238,6 +238,8 @@ def test_requests_take_the_times_of_numpy_in_any_unit_and_refuse_unix_seconds() 
     for unit in ("ms", "us", "ns"):
         times = np.array([T0, T0 + 1000, T0 + 2000], dtype="datetime64[ms]").astype(f"datetime64[{unit}]")
         assert engine.recommend(History([0, 10, 20], times), at=times[-1] + np.timedelta64(1, "s")) == expected
+    with pytest.raises(DataError, match="NaT"):
+        engine.recommend(History([0, 10], [np.datetime64(T0, "ms"), np.datetime64("NaT", "ms")]), at=T0)
     with pytest.raises(DataError, match="multiply Unix seconds by 1000"):
         engine.recommend(History([0], [T0 // 1000]), at=T0 // 1000 + 3)
 

@@ -152,15 +152,15 @@ def moment(time: Time) -> int:
     Raises DataError for what is no time, and for whole numbers that are not milliseconds of the years 1973 to 2100:
     those are mostly of another unit. Other years are written as text, dates or datetimes.
     """
-    number = _whole(time)
-    if number is not None:
-        return _of_our_years(number)
     exact = _datetime(time)
-    if exact is None:
+    if exact is not None:
+        return int((exact - _EPOCH) // _MILLISECOND)
+    number = _whole(time)
+    if number is None:
         raise DataError(
             f"Found the time {time!r}; expected milliseconds since 1970 or an ISO time, as in 2000-12-31T23:59:59."
         )
-    return int((exact - _EPOCH) // _MILLISECOND)
+    return _of_our_years(number)
 
 
 def _whole(time: Any) -> int | None:
