@@ -58,13 +58,7 @@ def recognise(
     Raises DataError when a needed one cannot be told. A log without a time column has an order only.
     """
     given = dict(given or {})
-    for role, column in given.items():
-        if role not in ALIASES:
-            raise DataError(f"Found the column role '{role}'; valid roles: {', '.join(ALIASES)}.")
-        if column not in columns and (column or role != "timestamp"):
-            raise DataError(f"There is no column '{column}' for {role}; the columns are: {', '.join(columns)}.")
-    if len(set(given.values())) < len(given):
-        raise DataError(f"One column cannot have two roles: {', '.join(f'{r}={c}' for r, c in given.items())}.")
+    check_given(given, columns)
     mapping = {role: given[role] if role in given else _best(role, columns, set(given.values())) for role in ALIASES}
     missing = [role for role in needed if not mapping[role]]
     if missing:
@@ -73,6 +67,18 @@ def recognise(
             f"name it, as in columns={{'{missing[0]}': 'NAME'}} (--column {missing[0]}=NAME)."
         )
     return {role: column for role, column in mapping.items() if column}
+
+
+def check_given(given: Mapping[str, str], columns: Sequence[str] | None = None) -> None:
+    """Raise DataError for columns given for roles that do not exist, given twice or, where `columns` tells them, not
+    there."""
+    for role, column in given.items():
+        if role not in ALIASES:
+            raise DataError(f"Found the column role '{role}'; valid roles: {', '.join(ALIASES)}.")
+        if columns is not None and column not in columns and (column or role != "timestamp"):
+            raise DataError(f"There is no column '{column}' for {role}; the columns are: {', '.join(columns)}.")
+    if len(set(given.values())) < len(given):
+        raise DataError(f"One column cannot have two roles: {', '.join(f'{r}={c}' for r, c in given.items())}.")
 
 
 def _best(role: str, columns: Sequence[str], taken: set[str]) -> str | None:

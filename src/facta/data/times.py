@@ -47,8 +47,7 @@ def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
     Raises DataError for mixed units, undetectable ones, and columns that hold no times. Missing values, negative ones
     and ones beyond the year 2100 are counted and become null: the caller refuses or drops them.
     """
-    if unit is not None and unit not in UNITS:
-        raise DataError(f"Found the unit '{unit}'; valid units: {', '.join(UNITS)}.")
+    check_unit(unit)
     if times.dtype == pl.String:
         times = _from_text(times)
     if times.dtype in (pl.Datetime, pl.Date):
@@ -60,6 +59,11 @@ def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
             f"Column '{times.name}' has type {times.dtype}; expected times: numbers, ISO 8601 text or datetimes."
         )
     return _from_numbers(times.fill_nan(None) if times.dtype.is_float() else times, unit)
+
+
+def check_unit(unit: str | None) -> None:
+    if unit is not None and unit not in UNITS:
+        raise DataError(f"Found the unit '{unit}'; valid units: {', '.join(UNITS)}.")
 
 
 def _from_text(times: pl.Series) -> pl.Series:
