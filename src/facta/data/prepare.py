@@ -131,7 +131,7 @@ class _Preparation:
         ids = self._ids("item", None if known is None else known["item_id"].dtype)
         tables = []
         if source is not None:
-            described, notes = read_items(source, ids.dtype)
+            described, notes = read_items(source, ids.dtype, self.mapping["item_id"])
             tables.append(described)
             self.notes.extend(notes)
         named = pl.concat([ids.unique(), *(table["item_id"] for table in tables)])
