@@ -166,6 +166,14 @@ def test_mistakes_in_the_options_are_no_findings_about_the_log(options: dict[str
         examine(healthy(), now=NOW, **options)  # type: ignore[arg-type]
 
 
+def test_files_that_disagree_about_the_ids_are_one_finding(tmp_path: Path) -> None:
+    healthy().write_parquet(tmp_path / "a.parquet")
+    healthy().with_columns(user_id=pl.format("u{}", "user_id")).write_parquet(tmp_path / "b.parquet")
+    [finding] = examine(tmp_path, now=NOW)
+    assert finding.level == "error"
+    assert "'user_id' is String in" in finding.what and "Int64 elsewhere" in finding.what
+
+
 def test_the_worst_comes_first() -> None:
     log = pl.concat([healthy(), healthy()[:4]]).with_columns(item_id=pl.when(LAST).then(0).otherwise("item_id"))
     levels = [finding.level for finding in examine(log.with_columns(user_id=pl.col("user_id").shift(1)), now=NOW)]

@@ -217,6 +217,17 @@ def test_items_without_events_have_rows_and_titles(tmp_path: Path) -> None:
         prepare(LOG, tmp_path / "no", items=pl.DataFrame({"item_id": [10, None]}))
 
 
+def test_repeated_events_of_files_that_disagree_are_one_sentence(tmp_path: Path) -> None:
+    """To compare events in every column, the columns that are left out are read as well."""
+    for name, comment in (("a", "1"), ("b", "fine")):
+        LOG.with_columns(comment=pl.lit(comment)).write_csv(tmp_path / f"{name}.csv")
+    logs = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert prepare(logs, tmp_path / "log", fields=[]).num_events == 10
+    with pytest.raises(DataError, match=r"'comment' is String in '.*b\.csv' and Int64 elsewhere"):
+        prepare(logs, tmp_path / "no", fields=[], drop=("duplicates",))
+    assert not (tmp_path / "no").exists()
+
+
 def test_the_item_table_may_use_the_log_s_own_name_for_its_ids(tmp_path: Path) -> None:
     log = LOG.with_columns(vid=pl.Series(["007", "8", "8", "9", "8"])).drop("item_id")
     pl.DataFrame({"vid": ["007", "8"], "movie": ["Goldfinger", "Eight"], "item_id": [1, 2]}).write_csv(
