@@ -71,6 +71,13 @@ def test_a_cut_that_is_no_time_is_refused(tmp_path: Path) -> None:
             ProtocolConfig(split="temporal", train_end=cut, validation_end="90%").cut(data)
 
 
+@pytest.mark.parametrize(("train", "validation"), [("90%", "80%"), ("2020-09-14", "80%"), ("2020-09-14", "2020-09-13")])
+def test_cuts_in_the_wrong_order_are_said_as_they_were_given(tmp_path: Path, train: str, validation: str) -> None:
+    protocol = ProtocolConfig(split="temporal", train_end=train, validation_end=validation)
+    with pytest.raises(ProtocolError, match=f"^train_end {train} lies after validation_end {validation}; training"):
+        protocol.cut(dataset_of(tmp_path / "d", HISTORIES))
+
+
 def test_cuts_are_shares_or_utc_times(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", HISTORIES)
     # T0 is 2020-09-13T12:26:40Z

@@ -82,10 +82,15 @@ class ProtocolConfig(Config):
         if self.split != "temporal":
             return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties)
         assert self.train_end is not None and self.validation_end is not None
+        validation_from, test_from = _moment(dataset, self.train_end), _moment(dataset, self.validation_end)
+        if validation_from > test_from:
+            raise ProtocolError(
+                f"train_end {self.train_end} lies after validation_end {self.validation_end}; training must end first."
+            )
         return temporal(
             dataset,
-            validation_from=_moment(dataset, self.train_end),
-            test_from=_moment(dataset, self.validation_end),
+            validation_from=validation_from,
+            test_from=test_from,
             state=self.state,
             ties=self.ties,
         )
