@@ -24,9 +24,11 @@ def stable_argsort(values: Ints) -> npt.NDArray[np.int64]:
 
     Value and place share one 64-bit key, so all keys differ, any sort is stable, and a parallel one will do.
     """
+    if len(values) == 0:
+        return np.zeros(0, dtype=np.int64)
     bits = max(len(values) - 1, 1).bit_length()
-    low = int(values.min(initial=0)) if len(values) == 0 else int(values.min())
-    if len(values) == 0 or (int(values.max()) - low).bit_length() + bits > 63:
+    low = int(values.min())
+    if (int(values.max()) - low).bit_length() + bits > 63:
         return np.argsort(values, kind="stable")
     key = values.astype(np.int64)
     key -= low
