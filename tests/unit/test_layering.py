@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import facta
 SOURCE = Path(facta.__file__).parent
 
 ORDER = (
-    *("errors", "jagged", "draws", "types", "hardware", "config", "durable"),
+    *("errors", "jagged", "arrays", "draws", "types", "hardware", "config", "durable"),
     *("data", "ops", "layers", "similarity", "layouts", "encoders", "objectives", "models"),
     *("artifact", "eval", "train", "infer", "recipes", "api", "cli"),
 )
@@ -75,6 +76,14 @@ def parse(path: Path) -> ast.Module:
 def test_every_part_has_a_place() -> None:
     parts = {part(path) for path in files()} - {"__init__"}
     assert parts <= set(ORDER), parts - set(ORDER)
+
+
+def test_the_documents_name_the_parts_in_this_order() -> None:
+    root = Path(__file__).parents[2]
+    rules = " ".join((root / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert f"Imports go up this list only: {', '.join(ORDER)}." in rules
+    tree = (root / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^  (.*)    the ground floor$", tree, re.M)[0].split() == list(ORDER[: ORDER.index("data")])
 
 
 @pytest.mark.parametrize("path", files(), ids=name)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from facta import arrays
+from facta.arrays import Bools, Ints
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import bounds
 from facta.data.histories import Dataset
@@ -28,7 +29,6 @@ from facta.data.times import Unit, check_unit
 from facta.errors import DataError, counted
 
 Level = Literal["error", "warning", "note"]
-Bools = npt.NDArray[np.bool_]
 
 _DAY = 86_400_000
 _WEB = 788_918_400_000  # 1995-01-01 in milliseconds: older events are a wrong unit more often than history
@@ -306,9 +306,9 @@ def _events(dataset: Dataset, name: str, level: Level, count: int, what: str, ef
     return Finding(name, level, count, share, f"{counted(count, 'event')} ({share:.1%}) {what}", effect, fix)
 
 
-def _users(dataset: Dataset) -> npt.NDArray[np.int64]:
+def _users(dataset: Dataset) -> Ints:
     """[E] the user row of every event."""
-    return np.repeat(np.arange(dataset.num_users), np.diff(dataset.offsets))
+    return arrays.rows(dataset.offsets)
 
 
 def _tied(dataset: Dataset) -> Bools:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from facta.arrays import Ints
 from facta.errors import DataError
 
 _SHOWN = 5
@@ -33,7 +34,7 @@ class Ids:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, ids: Iterable[Any] | pl.Series) -> npt.NDArray[np.int64]:
+    def rows(self, ids: Iterable[Any] | pl.Series) -> Ints:
         """[n] ids -> [n] rows; raises DataError that names the ids without a row."""
         ids = ids if isinstance(ids, pl.Series) else list(ids)
         found = self._find(self._like_ours(ids if isinstance(ids, pl.Series) else _series(ids)))

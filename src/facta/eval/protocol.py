@@ -13,9 +13,10 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import field_validator, model_validator
 
+from facta.arrays import Ints
 from facta.config import Config
 from facta.data.histories import Dataset
-from facta.data.splits import Ints, Requests, Split, State, Ties, cut_at_share, leave_one_out, temporal
+from facta.data.splits import Requests, Split, State, Ties, cut_at_share, leave_one_out, temporal
 from facta.data.times import moment
 from facta.errors import ConfigError, DataError, ProtocolError
 

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facta import durable
+from facta.arrays import Floats, Ints
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 
 FORMAT = 1
 SHOWN = ("HR@10", "NDCG@10", "MRR")  # in a repr
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 
 from facta import jagged
+from facta.arrays import Ints
 from facta.data.histories import Dataset
 from facta.data.times import Time, moment
 from facta.errors import DataError
@@ -36,8 +36,8 @@ class History:
 class Known:
     """The part of a history that the catalogue knows."""
 
-    rows: NDArray[np.int64]  # [n]
-    times: NDArray[np.int64] | None  # [n] milliseconds
+    rows: Ints  # [n]
+    times: Ints | None  # [n] milliseconds
     unknown: int  # events dropped because their item is not in the catalogue
 
 
@@ -102,7 +102,7 @@ def _refuse_text(items: Any) -> None:
         raise DataError(f"Found the history {items!r}; expected a list of item ids, as in [{items!r}].")
 
 
-def known(history: History, rows_of: Callable[[Sequence[ItemId]], NDArray[np.int64]]) -> Known:
+def known(history: History, rows_of: Callable[[Sequence[ItemId]], Ints]) -> Known:
     """Look a history up; items that the catalogue lacks are dropped and counted. `rows_of` gives -1 for those.
 
     Raises DataError for ids of another type, for what is no time, and where items and times differ in number.
@@ -121,7 +121,7 @@ def known(history: History, rows_of: Callable[[Sequence[ItemId]], NDArray[np.int
     return Known(rows[kept], times, int((~kept).sum()))
 
 
-def _moments(times: Sequence[Time]) -> NDArray[np.int64]:
+def _moments(times: Sequence[Time]) -> Ints:
     """[n] milliseconds; those of a stored history at once: read one by one, each would cost microseconds."""
     if all(getattr(time, "dtype", None) == _STORED for time in times):
         stored = np.array(times, dtype=_STORED)
