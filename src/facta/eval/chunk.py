@@ -34,7 +34,7 @@ class Chunk:
         self._width = max(-(-self._columns // (blocks * group)), 1) * group  # the last block is hardly narrower
         self._block = torch.empty(self._rows, self._width)
         self._hits = torch.empty_like(self._block)
-        row, self._item = owners(targets), targets.items
+        row = owners(targets)
         lane = arrays.places(targets.offsets)
         self._by_lane = np.argsort(lane, kind="stable")  # [n] targets, lane after lane
         self._lanes = np.bincount(lane).tolist()
@@ -101,8 +101,9 @@ class _Cells:
     """Places (row, column) of the score matrix, in the order of their blocks."""
 
     def __init__(self, row: Ints, column: Ints, width: int, columns: int) -> None:
+        assert columns <= width << 16, f"{columns} columns are more than 65,536 blocks of {width}"
         block = column // width
-        self._order = np.argsort(block.astype(np.uint16), kind="stable")  # a radix sort; 65,536 blocks are 33 M items
+        self._order = np.argsort(block.astype(np.uint16), kind="stable")  # a radix sort
         self._cell = (row * width + column % width)[self._order]
         self._ends = arrays.offsets_of(np.bincount(block, minlength=-(-columns // width))).tolist()
 
