@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_printing_and_unpickling(path: Path) -> None:
             assert called not in ("torch.load", "torch.save", "eval", "exec"), f"{name(path)}:{node.lineno} {called}"
             allowed = [k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"]
             assert not allowed, f"{name(path)}:{node.lineno} allows pickle"
+
+
+def test_the_systems_that_it_runs_on_are_said() -> None:
+    """Windows has neither fcntl nor resource."""
+    needed = {module for path in files() for module in imported(parse(path))}
+    assert needed & {"fcntl", "resource"}
+    root = Path(__file__).parents[2]
+    classifiers = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
+    systems = {line for line in classifiers if line.startswith("Operating System")}
+    assert systems == {"Operating System :: MacOS", "Operating System :: POSIX :: Linux"}
+    assert "You need Linux or macOS" in (root / "README.md").read_text(encoding="utf-8")
 
 
 LIGHT = """
