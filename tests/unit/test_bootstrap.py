@@ -96,6 +96,18 @@ def test_runs_are_averaged_user_by_user(noisy: Result) -> None:
     assert mean.coverage == {"Coverage@10": pytest.approx(0.6)}
 
 
+def test_every_run_counts_once_in_a_mean_of_means(noisy: Result) -> None:
+    runs = [
+        replace(noisy, values={"NDCG@10": np.full(400, value)}, coverage={"Coverage@10": value})
+        for value in (0.0, 0.3, 0.9)
+    ]
+    stepwise, at_once = average([average(runs[:2]), runs[2]]), average(runs)
+    assert stepwise.runs == at_once.runs == 3
+    np.testing.assert_allclose(stepwise.values["NDCG@10"], 0.4)
+    np.testing.assert_allclose(at_once.values["NDCG@10"], 0.4)
+    assert stepwise.coverage == {"Coverage@10": pytest.approx(0.4)}
+
+
 def test_saved_and_loaded_results_are_equal(noisy: Result, tmp_path: Path) -> None:
     noisy.save(tmp_path / "hstu.json")
     loaded = Result.load(tmp_path / "hstu.json")

@@ -146,6 +146,34 @@ def test_what_cannot_be_examined_is_one_finding(tmp_path: Path) -> None:
         examine(tmp_path / "nowhere.csv")
 
 
+def test_a_log_is_examined_as_it_would_be_prepared() -> None:
+    """A column that is said to be no time is none, though its name and values look like one."""
+    findings = found(healthy(), columns={"timestamp": ""})
+    assert "no times" in findings and "refused" not in findings
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"unit": "parsec"}, "unit 'parsec'; valid units"),
+        ({"columns": {"foo": "like"}}, "role 'foo'; valid roles"),
+        ({"columns": {"user_id": "nope"}}, "no column 'nope' for user_id; the columns are: user_id"),
+        ({"columns": {"user_id": "like", "item_id": "like"}}, "cannot have two roles"),
+    ],
+)
+def test_mistakes_in_the_options_are_no_findings_about_the_log(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        examine(healthy(), now=NOW, **options)  # type: ignore[arg-type]
+
+
+def test_files_that_disagree_about_the_ids_are_one_finding(tmp_path: Path) -> None:
+    healthy().write_parquet(tmp_path / "a.parquet")
+    healthy().with_columns(user_id=pl.format("u{}", "user_id")).write_parquet(tmp_path / "b.parquet")
+    [finding] = examine(tmp_path, now=NOW)
+    assert finding.level == "error"
+    assert "'user_id' is String in" in finding.what and "Int64 elsewhere" in finding.what
+
+
 def test_the_worst_comes_first() -> None:
     log = pl.concat([healthy(), healthy()[:4]]).with_columns(item_id=pl.when(LAST).then(0).otherwise("item_id"))
     levels = [finding.level for finding in examine(log.with_columns(user_id=pl.col("user_id").shift(1)), now=NOW)]

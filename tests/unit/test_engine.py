@@ -1,6 +1,6 @@
 """Requests and answers: histories in, ids and titles out, the same alone and in company."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,14 @@ from facta.data.batches import request_batch
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.splits import Requests
+from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.infer.engine import Artifact
-from facta.infer.request import History, as_histories, history_of, known, milliseconds, request
+from facta.infer.request import History, as_histories, history_of, known, request
 
 TIMED = {"kind": "recommender", "window": 4, "width": 8, "encoder": {"kind": "hstu", "layers": 1, "bias": "both"}}
 ITEMS = 12
+T0 = 1_600_000_000_000  # 2020-09-13T12:26:40Z
 
 
 def artifact(*, timed: bool = False, ids: list[object] | None = None, window: int = 4) -> Artifact:
@@ -43,11 +45,11 @@ def log(tmp_path: Path) -> Dataset:
         {
             "user_id": [1, 1, 1, 1, 1, 1, 2, 2, 3],
             "item_id": [0, 10, 20, 30, 40, 50, 60, 70, 110],
-            "timestamp": [100, 200, 200, 400, 500, 600, 50, 900, 10],
+            "timestamp": [T0 // 1000 + second for second in (100, 200, 200, 400, 500, 600, 50, 900, 10)],
         }
     )
     items = pl.DataFrame({"item_id": [10 * row for row in range(ITEMS)]})
-    return prepare(frame, tmp_path / "log", items=items, unit="s")
+    return prepare(frame, tmp_path / "log", items=items)
 
 
 def test_one_history_and_many_give_the_same_shape_and_the_same_lists() -> None:
@@ -88,15 +90,15 @@ def test_events_beyond_the_window_change_no_score_but_are_excluded() -> None:
 
 
 def test_a_history_without_known_items_is_answered_with_popularity_and_says_so() -> None:
-    answer = artifact(timed=True).recommend([History([]), History([7, 8], [1, 2])], 3)
+    answer = artifact(timed=True).recommend([History([]), History([7, 8], [T0, T0 + 1])], 3)
     assert answer.ids == [[10, 30, 20]] * 2 and answer.scores == [[9, 8, 7]] * 2
     assert answer.source == ["popularity", "popularity"] and answer.unknown == [0, 2]
 
 
 def test_unknown_items_are_left_out_and_counted() -> None:
     engine = artifact(timed=True)
-    with_unknown = engine.recommend(History([0, 7, 10], [100, 150, 200]), 5, at=300)
-    without = engine.recommend(History([0, 10], [100, 200]), 5, at=300)
+    with_unknown = engine.recommend(History([0, 7, 10], [T0, T0 + 50, T0 + 100]), 5, at=T0 + 200)
+    without = engine.recommend(History([0, 10], [T0, T0 + 100]), 5, at=T0 + 200)
     assert (with_unknown.ids, with_unknown.scores) == (without.ids, without.scores)
     assert with_unknown.unknown == [1] and with_unknown.source == ["model"]
 
@@ -121,28 +123,29 @@ def test_ids_never_pass_through_floats() -> None:
 
 def test_a_model_that_reads_time_asks_for_it() -> None:
     engine = artifact(timed=True)
-    for history, at in ((History([0, 10]), 5), (History([0, 10], [1, 2]), None), ([0, 10], "2020-01-01")):
+    for history, at in ((History([0, 10]), T0), (History([0, 10], [T0, T0 + 1]), None), ([0, 10], "2020-01-01")):
         with pytest.raises(DataError, match="reads time"):
             engine.recommend(history, at=at)
-    with pytest.raises(DataError, match="before the newest event of its history, 2000"):
-        engine.recommend(History([0, 10], [1000, 2000]), at=1999)
+    with pytest.raises(DataError, match="before the newest event of its history, 1600000002000"):
+        engine.recommend(History([0, 10], [T0, T0 + 2000]), at=T0 + 1999)
     with pytest.raises(DataError, match="2 items and 1 times"):
-        engine.recommend(History([0, 10], [1]), at=3)
+        engine.recommend(History([0, 10], [T0]), at=T0 + 3)
     with pytest.raises(DataError, match="2 request times for 1"):
-        engine.recommend(History([0], [1]), at=[3, 4])
+        engine.recommend(History([0], [T0]), at=[T0 + 3, T0 + 4])
 
 
 def test_the_time_of_the_request_changes_the_answer_of_a_model_that_reads_time() -> None:
     engine = artifact(timed=True)
-    history = History([0, 10, 20], [0, 1000, 2000])
-    assert engine.recommend(history, at=3000).scores != engine.recommend(history, at=3_000_000_000).scores
-    both = engine.recommend([history, history], at=[3000, 3_000_000_000])
-    assert both.scores[0] == pytest.approx(engine.recommend(history, at=3000).scores[0])
-    assert artifact().recommend(history, at=3000).ids == artifact().recommend(history).ids
+    history = History([0, 10, 20], [T0, T0 + 1000, T0 + 2000])
+    soon, late = T0 + 3000, T0 + 3_000_000_000
+    assert engine.recommend(history, at=soon).scores != engine.recommend(history, at=late).scores
+    both = engine.recommend([history, history], at=[soon, late])
+    assert both.scores[0] == pytest.approx(engine.recommend(history, at=soon).scores[0])
+    assert artifact().recommend(history, at=soon).ids == artifact().recommend(history).ids
 
 
 def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
-    ends, times = np.array([6, 2, 0]), np.array([700_000, 900_000, 5000])
+    ends, times = np.array([6, 2, 0]), T0 + np.array([700_000, 900_000, 5000])
     none = np.zeros(4, dtype=np.int64)
     evaluated = request_batch(log, Requests(np.array([0, 1, 2]), ends, times, none, none[:0]), slice(0, 3), window=4)
     histories = [history_of(log, 1), history_of(log, 2), History([], [])]
@@ -158,37 +161,87 @@ def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
 
 def test_a_stored_history_ends_at_the_moment_asked_for(log: Dataset) -> None:
     assert history_of(log, 1).items == [0, 10, 20, 30, 40, 50]
-    assert history_of(log, 1, until=200_000) == History([0, 10, 20], [100_000, 200_000, 200_000])
+    times = [np.datetime64(T0 + 1000 * second, "ms") for second in (100, 200, 200)]
+    assert history_of(log, 1, until=T0 + 200_000) == History([0, 10, 20], times)
+    assert history_of(log, 1, until=np.datetime64(T0 // 1000 + 200, "s")).items == [0, 10, 20]
     assert history_of(log, 1, until=datetime.fromtimestamp(0.5, UTC)).items == []
     with pytest.raises(DataError, match="77"):
         history_of(log, 77)
 
 
+def test_a_moment_means_nothing_to_a_history_without_times(tmp_path: Path) -> None:
+    ordered = prepare(pl.DataFrame({"user_id": [1, 1], "item_id": [0, 10]}), tmp_path / "ordered")
+    assert history_of(ordered, 1) == History([0, 10])
+    with pytest.raises(DataError, match=r"an order of events but no times; leave it out \(until=, or --at\)"):
+        history_of(ordered, 1, until="2020-01-01")
+
+
+def test_a_log_whose_own_clock_starts_at_zero_is_answered_from(tmp_path: Path) -> None:
+    """A declared unit is believed, so a stored history may lie in 1970; written as a number it would be a mistake."""
+    frame = pl.DataFrame({"user_id": [1, 1], "item_id": [0, 10], "timestamp": [0, 5]})
+    history = history_of(prepare(frame, tmp_path / "simulated", unit="s"), 1)
+    engine = artifact(timed=True)
+    assert known(history, engine.rows_of).times.tolist() == [0, 5000]  # type: ignore[union-attr]
+    assert engine.recommend(history, at=np.datetime64(9, "s")).source == ["model"]
+
+
 def test_events_given_out_of_order_are_sorted_by_time_and_ties_keep_their_order() -> None:
     engine = artifact(timed=True)
-    history = known(History([20, 0, 10, 30], [5, 3, 5, 4]), engine.rows_of)
+    history = known(History([20, 0, 10, 30], [T0 + 5, T0 + 3, T0 + 5, T0 + 4]), engine.rows_of)
     assert history.rows.tolist() == [0, 3, 2, 1]
-    assert history.times is not None and history.times.tolist() == [3, 4, 5, 5]
+    assert history.times is not None and (history.times - T0).tolist() == [3, 4, 5, 5]
 
 
 @pytest.mark.parametrize(
     ("time", "expected"),
     [
-        (7, 7),
-        (np.int64(7), 7),
+        (T0, T0),
+        (np.int64(T0), T0),
+        (torch.tensor(T0), T0),
         ("1970-01-01T00:00:01", 1000),
         ("1970-01-01T01:00:01+01:00", 1000),
+        (" 2020-09-13 ", T0 - 44_800_000),
+        (date(2020, 9, 13), T0 - 44_800_000),
         (datetime(1970, 1, 1, 0, 0, 1), 1000),
         (datetime(1970, 1, 2, tzinfo=UTC), 86_400_000),
+        (datetime(1970, 1, 2, tzinfo=timezone(timedelta(hours=2))), 79_200_000),
+        (datetime(2020, 9, 13, 12, 26, 40, 999), T0),
+        *[(np.datetime64("2020-09-13T12:26:40", unit), T0) for unit in ("s", "ms", "us", "ns")],
+        *[(np.datetime64("2020-09-13", unit), T0 - 44_800_000) for unit in ("D", "h")],
+        (np.datetime64("2020-09-13T12:26:40.000999999"), T0),
+        (np.datetime64("1970-01-01T00:00:01"), 1000),
+        (pl.Series([datetime(2020, 9, 13, 12, 26, 40)])[0], T0),
     ],
 )
-def test_times_are_read_as_utc_milliseconds(time: int | str | datetime, expected: int) -> None:
-    assert milliseconds(time) == expected
+def test_times_are_read_as_utc_milliseconds(time: Time, expected: int) -> None:
+    assert moment(time) == expected
 
 
-def test_a_time_that_is_none_is_explained() -> None:
-    with pytest.raises(DataError, match="'yesterday'; expected milliseconds"):
-        milliseconds("yesterday")
+@pytest.mark.parametrize(
+    "time", ["yesterday", "1611111211234", "2020-02-30", 1.6e12, None, np.datetime64("NaT"), np.datetime64(10**5, "Y")]
+)
+def test_a_time_that_is_none_is_explained(time: object) -> None:
+    with pytest.raises(DataError, match="expected milliseconds since 1970 or an ISO time"):
+        moment(time)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("time", [T0 // 1000, T0 * 1000, T0 * 10**6, 0, -1, True, np.int64(T0 // 1000)])
+def test_numbers_of_another_unit_are_no_milliseconds(time: int) -> None:
+    with pytest.raises(DataError, match=rf"time {int(time)}; .*1973 to 2100: multiply Unix seconds by 1000"):
+        moment(time)
+
+
+def test_requests_take_the_times_of_numpy_in_any_unit_and_refuse_unix_seconds() -> None:
+    engine = artifact(timed=True)
+    numbers = History([0, 10, 20], [T0, T0 + 1000, T0 + 2000])
+    expected = engine.recommend(numbers, at=T0 + 3000)
+    for unit in ("ms", "us", "ns"):
+        times = np.array([T0, T0 + 1000, T0 + 2000], dtype="datetime64[ms]").astype(f"datetime64[{unit}]")
+        assert engine.recommend(History([0, 10, 20], times), at=times[-1] + np.timedelta64(1, "s")) == expected
+    with pytest.raises(DataError, match="NaT"):
+        engine.recommend(History([0, 10], [np.datetime64(T0, "ms"), np.datetime64("NaT", "ms")]), at=T0)
+    with pytest.raises(DataError, match="multiply Unix seconds by 1000"):
+        engine.recommend(History([0], [T0 // 1000]), at=T0 // 1000 + 3)
 
 
 def test_histories_in_all_their_forms() -> None:
@@ -203,6 +256,14 @@ def test_histories_in_all_their_forms() -> None:
     assert as_histories([]) == [History([])]
     with pytest.raises(DataError, match="side by side"):
         as_histories([1, [2]])
+
+
+@pytest.mark.parametrize("history", ["abc", b"abc", History("abc"), [History("abc")]])
+def test_a_text_is_no_history(history: object) -> None:
+    """Its letters, or bytes, would be read as ids."""
+    for ids in (list("abcdefghijkl"), None):
+        with pytest.raises(DataError, match=r"history b?'abc'; expected a list of item ids, as in \[b?'abc'\]"):
+            artifact(ids=ids).recommend(history)  # type: ignore[arg-type]
 
 
 def test_a_wrong_k_or_exclude_is_refused() -> None:

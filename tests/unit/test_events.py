@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -234,6 +235,16 @@ def test_files_that_disagree_are_named(tmp_path: Path) -> None:
     log = open_events([tmp_path / "a.parquet", tmp_path / "b.parquet"])
     with pytest.raises(DataError, match=r"'user' is String in '.*b.parquet' and Int64 elsewhere"):
         log.refuse_unlike(["user"], exact=["user"])
+
+
+@pytest.mark.parametrize("odd", [["x"], ["7"], [True], [datetime(2020, 1, 1)]])
+def test_a_column_of_unlike_types_is_named_when_it_is_read(tmp_path: Path, odd: list[object]) -> None:
+    """Texts that are all digits, truth values and times would go through floats without a word."""
+    for name, values in (("a", [None]), ("b", [1]), ("c", odd)):
+        pl.DataFrame({"comment": values}).write_parquet(tmp_path / f"{name}.parquet")
+    log = open_events(str(tmp_path / "*.parquet"))
+    with pytest.raises(DataError, match=r"^Column 'comment' is .* in '.*c\.parquet' and Int64 elsewhere; write it"):
+        log.column("comment")
 
 
 def test_one_empty_file_among_many_is_noted(tmp_path: Path) -> None:

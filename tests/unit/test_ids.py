@@ -90,6 +90,9 @@ def test_unknown_ids_are_named_and_expected_ones_shown() -> None:
         DataError, match=r"Unknown item 5, 18446744073709551616; expected one of 3 item ids.*such as 10"
     ):
         table.rows([5, 10, 2**64])
+    assert table.rows(id_ for id_ in (30, 10)).tolist() == [2, 0]
+    with pytest.raises(DataError, match="Unknown item 999; expected one of 3"):
+        table.rows(id_ for id_ in (10, 999))
     with pytest.raises(DataError, match="Found item ids of type String"):
         table.rows(["10"])
     with pytest.raises(DataError, match="Found item ids of type Float64"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import facta
 SOURCE = Path(facta.__file__).parent
 
 ORDER = (
-    *("errors", "jagged", "draws", "types", "hardware", "config", "durable"),
+    *("errors", "jagged", "arrays", "draws", "types", "hardware", "config", "durable"),
     *("data", "ops", "layers", "similarity", "layouts", "encoders", "objectives", "models"),
     *("artifact", "eval", "train", "infer", "recipes", "api", "cli"),
 )
@@ -77,6 +79,14 @@ def test_every_part_has_a_place() -> None:
     assert parts <= set(ORDER), parts - set(ORDER)
 
 
+def test_the_documents_name_the_parts_in_this_order() -> None:
+    root = Path(__file__).parents[2]
+    rules = " ".join((root / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert f"Imports go up this list only: {', '.join(ORDER)}." in rules
+    tree = (root / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^  (.*)    the ground floor$", tree, re.M)[0].split() == list(ORDER[: ORDER.index("data")])
+
+
 @pytest.mark.parametrize("path", files(), ids=name)
 def test_imports_go_up_the_list_only(path: Path) -> None:
     if name(path) == "__init__.py":  # the facade shows everything
@@ -111,6 +121,17 @@ def test_printing_and_unpickling(path: Path) -> None:
             assert called not in ("torch.load", "torch.save", "eval", "exec"), f"{name(path)}:{node.lineno} {called}"
             allowed = [k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"]
             assert not allowed, f"{name(path)}:{node.lineno} allows pickle"
+
+
+def test_the_systems_that_it_runs_on_are_said() -> None:
+    """Windows has neither fcntl nor resource."""
+    needed = {module for path in files() for module in imported(parse(path))}
+    assert needed & {"fcntl", "resource"}
+    root = Path(__file__).parents[2]
+    classifiers = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
+    systems = {line for line in classifiers if line.startswith("Operating System")}
+    assert systems == {"Operating System :: MacOS", "Operating System :: POSIX :: Linux"}
+    assert "You need Linux or macOS" in (root / "README.md").read_text(encoding="utf-8")
 
 
 LIGHT = """

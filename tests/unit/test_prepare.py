@@ -217,6 +217,49 @@ def test_items_without_events_have_rows_and_titles(tmp_path: Path) -> None:
         prepare(LOG, tmp_path / "no", items=pl.DataFrame({"item_id": [10, None]}))
 
 
+def test_repeated_events_of_files_that_disagree_are_one_sentence(tmp_path: Path) -> None:
+    """To compare events in every column, the columns that are left out are read as well."""
+    for name, comment in (("a", "1"), ("b", "fine")):
+        LOG.with_columns(comment=pl.lit(comment)).write_csv(tmp_path / f"{name}.csv")
+    logs = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert prepare(logs, tmp_path / "log", fields=[]).num_events == 10
+    with pytest.raises(DataError, match=r"'comment' is String in '.*b\.csv' and Int64 elsewhere"):
+        prepare(logs, tmp_path / "no", fields=[], drop=("duplicates",))
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_item_table_may_use_the_log_s_own_name_for_its_ids(tmp_path: Path) -> None:
+    log = LOG.with_columns(vid=pl.Series(["007", "8", "8", "9", "8"])).drop("item_id")
+    pl.DataFrame({"vid": ["007", "8"], "movie": ["Goldfinger", "Eight"], "item_id": [1, 2]}).write_csv(
+        tmp_path / "items.csv"
+    )
+    dataset = prepare(log, tmp_path / "log", items=tmp_path / "items.csv", columns={"item_id": "vid"})
+    assert dataset.items.columns == ["row", "item_id", "movie"]
+    assert dataset.items["item_id"].to_list() == ["007", "8", "9"]  # digits as they are in the log
+    assert dataset.items["movie"].to_list() == ["Goldfinger", "Eight", None]
+    assert any("Left out 'item_id' of the item table" in note for note in dataset.manifest.notes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [(["what", "price"], "no item ids among what, price"), (["movie_id", "asin"], "'movie_id' and 'asin'")],
+)
+def test_an_item_table_without_a_column_of_ids_says_what_to_rename(
+    tmp_path: Path, columns: list[str], found: str
+) -> None:
+    """No option names the columns of the item table."""
+    table = pl.DataFrame({name: [10, 20] for name in columns})
+    with pytest.raises(DataError, match=rf"^Found {found} in the item table; .* rename it to 'item_id'\.$"):
+        prepare(LOG, tmp_path / "no", items=table)
+    with pytest.raises(DataError, match=r"rename it to 'item_id' or 'vid'\.$"):
+        prepare(LOG.rename({"item_id": "vid"}), tmp_path / "no", items=table, columns={"item_id": "vid"})
+
+
+def test_users_in_the_item_table_are_features(tmp_path: Path) -> None:
+    table = pl.DataFrame({"item_id": [10, 20], "user": ["u", "v"], "customer": ["w", "x"]})
+    assert prepare(LOG, tmp_path / "log", items=table).items["customer"].to_list() == ["w", "x", None]
+
+
 def test_a_catalogue_keeps_its_rows(tmp_path: Path) -> None:
     first = prepare(LOG, tmp_path / "first", items=pl.DataFrame({"item_id": [10, 30], "title": ["Ten", "Thirty"]}))
     later = LOG.with_columns(item_id=pl.Series([5, 30, 30, 7, 5]))

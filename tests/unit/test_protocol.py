@@ -65,8 +65,16 @@ def test_contradictions_are_refused(values: dict[str, str], said: str) -> None:
 
 
 def test_a_cut_that_is_no_time_is_refused(tmp_path: Path) -> None:
-    protocol = ProtocolConfig(split="temporal", train_end="soon", validation_end="90%")
-    with pytest.raises(ConfigError, match="'soon'"):
+    data = dataset_of(tmp_path / "d", HISTORIES)
+    for cut in ("soon", "1611111211234", "80"):  # Python reads the second one as a day of the year 1611
+        with pytest.raises(ConfigError, match=f"'{cut}'; expected a share such as 80%"):
+            ProtocolConfig(split="temporal", train_end=cut, validation_end="90%").cut(data)
+
+
+@pytest.mark.parametrize(("train", "validation"), [("90%", "80%"), ("2020-09-14", "80%"), ("2020-09-14", "2020-09-13")])
+def test_cuts_in_the_wrong_order_are_said_as_they_were_given(tmp_path: Path, train: str, validation: str) -> None:
+    protocol = ProtocolConfig(split="temporal", train_end=train, validation_end=validation)
+    with pytest.raises(ProtocolError, match=f"^train_end {train} lies after validation_end {validation}; training"):
         protocol.cut(dataset_of(tmp_path / "d", HISTORIES))
 
 

@@ -147,6 +147,14 @@ def test_a_product_that_rounds_by_its_shape_is_counted_again(monkeypatch: pytest
     same(rank_catalogue(product, targets, masked, 3), right)
 
 
+def test_more_blocks_than_sixteen_bits_count_are_never_confused() -> None:
+    row, column = np.zeros(2, dtype=np.int64), np.array([0, 65_535])
+    cells = chunk._Cells(row, column, 1, 65_536)
+    assert [cells.source(number).tolist() for number in (0, 65_535)] == [[0], [1]]
+    with pytest.raises(AssertionError, match="65,536 blocks"):
+        chunk._Cells(row, column + 1, 1, 65_537)
+
+
 def test_threads_divide_the_work_and_leave_their_number_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "ROWS", 16)
     threads = torch.get_num_threads()

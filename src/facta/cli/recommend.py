@@ -13,9 +13,10 @@ import typer
 from facta.cli import console
 from facta.data.histories import Dataset
 from facta.data.schema import plain
+from facta.data.times import Time, moment
 from facta.errors import ConfigError, counted
 from facta.infer.engine import Answer, Artifact, Exclude
-from facta.infer.request import History, ItemId, Time, from_text, history_of, milliseconds
+from facta.infer.request import History, ItemId, from_text, history_of
 
 SHOWN_EVENTS = 10
 NEWEST = "newest first"
@@ -86,7 +87,7 @@ def _given(artifact: Artifact, history: str, times: str | None) -> tuple[History
         None if times is None else [_moment(part) or 0 for part in _parts(times)],
     )
     events = [Event(item) for item in given.items]
-    moments = [milliseconds(time) for time in given.times or []]
+    moments = [moment(time) for time in given.times or []]
     if len(moments) == len(events):  # any other number is refused with the request
         events = [event for _, event in sorted(zip(moments, events, strict=True), key=lambda pair: pair[0])]
     return given, Beside("history", NEWEST, _last(events))

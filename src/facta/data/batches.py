@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facta import draws, jagged
+from facta import arrays, draws, jagged
+from facta.arrays import Ints
 from facta.data.histories import Dataset
-from facta.data.splits import Ints, Requests, Split
+from facta.data.splits import Requests, Split
 from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.types import Events, SequenceBatch, Targets
@@ -106,7 +107,7 @@ class TrainingBatches:
         bits = draws.below(self._draws(epoch, Purpose.LENGTH, torch.from_numpy(self.users)), 1 << 30).numpy()
         near = np.argsort(np.log(self._length) + LENGTH_JITTER * bits / (1 << 30), kind="stable")
         budget = max(self.batch_size * self._length.mean(), float(self._length.max()))
-        step = ((np.cumsum(self._length[near]) - self._length[near]) / budget).astype(np.int64)
+        step = (arrays.offsets_of(self._length[near])[:-1] / budget).astype(np.int64)
         pieces = np.split(self.users[near], np.flatnonzero(np.diff(step)) + 1)
         shuffle = np.argsort(self._draws(epoch, Purpose.SHUFFLE, torch.arange(len(pieces))).numpy(), kind="stable")
         return [pieces[place] for place in shuffle]

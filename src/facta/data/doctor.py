@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from facta.data.events import Source, open_events
+from facta import arrays
+from facta.arrays import Bools, Ints
+from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import bounds
 from facta.data.histories import Dataset
 from facta.data.order import tied
 from facta.data.prepare import prepare
 from facta.data.repairs import Drop, problems
-from facta.data.schema import recognise
-from facta.data.times import Unit
+from facta.data.schema import check_given, recognise
+from facta.data.times import Unit, check_unit
 from facta.errors import DataError, counted
 
 Level = Literal["error", "warning", "note"]
-Bools = npt.NDArray[np.bool_]
 
 _DAY = 86_400_000
 _WEB = 788_918_400_000  # 1995-01-01 in milliseconds: older events are a wrong unit more often than history
@@ -60,9 +60,11 @@ def examine(
 ) -> list[Finding]:
     """Findings about a prepared dataset or a raw log, worst first; `now` in milliseconds defaults to the clock.
 
-    What `prepare` refuses is a finding too; the other checks then look at the events that can be used. Raises DataError
-    only where there is no file at all.
+    What `prepare` refuses in the log is a finding too; the other checks then look at the events that can be used.
+    Raises DataError where there is no file at all, and for columns and units that do not exist.
     """
+    check_unit(unit)
+    check_given(columns or {})
     now = int(time.time() * 1000) if now is None else now
     if isinstance(source, Dataset):
         return _sorted(_checked(source, now))
@@ -71,7 +73,7 @@ def examine(
             return _sorted(_checked(Dataset.open(source), now))
         if not Path(source).exists() and not set("*?[") & set(str(source)):
             raise DataError(f"There is no file '{source}'.")
-    return _sorted(_raw(source, columns, unit, now))
+    return _sorted(_raw(source, columns or {}, unit, now))
 
 
 def _sorted(findings: Iterator[Finding]) -> list[Finding]:
@@ -79,21 +81,35 @@ def _sorted(findings: Iterator[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: (order.index(finding.level), -finding.share))
 
 
-def _raw(source: Source, columns: Mapping[str, str] | None, unit: Unit | None, now: int) -> Iterator[Finding]:
+def _raw(source: Source, columns: Mapping[str, str], unit: Unit | None, now: int) -> Iterator[Finding]:
     try:
         log = open_events(source, columns)
-        mapping = recognise(log.columns, columns)
-        log = log.loaded(log.columns)
-        frame = pl.DataFrame([log.column(name) for name in mapping.values()])
-        broken = problems(frame, mapping, unit, log.text)
-        yield from (_refused(what, int(bad.sum()), len(frame)) for what, bad in broken.items())
-        with tempfile.TemporaryDirectory(prefix="facta-doctor-") as folder:
-            drop: tuple[Drop, ...] = ("invalid",) if broken else ()
-            dataset = prepare(log, Path(folder) / "log", columns=mapping, unit=unit, drop=drop)
-            yield from (_repaired(note) for note in dataset.manifest.notes)
-            yield from _checked(dataset, now)
     except DataError as error:
-        yield _refused(str(error), 1, 1, "Correct the log, then examine it again.")
+        yield _unusable(error)
+        return
+    check_given(columns, log.columns)
+    try:
+        yield from _prepared(log, columns, unit, now)
+    except DataError as error:
+        yield _unusable(error)
+
+
+def _prepared(log: EventLog, columns: Mapping[str, str], unit: Unit | None, now: int) -> Iterator[Finding]:
+    """What a log is refused for, what was repaired, and what the prepared form of the rest shows."""
+    mapping = recognise(log.columns, columns)
+    log = log.loaded(log.columns)
+    frame = pl.DataFrame([log.column(name) for name in mapping.values()])
+    broken = problems(frame, mapping, unit, log.text)
+    yield from (_refused(what, int(bad.sum()), len(frame)) for what, bad in broken.items())
+    with tempfile.TemporaryDirectory(prefix="facta-doctor-") as folder:
+        drop: tuple[Drop, ...] = ("invalid",) if broken else ()
+        dataset = prepare(log, Path(folder) / "log", columns=columns, unit=unit, drop=drop)
+        yield from (_repaired(note) for note in dataset.manifest.notes)
+        yield from _checked(dataset, now)
+
+
+def _unusable(error: DataError) -> Finding:
+    return _refused(str(error), 1, 1, "Correct the log, or what was said about it, then examine it again.")
 
 
 def _refused(what: str, count: int, events: int, fix: str = "Correct them, or prepare with --drop invalid.") -> Finding:
@@ -290,9 +306,9 @@ def _events(dataset: Dataset, name: str, level: Level, count: int, what: str, ef
     return Finding(name, level, count, share, f"{counted(count, 'event')} ({share:.1%}) {what}", effect, fix)
 
 
-def _users(dataset: Dataset) -> npt.NDArray[np.int64]:
+def _users(dataset: Dataset) -> Ints:
     """[E] the user row of every event."""
-    return np.repeat(np.arange(dataset.num_users), np.diff(dataset.offsets))
+    return arrays.rows(dataset.offsets)
 
 
 def _tied(dataset: Dataset) -> Bools:

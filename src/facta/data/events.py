@@ -42,15 +42,27 @@ class EventLog:
         return total
 
     def column(self, name: str) -> pl.Series:
-        """One column over all parts. Integers of unlike width become wide ones, never floats."""
+        """One column over all parts. Integers of unlike width become wide ones, never floats.
+
+        Raises DataError where parts disagree about its type; only numbers may mix.
+        """
         values = [part.load([name])[name] for part in self.parts]
         types = {series.dtype for series in values} - {pl.Null()}
         if len(types) > 1:
+            self._refuse_mixture(name, [series.dtype for series in values])
             wide = pl.Int128() if all(kind.is_integer() for kind in types) else pl.Float64()
             values = [series.cast(wide) for series in values]
         elif types:
             values = [series.cast(next(iter(types))) for series in values]
         return pl.concat(values, rechunk=True)
+
+    def _refuse_mixture(self, name: str, kinds: Sequence[pl.DataType]) -> None:
+        """`kinds`: of each part, at least two of them unlike."""
+        there = [(part.name, kind) for part, kind in zip(self.parts, kinds, strict=True) if kind != pl.Null]
+        first = there[0][1]
+        odd, other = next((one, kind) for one, kind in there if kind != first)
+        if not all(kind.is_numeric() for _, kind in there):
+            raise _unlike(name, odd, other, first)
 
     def loaded(self, columns: Sequence[str]) -> EventLog:
         """The same log with these columns in memory; Parquet is left on disk, where a column costs one read."""
@@ -81,10 +93,11 @@ class EventLog:
                 if pl.Null != types[name] and _family(types[name], name in exact) != _family(
                     known[name], name in exact
                 ):
-                    raise DataError(
-                        f"Column '{name}' is {types[name]} in '{part.name}' and {known[name]} elsewhere; "
-                        f"write it with one type."
-                    )
+                    raise _unlike(name, part.name, types[name], known[name])
+
+
+def _unlike(column: str, part: str, kind: pl.DataType, elsewhere: pl.DataType) -> DataError:
+    return DataError(f"Column '{column}' is {kind} in '{part}' and {elsewhere} elsewhere; write it with one type.")
 
 
 def _family(kind: pl.DataType, exact: bool) -> str:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import ValidationError
 
+from facta.arrays import Ints
 from facta.config import Config
 from facta.data.digests import array_digest, content_hash, table_digest
 from facta.data.files import reading
@@ -142,11 +143,11 @@ class Dataset:
     def _user_ids(self) -> Ids:
         return Ids(self.users["user_id"], "user")
 
-    def user_rows(self, ids: Iterable[Any] | pl.Series) -> npt.NDArray[np.int64]:
+    def user_rows(self, ids: Iterable[Any] | pl.Series) -> Ints:
         """[n] ids -> [n] int64 rows; DataError names the unknown ones."""
         return self._user_ids.rows(ids)
 
-    def item_rows(self, ids: Iterable[Any] | pl.Series) -> npt.NDArray[np.int64]:
+    def item_rows(self, ids: Iterable[Any] | pl.Series) -> Ints:
         """[n] ids -> [n] int64 rows; DataError names the unknown ones."""
         return self._item_ids.rows(ids)
 

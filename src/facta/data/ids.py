@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from facta.arrays import Ints
 from facta.errors import DataError
 
 _SHOWN = 5
@@ -33,13 +34,12 @@ class Ids:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, ids: Iterable[Any] | pl.Series) -> npt.NDArray[np.int64]:
+    def rows(self, ids: Iterable[Any] | pl.Series) -> Ints:
         """[n] ids -> [n] rows; raises DataError that names the ids without a row."""
-        series = self._like_ours(ids if isinstance(ids, pl.Series) else _series(list(ids)))
-        found = self._find(series)
+        ids = ids if isinstance(ids, pl.Series) else list(ids)
+        found = self._find(self._like_ours(ids if isinstance(ids, pl.Series) else _series(ids)))
         if found.null_count():
-            unknown = (ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.Object)).to_list()
-            names = list(dict.fromkeys(repr(i) for i, lost in zip(unknown, found.is_null(), strict=True) if lost))
+            names = list(dict.fromkeys(repr(i) for i, lost in zip(ids, found.is_null(), strict=True) if lost))
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             raise DataError(f"Unknown {self.what} {', '.join(names[:_SHOWN])}{more}; {self._expected()}.")
         return found.cast(pl.Int64).to_numpy()

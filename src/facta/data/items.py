@@ -11,35 +11,51 @@ import polars as pl
 from facta.data.events import Source, open_events
 from facta.data.files import reading
 from facta.data.ids import clean_ids
-from facta.data.schema import plain, recognise
+from facta.data.schema import candidates, plain
 from facta.errors import DataError
 
 _TITLES = ("title", "movietitle", "videotitle", "producttitle", "itemtitle", "itemname", "productname", "name")
 
 
-def read_items(source: Source, like: pl.DataType) -> tuple[pl.DataFrame, list[str]]:
-    """(item_id of type `like`, then features; one line per id), and notes on repairs.
+def read_items(source: Source, like: pl.DataType, named: str = "item_id") -> tuple[pl.DataFrame, list[str]]:
+    """(item_id of type `like`, then features; one line per id), and notes on repairs. `named`: the log's item column.
 
     Raises DataError when no column holds the ids or an id is missing.
     """
-    log = open_events(source)
-    plain_id = next((name for name in log.columns if plain(name) == "id"), None)
-    given = {"item_id": plain_id} if plain_id and not any("item" in plain(name) for name in log.columns) else None
-    column = recognise(log.columns, given, needed=("item_id",))["item_id"]
+    log = open_events(source, {"item_id": named})
+    column = _id_column(log.columns, named)
     log.refuse_unlike(log.columns, exact=[column])
     frame = pl.DataFrame([log.column(name) for name in log.columns])
     ids = clean_ids(frame[column], "item", text=log.text, like=like)
     if ids.null_count():
         raise DataError(f"The item table has {ids.null_count():,} lines without an id in '{column}'; remove them.")
     notes = list(log.notes)
-    frame = frame.drop(column, *(name for name in frame.columns if name == "row")).insert_column(
-        0, ids.alias("item_id")
-    )
+    if "item_id" in frame.columns and column != "item_id":
+        notes.append(f"Left out 'item_id' of the item table: its ids are in '{column}', as in the log.")
+    frame = frame.drop({column, "item_id", "row"} & set(frame.columns)).insert_column(0, ids.alias("item_id"))
     doubled = len(ids) - ids.n_unique()
     if doubled:
         notes.append(f"{doubled:,} lines of the item table repeat an id; the first of each was kept.")
         frame = frame.unique("item_id", keep="first", maintain_order=True)
     return _titled(frame), notes
+
+
+def _id_column(columns: Sequence[str], named: str) -> str:
+    """The log's own name where the table has it, then `id` where nothing else names an item, then what is recognised.
+
+    The log's columns may be named by the user, those of the table may not: its own errors say what to do.
+    """
+    if named in columns:
+        return named
+    plain_id = next((name for name in columns if plain(name) == "id"), None)
+    if plain_id and not any("item" in plain(name) for name in columns):
+        return plain_id
+    known = candidates("item_id", columns)
+    if len(known) == 1 or known[:1] == ["item_id"]:
+        return known[0]
+    found = " and ".join(f"'{name}'" for name in known) if known else f"no item ids among {', '.join(columns)}"
+    names = " or ".join(f"'{name}'" for name in dict.fromkeys(("item_id", named)))
+    raise DataError(f"Found {found} in the item table; expected one column of item ids: rename it to {names}.")
 
 
 def _titled(frame: pl.DataFrame) -> pl.DataFrame:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-Ints = npt.NDArray[np.integer[Any]]
+from facta.arrays import AnyInts, Bools, Ints
 
 
-def history_order(user: Ints, time: Ints | None) -> npt.NDArray[np.int64]:
+def history_order(user: AnyInts, time: AnyInts | None) -> Ints:
     """[n] user rows, [n] times or None -> [n] places in the log by (user, time, place); np.lexsort is the twin."""
     if time is None or bool((time[1:] >= time[:-1]).all()):  # most logs are in order of time
         return stable_argsort(user)
@@ -19,14 +16,16 @@ def history_order(user: Ints, time: Ints | None) -> npt.NDArray[np.int64]:
     return by_time[stable_argsort(user[by_time])]
 
 
-def stable_argsort(values: Ints) -> npt.NDArray[np.int64]:
+def stable_argsort(values: AnyInts) -> Ints:
     """np.argsort(values, kind="stable"), several times faster.
 
     Value and place share one 64-bit key, so all keys differ, any sort is stable, and a parallel one will do.
     """
+    if len(values) == 0:
+        return np.zeros(0, dtype=np.int64)
     bits = max(len(values) - 1, 1).bit_length()
-    low = int(values.min(initial=0)) if len(values) == 0 else int(values.min())
-    if len(values) == 0 or (int(values.max()) - low).bit_length() + bits > 63:
+    low = int(values.min())
+    if (int(values.max()) - low).bit_length() + bits > 63:
         return np.argsort(values, kind="stable")
     key = values.astype(np.int64)
     key -= low
@@ -36,7 +35,7 @@ def stable_argsort(values: Ints) -> npt.NDArray[np.int64]:
     return np.bitwise_and(key, (1 << bits) - 1)
 
 
-def tied(time: Ints, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def tied(time: AnyInts, offsets: Ints) -> Bools:
     """[n] times in history order, [U+1] offsets -> [n]: shares its time with another event of its user."""
     same = time[1:] == time[:-1]
     starts = offsets[1:-1]

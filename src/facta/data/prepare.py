@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from facta import durable
+from facta import arrays, durable
+from facta.arrays import Ints
 from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import compact, is_field
@@ -30,7 +30,6 @@ from facta.errors import DataError, counted
 
 Progress = Callable[[str, bool], None]
 """Told what happens: a sentence, and whether it should stay on the screen."""
-Order = npt.NDArray[np.int64]
 
 
 class _Ordered(NamedTuple):
@@ -109,7 +108,7 @@ class _Preparation:
         self.log, self.mapping, self.writer, self.say = log, mapping, writer, say
         self.notes = list(log.notes)
 
-    def histories(self, unit: Unit | None) -> tuple[Ids, Order, _Ordered]:
+    def histories(self, unit: Unit | None) -> tuple[Ids, Ints, _Ordered]:
         """Order the log; write offsets and times."""
         ids = self._ids("user")
         users = Ids(all_rows(ids), "user")
@@ -118,7 +117,7 @@ class _Preparation:
         time, unit_found = self._times(unit)
         self.say("Ordering events.", False)
         order = history_order(user, time)
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]).astype(np.int64)
+        offsets = arrays.offsets_of(np.bincount(user, minlength=len(users)))
         self.writer.array("offsets", offsets)
         if time is None:
             return users, order, _Ordered(len(order), None, None)
@@ -126,12 +125,12 @@ class _Preparation:
         self.writer.array("timestamp", time)
         return users, order, _Ordered(len(order), unit_found, float(tied(time, offsets).mean()))
 
-    def items(self, order: Order, source: Source | None, known: pl.DataFrame | None) -> pl.DataFrame:
+    def items(self, order: Ints, source: Source | None, known: pl.DataFrame | None) -> pl.DataFrame:
         """Write the items of all events; return the item table, which may name more."""
         ids = self._ids("item", None if known is None else known["item_id"].dtype)
         tables = []
         if source is not None:
-            described, notes = read_items(source, ids.dtype)
+            described, notes = read_items(source, ids.dtype, self.mapping["item_id"])
             tables.append(described)
             self.notes.extend(notes)
         named = pl.concat([ids.unique(), *(table["item_id"] for table in tables)])
@@ -139,7 +138,7 @@ class _Preparation:
         self.writer.array("item", table.rows_known(ids)[order])
         return item_table(table.ids, tables if known is None else [*tables, known])
 
-    def fields(self, roles: Mapping[str, Role], declared: bool, order: Order) -> tuple[Field, ...]:
+    def fields(self, roles: Mapping[str, Role], declared: bool, order: Ints) -> tuple[Field, ...]:
         """Write the field arrays; one that cannot be a field is an error if it was asked for, a note if not."""
         fields: dict[str, Field] = {}
         for name, role in roles.items():
@@ -197,7 +196,7 @@ class _Preparation:
             self.notes.append(f"The ids in '{column}' were written with decimals; all are whole and were read exactly.")
         return ids
 
-    def _times(self, unit: Unit | None) -> tuple[npt.NDArray[np.int64] | None, str | None]:
+    def _times(self, unit: Unit | None) -> tuple[Ints | None, str | None]:
         if "timestamp" not in self.mapping:
             if unit is not None:
                 raise DataError(f"A unit ('{unit}') was given, but no column of the log is recognised as timestamp.")

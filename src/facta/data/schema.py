@@ -58,13 +58,7 @@ def recognise(
     Raises DataError when a needed one cannot be told. A log without a time column has an order only.
     """
     given = dict(given or {})
-    for role, column in given.items():
-        if role not in ALIASES:
-            raise DataError(f"Found the column role '{role}'; valid roles: {', '.join(ALIASES)}.")
-        if column not in columns and (column or role != "timestamp"):
-            raise DataError(f"There is no column '{column}' for {role}; the columns are: {', '.join(columns)}.")
-    if len(set(given.values())) < len(given):
-        raise DataError(f"One column cannot have two roles: {', '.join(f'{r}={c}' for r, c in given.items())}.")
+    check_given(given, columns)
     mapping = {role: given[role] if role in given else _best(role, columns, set(given.values())) for role in ALIASES}
     missing = [role for role in needed if not mapping[role]]
     if missing:
@@ -75,19 +69,33 @@ def recognise(
     return {role: column for role, column in mapping.items() if column}
 
 
+def check_given(given: Mapping[str, str], columns: Sequence[str] | None = None) -> None:
+    """Raise DataError for columns given for roles that do not exist, given twice or, where `columns` tells them, not
+    there."""
+    for role, column in given.items():
+        if role not in ALIASES:
+            raise DataError(f"Found the column role '{role}'; valid roles: {', '.join(ALIASES)}.")
+        if columns is not None and column not in columns and (column or role != "timestamp"):
+            raise DataError(f"There is no column '{column}' for {role}; the columns are: {', '.join(columns)}.")
+    if len(set(given.values())) < len(given):
+        raise DataError(f"One column cannot have two roles: {', '.join(f'{r}={c}' for r, c in given.items())}.")
+
+
 def _best(role: str, columns: Sequence[str], taken: set[str]) -> str | None:
     """The best-ranked alias present; two ids that are no exact `user_id` or `item_id` are a question for the user."""
-    order = {plain(alias): place for place, alias in reversed(list(enumerate(ALIASES[role])))}
-    known = sorted(
-        (order[plain(column)], column) for column in columns if plain(column) in order and column not in taken
-    )
-    if len(known) > 1 and role != "timestamp" and known[0][1] != role:
-        names = [column for _, column in known]
+    names = candidates(role, [column for column in columns if column not in taken])
+    if len(names) > 1 and role != "timestamp" and names[0] != role:
         raise DataError(
             f"Both '{names[0]}' and '{names[1]}' could be the {role}; "
             f"say which, as in columns={{'{role}': '{names[0]}'}} (--column {role}={names[0]})."
         )
-    return known[0][1] if known else None
+    return names[0] if names else None
+
+
+def candidates(role: str, columns: Sequence[str]) -> list[str]:
+    """The columns whose names are aliases of a role, best first."""
+    order = {plain(alias): place for place, alias in reversed(list(enumerate(ALIASES[role])))}
+    return [name for _, name in sorted((order[plain(name)], name) for name in columns if plain(name) in order)]
 
 
 def chosen_fields(

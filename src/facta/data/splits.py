@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from facta import jagged
+from facta import arrays
+from facta.arrays import Ints
 from facta.data.histories import Dataset
 from facta.errors import DataError, ProtocolError
 
-Ints = NDArray[np.int64]
 Ties = Literal["in-order", "blind"]
 State = Literal["frozen", "rolling"]
 
@@ -105,7 +103,7 @@ def cut_at_share(dataset: Dataset, share: float) -> int:
 def _events_before(dataset: Dataset, time: int) -> Ints:
     """[U] how many of each user's events lie before a moment; histories are in time order."""
     assert dataset.timestamp is not None
-    before = np.concatenate([[0], np.cumsum(dataset.timestamp < time)])
+    before = arrays.offsets_of(dataset.timestamp < time)
     counts: Ints = before[dataset.offsets[1:]] - before[dataset.offsets[:-1]]
     return counts
 
@@ -144,13 +142,12 @@ def _frozen(dataset: Dataset, start: int, stop: int) -> Requests:
     visible, until = _events_before(dataset, start), _events_before(dataset, stop)
     users = np.flatnonzero((until > visible) & (visible > 0))
     count = until[users] - visible[users]
-    offsets = np.concatenate([[0], np.cumsum(count)])
-    events = np.repeat(dataset.offsets[users] + visible[users] - offsets[:-1], count) + np.arange(offsets[-1])
+    events = arrays.spans(dataset.offsets[users] + visible[users], count)
     return Requests(
         user=users,
         end=visible[users],
         time=np.full(len(users), start, dtype=np.int64),
-        offsets=offsets,
+        offsets=arrays.offsets_of(count),
         item=np.asarray(dataset.item[events], dtype=np.int64),
     )
 
@@ -160,15 +157,12 @@ def _rolling(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:
     visible, until = _events_before(dataset, start), _events_before(dataset, stop)
     count = until - visible
     users = np.repeat(np.arange(dataset.num_users), count)
-    first = np.concatenate([[0], np.cumsum(count)])[:-1]
-    place = np.arange(len(users)) - first[users] + visible[users]
-    return _single(dataset, users, place, ties)
+    return _single(dataset, users, arrays.spans(visible, count), ties)
 
 
 def training_events(dataset: Dataset, split: Split) -> Ints:
     """[E'] places in the dataset of all events that may be trained on."""
-    ends = torch.from_numpy(split.train_end)
-    return jagged.spans(torch.from_numpy(np.array(dataset.offsets[:-1])), ends).numpy()
+    return arrays.spans(dataset.offsets[:-1], split.train_end)
 
 
 def check_trainable(dataset: Dataset, split: Split) -> None:

@@ -6,13 +6,20 @@ overlap. Smaller numbers may be anything, so their unit must be given.
 
 from __future__ import annotations
 
+import operator
+import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal, get_args
 
+import numpy as np
 import polars as pl
 
 from facta.data.fields import bounds
 from facta.errors import DataError, counted
+
+Time = int | str | date | datetime | np.datetime64
+"""A moment: milliseconds since 1970, ISO 8601 text, a date, a datetime or NumPy's; without a zone it is UTC."""
 
 Unit = Literal["s", "ms", "us", "ns"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -20,6 +27,7 @@ _NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EARLIEST, _LATEST = 10**8, 4_102_444_800  # seconds: March 1973 and the year 2100
 _YEAR_FIRST = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,7 @@ def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
     Raises DataError for mixed units, undetectable ones, and columns that hold no times. Missing values, negative ones
     and ones beyond the year 2100 are counted and become null: the caller refuses or drops them.
     """
-    if unit is not None and unit not in UNITS:
-        raise DataError(f"Found the unit '{unit}'; valid units: {', '.join(UNITS)}.")
+    check_unit(unit)
     if times.dtype == pl.String:
         times = _from_text(times)
     if times.dtype in (pl.Datetime, pl.Date):
@@ -52,6 +59,11 @@ def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
             f"Column '{times.name}' has type {times.dtype}; expected times: numbers, ISO 8601 text or datetimes."
         )
     return _from_numbers(times.fill_nan(None) if times.dtype.is_float() else times, unit)
+
+
+def check_unit(unit: str | None) -> None:
+    if unit is not None and unit not in UNITS:
+        raise DataError(f"Found the unit '{unit}'; valid units: {', '.join(UNITS)}.")
 
 
 def _from_text(times: pl.Series) -> pl.Series:
@@ -136,3 +148,60 @@ def _checked(milliseconds: pl.Series, unit: str, earliest: int, latest: int, fin
         milliseconds = milliseconds.set((milliseconds < earliest) | (milliseconds >= latest), None)
     why = f"Column '{name}' has {' and '.join(reasons)} (read as {_NAMES.get(unit, 'dates')})" if reasons else ""
     return Times(milliseconds, unit, milliseconds.null_count(), why, finer)
+
+
+def moment(time: Time) -> int:
+    """One moment as milliseconds since 1970; finer times are cut, as in a column.
+
+    Raises DataError for what is no time, and for whole numbers that are not milliseconds of the years 1973 to 2100:
+    those are mostly of another unit. Other years are written as text, dates or datetimes.
+    """
+    exact = _datetime(time)
+    if exact is not None:
+        return int((exact - _EPOCH) // _MILLISECOND)
+    number = _whole(time)
+    if number is None:
+        raise DataError(
+            f"Found the time {time!r}; expected milliseconds since 1970 or an ISO time, as in 2000-12-31T23:59:59."
+        )
+    return _of_our_years(number)
+
+
+def _whole(time: Any) -> int | None:
+    """Integers of Python, NumPy and torch; None for all else."""
+    try:
+        return operator.index(time)
+    except TypeError:
+        return None
+
+
+def _of_our_years(milliseconds: int) -> int:
+    if not _EARLIEST * 1000 <= milliseconds < _LATEST * 1000:
+        raise DataError(
+            f"Found the time {milliseconds}; expected milliseconds since 1970, of the years 1973 to 2100: "
+            f"multiply Unix seconds by 1000, and write moments of other years as ISO text."
+        )
+    return milliseconds
+
+
+def _datetime(time: Any) -> datetime | None:
+    """With its zone; None for what is no moment, NaT and years beyond 9999 among it."""
+    if isinstance(time, np.datetime64):
+        time = time.astype("datetime64[ms]").item()
+    elif isinstance(time, str):
+        time = _iso(time)
+    elif isinstance(time, date) and not isinstance(time, datetime):
+        time = datetime(time.year, time.month, time.day)
+    if not isinstance(time, datetime) or time != time:  # NaT of pandas is a datetime
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _iso(text: str) -> datetime | None:
+    """Years first and with dashes: without them, Python reads many a number as a time of another century."""
+    if re.match(_YEAR_FIRST, text) is None:
+        return None
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None

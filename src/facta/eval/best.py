@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facta import arrays
+from facta.arrays import Floats32, Ints
 from facta.errors import ProtocolError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 PENDING = 256  # candidates a row, on average, that force a merge: bounds the memory
 _LOWEST = np.iinfo(np.int64).min
@@ -56,7 +54,7 @@ class BestItems:
         if self._blocks >= self._merge_at or self._waiting > PENDING * rows:
             self._merge()
 
-    def lists(self) -> tuple[Ints, Floats]:
+    def lists(self) -> tuple[Ints, Floats32]:
         """Columns [r, k], best first, and their scores; -1 and -inf behind the last item that scores more than -inf."""
         if self._highest is not None and bool(self._highest.isnan().any()):
             raise ProtocolError(
@@ -67,7 +65,7 @@ class BestItems:
         empty = keys == _LOWEST
         return np.where(empty, -1, _column(keys)), np.where(empty, np.float32(-np.inf), _score(keys))
 
-    def _first_bar(self, highest: Tensor) -> Floats:
+    def _first_bar(self, highest: Tensor) -> Floats32:
         """Just below the k-th highest group maximum of the first block: k scores at least are as high."""
         if highest.shape[1] < self.k:
             return np.full_like(self._beat, -np.inf)
@@ -81,7 +79,7 @@ class BestItems:
             keys = np.concatenate([part[1] for part in self._pending])
             order = np.argsort(row.astype(np.uint16), kind="stable")  # a radix sort
             count = np.bincount(row, minlength=rows)
-            place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+            place = arrays.places(arrays.offsets_of(count))
             pool = np.full((rows, self.k + int(count.max())), _LOWEST)
             pool[:, : self.k] = self._keys
             pool[row[order], self.k + place] = keys[order]
@@ -91,14 +89,14 @@ class BestItems:
         self._pending, self._waiting, self._merge_at = [], 0, 2 * max(self._blocks, 1)
 
 
-def sortable(score: Floats, column: Ints) -> Ints:
+def sortable(score: Floats32, column: Ints) -> Ints:
     """float32 scores and columns below 2^32 -> int64 that sort by score, then by lower column."""
     bits = (score + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0: they are equal
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (ascending.astype(np.int64) << 32) | (0xFFFFFFFF - column)
 
 
-def _score(keys: Ints) -> Floats:
+def _score(keys: Ints) -> Floats32:
     bits = (keys >> 32).astype(np.int32)
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32)
 

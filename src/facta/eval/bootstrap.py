@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from facta.arrays import Floats
 
 SAMPLES, SEED, LEVEL = 1000, 0, 0.95
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facta import arrays
+from facta.arrays import Floats32, Ints
 from facta.eval.best import BestItems
-from facta.eval.sets import Ints, ItemSets, owners
+from facta.eval.sets import ItemSets, owners
 from facta.types import CatalogueScores, Product
-
-Floats = NDArray[np.float32]
 
 
 class Chunk:
@@ -35,8 +34,8 @@ class Chunk:
         self._width = max(-(-self._columns // (blocks * group)), 1) * group  # the last block is hardly narrower
         self._block = torch.empty(self._rows, self._width)
         self._hits = torch.empty_like(self._block)
-        row, self._item = owners(targets), targets.items
-        lane = np.arange(len(row)) - targets.offsets[row]
+        row = owners(targets)
+        lane = arrays.places(targets.offsets)
         self._by_lane = np.argsort(lane, kind="stable")  # [n] targets, lane after lane
         self._lanes = np.bincount(lane).tolist()
         self._row = row[self._by_lane]
@@ -44,7 +43,7 @@ class Chunk:
         self._own = _Cells(self._row, self._item, self._width, self._columns)
         self._hidden = _Cells(owners(masked), masked.items, self._width, self._columns)
 
-    def rank(self, k: int) -> tuple[Ints, Floats, Ints, Floats]:
+    def rank(self, k: int) -> tuple[Ints, Floats32, Ints, Floats32]:
         """[n] scores that reach each target's own, [n] its own, -inf if masked; [r, k] best columns, and scores."""
         best = BestItems(self._rows, k, self._group)
         asked = self._target_scores()
@@ -55,7 +54,7 @@ class Chunk:
         order = np.argsort(self._by_lane)
         return count[order], own[order], *best.lists()
 
-    def _count(self, asked: Floats, best: BestItems | None) -> tuple[Ints, Floats]:
+    def _count(self, asked: Floats32, best: BestItems | None) -> tuple[Ints, Floats32]:
         """One pass over the catalogue: of each target, how many scores reach `asked`, and its own score."""
         own = np.empty_like(asked)
         bars = torch.split(torch.from_numpy(asked)[:, None], self._lanes)
@@ -85,7 +84,7 @@ class Chunk:
             torch.mm(self._vectors, self._matrix[first:end].T, out=inside)
         return self._block
 
-    def _target_scores(self) -> Floats:
+    def _target_scores(self) -> Floats32:
         """[n] from products of their own, for the blocks that hold them come too late; in the shape of a block."""
         if self._vectors is None:
             return self._matrix[torch.from_numpy(self._item), torch.from_numpy(self._row)].numpy()
@@ -102,10 +101,11 @@ class _Cells:
     """Places (row, column) of the score matrix, in the order of their blocks."""
 
     def __init__(self, row: Ints, column: Ints, width: int, columns: int) -> None:
+        assert columns <= width << 16, f"{columns} columns are more than 65,536 blocks of {width}"
         block = column // width
-        self._order = np.argsort(block.astype(np.uint16), kind="stable")  # a radix sort; 65,536 blocks are 33 M items
+        self._order = np.argsort(block.astype(np.uint16), kind="stable")  # a radix sort
         self._cell = (row * width + column % width)[self._order]
-        self._ends = [0, *np.cumsum(np.bincount(block, minlength=-(-columns // width))).tolist()]
+        self._ends = arrays.offsets_of(np.bincount(block, minlength=-(-columns // width))).tolist()
 
     def cells(self, number: int) -> Ints:
         """Where in the flat block `number` they lie."""

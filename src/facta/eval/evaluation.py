@@ -14,15 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from facta import arrays
+from facta.arrays import Floats, Ints
 from facta.data.batches import request_batch
 from facta.data.histories import Dataset
 from facta.data.splits import Requests, Split
 from facta.errors import ConfigError, ProtocolError
-from facta.eval.metrics import Floats, coverage, mean_per_user, ranking_metrics
+from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.eval.ranking import UNREACHABLE, rank_catalogue
 from facta.eval.result import Result
-from facta.eval.sets import Ints, ItemSets, spans, take
+from facta.eval.sets import ItemSets, take
 from facta.types import Ranker, to_device
 
 KS = (1, 5, 10, 20)
@@ -122,17 +124,16 @@ def _batches(requests: Requests, window: int, size: int) -> Iterator[Ints]:
 
 def _distinct(requests: Requests, items: int) -> ItemSets:
     """The relevant items of each request, each once, in row order."""
-    request = np.repeat(np.arange(len(requests)), np.diff(requests.offsets))
-    pairs = np.unique(request * items + requests.item)
+    pairs = np.unique(arrays.rows(requests.offsets) * items + requests.item)
     counts = np.bincount(pairs // items, minlength=len(requests))
     if counts.min(initial=1) == 0:
         raise ProtocolError(f"The request in place {int(np.argmin(counts))} has no relevant item; each needs one.")
-    return ItemSets(np.concatenate([[0], np.cumsum(counts)]), pairs % items)
+    return ItemSets(arrays.offsets_of(counts), pairs % items)
 
 
 def _masked(dataset: Dataset, requests: Requests, rows: Ints, newest: int | None) -> ItemSets:
     """The items of each request's newest visible events (None: of all), which may not be recommended again."""
     end = requests.end[rows]
     lengths = end if newest is None else np.minimum(end, newest)
-    places, offsets = spans(dataset.offsets[requests.user[rows]] + end - lengths, lengths)
-    return ItemSets(offsets, dataset.item[places].astype(np.int64))
+    places = arrays.spans(dataset.offsets[requests.user[rows]] + end - lengths, lengths)
+    return ItemSets(arrays.offsets_of(lengths), dataset.item[places].astype(np.int64))

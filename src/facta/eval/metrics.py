@@ -15,20 +15,17 @@ Means are macro: every user counts once. (Micro NDCG, Σ DCG / Σ IDCG, is anoth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facta import arrays
+from facta.arrays import AnyInts, Floats, Ints
 from facta.eval.ranking import UNREACHABLE
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def ranking_metrics(ranks: Ints, offsets: Ints, ks: Sequence[int]) -> dict[str, Floats]:
     """Every metric of every request: ranks [R] with offsets [Q+1] -> name -> [Q]. Each request has a relevant item."""
-    request = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    request = arrays.rows(offsets)
     first = np.minimum.reduceat(ranks, offsets[:-1]) if len(ranks) else ranks
     values: dict[str, Floats] = {}
     for k in ks:
@@ -52,7 +49,7 @@ def _at(k: int, ranks: Ints, request: Ints, first: Ints, relevant: Ints) -> dict
     }
 
 
-def coverage(lists: NDArray[np.integer[Any]], ranked: int) -> float:
+def coverage(lists: AnyInts, ranked: int) -> float:
     """Share of the ranked items that appear in at least one list [Q, k]; -1 fills lists that are shorter."""
     return len(np.unique(lists[lists >= 0])) / ranked
 

@@ -8,16 +8,26 @@ in the id: the full catalogue is ranked (nothing is sampled), a tie never favour
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import field_validator, model_validator
 
+from facta.arrays import Ints
 from facta.config import Config
 from facta.data.histories import Dataset
-from facta.data.splits import Ints, Requests, Split, State, Ties, cut_at_share, leave_one_out, temporal, training_events
-from facta.errors import ConfigError, ProtocolError
+from facta.data.splits import (
+    Requests,
+    Split,
+    State,
+    Ties,
+    cut_at_share,
+    leave_one_out,
+    temporal,
+    training_events,
+)
+from facta.data.times import moment
+from facta.errors import ConfigError, DataError, ProtocolError
 
 Stage = Literal["validation", "test"]
 
@@ -82,10 +92,15 @@ class ProtocolConfig(Config):
         if self.split != "temporal":
             return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties)
         assert self.train_end is not None and self.validation_end is not None
+        validation_from, test_from = _moment(dataset, self.train_end), _moment(dataset, self.validation_end)
+        if validation_from > test_from:
+            raise ProtocolError(
+                f"train_end {self.train_end} lies after validation_end {self.validation_end}; training must end first."
+            )
         return temporal(
             dataset,
-            validation_from=_moment(dataset, self.train_end),
-            test_from=_moment(dataset, self.validation_end),
+            validation_from=validation_from,
+            test_from=test_from,
             state=self.state,
             ties=self.ties,
         )
@@ -118,12 +133,11 @@ def _moment(dataset: Dataset, text: str) -> int:
     if share is not None:
         return cut_at_share(dataset, float(share[1]) / 100)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment(text)
+    except DataError as error:
         raise ConfigError(
             f"Found the cut '{text}'; expected a share such as 80% or a time such as 2003-01-01."
         ) from error
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def check_order(dataset: Dataset) -> None:

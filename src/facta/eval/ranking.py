@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from facta.arrays import Floats32, Ints
 from facta.eval.chunk import Chunk
-from facta.eval.sets import Ints, ItemSets, keep, owners, take
+from facta.eval.sets import ItemSets, keep, owners, take
 from facta.types import CatalogueScores, Product
 
 __all__ = ["UNREACHABLE", "ItemSets", "Ranking", "rank_catalogue"]
@@ -37,7 +37,7 @@ ROWS, COLUMNS, GROUP = 512, 1024, 16
 class Ranking(NamedTuple):
     ranks: Ints  # [R] of each target
     lists: Ints  # [Q, k] catalogue rows, best first; -1 where fewer than k items are left
-    scores: NDArray[np.float32]  # [Q, k]; -inf there
+    scores: Floats32  # [Q, k]; -inf there
 
 
 def rank_catalogue(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from facta.arrays import Ints
 from facta.eval.ranking import UNREACHABLE, Ranking
-from facta.eval.sets import Ints, ItemSets
+from facta.eval.sets import ItemSets
 
 
 def rank_slowly(scores: Tensor, targets: ItemSets, masked: ItemSets, k: int, ranked: Ints | None = None) -> Ranking:

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facta import durable
+from facta.arrays import Floats, Ints
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 
 FORMAT = 1
 SHOWN = ("HR@10", "NDCG@10", "MRR")  # in a repr
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,15 +122,20 @@ class Result:
 
 
 def average(results: Sequence[Result]) -> Result:
-    """The mean of several runs (seeds) of one ranker, user by user; lists are those of the first."""
-    first = results[0]
+    """The mean of several runs (seeds) of one ranker, user by user; lists are those of the first.
+
+    Every run counts once: a result that is a mean already counts for its runs.
+    """
+    first, runs = results[0], [result.runs for result in results]
     for other in results[1:]:
         check_comparable(first, other)
     return replace(
         first,
-        coverage={name: float(np.mean([r.coverage[name] for r in results])) for name in first.coverage},
-        values={name: np.mean([r.values[name] for r in results], axis=0) for name in first.values},
-        runs=sum(r.runs for r in results),
+        coverage={
+            name: float(np.average([r.coverage[name] for r in results], weights=runs)) for name in first.coverage
+        },
+        values={name: np.average([r.values[name] for r in results], axis=0, weights=runs) for name in first.values},
+        runs=sum(runs),
     )
 
 

@@ -14,10 +14,12 @@ from typing import Any, Literal, Self
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facta import arrays
+from facta.arrays import Floats32, Ints
 from facta.artifact import files
+from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.ranking import ItemSets, rank_catalogue
@@ -25,11 +27,9 @@ from facta.infer.request import (
     History,
     ItemId,
     Known,
-    Time,
     as_histories,
     from_text,
     known,
-    milliseconds,
     plain_value,
     request,
 )
@@ -81,8 +81,8 @@ class Artifact(files.Contents):
         """The k best items for one history or for each of many.
 
         `history`: item ids, oldest first; a `History` with times; or a list of either.
-        `at`: when the request is made (milliseconds, ISO text or datetime; one for all or one each); required where the
-        model reads time.
+        `at`: when the request is made (milliseconds, ISO text, date or datetime; one for all or one each); required
+        where the model reads time.
         `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
 
@@ -103,7 +103,7 @@ class Artifact(files.Contents):
                 rows[chosen], scores[chosen] = self._best(asked, [hidden[place] for place in chosen], k)
         return self._answer(histories, rows, scores)
 
-    def rows_of(self, ids: Iterable[ItemId]) -> NDArray[np.int64]:
+    def rows_of(self, ids: Iterable[ItemId]) -> Ints:
         """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
         return np.array([self._row.get(id_, -1) for id_ in self._same_type(list(ids))], dtype=np.int64)
 
@@ -166,16 +166,16 @@ class Artifact(files.Contents):
             raise DataError(
                 f"Found {len(each)} request times for {len(histories)} histories; expected one for all or one each."
             )
-        moments = [milliseconds(one) for one in each]
-        for one, moment in zip(histories, moments, strict=True):
-            if one.times is not None and len(one.times) and moment < one.times[-1]:
+        moments = [moment(one) for one in each]
+        for one, asked_at in zip(histories, moments, strict=True):
+            if one.times is not None and len(one.times) and asked_at < one.times[-1]:
                 raise DataError(
-                    f"Found a request at {moment} before the newest event of its history, {one.times[-1]} "
+                    f"Found a request at {asked_at} before the newest event of its history, {one.times[-1]} "
                     "(both in milliseconds since 1970); a request comes after the events that it may know."
                 )
         return moments
 
-    def _hidden(self, histories: Sequence[Known], exclude: Exclude | None) -> list[NDArray[np.int64]]:
+    def _hidden(self, histories: Sequence[Known], exclude: Exclude | None) -> list[Ints]:
         """[B] rows that may not be recommended to each."""
         if exclude is None:
             newest = ProtocolConfig.parse(self.config["protocol"]).masked_events
@@ -191,26 +191,24 @@ class Artifact(files.Contents):
         """Scores [count, V]: training events of each item."""
         return self._training_events.expand(count, -1)
 
-    def _ask(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: NDArray[np.int64]) -> CatalogueScores:
+    def _ask(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: Ints) -> CatalogueScores:
         """The model's scores for the chosen histories."""
         moments = None if at is None else [at[place] for place in chosen]
         with torch.inference_mode():
             asked = request([histories[place] for place in chosen], moments, self.model.window)
             return self.model.catalogue_scores(asked)
 
-    def _best(
-        self, scores: CatalogueScores, hidden: Sequence[NDArray[np.int64]], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _best(self, scores: CatalogueScores, hidden: Sequence[Ints], k: int) -> tuple[Ints, Floats32]:
         """Rows and scores [b, k] of the best items with training events, by evaluation's code; -1: fewer are left."""
         none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
         distinct = [np.unique(rows) for rows in hidden]
-        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])]).astype(np.int64)
+        offsets = arrays.offsets_of(np.array([len(rows) for rows in distinct]))
         trained = np.flatnonzero(self._training_events.numpy() > 0)
         with torch.inference_mode():
             ranking = rank_catalogue(scores, none, ItemSets(offsets, np.concatenate(distinct)), k, trained)
         return ranking.lists, ranking.scores
 
-    def _answer(self, histories: Sequence[Known], rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Answer:
+    def _answer(self, histories: Sequence[Known], rows: Ints, scores: Floats32) -> Answer:
         found = [line[line >= 0].tolist() for line in rows]  # -1: no item left
         return Answer(
             ids=[[self._ids[row] for row in line] for line in found],
@@ -221,6 +219,6 @@ class Artifact(files.Contents):
         )
 
 
-def _parts(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _parts(places: Ints) -> list[Ints]:
     """Requests answered together."""
     return [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]

@@ -13,18 +13,17 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from facta import jagged
+from facta import arrays, jagged
+from facta.arrays import Ints
 from facta.config import Config
 from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.errors import DataError
 from facta.types import SequenceBatch
 
-Ints = NDArray[np.int64]
 _DAY_MS = 86_400_000.0
 PAIRS_AT_ONCE = 500_000  # temporaries of 4 MB each: they stay in the cache
 
@@ -200,17 +199,17 @@ def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) ->
 
 def _co_occurrences(user: Ints, item: Ints, users: int, items: int) -> Iterator[tuple[int, Tensor]]:
     """From distinct (user, item) pairs, by user: blocks [b, V] of how many users met both items; their first row."""
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))])
+    offsets = arrays.offsets_of(np.bincount(user, minlength=users))
     by_item = np.argsort(item, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(item, minlength=items))])
-    work = np.concatenate([[0], np.cumsum((offsets[1:] - offsets[:-1])[user[by_item]])])[starts]  # pairs before an item
+    starts = arrays.offsets_of(np.bincount(item, minlength=items))
+    work = arrays.offsets_of(np.diff(offsets)[user[by_item]])[starts]  # pairs before an item
     first = 0
     while first < items:
         most = min(first + max(1, PAIRS_AT_ONCE // items), items)
         last = max(first + 1, min(most, int(np.searchsorted(work, work[first] + PAIRS_AT_ONCE))))
         met = by_item[starts[first] : starts[last]]
         lengths = np.diff(offsets)[user[met]]
-        others = jagged.spans(torch.from_numpy(offsets[user[met]]), torch.from_numpy(lengths)).numpy()
+        others = arrays.spans(offsets[user[met]], lengths)
         cell = np.repeat((item[met] - first) * items, lengths) + item[others]
         together = np.bincount(cell, minlength=(last - first) * items).astype(np.float32)
         yield first, torch.from_numpy(together).view(last - first, items)
