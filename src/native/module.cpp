@@ -71,8 +71,19 @@ auto pointer(const Maybe<T>& array) {
   return array ? array->data() : nullptr;
 }
 
+// A wrong size here would read beyond an array.
+void agree(bool sizes, const char* what) {
+  if (!sizes) throw std::invalid_argument(std::string("sizes disagree: ") + what);
+}
+
 void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v, const Longs& offsets,
                  const Longs& sees, const Longs& position) {
+  const size_t count = q.shape(0);
+  agree(q.ndim() == 3 && k.ndim() == 3 && v.ndim() == 3, "q, k and v are [T, H, d]");
+  agree(k.shape(0) == count && v.shape(0) == count && sees.shape(0) == count && position.shape(0) == count, "tokens");
+  agree(k.shape(1) == q.shape(1) && v.shape(1) == q.shape(1) && k.shape(2) == q.shape(2), "heads");
+  agree(offsets.shape(0) >= 1 && offsets.data()[0] == 0 && offsets.data()[offsets.shape(0) - 1] == int64_t(count),
+        "offsets");
   a.tokens.rows = int64_t(offsets.shape(0)) - 1;
   a.tokens.offsets = offsets.data(), a.tokens.sees = sees.data(), a.tokens.position = position.data();
   a.heads = int64_t(q.shape(1)), a.dqk = int64_t(q.shape(2)), a.dv = int64_t(v.shape(2));
@@ -90,6 +101,10 @@ Attention described(const Stored& q, const Stored& k, const Stored& v, const Lon
   a.tokens.time = pointer(time), a.tokens.query_time = pointer(query_time);
   if (position_bias) a.bias.position = position_bias->data(), a.bias.distances = int64_t(position_bias->shape(0));
   if (time_bias) a.bias.time = time_bias->data();
+  agree(!time_bias || time_bias->shape(0) == boundaries.shape(0) + 1, "time table and boundaries");
+  if (position_bias)
+    for (size_t t = 0; t < position.shape(0); ++t)
+      agree(position.data()[t] >= 0 && position.data()[t] < a.bias.distances, "positions and their table");
   a.bias.boundaries = boundaries.data(), a.bias.buckets = int64_t(boundaries.shape(0)) + 1;
   a.scale = scale, a.scales = pointer(scales);
   return a;
