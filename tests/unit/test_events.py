@@ -206,7 +206,11 @@ CSV = "user,item,time\n1,2,1700000000\n"
         ({"a__xlsx": "x"}, "a.xlsx", "no known format"),
         ({}, "a.csv", "no file '.*a.csv'"),
         ({}, "", "No file was found"),
-        ({"a__csv__gz": gzip.compress(CSV.encode() * 9999)[:100]}, "a.csv.gz", "cannot be read as CSV.*cut off"),
+        (
+            {"a__csv__gz": gzip.compress(CSV.encode() * 9999, mtime=0)[:100]},
+            "a.csv.gz",
+            "cannot be read as CSV.*cut off",
+        ),
         ({"a__parquet": "PAR1 and nothing"}, "a.parquet", "cannot be read as Parquet"),
         ({"a__parquet": ""}, "a.parquet", "is empty"),
         ({"a__jsonl": '{"user": 1, "item": 2}\n{"user": 1, "it'}, "a.jsonl", "cannot be read as JSON-lines"),

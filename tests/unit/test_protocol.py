@@ -56,7 +56,7 @@ def test_every_choice_changes_the_id() -> None:
         ({"train_end": "80%"}, "loo-val has none"),
         ({"state": "frozen"}, "temporal only"),
         ({"masked": "history"}, "Unknown key 'masked'"),
-        ({"rank": "sample"}, "'rated' or 'all'"),
+        ({"rank": "sample"}, "'rated', 'all' or 'trained'"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, str], said: str) -> None:

@@ -125,5 +125,5 @@ def test_a_counted_model_is_not_trained_and_chooses_or_is_told() -> None:
 def test_the_debug_recipes_learn_the_cycle_in_seconds(cycle: Dataset, tmp_path: Path, system: str) -> None:
     artifact = api.train(cycle, f"debug/{system}", tmp_path / "artifact", log=Log("quiet"))
     assert api.evaluate(artifact, cycle).means["NDCG@10"] > 0.75  # popularity: 0.5
-    days = [place * worlds.DAY for place in range(5)]
+    days = [1_600_000_000_000 + place * worlds.DAY for place in range(5)]
     assert 6 in artifact.recommend(History([2, 3, 4, 5], days[:4]), 3, at=days[4]).ids[0]
