@@ -75,10 +75,10 @@ class Target {
       store(&logits_[size_t(i)], term);
       terms += term;
     }
-    const float first = std::exp(own - most), total = sum(terms) + first;
+    const float first = std::exp(own - most), rest = sum(terms), total = rest + first;
     for (int i = 0; i < padded_; i += W) store(&logits_[size_t(i)], load(&logits_[size_t(i)]) / total);
-    logits_[0] = first / total - 1.0f;
-    return std::log(total) + most - own;
+    logits_[0] = -rest / total;  // first / total - 1, without cancellation
+    return own == most ? std::log1p(rest) : std::log(total) + most - own;
   }
   float binary() {
     const float own = logits_[0];

@@ -19,6 +19,7 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.infer.engine import Artifact
 from facta.models.baselines import Baseline
+from facta.ops import backend
 from facta.recipes.find import every, find
 
 PACKAGES = ("facta", "torch", "numpy", "polars", "pyarrow", "pydantic", "safetensors", "typer", "rich")
@@ -58,6 +59,7 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processors": hardware.threads(),
+        "backend": backend.why(),
         "memory_free": None if free is None else hardware.human(free),
         "disk_free_here": hardware.human(hardware.disk_free(".")),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from facta import draws
+from facta import ops
 from facta.config import Config
 from facta.layers.dropout import Dropout
 from facta.types import SequenceBatch, TokenBatch
@@ -49,7 +49,7 @@ class ItemTable(nn.Module):
         """[V, D] as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""
         if not self.training or self.dropout == 0.0:
             return self.weight
-        return draws.dropout(self.weight, self.dropout, torch.arange(len(self.weight), device=self.weight.device), key)
+        return ops.dropout(self.weight, self.dropout, torch.arange(len(self.weight), device=self.weight.device), key)
 
 
 class Embedder(nn.Module):
