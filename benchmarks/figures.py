@@ -68,6 +68,12 @@ FIGURES: dict[str, Figure] = {
     "evaluate_vs_gemm": Figure(
         ">= 0.5", "x", _module("evaluate"), "bare product's time over ranking's, 100,000 users x 100,000 items"
     ),
+    "attention_forward_vs_gemm": Figure(
+        ">= 0.65", "x", _module("attention"), "HSTU attention, N 8192, with bias: rate over the best matrix product's"
+    ),
+    "attention_fwdbwd_vs_sdpa": Figure(
+        ">= 1", "x", _module("attention"), "the same forward and backward: time of causal SDPA without bias over ours"
+    ),
     "broken_inputs_handled": Figure(
         ">= 40", "cases", _module("broken_inputs"), "bad input that gives a sentence or a stated repair, and no debris"
     ),
