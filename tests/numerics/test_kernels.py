@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facta import draws, jagged, ops
+from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.errors import ConfigError
 from facta.objectives import losses
 from facta.objectives.losses import gbce_beta
@@ -210,6 +211,25 @@ def test_dropout_and_gate(kernels: str, width: int) -> None:
             grad.double(), o.double(), u.double(),
         )  # fmt: skip
         assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("bias", ["none", "position", "time", "both"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_whole_layer_is_its_parts(kernels: str, bias: str, dropout: float) -> None:
+    tokens = tokens_of([60, 0, 1, 150], seed=2)
+    torch.manual_seed(0)
+    config = HSTUConfig(heads=2, qk_width=5, v_width=7, bias=bias, dropout=dropout, init_std=0.3)  # type: ignore[arg-type]
+    layer = HSTULayer(config, width=12, window=200, salt=100)
+    x, grad = random_like(3, (211, 12), (211, 12))
+
+    def both(layer: HSTULayer, forward: str, x: Tensor, grad: Tensor) -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        out = getattr(layer, forward)(leaf, tokens, ops.Geometry(tokens))
+        return [out.detach(), *torch.autograd.grad(out, [leaf, *layer.parameters()], grad)]
+
+    found = both(layer, "forward", x, grad)
+    expected = both(layer.double(), "by_parts", x.double(), grad.double())
+    assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
 
 
 def test_time_buckets_are_exact_at_every_boundary(kernels: str) -> None:

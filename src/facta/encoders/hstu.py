@@ -21,6 +21,7 @@ from facta import ops
 from facta.config import Config
 from facta.layers.norms import plain_layer_norm
 from facta.ops.buckets import LAST
+from facta.ops.layer import Layer, hstu_layer
 from facta.types import TokenBatch
 
 
@@ -67,6 +68,24 @@ class HSTULayer(nn.Module):
 
     def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
         """x [T, D] -> [T, D]."""
+        kernels = ops.backend.native_for(x) if x.dtype == torch.float32 else None
+        if kernels is not None and self.activated == "uvqk":
+            return self._fused(kernels, x, tokens, geometry)
+        return self.by_parts(x, tokens, geometry)
+
+    def _fused(self, kernels: str, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        """The same in one function that keeps less for the backward."""
+        if self.time_bias is not None:
+            geometry.check_times()
+        p = self.p if self.training else 0.0
+        layer = Layer(kernels, tokens, self.heads, self.dqk, self.dv, self.scale, self.eps, p, self.salt)
+        return hstu_layer(
+            layer, x, uvqk=self.uvqk, weight=self.out.weight, bias=self.out.bias,
+            position_bias=self.position_bias, time_bias=self.time_bias,
+        )  # fmt: skip
+
+    def by_parts(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        """The definition: x [T, D] -> [T, D]."""
         u, v, q, k = self._project(x)
         o = ops.hstu_attention(
             q, k, v, geometry, position_bias=self.position_bias, time_bias=self.time_bias, scale=self.scale

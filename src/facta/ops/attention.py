@@ -125,3 +125,22 @@ def hstu_attention(
 def dense(x: Tensor) -> Tensor:
     """Heads and channels side by side; from token to token any stride will do."""
     return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
+
+
+def backward(
+    kernels: str,
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tokens: TokenBatch,
+    *tables_and_scale: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of `hstu_attention` in q, k, v and the two tables (empty where there is none)."""
+    position_bias, time_bias, scale = tables_and_scale
+    timed = time_bias is not None
+    found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _backward(
+        kernels, d_out, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.time if timed else None,
+        tokens.query_time if timed else None, position_bias, time_bias, None, scale,
+    )  # fmt: skip
+    return found

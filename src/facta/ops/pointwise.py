@@ -73,7 +73,7 @@ def _(kernels: str, o: Tensor, *_: Any) -> Tensor:
 
 
 @torch.library.custom_op("facta::gate_backward", mutates_args=(), device_types="cpu")
-def _gate_backward(
+def gate_backward(
     kernels: str, grad: Tensor, o: Tensor, u: Tensor, keys: Tensor, p: float, salt: int, eps: float
 ) -> tuple[Tensor, Tensor]:
     o = o.contiguous()
@@ -83,7 +83,7 @@ def _gate_backward(
     return d_o, d_u
 
 
-@_gate_backward.register_fake
+@gate_backward.register_fake
 def _(kernels: str, grad: Tensor, o: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return o.new_empty(o.shape), o.new_empty(o.shape)
 
@@ -94,7 +94,7 @@ def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gate_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    d_o, d_u = _gate_backward(ctx.kernels, grad, *ctx.saved_tensors, *ctx.rest)
+    d_o, d_u = gate_backward(ctx.kernels, grad, *ctx.saved_tensors, *ctx.rest)
     return None, d_o, d_u, None, None, None, None
 
 
