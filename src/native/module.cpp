@@ -182,6 +182,14 @@ NB_MODULE(_native, m) {
         [](const std::string& backend, int threads, Floats queries, Floats table, Longs positive, Longs keys,
            Floats weight, bool cosine, float eps, bool binary, float beta, nb::ndarray<int32_t, cpu, nb::c_contig> rows,
            Floats slopes, Floats losses, Maybe<Floats> d_queries, Maybe<Floats> d_table) {
+          const size_t count = queries.shape(0);
+          agree(queries.ndim() == 2 && table.ndim() == 2 && table.shape(1) == queries.shape(1), "widths");
+          agree(positive.shape(0) == count && keys.shape(0) == count && weight.shape(0) == count &&
+                    losses.shape(0) == count && rows.shape(0) == count && slopes.shape(0) == count &&
+                    rows.shape(1) == slopes.shape(1),
+                "targets");
+          for (size_t t = 0; t < count; ++t)
+            agree(positive.data()[t] >= 0 && positive.data()[t] < int64_t(table.shape(0)), "items and their table");
           facta::Sampled s;
           s.targets = int64_t(queries.shape(0)), s.width = int64_t(queries.shape(1)), s.items = int64_t(table.shape(0));
           s.negatives = int64_t(rows.shape(1)) - 1;
@@ -196,6 +204,7 @@ NB_MODULE(_native, m) {
         nb::arg("keys"), nb::arg("weight"), nb::arg("cosine"), nb::arg("eps"), nb::arg("binary"), nb::arg("beta"),
         nb::arg("rows"), nb::arg("slopes"), nb::arg("losses"), nb::arg("d_queries").none(), nb::arg("d_table").none());
   m.def("dropout", [](const std::string& backend, int threads, Floats x, Longs keys, double p, int64_t salt, Floats out) {
+    agree(x.ndim() == 2 && keys.shape(0) == x.shape(0) && out.size() == x.size(), "tokens");
     facta::Dropout a;
     a.tokens = int64_t(x.shape(0)), a.width = int64_t(x.shape(1)), a.x = x.data(), a.keys = keys.data();
     a.p = p, a.salt = uint64_t(salt), a.out = out.data();
@@ -204,6 +213,8 @@ NB_MODULE(_native, m) {
   });
   m.def("gate", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
                    float eps, Floats y) {
+    agree(o.ndim() == 2 && u.ndim() == 2 && u.shape(1) == o.shape(1) && keys.shape(0) == o.shape(0), "tokens");
+    agree(u.shape(0) == o.shape(0), "tokens");
     facta::Gate a;
     a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
     a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps, a.y = y.data();
@@ -212,6 +223,8 @@ NB_MODULE(_native, m) {
   });
   m.def("gate_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
                             int64_t salt, float eps, Floats d_y, Floats d_o, Stored d_u) {
+    agree(o.ndim() == 2 && u.ndim() == 2 && u.shape(1) == o.shape(1) && keys.shape(0) == o.shape(0), "tokens");
+    agree(u.shape(0) == o.shape(0), "tokens");
     facta::Gate a;
     a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
     a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps;

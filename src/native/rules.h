@@ -63,13 +63,12 @@ class Softmax {
     std::copy_n(most_, QUERIES, before);
     vectors([&](int j, int i, int place) {
       const vf x = select(load(block.seen + i) > int32_t(j0 + j), load(tile + place), broadcast(-INFINITY));
-      store(tile + place, x);
       store(most_ + i, maximum(load(most_ + i), x));
     });
     rescale(block, before, sums, wide);
     vectors([&](int j, int i, int place) {
-      const vf x = load(tile + place);
-      const vf weight = select(x > -INFINITY, exp(x - load(most_ + i)), vf{});
+      const vi visible = load(block.seen + i) > int32_t(j0 + j);
+      const vf weight = select(visible, exp(load(tile + place) - load(most_ + i)), vf{});
       store(total_ + i, load(total_ + i) + weight);
       store(tile + place, a_.p > 0 ? weight * factor(i, j0 + j) : weight);
     });

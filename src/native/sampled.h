@@ -11,18 +11,22 @@
 
 namespace facta::ISA {
 
-// Rows of a table whose width is no multiple of W may be read in whole vectors, all but the last row.
+// Rows of a table may be read in whole vectors, also where its width is no multiple of W: the last ones, from which such
+// a read would leave the table, lie in a copy with room behind it.
 class Rows {
  public:
-  Rows(const float* table, int64_t count, int width) : table_(table), last_(count - 1), width_(width) {
-    if (count) tail_.assign(table + last_ * width, table + count * width);
-    tail_.resize(size_t(width + W), 0.0f);
+  Rows(const float* table, int64_t count, int width)
+      : table_(table), copied_(std::max<int64_t>(0, count - (W + width - 2) / width)), width_(width) {
+    tail_.assign(table + copied_ * width, table + count * width);
+    tail_.resize(tail_.size() + W, 0.0f);
   }
-  const float* operator[](int64_t row) const { return row == last_ ? tail_.data() : table_ + row * width_; }
+  const float* operator[](int64_t row) const {
+    return row >= copied_ ? tail_.data() + (row - copied_) * width_ : table_ + row * width_;
+  }
 
  private:
   const float* table_;
-  int64_t last_;
+  int64_t copied_;
   int width_;
   std::vector<float> tail_;
 };

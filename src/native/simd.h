@@ -54,9 +54,9 @@ inline float sum(vf x) {
 inline vf minimum(vf a, vf b) { return select(a < b, a, b); }
 inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
 
-// e^x within 2 ulp for -87 <= x <= 88, clamped outside (Cephes' polynomial).
-inline vf exp(vf x) {
-  x = minimum(maximum(x, broadcast(-87.0f)), broadcast(88.0f));
+// e^x within 2 ulp for -87 <= x <= 88, clamped outside (Cephes' polynomial); of what is no number, no number.
+inline vf exp(const vf given) {
+  const vf x = minimum(maximum(given, broadcast(-87.0f)), broadcast(88.0f));
   const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
   const vf shifted = x * 1.44269504088896341f + magic;
   const vf n = shifted - magic;
@@ -69,7 +69,7 @@ inline vf exp(vf x) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   const vi exponent = (bits(shifted) - bits(magic)) << 23;
-  return floats(bits(p) + exponent);
+  return select(given == given, floats(bits(p) + exponent), given);
 }
 
 inline vf sigmoid(vf x) { return 1.0f / (1.0f + exp(-x)); }

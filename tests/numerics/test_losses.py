@@ -9,8 +9,9 @@ import torch
 
 from facta.data.negatives import NegativesConfig
 from facta.errors import ConfigError
+from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
-from facta.objectives.losses import BCEConfig, generalised_bce, sampled_softmax, softmax, uniform
+from facta.objectives.losses import BCEConfig, gbce_beta, generalised_bce, sampled_softmax, softmax, uniform
 from facta.types import Negatives
 
 S, V, P = 9, 15, 4
@@ -132,3 +133,37 @@ def test_a_correction_that_would_not_be_applied_is_refused() -> None:
         NegativesConfig(kind="uniform", log_q=True)
     with pytest.raises(ConfigError, match="not corrected for sampling"):
         BCEConfig(negatives=NegativesConfig(kind="in-batch", log_q=True))
+
+
+@pytest.mark.parametrize("size", [chunked.CHUNK, 2 * V, 1])  # all targets at once, two at a time, one at a time
+@pytest.mark.parametrize("kind", ["softmax", "sampled", "gbce"])
+def test_chunks_change_neither_losses_nor_gradients(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str, size: int
+) -> None:
+    queries, items, positive, weight, keys = world
+    rows = torch.randperm(V)[:V]
+    log_q, log_q_positive = torch.randn(V, dtype=torch.float64), torch.randn(S, dtype=torch.float64)
+    monkeypatch.setattr(chunked, "CHUNK", size)
+    logits = queries @ items.T
+    own, others = logits.gather(1, positive[:, None])[:, 0], logits[:, rows]
+    mine = rows == positive[:, None]
+    if kind == "softmax":
+        found = softmax(queries, items, positive, weight).total
+        plain = torch.logsumexp(logits, 1) - own
+    elif kind == "sampled":
+        shared = Negatives(shared=rows, log_q=log_q, log_q_positive=log_q_positive)
+        found = sampled_softmax(queries, items, positive, weight, shared, keys).total
+        own = own - log_q_positive
+        plain = torch.logsumexp(torch.cat([own[:, None], (others - log_q).masked_fill(mine, -torch.inf)], 1), 1) - own
+    else:
+        found = generalised_bce(queries, items, positive, weight, Negatives(shared=rows), keys, calibration=0.75).total
+        negative = -torch.log1p(-torch.sigmoid(others)).masked_fill(mine, 0)
+        plain = -gbce_beta(V, V, 0.75) * torch.log(torch.sigmoid(own)) + negative.sum(1)
+    expected = (plain * weight).sum()
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(
+        torch.autograd.grad(3 * found, (queries, items)),
+        torch.autograd.grad(3 * expected, (queries, items)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)

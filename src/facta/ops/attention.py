@@ -64,8 +64,7 @@ def _backward(
     scales: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    grads = [tensor.new_empty(tensor.shape) for tensor in (q, k, v)]
-    tables = [q.new_empty(0) if table is None else torch.empty_like(table) for table in (position_bias, time_bias)]
+    grads, tables = _room(q, k, v, position_bias, time_bias)
     native: Any = backend.module()
     native.hstu_attention_backward(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, time, query_time,
@@ -77,9 +76,14 @@ def _backward(
 
 @_backward.register_fake
 def _(kernels: str, d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    position_bias, time_bias = rest[5], rest[6]
-    tables = [q.new_empty(0) if table is None else torch.empty_like(table) for table in (position_bias, time_bias)]
-    return (*(tensor.new_empty(tensor.shape) for tensor in (q, k, v)), *tables)
+    grads, tables = _room(q, k, v, *rest[5:7])
+    return (*grads, *tables)
+
+
+def _room(q: Tensor, k: Tensor, v: Tensor, *tables: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+    """For gradients of q, k, v and of the tables; an operator returns tensors only, so an empty one for no table."""
+    empty = [q.new_empty(0) if table is None else torch.empty_like(table) for table in tables]
+    return [x.new_empty(x.shape) for x in (q, k, v)], empty
 
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:

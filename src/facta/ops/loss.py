@@ -39,16 +39,18 @@ def _loss(
         kernels, torch.get_num_threads(), queries, table, positive, keys, weight, cosine, EPS, binary, beta, rows,
         slopes, losses, of_queries, of_table,
     )  # fmt: skip
-    empty = queries.new_empty(0)
-    return (losses * weight).sum(), empty if of_queries is None else of_queries, empty if of_table is None else of_table
+    return (losses * weight).sum(), *_given(queries, of_queries, of_table)
 
 
 @_loss.register_fake
 def _(kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    of_queries, of_table = rest[-2:]
-    empty = queries.new_empty(0)
-    d_queries = torch.empty_like(queries) if of_queries else empty
-    return queries.new_empty(()), d_queries, torch.empty_like(table) if of_table else empty
+    wanted = [torch.empty_like(x) if want else None for x, want in zip((queries, table), rest[-2:], strict=True)]
+    return queries.new_empty(()), *_given(queries, *wanted)
+
+
+def _given(like: Tensor, d_queries: Tensor | None, d_table: Tensor | None) -> tuple[Tensor, Tensor]:
+    """An operator returns tensors only, no two of them the same: an empty one for each gradient not asked for."""
+    return like.new_empty(0) if d_queries is None else d_queries, like.new_empty(0) if d_table is None else d_table
 
 
 class _SampledLoss(torch.autograd.Function):

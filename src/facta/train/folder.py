@@ -62,7 +62,7 @@ class RunFolder:
             log.say(f"Passed over a checkpoint: {reason}.")
             shutil.rmtree(path)
         if found.state["environment"] != self._environment:
-            log.say("Another torch, thread count or device than before: sums may differ in their last bits.")
+            log.say("Another torch, thread count, device or backend than before: sums may differ in their last bits.")
         progress = Progress.from_json(found.state)
         log.say(f"Going on from step {progress.step} of the run in {self.out}.")
         return progress

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from facta.errors import ArtifactError
+from facta.ops import backend
 
 NAMED = 5  # differing keys in one message
 
@@ -47,7 +48,12 @@ class Identity:
 def environment(device: torch.device) -> dict[str, Any]:
     """What equal bits also depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": name}
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": name,
+        "backend": backend.current(),
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
