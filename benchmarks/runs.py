@@ -10,6 +10,8 @@ from pathlib import Path
 import facta
 from benchmarks.figures import ROOT, code
 from facta.data import sources
+from facta.eval.evaluation import KS
+from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import average
 from facta.train import journal
 
@@ -25,7 +27,9 @@ class Seeds:
     name: str
     validation: list[facta.Result]
     test: list[facta.Result]
+    artifacts: list[facta.Artifact]
     seconds_per_epoch: list[float]  # training steps alone
+    epochs: list[int]
 
     def values(self, metric: str) -> list[float]:
         return [result.means[metric] for result in self.test]
@@ -47,20 +51,29 @@ def dataset(name: str) -> facta.Dataset:
     return sources.get(name, out, place=None if shared is None else Path(shared) / FOLDERS[name])
 
 
-def train(recipe: str, data: facta.Dataset, changes: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> Seeds:
+def train(
+    recipe: str,
+    data: facta.Dataset,
+    changes: Sequence[str] = (),
+    seeds: Sequence[int] = SEEDS,
+    ks: Sequence[int] = KS,
+) -> Seeds:
     """Train a recipe once per seed, or take what an earlier, interrupted measurement of this code left."""
     place = ROOT / "runs" / "figures" / code()[:12] / "-".join([recipe.replace("/", "-"), *changes])
-    found = Seeds(" ".join([recipe, *changes]), [], [], [])
+    found = Seeds(" ".join([recipe, *changes]), [], [], [], [], [])
     for seed in seeds:
         out = place / str(seed)
         if out.exists():
             artifact = facta.load(out)
         else:
             artifact = facta.train(data, recipe, out, [*changes, f"training.seed={seed}"])
-        found.validation.append(facta.evaluate(artifact, data, stage="validation"))
-        found.test.append(facta.evaluate(artifact, data))
+        if len(ProtocolConfig.parse(artifact.config["protocol"]).cut(data).validation):
+            found.validation.append(facta.evaluate(artifact, data, stage="validation"))
+        found.test.append(facta.evaluate(artifact, data, ks=ks))
         epochs = journal.read(facta.run_folder(out), "epoch")
+        found.artifacts.append(artifact)
         found.seconds_per_epoch.append(epochs[-1]["seconds"] / len(epochs))
+        found.epochs.append(len(epochs))
         print(f"{found.name}, seed {seed}: {found.test[-1].means['NDCG@10']:.4f} NDCG@10", flush=True)
     return found
 

@@ -94,6 +94,16 @@ struct Gate {
   int64_t d_u_row = 0;
 };
 
+// SiLU of a row of parts that lie side by side in z and out, and each for itself in the backward.
+struct Silu {
+  static constexpr int PARTS = 4;
+  int64_t tokens = 0, width = 0;  // of all parts
+  const float* z = nullptr;
+  float* out = nullptr;               // SiLU(z); in the backward d_z
+  const float* d_part[PARTS] = {};    // backward only: [tokens, widths[i]]
+  int64_t widths[PARTS] = {};
+};
+
 struct Kernels {
   const char* name;
   void (*attention)(const Attention&, int threads);
@@ -104,6 +114,8 @@ struct Kernels {
   void (*dropout)(const Dropout&, int threads);
   void (*gate)(const Gate&, int threads);
   void (*gate_backward)(const Gate&, int threads);
+  void (*silu)(const Silu&, int threads);
+  void (*silu_backward)(const Silu&, int threads);
 };
 
 // Null where this build has no such kernels.

@@ -232,4 +232,24 @@ NB_MODULE(_native, m) {
     nb::gil_scoped_release free;
     named(backend).gate_backward(a, threads);
   });
+  m.def("silu", [](const std::string& backend, int threads, Floats z, Floats out) {
+    agree(z.ndim() == 2 && out.size() == z.size(), "tokens");
+    facta::Silu a;
+    a.tokens = int64_t(z.shape(0)), a.width = int64_t(z.shape(1)), a.z = z.data(), a.out = out.data();
+    nb::gil_scoped_release free;
+    named(backend).silu(a, threads);
+  });
+  m.def("silu_backward", [](const std::string& backend, int threads, Floats z, std::vector<Floats> parts, Floats d_z) {
+    agree(z.ndim() == 2 && d_z.size() == z.size() && parts.size() == facta::Silu::PARTS, "tokens");
+    facta::Silu a;
+    a.tokens = int64_t(z.shape(0)), a.width = int64_t(z.shape(1)), a.z = z.data(), a.out = d_z.data();
+    int64_t total = 0;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      agree(parts[i].ndim() == 2 && parts[i].shape(0) == z.shape(0), "tokens");
+      a.d_part[i] = parts[i].data(), total += a.widths[i] = int64_t(parts[i].shape(1));
+    }
+    agree(total == a.width, "widths");
+    nb::gil_scoped_release free;
+    named(backend).silu_backward(a, threads);
+  });
 }

@@ -1,4 +1,4 @@
-// The rest of the layer, one pass over memory each: dropout, and HSTU's gate  y = dropout(u ⊙ LN(o)).
+// The rest of the layer, one pass over memory each: dropout, HSTU's gate  y = dropout(u ⊙ LN(o)), SiLU.
 #pragma once
 
 #include <vector>
@@ -99,6 +99,46 @@ inline void gate_backward(const Gate& a, int threads) {
       for (int d = 0; d < o.wide; d += W)
         o.set(d, m.rate * (u[d] - mean - (o[d] - m.mean) * m.rate * slope));
       o.write(a.d_o + t * a.width), d_y.write(a.d_u + t * a.d_u_row);
+    }
+  }
+}
+
+// The last vector of a row may have fewer than W numbers.
+inline vf load_some(const float* p, int count) {
+  vf x{};
+  std::memcpy(&x, p, size_t(count) * 4);
+  return x;
+}
+inline void store_some(float* p, vf x, int count) { std::memcpy(p, &x, size_t(count) * 4); }
+
+inline void silu(const Silu& a, int threads) {
+  const int64_t count = a.tokens * a.width, whole = count / W * W;
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < whole; i += W) {
+    const vf z = load(a.z + i);
+    store(a.out + i, z * sigmoid(z));
+  }
+  const int left = int(count - whole);
+  const vf z = load_some(a.z + whole, left);
+  store_some(a.out + whole, z * sigmoid(z), left);
+}
+
+inline vf through_silu(vf z, vf d) {
+  const vf gate = sigmoid(z);
+  return d * gate * (1.0f + z * (1.0f - gate));
+}
+
+inline void silu_backward(const Silu& a, int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t t = 0; t < a.tokens; ++t) {
+    const float* z = a.z + t * a.width;
+    float* d_z = a.out + t * a.width;
+    for (int part = 0; part < Silu::PARTS; ++part) {
+      const int width = int(a.widths[part]), whole = width / W * W, left = width - whole;
+      const float* d = a.d_part[part] + t * width;
+      for (int i = 0; i < whole; i += W) store(d_z + i, through_silu(load(z + i), load(d + i)));
+      if (left) store_some(d_z + whole, through_silu(load_some(z + whole, left), load_some(d + whole, left)), left);
+      z += width, d_z += width;
     }
   }
 }

@@ -215,6 +215,16 @@ def test_dropout_and_gate(kernels: str, width: int) -> None:
         assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("shape", [(0, 7), (1, 1), (3, 5), (7, 33), (200, 16)])
+def test_silu(kernels: str, shape: tuple[int, int]) -> None:
+    (z,) = random_like(1, shape)
+    cuts = [shape[1] // 2, 0, shape[1] // 3]
+    parts = random_like(2, *[(shape[0], width) for width in (*cuts, shape[1] - sum(cuts))])
+    assert far(ops.pointwise.silu(kernels, z), F.silu(z.double())) < TOLERANCE
+    expected = torch.ops.aten.silu_backward(torch.cat(parts, dim=1).double(), z.double())
+    assert far(ops.pointwise.silu_backward(kernels, z, *parts), expected) < TOLERANCE
+
+
 @pytest.mark.parametrize("bias", ["none", "position", "time", "both"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_whole_layer_is_its_parts(kernels: str, bias: str, dropout: float) -> None:
@@ -381,6 +391,8 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     x, u = (x.requires_grad_() for x in random_like(4, (13, 6), (13, 6)))
     check(facta.dropout.default, (kernels, x, tokens.key, 0.3, 2))
     check(facta.gate.default, (kernels, x, u, tokens.key, 0.3, 2, 1e-6))
+    check(facta.silu.default, (kernels, x.detach()))
+    check(facta.silu_backward.default, (kernels, x.detach(), *random_like(5, (13, 1), (13, 2), (13, 3), (13, 0))))
     positive, weight = torch.zeros(13, dtype=torch.int64), torch.ones(13)
     loss = (kernels, x.detach(), u.detach(), positive, tokens.key, weight, 4, True, False, 1.0, True, True)
     check(facta.sampled_loss.default, loss)

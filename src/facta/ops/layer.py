@@ -46,7 +46,7 @@ class _HSTULayer(torch.autograd.Function):
     ) -> Tensor:
         position_bias, time_bias = tables
         z = F.layer_norm(x, x.shape[-1:], eps=layer.eps) @ uvqk
-        u, v, q, k = layer.split(F.silu(z))
+        u, v, q, k = layer.split(pointwise.silu(layer.kernels, z))
         o = attention.hstu_attention(
             layer.kernels, q, k, v, layer.tokens, position_bias=position_bias, time_bias=time_bias, scale=layer.scale
         ).flatten(1)
@@ -59,8 +59,7 @@ class _HSTULayer(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         x, z, o, uvqk, weight, position_bias, time_bias = ctx.saved_tensors
         layer, tokens, d_y = ctx.layer, ctx.layer.tokens, grads[0].contiguous()
-        act = F.silu(z)
-        u, v, q, k = layer.split(act)
+        u, v, q, k = layer.split(pointwise.silu(layer.kernels, z))
         gated = pointwise.gate(o, u, tokens.key, p=layer.p, salt=layer.salt, eps=layer.eps)
         d_weight, d_bias = d_y.T @ gated, d_y.sum(0)
         d_o, d_u = pointwise.gate_backward(
@@ -69,8 +68,7 @@ class _HSTULayer(torch.autograd.Function):
         d_q, d_k, d_v, d_position, d_time = attention.backward(
             layer.kernels, d_o.view_as(v), q, k, v, tokens, position_bias, time_bias, layer.scale
         )
-        d_act = torch.cat([d_u, *(part.flatten(1) for part in (d_v, d_q, d_k))], dim=1)
-        d_z = torch.ops.aten.silu_backward(d_act, z)
+        d_z = pointwise.silu_backward(layer.kernels, z, d_u, *(part.flatten(1) for part in (d_v, d_q, d_k)))
         normed, mean, rate = torch.native_layer_norm(x, x.shape[-1:], None, None, layer.eps)
         d_normed = d_z @ uvqk.T
         d_x = torch.ops.aten.native_layer_norm_backward(

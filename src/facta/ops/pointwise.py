@@ -1,4 +1,4 @@
-"""Dropout and HSTU's gate as compiled operators: one pass over memory each, their random draws made on the way.
+"""Dropout, HSTU's gate and SiLU as compiled operators: one pass over memory each, their random draws made on the way.
 
 Letters: T tokens, C channels.
 """
@@ -99,6 +99,34 @@ def _gate_gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 _gate.register_autograd(_gate_gradients, setup_context=_keep_inputs)
+
+
+@torch.library.custom_op("facta::silu", mutates_args=(), device_types="cpu")
+def silu(kernels: str, z: Tensor) -> Tensor:
+    """z · σ(z); z [T, C]. Part of a layer that knows its own backward."""
+    out = torch.empty_like(z)
+    native: Any = backend.module()
+    native.silu(kernels, torch.get_num_threads(), z, out)
+    return out
+
+
+@silu.register_fake
+def _(kernels: str, z: Tensor) -> Tensor:
+    return torch.empty_like(z)
+
+
+@torch.library.custom_op("facta::silu_backward", mutates_args=(), device_types="cpu")
+def silu_backward(kernels: str, z: Tensor, u: Tensor, v: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """d_z [T, C] from the gradients of four parts of SiLU(z), each [T, its width], that lie side by side in z."""
+    d_z = torch.empty_like(z)
+    native: Any = backend.module()
+    native.silu_backward(kernels, torch.get_num_threads(), z, [u, v, q, k], d_z)
+    return d_z
+
+
+@silu_backward.register_fake
+def _(kernels: str, z: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(z)
 
 
 def _rows(x: Tensor) -> Tensor:
