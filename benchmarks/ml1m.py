@@ -52,7 +52,7 @@ def note(name: str, protocol: str, runs: Seeds) -> str:
     if ARMS[name][0].startswith("hstu") and name not in ("hstu-bias-none", "hstu-bias-position"):
         said.append(TIMES)
     said += [f"{what} {variant(runs, protocol, changes)}" for what, changes in VARIANTS.items()]
-    said.append("; ".join(f"HR@{k} {runs.mean(f'HR@{k}'):.4f}, NDCG@{k} {runs.mean(f'NDCG@{k}'):.4f}" for k in (50, 200)))
+    said += [f"{metric}@{k} {runs.mean(f'{metric}@{k}'):.4f}" for metric in ("HR", "NDCG") for k in (50, 200)]
     said.append(f"epochs run {', '.join(map(str, runs.epochs))}")
     return "; ".join(said)
 

@@ -94,7 +94,8 @@ def train(model: Recommender, dataset: Dataset, split: Split, steps: int, rate: 
     counts = torch.bincount(torch.from_numpy(dataset.item.astype(np.int64)), minlength=dataset.num_items)
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     place = [(epoch, step) for epoch in range(steps) for step in range(batches.steps(epoch))]
-    for epoch, step in place[:steps]:
+    for done, (epoch, step) in enumerate(place[:steps]):
+        optimiser.param_groups[0]["lr"] = rate * (1 - done / steps)  # at a constant rate the end is a matter of luck
         batch = batches.batch(epoch, step)
         negatives = model.negatives and draw(model.negatives, batch, counts, draws.mix_int(epoch, step))
         loss = model.losses(batch, negatives or None)["next_item"].mean()
