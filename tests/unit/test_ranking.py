@@ -97,6 +97,23 @@ def test_constant_scores_put_the_target_last() -> None:
     assert found.lists.tolist() == [[10, 11, 12]]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("requests", [1, 2, 3, 5, 15, 16, 17, 513])
+def test_equal_items_tie_whatever_the_shape_of_the_product(requests: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    none = sets(*[[]] * requests)
+    try:
+        for items, width in [(3, 50), (17, 64), (100, 7), (1025, 64), (1683, 200), (3001, 1)]:
+            queries = torch.randn(requests, width, generator=torch.Generator().manual_seed(items))
+            vectors = torch.randn(1, width, generator=torch.Generator().manual_seed(width)).repeat(items, 1)
+            found = rank_catalogue(Product(queries, vectors), sets(*[[items - 1]] * requests), none, k=3)
+            assert (found.ranks == items).all()
+            assert (found.lists == [0, 1, 2]).all()
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_targets_that_tie_share_the_places_that_they_take() -> None:
     found = rank_catalogue(torch.tensor([[5.0, 5.0, 5.0, 9.0, 1.0]]), sets([2, 0]), sets([]), 1)
     assert found.ranks.tolist() == [4, 3]  # behind 3 and behind the tied 1; the lower row first

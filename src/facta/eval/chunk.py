@@ -5,6 +5,10 @@ Letters: r rows (requests) of the chunk, c columns (items) of a block, V items, 
 A block of scores is made in a buffer that stays in a core's cache. There it is masked (-inf written at the few masked
 places), searched for the best items, and counted against the targets. A lane is the j-th target of every request that
 has one; requests come with descending numbers of targets, so that a lane is a leading slice of the block.
+
+Equal item vectors must get equal scores, or rounding would break ties; and a library's matrix product adds up the last
+few rows and columns in another order. So every product has whole tiles of rows and whole blocks of columns, zeros behind
+the last ones, and is computed by one thread.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from facta.eval.best import BestItems
 from facta.eval.sets import ItemSets, owners
 from facta.types import CatalogueScores, Product
 
+TILE = 16  # rows: a multiple of what matrix products compute at once
+
 
 class Chunk:
     """r requests that share blocks of at most `columns` scores, in groups of `group` columns (see `eval.best`)."""
@@ -27,12 +33,15 @@ class Chunk:
         self, scores: CatalogueScores, targets: ItemSets, masked: ItemSets, *, columns: int, group: int
     ) -> None:
         self._scores, self._group = scores, group
-        self._vectors = scores.queries if isinstance(scores, Product) else None
+        self._rows = len(targets.offsets) - 1
+        padded = -(-self._rows // TILE) * TILE
+        self._vectors = _padded(scores.queries, padded) if isinstance(scores, Product) else None
         self._matrix = scores.items if isinstance(scores, Product) else scores.T
-        self._rows, self._columns = len(targets.offsets) - 1, len(self._matrix)
+        self._columns = len(self._matrix)
         blocks = max(-(-self._columns // columns), 1)
         self._width = max(-(-self._columns // (blocks * group)), 1) * group  # the last block is hardly narrower
-        self._block = torch.empty(self._rows, self._width)
+        self._product = torch.empty(padded, self._width)
+        self._block = self._product[: self._rows]
         self._hits = torch.empty_like(self._block)
         row = owners(targets)
         lane = arrays.places(targets.offsets)
@@ -75,13 +84,11 @@ class Chunk:
     def _fill(self, first: int) -> Tensor:
         """The scores of the columns from `first` on; -inf behind the last."""
         end = min(first + self._width, self._columns)
-        inside = self._block[:, : end - first]
-        if end - first < self._width:
-            self._block[:, end - first :] = -np.inf
         if self._vectors is None:
-            inside.copy_(self._matrix[first:end].T)
+            self._block[:, : end - first].copy_(self._matrix[first:end].T)
         else:
-            torch.mm(self._vectors, self._matrix[first:end].T, out=inside)
+            torch.mm(self._vectors, _padded(self._matrix[first:end], self._width).T, out=self._product)
+        self._block[:, end - first :] = -np.inf
         return self._block
 
     def _target_scores(self) -> Floats32:
@@ -92,9 +99,14 @@ class Chunk:
         for start in range(0, len(scores), self._width):
             part = slice(start, start + self._width)
             items = np.resize(self._item[part], self._width)
-            product = torch.mm(self._vectors, self._matrix[torch.from_numpy(items)].T, out=self._block)
+            product = torch.mm(self._vectors, self._matrix[torch.from_numpy(items)].T, out=self._product)
             scores[part] = product.numpy()[self._row[part], np.arange(len(self._row[part]))]
         return scores
+
+
+def _padded(vectors: Tensor, count: int) -> Tensor:
+    """[count, P], zeros behind the vectors given."""
+    return vectors if len(vectors) == count else torch.nn.functional.pad(vectors, (0, 0, 0, count - len(vectors)))
 
 
 class _Cells:

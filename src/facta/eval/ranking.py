@@ -93,18 +93,19 @@ def _part(scores: CatalogueScores, rows: Ints) -> CatalogueScores:
 
 def _in_threads(work: Callable[[Ints], None], parts: Sequence[Ints]) -> None:
     """Each part by one thread that shares its operators with no other: threads that never wait for each other lose
-    little on a busy machine, where every shared operator would wait for the slowest."""
+    little on a busy machine, where every shared operator would wait for the slowest; and equal items score equal."""
     threads = torch.get_num_threads()
 
     def alone(part: Ints) -> None:
         with torch.no_grad():
             work(part)
 
-    if threads == 1 or len(parts) == 1:
-        for part in parts:
-            alone(part)
-        return
+    torch.set_num_threads(1)
     try:
+        if threads == 1 or len(parts) == 1:
+            for part in parts:
+                alone(part)
+            return
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(alone, parts))
     finally:
