@@ -105,6 +105,7 @@ MIXED = (
 NAN = "NaN"
 NANS = (
     Case(NAN, "item ids", frame(item_id=with_first("item_id", math.nan)), "1 event without item id"),
+    Case(NAN, "ids of a text file", log(("NaN", 2, START), ("NA", 3, START)), "2 events without user id"),
     Case(NAN, "timestamps", frame(timestamp=with_first("timestamp", math.nan)), "1 missing time"),
     Case(
         NAN,
@@ -231,6 +232,33 @@ ODD_IDS = (
         "floats that have lost digits",
         frame(user_id=[float(2**53 + 2 * place) for place in range(len(rows()))]),
         "may have lost digits",
+    ),
+    Case(
+        IDS,
+        "narrow floats that have lost digits",
+        lambda folder: prepare(
+            folder,
+            parquet(folder / "log.parquet", **sound(user_id=pl.Series([2.0**24] * len(rows()), dtype=pl.Float32))),
+        ),
+        "may have lost digits",
+    ),
+    Case(
+        IDS,
+        "numbers of JSON that have lost digits",
+        json_lines(
+            {"user_id": float(2**53), "item_id": 1, "timestamp": START},
+            {"user_id": "x", "item_id": 1, "timestamp": START},
+        ),
+        "numbers beside text, such as 9007199254740992",
+    ),
+    Case(
+        IDS,
+        "one number written two ways",
+        log(*[(f"{user}.0", 3, START) for user in range(8)]),
+        "written with decimals; all are whole",
+        repaired=True,
+        leaves=("out",),
+        holds=lambda folder, _: ids(folder, "user") == list(range(8)),
     ),
 )
 

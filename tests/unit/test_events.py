@@ -264,6 +264,31 @@ def test_wide_integers_meet_without_floats(tmp_path: Path) -> None:
     assert column.to_list() == [2**63 + 1, 5]
 
 
+def test_ids_that_are_floats_of_two_widths_do_not_meet(tmp_path: Path) -> None:
+    """As wide ones, narrow floats would look exact when their digits are gone already."""
+    for name, kind in (("a", pl.Float64), ("b", pl.Float32)):
+        pl.DataFrame({"user": [2.0**24]}, schema={"user": kind}).write_parquet(tmp_path / f"{name}.parquet")
+    log = open_events(str(tmp_path / "*.parquet"))
+    with pytest.raises(DataError, match=r"'user' is Float32 in '.*b.parquet' and Float64 elsewhere"):
+        log.refuse_unlike(["user"], exact=["user"])
+    log.refuse_unlike(["user"], exact=[])
+
+
+def test_json_numbers_that_lost_digits_on_the_way_to_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+
+    def read(*users: object) -> list[object]:
+        path.write_text("".join(f'{{"user": {user}, "item": 1}}\n' for user in users))
+        return open_events(path).loaded(["user", "item"]).column("user").to_list()
+
+    with pytest.raises(DataError, match=r"'user' of '.*log.jsonl' has numbers beside text, such as 9007199254740992"):
+        read("9007199254740993.0", '"x"')
+    with pytest.raises(DataError, match="may have lost digits; write all of them as text"):
+        read('"x"', "1e300", "null")
+    assert read("9007199254740993", '"x"', '"9007199254740993"', "7.0") == [str(2**53 + 1), "x", str(2**53 + 1), "7"]
+    assert read(f'"{10**20}"', '"x"') == [str(10**20), "x"]
+
+
 def test_frames_that_are_none_are_refused() -> None:
     with pytest.raises(DataError, match="frame cannot be read"):
         open_events({"a": [1, 2], "b": [1]})

@@ -56,6 +56,29 @@ def test_text_files_keep_their_digits() -> None:
     assert read("+1", "1e5").dtype == pl.String
 
 
+def test_one_number_written_two_ways_is_one_id() -> None:
+    """A table with gaps writes 1.0 where another writes 1; two files of one log may do either."""
+
+    def read(*values: str | None) -> list[object]:
+        return clean_ids(pl.Series("id", values, dtype=pl.String), "user", text=True).to_list()
+
+    assert read("1", "1.0", "2.0") == [1, 1, 2]
+    assert read("-0", "0", "-0.0") == [0, 0, 0]
+    assert read("-0", "0", str(2**64), "1.0") == ["0", "0", str(2**64), "1"]
+    assert read("1", "1.0", "x") == ["1", "1.0", "x"]  # text is kept to the letter
+    assert read("1", "007.0", "1.0.0") == ["1", "007.0", "1.0.0"]
+
+
+def test_what_stands_for_nothing_beside_numbers_is_missing() -> None:
+    def read(*values: str | None) -> list[object]:
+        return clean_ids(pl.Series("id", values, dtype=pl.String), "user", text=True).to_list()
+
+    for nothing in ("NaN", "nan", "NA", "N/A", "null", "NULL", "None", "<NA>"):
+        assert read("1", nothing, "2.0") == [1, None, 2], nothing
+        assert read("DE", nothing, "1") == ["DE", nothing, "1"]  # NA is Namibia
+    assert read("nan", "nan") == [None, None]
+
+
 def test_text_of_other_files_stays_text() -> None:
     assert clean_ids(pl.Series("id", ["1", "2"]), "item").dtype == pl.String
     assert clean_ids(pl.Series("id", ["1", "2"]), "item", text=True, like=pl.String()).dtype == pl.String
@@ -67,6 +90,29 @@ def test_floats_are_ids_only_where_nothing_can_be_lost() -> None:
     for value in (1.5, 2.0**53, float("inf")):
         with pytest.raises(DataError, match=r"'id' has user ids as Float64.*write them as whole numbers or text"):
             clean_ids(pl.Series("id", [1.0, value]), "user")
+
+
+@pytest.mark.parametrize(("kind", "digits"), [(pl.Float16, 11), (pl.Float32, 24), (pl.Float64, 53)])
+def test_narrow_floats_lose_digits_earlier(kind: type[pl.DataType], digits: int) -> None:
+    assert clean_ids(pl.Series("id", [2.0**digits - 1], dtype=kind), "user").to_list() == [2**digits - 1]
+    for value in (2.0**digits, -(2.0**digits)):
+        with pytest.raises(DataError, match=rf"'id' has user ids as {kind.__name__}, such as .*may have lost digits"):
+            clean_ids(pl.Series("id", [1.0, value], dtype=kind), "user")
+
+
+def test_decimals_are_ids_where_they_are_whole() -> None:
+    """Warehouses write the whole numbers of a NUMBER column as decimals."""
+
+    def read(*values: str | None, scale: int = 0) -> pl.Series:
+        return clean_ids(pl.Series("id", values).cast(pl.Decimal(38, scale)), "user")
+
+    assert read("9007199254740993", "-1", None).to_list() == [2**53 + 1, -1, None]
+    assert read(str(2**64 - 1), "0").dtype == pl.UInt64
+    assert read("9007199254740993.00", scale=2).to_list() == [2**53 + 1]
+    with pytest.raises(DataError, match=r"'id' has user ids beyond 64 bits.*make them text"):
+        read("1" + "0" * 25)
+    with pytest.raises(DataError, match=r"such as 1\.50?, which may have lost digits"):
+        read("2", "1.5", scale=2)
 
 
 @pytest.mark.parametrize("values", [[True], [[1]], [{"a": 1}], [b"x"]])

@@ -333,6 +333,19 @@ def test_whole_floats_are_a_stated_repair(tmp_path: Path) -> None:
     )
 
 
+def test_files_that_write_one_id_two_ways_tell_of_one_user(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"user,item,ts\n1,7,{START}\n2,8,{START}\n")
+    (tmp_path / "b.csv").write_text(f"user,item,ts\n1.0,7,{START + 1}\nnan,8,{START}\n")
+    with pytest.raises(DataError, match="'user' has 1 event without user id"):
+        prepare([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "no")
+    dataset = prepare([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "log", drop=("invalid",))
+    assert dataset.users["user_id"].to_list() == [1, 2]
+    assert dataset.manifest.notes == (
+        "Dropped 1 event without a user, an item or a possible time.",
+        "The ids in 'user' were written with decimals; all are whole and were read exactly.",
+    )
+
+
 def test_csv_keeps_64_bit_ids_zeros_and_unicode(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(f"user,item,ts\n{2**64 - 1},007,1700000000\n{2**53 + 1},naïve 🎬,1700000001\n")
     dataset = prepare(tmp_path / "log.csv", tmp_path / "log")

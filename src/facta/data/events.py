@@ -81,7 +81,7 @@ class EventLog:
 
     def refuse_unlike(self, columns: Sequence[str], exact: Sequence[str]) -> None:
         """Raise DataError where parts disagree about the type of a column (whole and broken numbers may mix) or, where
-        it is `exact`, about its presence and whether it is whole."""
+        it is `exact`, about its presence, whether it is whole and how many digits it holds."""
         known = self.types
         for part in self.parts:
             types = part.types()
@@ -101,9 +101,10 @@ def _unlike(column: str, part: str, kind: pl.DataType, elsewhere: pl.DataType) -
 
 
 def _family(kind: pl.DataType, exact: bool) -> str:
+    """Types that may meet in one column; floats of unlike width may not where ids have to be `exact`."""
     if kind.is_integer():
         return "integer" if exact else "number"
-    return "number" if kind.is_float() else str(kind)
+    return "number" if kind.is_float() and not exact else str(kind)
 
 
 def open_events(source: Source, columns: Mapping[str, str] | None = None) -> EventLog:

@@ -91,6 +91,10 @@ def reading(path: Path | str, kind: str) -> Iterator[None]:
         ) from error
 
 
+Exact = Callable[[Sequence[str]], Sequence[str]]
+"""Column names -> those whose text must stay exact (ids): digits are not numbers before we say so."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One file of a log (or a frame in memory), not yet read."""
@@ -100,6 +104,7 @@ class Part:
     frame: pl.LazyFrame
     last: str | None = None  # of a CSV file: superfluous values are noticed only where the last column is read
     sure: Callable[[], pl.LazyFrame] | None = None  # the same, its types guessed from every line
+    exact: Exact | None = None  # of a JSON-lines file: text in which numbers may have lost digits
 
     def types(self) -> dict[str, pl.DataType]:
         """Column -> type."""
@@ -113,21 +118,20 @@ class Part:
         """
         with reading(self.name, self.kind):
             try:
-                return self._select(self.frame, columns)
+                loaded = self._select(self.frame, columns)
             except pl.exceptions.ComputeError:
                 if self.sure is None:
                     raise
-                return self._select(self.sure(), columns)
+                loaded = self._select(self.sure(), columns)
+        for column in () if self.exact is None else self.exact(columns):
+            _refuse_lost_digits(self.name, loaded[column])
+        return loaded
 
     def _select(self, frame: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
         present = frame.collect_schema()
         guard = [self.last] if self.last is not None and self.last not in columns else []
         absent = [pl.lit(None).alias(name) for name in columns if name not in present]
         return frame.with_columns(absent).select(*columns, *guard).collect().drop(guard)
-
-
-Exact = Callable[[Sequence[str]], Sequence[str]]
-"""Column names -> those whose text must stay exact (ids): digits are not numbers before we say so."""
 
 
 def scan(path: Path, exact: Exact) -> Part | None:
@@ -138,8 +142,31 @@ def scan(path: Path, exact: Exact) -> Part | None:
     if kind == "Parquet":
         return Part(str(path), kind, pl.scan_parquet(path))
     if kind == "JSON-lines":  # every line is looked at: a column may appear for the first time in the last one
-        return Part(str(path), kind, pl.scan_ndjson(path, infer_schema_length=None))
+        return Part(str(path), kind, pl.scan_ndjson(path, infer_schema_length=None), exact=exact)
     return _scan_csv(path, exact)
+
+
+def _refuse_lost_digits(path: str, ids: pl.Series) -> None:
+    """Where a column of JSON holds text, its numbers become text too, those with a decimal point by way of floats.
+
+    What they were is only told by reading the column again, which is done where any id has the 16 digits of 2^53.
+    """
+    if ids.dtype != pl.String or not ids.str.contains("^-?[0-9]{16}").any():
+        return
+    numbers, whole = (_only(path, ids.name, kind) for kind in (pl.Float64(), pl.Int128()))
+    lost = ids.filter(whole.is_null() & (numbers.abs() >= 2**53))
+    if len(lost):
+        raise DataError(
+            f"Column '{ids.name}' of '{path}' has numbers beside text, such as {lost[0][:20]}, "
+            f"which may have lost digits; write all of them as text."
+        )
+
+
+def _only(path: str, column: str, kind: pl.DataType) -> pl.Series:
+    """The values of one type in a column of JSON-lines, null for all others."""
+    frame = pl.scan_ndjson(path, schema_overrides={column: kind}, ignore_errors=True, infer_schema_length=None)
+    with reading(path, "JSON-lines"):
+        return frame.select(column).collect()[column]
 
 
 def _scan_csv(path: Path, exact: Exact) -> Part | None:

@@ -19,8 +19,9 @@ from facta.errors import DataError
 _SHOWN = 5
 _CHUNK = 1 << 22  # ids looked up at a time: bounds the memory of the join
 _WHOLE = r"^-?(0|[1-9][0-9]*)$"  # digits that survive the way to an integer and back; 007 does not
-_WHOLE_FLOAT = r"^-?(0|[1-9][0-9]*)\.0$"  # how a table with gaps writes whole numbers
-_EXACT = 2**53  # floats below hold every integer exactly
+_MISSING = r"(?i)^(nan|na|n/a|<na>|null|none)$"  # what tables with gaps write into them
+_WHOLE_OR_MISSING = rf"{_WHOLE[:-1]}(\.0)?$|{_MISSING}"  # 1.0 is how a table with gaps writes 1
+_EXACT = {"Float16": 2**11, "Float32": 2**24, "Float64": 2**53}  # floats below hold every integer exactly
 
 
 class Ids:
@@ -92,7 +93,7 @@ def clean_ids(ids: pl.Series, what: str, *, text: bool = False, like: pl.DataTyp
     """A column of ids as Int64, UInt64 or String; missing ones (null, NaN, empty text) stay null.
 
     `text`: they come from a text file, so digits may be numbers. `like`: the type of ids that they have to match.
-    Raises DataError for types that are no ids, and for floats that are not whole numbers below 2^53.
+    Raises DataError for types that are no ids, for broken numbers, and for floats so large that digits may be lost.
     """
     if ids.dtype == pl.String or ids.dtype in (pl.Categorical, pl.Enum):
         ids = ids.cast(pl.String)
@@ -102,6 +103,8 @@ def clean_ids(ids: pl.Series, what: str, *, text: bool = False, like: pl.DataTyp
         clean = _narrow(ids, what)
     elif ids.dtype.is_float():
         clean = _from_floats(ids, what)
+    elif ids.dtype.is_decimal():
+        clean = _from_decimals(ids, what)
     elif ids.dtype == pl.Null:
         clean = ids.cast(like or pl.Int64)
     else:
@@ -110,18 +113,18 @@ def clean_ids(ids: pl.Series, what: str, *, text: bool = False, like: pl.DataTyp
 
 
 def _numbers(ids: pl.Series) -> pl.Series:
-    """Text that is all digits becomes integers, if every value survives the way back."""
+    """Text that is whole numbers and gaps becomes integers, or plain digits beyond 64 bits; other text stays itself."""
     if len(ids) == ids.null_count():
         return ids
     if not ids.str.contains(_WHOLE).all():
-        if not ids.str.contains(_WHOLE_FLOAT).all():
+        if not ids.str.contains(_WHOLE_OR_MISSING).all():
             return ids
-        ids = ids.str.strip_suffix(".0")
+        ids = ids.set(ids.str.contains(_MISSING), None).str.strip_suffix(".0")
     for kind in (pl.Int64, pl.UInt64):
         numbers = ids.cast(kind, strict=False)
         if numbers.null_count() == ids.null_count():
             return numbers
-    return ids
+    return ids.set(ids == "-0", "0")  # one number, which would be two texts
 
 
 def _narrow(ids: pl.Series, what: str) -> pl.Series:
@@ -138,13 +141,29 @@ def _narrow(ids: pl.Series, what: str) -> pl.Series:
 
 def _from_floats(ids: pl.Series, what: str) -> pl.Series:
     ids = ids.fill_nan(None)
-    odd = ids.filter((ids != ids.round()) | (ids.abs() >= _EXACT))
+    _refuse(ids.filter((ids != ids.round()) | (ids.abs() >= _EXACT[str(ids.dtype)])), what)
+    return ids.cast(pl.Int64)
+
+
+def _from_decimals(ids: pl.Series, what: str) -> pl.Series:
+    whole = ids.cast(pl.Int128)  # cuts what stands behind the point
+    _refuse(ids.filter(whole.cast(ids.dtype) != ids), what)
+    return _narrow(whole, what)
+
+
+def _refuse(odd: pl.Series, what: str) -> None:
     if len(odd):
         raise DataError(
-            f"Column '{ids.name}' has {what} ids as {ids.dtype}, such as {odd[0]!r}, which may have lost digits; "
+            f"Column '{odd.name}' has {what} ids as {odd.dtype}, such as {odd[0]}, which may have lost digits; "
             f"write them as whole numbers or text."
         )
-    return ids.cast(pl.Int64)
+
+
+def with_decimals(raw: pl.Series) -> bool:
+    """Whether ids that are whole numbers were written with a decimal point in their column."""
+    if raw.dtype == pl.String:
+        return bool(raw.str.contains(".", literal=True).any())
+    return raw.dtype.is_float() or (isinstance(raw.dtype, pl.Decimal) and raw.dtype.scale > 0)
 
 
 def _matched(ids: pl.Series, what: str, like: pl.DataType) -> pl.Series:

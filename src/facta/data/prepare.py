@@ -18,7 +18,7 @@ from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import compact, is_field
 from facta.data.histories import Dataset, Manifest
-from facta.data.ids import Ids, all_rows, clean_ids
+from facta.data.ids import Ids, all_rows, clean_ids, with_decimals
 from facta.data.items import item_table, read_catalogue, read_items
 from facta.data.order import history_order, tied
 from facta.data.repairs import Drop, check_drops, cleaned
@@ -192,7 +192,7 @@ class _Preparation:
                 f"Column '{column}' has {counted(ids.null_count(), 'event')} without {what} id; "
                 f"remove them, or let prepare do it with drop=('invalid',) (--drop invalid)."
             )
-        if raw.dtype.is_float() or (raw.dtype == pl.String and ids.dtype != pl.String and "." in str(raw[0])):
+        if raw.dtype != ids.dtype and with_decimals(raw):
             self.notes.append(f"The ids in '{column}' were written with decimals; all are whole and were read exactly.")
         return ids
 
