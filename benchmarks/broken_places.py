@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import polars as pl
 
 import facta
@@ -69,8 +70,13 @@ def flip(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-def set_format(path: Path) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+def exchange(path: Path) -> None:
+    """The values of an array in another order: its size and every value stay possible."""
+    np.save(path, np.load(path)[::-1])
+
+
+def set_format(path: Path, number: int = 99) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": number}))
 
 
 def _other_items(folder: Path) -> list[str]:
@@ -137,6 +143,21 @@ WRONG_SUMS = (
             *("evaluate", "ARTIFACT", "--data", "DATASET"),
         ),
         "item.npy' is missing or torn",
+    ),
+    *(
+        Case(
+            SUMS,
+            f"items of a dataset in another order, to {arguments[0]}",
+            after(lambda folder: exchange(folder / "dataset" / "histories" / "item.npy"), *arguments),
+            "item.npy' has another checksum than its manifest",
+        )
+        for arguments in (
+            ("train", "debug/popularity", "--data", "DATASET", "--out", "OUT"),
+            ("tune", "debug/hstu", "--data", "DATASET", "--out", "OUT", "--trials", "1"),
+            ("evaluate", "ARTIFACT", "--data", "DATASET"),
+            ("recommend", "ARTIFACT", "--data", "DATASET", "--user", "1"),
+            ("doctor", "DATASET"),
+        )
     ),
 )
 
@@ -313,6 +334,12 @@ NEWER = (
         "a newer artifact",
         after(lambda folder: set_format(folder / "artifact" / "checksums.json"), *RECOMMEND),
         "format 99.*reads format 1: update facta",
+    ),
+    Case(
+        VERSIONS,
+        "a format that never was",
+        after(lambda folder: set_format(folder / "artifact" / "checksums.json", 0), *RECOMMEND),
+        "checksums.json' is damaged: it states no format",
     ),
     Case(
         VERSIONS,

@@ -91,6 +91,14 @@ def test_a_newer_format_is_refused(saved: Path) -> None:
         files.load(saved)
 
 
+@pytest.mark.parametrize("found", [0, -1, True, "1", 1.0, None])
+def test_a_format_that_never_was_is_refused(saved: Path, found: object) -> None:
+    sums = json.loads((saved / files.CHECKSUMS).read_text())
+    (saved / files.CHECKSUMS).write_text(json.dumps({**sums, "format": found}))
+    with pytest.raises(ArtifactError, match=f"{files.CHECKSUMS}' is damaged: it states no format"):
+        files.load(saved)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"format": 1}', '{"format": "1", "files": {}}', '{"format": 1, "files": 3}']
 )

@@ -105,6 +105,13 @@ def test_other_folders_and_newer_formats_are_refused(dataset: Dataset, tmp_path:
         Dataset.open(dataset.path)
 
 
+@pytest.mark.parametrize("found", [0, -1, True, "1", 1.0, None])
+def test_a_format_that_never_was_is_refused(dataset: Dataset, found: object) -> None:
+    change(dataset.path, format=found)
+    with pytest.raises(DataError, match=r"manifest of '.*' is not one of facta's"):
+        Dataset.open(dataset.path)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "x"}', '{"format": 1}', '{"users": "many"}'])
 def test_a_broken_manifest_is_refused(dataset: Dataset, text: str) -> None:
     (dataset.path / "manifest.json").write_text(text)
@@ -118,20 +125,31 @@ def test_a_broken_table_is_refused(dataset: Dataset) -> None:
         _ = Dataset.open(dataset.path).items
 
 
-def test_an_altered_manifest_is_found_by_check(dataset: Dataset) -> None:
-    for alteration in ({"content_hash": "0" * 64}, {"digests": {**dataset.manifest.digests, "item": "0" * 64}}):
-        original = (dataset.path / "manifest.json").read_text()
+def test_an_altered_manifest_is_refused(dataset: Dataset) -> None:
+    original = (dataset.path / "manifest.json").read_text()
+    for alteration in (
+        {"content_hash": "0" * 64},
+        {"digests": {**dataset.manifest.digests, "item": "0" * 64}},
+        {"has_time": False},
+        {"items": 4},
+    ):
         change(dataset.path, **alteration)
-        with pytest.raises(DataError, match=r"manifest of '.*' was altered"):
-            Dataset.open(dataset.path).check()
+        with pytest.raises(DataError, match=r"manifest of '.*' was altered; prepare the dataset again"):
+            Dataset.open(dataset.path)
         (dataset.path / "manifest.json").write_text(original)
 
 
-def test_altered_content_is_found_by_check(dataset: Dataset) -> None:
-    dataset.check()
-    file = dataset.path / "histories" / "item.npy"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(DataError, match=r"item.npy' has another checksum"):
-        Dataset.open(dataset.path).check()
+@pytest.mark.parametrize("name", ["item", "timestamp", "field-like"])
+def test_values_that_changed_places_are_found_when_opened(dataset: Dataset, name: str) -> None:
+    """A file of the right size whose every value is possible: nothing else would tell."""
+    file = dataset.path / "histories" / f"{name}.npy"
+    np.save(file, np.roll(np.load(file), 1))
+    with pytest.raises(DataError, match=rf"{name}\.npy' has another checksum than its manifest; prepare the dataset"):
+        Dataset.open(dataset.path)
+    Dataset.open(dataset.path, verify=False)
+
+
+def test_an_altered_table_is_found_when_opened(dataset: Dataset) -> None:
+    dataset.items.with_columns(item_id=pl.Series(["x", "z", "y"])).write_parquet(dataset.path / "items.parquet")
+    with pytest.raises(DataError, match=r"items\.parquet' has another checksum"):
+        Dataset.open(dataset.path)

@@ -137,7 +137,7 @@ def fingerprint(sums: Mapping[str, str]) -> str:
 
 def _check_format(path: Path, written: Any) -> None:
     found = written.get("format") if isinstance(written, dict) else None
-    if not isinstance(found, int):
+    if type(found) is not int or found < 1:  # a truth value is an int too
         raise ArtifactError(f"'{path / CHECKSUMS}' is damaged: it states no format. Copy the artifact again.")
     if found > FORMAT:
         raise ArtifactError(
