@@ -64,6 +64,21 @@ def test_contradictions_are_refused(values: dict[str, str], said: str) -> None:
         ProtocolConfig.parse(values)
 
 
+@pytest.mark.parametrize("share", ["0%", "0.0%", "100.1%", "150%"])
+def test_shares_lie_between_nothing_and_all(share: str) -> None:
+    for cut in ("train_end", "validation_end"):
+        with pytest.raises(ConfigError, match=f"^Found the share '{share}' as {cut}; expected more than 0% and at most"):
+            ProtocolConfig.parse({"split": "temporal", "train_end": "80%", "validation_end": "90%", cut: share})
+    assert ProtocolConfig(split="temporal", train_end="0.5%", validation_end="100%")
+
+
+def test_stages_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    """A misspelt validation must not be measured on test."""
+    data = dataset_of(tmp_path / "d", HISTORIES)
+    with pytest.raises(ConfigError, match=r"^Found the stage 'val'; expected one of: validation, test\.$"):
+        evaluate(Fixed(data, {}), data, ProtocolConfig(), window=50, stage="val")  # type: ignore[arg-type]
+
+
 def test_a_cut_that_is_no_time_is_refused(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", HISTORIES)
     for cut in ("soon", "1611111211234", "80"):  # Python reads the second one as a day of the year 1611

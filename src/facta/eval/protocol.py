@@ -8,10 +8,10 @@ in the id: the full catalogue is ranked (nothing is sampled), a tie never favour
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from facta.arrays import Ints
 from facta.config import Config
@@ -57,6 +57,16 @@ class ProtocolConfig(Config):
         if mask not in ("nothing", "history") and not re.fullmatch(r"window\([1-9]\d*\)", mask):
             raise ConfigError(f"Found mask '{mask}'; expected nothing, history or window(N), as in window(200).")
         return mask
+
+    @field_validator("train_end", "validation_end")
+    @classmethod
+    def _possible_share(cls, cut: str | None, info: ValidationInfo) -> str | None:
+        share = None if cut is None else _share(cut)
+        if share is not None and not 0 < share <= 1:
+            raise ConfigError(
+                f"Found the share '{cut}' as {info.field_name}; expected more than 0% and at most 100% of all events."
+            )
+        return cut
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -106,7 +116,9 @@ class ProtocolConfig(Config):
         )
 
     def requests(self, dataset: Dataset, stage: Stage, split: Split | None = None) -> Requests:
-        """The requests of a stage; `split` saves cutting again."""
+        """The requests of a stage; `split` saves cutting again. ConfigError where there is no such stage."""
+        if stage not in get_args(Stage):
+            raise ConfigError(f"Found the stage '{stage}'; expected one of: {', '.join(get_args(Stage))}.")
         split = self.cut(dataset) if split is None else split
         requests = split.validation if stage == "validation" else split.test
         if len(requests) == 0:
@@ -129,15 +141,21 @@ class ProtocolConfig(Config):
 
 def _moment(dataset: Dataset, text: str) -> int:
     """A share of all events, or a UTC time, as milliseconds."""
-    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    share = _share(text)
     if share is not None:
-        return cut_at_share(dataset, float(share[1]) / 100)
+        return cut_at_share(dataset, share)
     try:
         return moment(text)
     except DataError as error:
         raise ConfigError(
             f"Found the cut '{text}'; expected a share such as 80% or a time such as 2003-01-01."
         ) from error
+
+
+def _share(text: str) -> float | None:
+    """80% -> 0.8; None for what is no share."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    return None if found is None else float(found[1]) / 100
 
 
 def check_order(dataset: Dataset) -> None:
