@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -42,7 +44,10 @@ def recommend(
     artifact: Annotated[Path, typer.Argument(help="An artifact (`facta train`).")],
     user: Annotated[str | None, typer.Option(help="A user of the dataset --data.")] = None,
     data: Annotated[Path | None, typer.Option(help="The prepared dataset that holds the user's history.")] = None,
-    history: Annotated[str | None, typer.Option(metavar="ID,ID…", help="Item ids, oldest first.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID…", help="Item ids, oldest first; one with a comma in quotes: '\"a,b\",c'."),
+    ] = None,
     times: Annotated[str | None, typer.Option(metavar="TIME,TIME…", help="When, for each item of --history.")] = None,
     at: Annotated[
         str | None,
@@ -131,7 +136,15 @@ def _exclude(artifact: Artifact, exclude: str | None) -> Exclude | None:
 
 
 def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """A list as a line of CSV has it, so that ids may hold commas; ConfigError where a quote is not closed."""
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise ConfigError(
+            f"Found the list {text} ({error}); "
+            f"expected ID,ID…, each id with a comma in double quotes, as in '\"a,b\",c'."
+        ) from error
+    return [part.strip() for line in lines for part in line if part.strip()]
 
 
 def _values(artifact: Artifact, answer: Answer, at: Time | None, beside: Beside) -> dict[str, Any]:
