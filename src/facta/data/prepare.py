@@ -72,7 +72,7 @@ def prepare(
     roles = _fields_by_type(log, mapping) if declared is None else declared
     needed = [*mapping.values(), *roles]
     log.refuse_unlike(needed, exact=list(mapping.values()))
-    room = room_for(log, needed, out, whole=bool(drop))
+    room = room_for(log, needed, out, drop=drop)
     say(f"{room}.", True)
     refuse_shortage(room, out)
     refuse_loss(out, overwrite=overwrite)

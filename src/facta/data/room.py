@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,17 @@ import polars as pl
 
 from facta.data.events import EventLog
 from facta.data.files import line_bytes
+from facta.data.repairs import Drop
 from facta.errors import ResourceError
 from facta.hardware import disk_free, human, memory_free
 
+_BASE_BYTES = 200 << 20  # whatever the log: buffers of polars, chunks of the file, a measured 100 to 200 MB
 EVENT_BYTES = 60  # measured peak per event: user row, time, order, one sort key and its sorted copy, one column
 TEXT_BYTES = 40  # more per event and text id, while its column is turned into rows
-_WHOLE_BYTES = 24  # per event and column, where events are dropped: the log and its cleaned copy
+_CLEANED_BYTES = 24  # per event and column, where invalid events are dropped: the log and its cleaned copy
+_DISTINCT_BYTES = (
+    40  # the same where duplicates are: telling events apart takes a copy of all of them, and a hash table
+)
 _UNZIPPED = 5  # a .gz file's content over its size, roughly
 
 
@@ -34,13 +39,18 @@ class Room:
         return f"about {self.events:,} events: {human(self.memory)} of memory needed, {free} free"
 
 
-def room_for(log: EventLog, columns: Iterable[str], out: Path, *, whole: bool) -> Room:
-    """Project memory and disk before anything is read. Text files are held in memory; Parquet only if `whole`."""
+def room_for(log: EventLog, columns: Iterable[str], out: Path, *, drop: Collection[Drop]) -> Room:
+    """Bound memory and disk before anything is read. Text files are held in memory; Parquet only to `drop` events.
+
+    It holds for texts of some ten letters: how long those of Parquet are is not known before they are read.
+    """
     columns = list(columns)
     held, events = _held(log)
-    held += events * _WHOLE_BYTES * len(log.columns) if whole else 0
-    texts = sum(log.types[name] == pl.String for name in columns)
-    memory = held + events * (EVENT_BYTES + TEXT_BYTES * texts)
+    dropping = _DISTINCT_BYTES if "duplicates" in drop else _CLEANED_BYTES if drop else 0
+    read = log.columns if "duplicates" in drop else columns
+    texts = sum(log.types[name] == pl.String for name in read)
+    event = EVENT_BYTES + TEXT_BYTES * texts + dropping * len(log.columns)
+    memory = _BASE_BYTES + held + events * event
     return Room(events, memory, events * 8 * len(columns), memory_free(), disk_free(out))
 
 
