@@ -108,8 +108,11 @@ class Dataset:
             arrays["timestamp"] = self.timestamp
         arrays |= {field.file: self.fields[field.name] for field in self.manifest.fields}
         digests = self.manifest.digests
-        true = content_hash(digests, self.manifest.fields) == self.content_hash
-        if not true or digests.keys() != {*arrays, *tables} or len(tables["items"]) != self.num_items:
+        if (
+            content_hash(digests, self.manifest.fields) != self.content_hash
+            or digests.keys() != {*arrays, *tables}
+            or len(tables["items"]) != self.num_items
+        ):
             raise DataError(f"The manifest of '{self.path}' was altered; prepare the dataset again.")
         found = {f"histories/{name}.npy": (name, array_digest(values)) for name, values in arrays.items()}
         found |= {f"{name}.parquet": (name, table_digest(table)) for name, table in tables.items()}
