@@ -47,25 +47,6 @@ const Kernels& named(const std::string& name) {
   throw std::invalid_argument("this processor or this build has no kernels '" + name + "'");
 }
 
-struct Past {
-  std::vector<facta::Past> rows;
-};
-
-void read_past(Past& past, const nb::object& given) {
-  if (given.is_none()) return;
-  for (nb::handle row : given) {
-    facta::Past one;
-    if (!row.is_none()) {
-      auto parts = nb::cast<nb::tuple>(row);
-      auto k = nb::cast<Stored>(parts[0]), v = nb::cast<Stored>(parts[1]);
-      one.k = k.data(), one.v = v.data(), one.n = int64_t(k.shape(0));
-      one.position = nb::cast<Longs>(parts[2]).data();
-      one.time = parts[3].is_none() ? nullptr : nb::cast<Longs>(parts[3]).data();
-    }
-    past.rows.push_back(one);
-  }
-}
-
 template <class T>
 auto pointer(const Maybe<T>& array) {
   return array ? array->data() : nullptr;
@@ -90,6 +71,29 @@ void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v
   a.half = q.dtype().bits == 16;
   a.q = q.data(), a.k = k.data(), a.v = v.data();
   a.q_row = q.stride(0), a.k_row = k.stride(0), a.v_row = v.stride(0);
+}
+
+// Four arrays a row: keys, values, positions, and times (or none of them, where the others have some).
+std::vector<facta::Past> kept_rows(const Attention& a, const std::vector<Stored>& given) {
+  std::vector<facta::Past> rows;
+  if (given.empty()) return rows;
+  agree(given.size() == size_t(4 * a.tokens.rows), "rows and their past");
+  for (size_t i = 0; i < given.size(); i += 4) {
+    const Stored &k = given[i], &v = given[i + 1], &position = given[i + 2], &time = given[i + 3];
+    const size_t n = k.shape(0);
+    const auto numbers = [&](const Stored& x, int64_t width) {
+      agree(x.ndim() == 3 && x.shape(0) == n && int64_t(x.shape(1)) == a.heads && int64_t(x.shape(2)) == width, "past");
+      agree(x.dtype().bits == (a.half ? 16 : 32) && x.stride(2) == 1, "past");
+      agree(x.stride(1) == width && x.stride(0) == a.heads * width, "past");
+    };
+    numbers(k, a.dqk), numbers(v, a.dv);
+    agree(position.ndim() == 1 && position.shape(0) == n && position.dtype().bits == 64, "past and its positions");
+    const bool timed = a.bias.time || time.shape(0);
+    agree(time.ndim() == 1 && time.dtype().bits == 64 && (!timed || time.shape(0) == n), "past and its times");
+    rows.push_back({k.data(), v.data(), timed ? (const int64_t*)time.data() : nullptr,
+                    (const int64_t*)position.data(), int64_t(n)});
+  }
+  return rows;
 }
 
 Attention described(const Stored& q, const Stored& k, const Stored& v, const Longs& offsets, const Longs& sees,
@@ -131,12 +135,12 @@ NB_MODULE(_native, m) {
   m.def("hstu_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
-           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, nb::object given, Stored out) {
+           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, std::vector<Stored> past,
+           Stored out) {
           Attention a = described(q, k, v, offsets, sees, position, time, query_time, position_bias, time_bias,
                                   boundaries, scale, scales);
-          Past past;
-          read_past(past, given);
-          a.tokens.past = past.rows.empty() ? nullptr : past.rows.data();
+          const auto kept = kept_rows(a, past);
+          a.tokens.past = kept.empty() ? nullptr : kept.data();
           a.out = out.data();
           nb::gil_scoped_release free;
           named(backend).attention(a, threads);
@@ -144,7 +148,7 @@ NB_MODULE(_native, m) {
         nb::arg("backend"), nb::arg("threads"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("offsets"),
         nb::arg("sees"), nb::arg("position"), nb::arg("time").none(), nb::arg("query_time").none(),
         nb::arg("position_bias").none(), nb::arg("time_bias").none(), nb::arg("boundaries"), nb::arg("scale"),
-        nb::arg("scales").none(), nb::arg("past").none(), nb::arg("out"));
+        nb::arg("scales").none(), nb::arg("past"), nb::arg("out"));
   m.def("hstu_attention_backward",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
@@ -164,8 +168,11 @@ NB_MODULE(_native, m) {
         nb::arg("d_position").none(), nb::arg("d_time").none());
   m.def("softmax_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
-           Longs position, Longs keys, float scale, double p, int64_t salt, Stored out, Floats lse) {
+           Longs position, Longs keys, float scale, double p, int64_t salt, std::vector<Stored> past, Stored out,
+           Floats lse) {
           Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
+          const auto kept = kept_rows(a, past);
+          a.tokens.past = kept.empty() ? nullptr : kept.data();
           nb::gil_scoped_release free;
           named(backend).softmax(a, threads);
         });
