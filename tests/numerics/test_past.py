@@ -39,8 +39,7 @@ def cut(
 @given(
     rows=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), min_size=1, max_size=4),
     sees=st.sampled_from(["causal", "targets", "prefix"]),
-    heads=st.integers(1, 3),
-    widths=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)),  # H, dqk, dv
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
     per_token=st.booleans(),
     seed=st.integers(0, 1 << 30),
@@ -50,14 +49,13 @@ def test_the_past_needs_no_queries(
     name: str,
     rows: list[tuple[int, int]],
     sees: str,
-    heads: int,
-    widths: tuple[int, int],
+    shape: tuple[int, int, int],
     dtype: torch.dtype,
     per_token: bool,
     seed: int,
 ) -> None:
     tokens = tokens_of([old + new for old, new in rows], seed, sees)
-    count, (dqk, dv) = len(tokens.sees), widths
+    count, (heads, dqk, dv) = len(tokens.sees), shape
     q, k, v = (x.to(dtype) for x in random_like(seed, *[(count, heads, d) for d in (dqk, dqk, dv)]))
     tables = [x if dtype != torch.float64 else x.double() for x in random_like(5, (400,), (LAST + 1,))]
     scale = torch.rand(count, dtype=tables[0].dtype)
