@@ -188,7 +188,7 @@ NB_MODULE(_native, m) {
   m.def("sampled_loss",
         [](const std::string& backend, int threads, Floats queries, Floats table, Longs positive, Longs keys,
            Floats weight, bool cosine, float eps, bool binary, float beta, nb::ndarray<int32_t, cpu, nb::c_contig> rows,
-           Floats slopes, Floats losses, Maybe<Floats> d_queries, Maybe<Floats> d_table) {
+           Floats slopes, Floats losses, Maybe<Floats> d_queries) {
           const size_t count = queries.shape(0);
           agree(queries.ndim() == 2 && table.ndim() == 2 && table.shape(1) == queries.shape(1), "widths");
           agree(positive.shape(0) == count && keys.shape(0) == count && weight.shape(0) == count &&
@@ -203,13 +203,31 @@ NB_MODULE(_native, m) {
           s.queries = queries.data(), s.table = table.data(), s.positive = positive.data(), s.keys = keys.data();
           s.weight = weight.data(), s.cosine = cosine, s.eps = eps, s.binary = binary, s.beta = beta;
           s.rows = rows.data(), s.slopes = slopes.data(), s.losses = losses.data();
-          s.d_queries = pointer(d_queries), s.d_table = pointer(d_table);
+          s.d_queries = pointer(d_queries);
           nb::gil_scoped_release free;
           named(backend).sampled_loss(s, threads);
         },
         nb::arg("backend"), nb::arg("threads"), nb::arg("queries"), nb::arg("table"), nb::arg("positive"),
         nb::arg("keys"), nb::arg("weight"), nb::arg("cosine"), nb::arg("eps"), nb::arg("binary"), nb::arg("beta"),
-        nb::arg("rows"), nb::arg("slopes"), nb::arg("losses"), nb::arg("d_queries").none(), nb::arg("d_table").none());
+        nb::arg("rows"), nb::arg("slopes"), nb::arg("losses"), nb::arg("d_queries").none());
+  m.def("sampled_items",
+        [](const std::string& backend, int threads, Floats queries, Floats vectors,
+           nb::ndarray<int32_t, cpu, nb::c_contig> rows, Floats slopes, bool cosine, float eps, Floats d_vectors) {
+          agree(queries.ndim() == 2 && vectors.ndim() == 2 && rows.ndim() == 2 && slopes.ndim() == 2, "ranks");
+          agree(vectors.shape(1) == queries.shape(1) && d_vectors.size() == vectors.size(), "widths");
+          agree(rows.shape(0) == queries.shape(0) && slopes.shape(0) == rows.shape(0) &&
+                    slopes.shape(1) == rows.shape(1),
+                "targets");
+          facta::SampledItems s;
+          s.targets = int64_t(queries.shape(0)), s.width = int64_t(queries.shape(1));
+          s.items = int64_t(vectors.shape(0)), s.pairs = int64_t(rows.shape(1));
+          for (size_t i = 0; i < rows.size(); ++i)
+            agree(rows.data()[i] >= 0 && rows.data()[i] < s.items, "items and their vectors");
+          s.queries = queries.data(), s.vectors = vectors.data(), s.rows = rows.data(), s.slopes = slopes.data();
+          s.cosine = cosine, s.eps = eps, s.d_vectors = d_vectors.data();
+          nb::gil_scoped_release free;
+          named(backend).sampled_items(s, threads);
+        });
   m.def("dropout", [](const std::string& backend, int threads, Floats x, Longs keys, double p, int64_t salt, Floats out) {
     agree(x.ndim() == 2 && keys.shape(0) == x.shape(0) && out.size() == x.size(), "tokens");
     facta::Dropout a;

@@ -18,6 +18,7 @@ from facta import draws, jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.errors import ConfigError
 from facta.objectives import losses
+from facta.objectives.items import Items
 from facta.objectives.losses import gbce_beta
 from facta.ops import backend
 from facta.ops.buckets import LAST, boundaries
@@ -148,7 +149,7 @@ class Case:
 cases = st.builds(
     Case,
     targets=st.integers(1, 60),
-    items=st.integers(2, 90),
+    items=st.integers(2, 90) | st.sampled_from([5000, 20_000]),  # many: the gradient is row-sparse
     width=st.integers(1, 70),
     count=st.integers(1, 50),
     kind=st.sampled_from(["softmax", "bce", "gbce"]),
@@ -191,9 +192,10 @@ def test_sampled_losses(name: str, case: Case) -> None:
             Negatives(each=count),
             weight.double(),
         )
+        compared = q, Items.of(vectors), positive, heavy, given_, keys
         if case.kind == "softmax":
-            return losses.sampled_softmax(q, vectors, positive, heavy, given_, keys).total
-        return losses.generalised_bce(q, vectors, positive, heavy, given_, keys, calibration=calibration).total
+            return losses.sampled_softmax(*compared).total
+        return losses.generalised_bce(*compared, calibration=calibration).total
 
     one = torch.ones(())
     found = gradients(fused, one, queries, table)
@@ -371,8 +373,10 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     check(facta.silu.default, (kernels, x.detach()))
     check(facta.silu_backward.default, (kernels, x.detach(), *random_like(5, (13, 1), (13, 2), (13, 3), (13, 0))))
     positive, weight = torch.zeros(13, dtype=torch.int64), torch.ones(13)
-    loss = (kernels, x.detach(), u.detach(), positive, tokens.key, weight, 4, True, False, 1.0, True, True)
+    loss = (kernels, x.detach(), u.detach(), positive, tokens.key, weight, 4, True, False, 1.0, True)
     check(facta.sampled_loss.default, loss)
+    rows = torch.randint(0, 13, (13, 5), dtype=torch.int32)
+    check(facta.sampled_items.default, (kernels, x.detach(), u.detach(), rows, torch.rand(13, 5), True))
 
 
 def test_a_compiled_layer_is_the_layer(kernels: str) -> None:
@@ -418,7 +422,7 @@ def gradients(function, grad: Tensor, *inputs: Tensor | None) -> list[Tensor]:  
     leaves = [None if x is None else x.detach().requires_grad_() for x in inputs]
     out = function(*leaves)
     found = torch.autograd.grad(out, [x for x in leaves if x is not None], grad.to(out.dtype))
-    return [out.detach(), *found]
+    return [out.detach(), *(x.to_dense() if x.is_sparse else x for x in found)]
 
 
 def row_of(tokens: TokenBatch, start: int, end: int) -> TokenBatch:
