@@ -60,17 +60,14 @@ def train(
     check_trainable(dataset, split)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
     model = fit(chosen, dataset, split, run_folder(out), log)
-    results = [
-        evaluation.evaluate(model, dataset, chosen.protocol, window=model.window, stage=stage, split=split)
-        for stage in _stages(split)
-    ]
     contents = files.Contents(
         config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
         schema=dataset.manifest.model_dump(mode="json"),
         catalogue=_catalogue(dataset, split),
         model=model,
-        metrics=[result.summary() for result in results],
     )
+    results = [_measure(contents, dataset, chosen.protocol, stage, split=split) for stage in _stages(split)]
+    contents = replace(contents, metrics=[result.summary() for result in results])
     mark = files.save(contents, out, overwrite=overwrite)
     shutil.rmtree(run_folder(out) / "checkpoints", ignore_errors=True)
     return Artifact.of(replace(contents, fingerprint=mark))
@@ -100,8 +97,7 @@ def evaluate(
     own = ProtocolConfig.parse(loaded.config["protocol"])
     chosen = own if protocol is None else protocol
     _refuse_known_answers(own, chosen, stage)
-    window = loaded.model.window
-    return evaluation.evaluate(loaded.model, dataset, chosen, window=window, stage=stage, ks=ks, progress=told)
+    return _measure(loaded, dataset, chosen, stage, ks=ks, told=told)
 
 
 def tune(
@@ -161,6 +157,30 @@ def _stages(split: Split) -> list[Stage]:
 def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
     counts = pl.Series("training_events", training_counts(dataset, split).numpy())
     return dataset.items.with_columns(counts)
+
+
+def _measure(
+    artifact: files.Contents,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    stage: Stage,
+    *,
+    ks: Sequence[int] = evaluation.KS,
+    split: Split | None = None,
+    told: Told | None = None,
+) -> Result:
+    """Of the lists that people get: the model's, and the most popular items where it knows nothing of a history."""
+    return evaluation.evaluate(
+        artifact.model,
+        dataset,
+        protocol,
+        window=artifact.model.window,
+        stage=stage,
+        ks=ks,
+        split=split,
+        counts=artifact.catalogue["training_events"].to_numpy(),
+        progress=told,
+    )
 
 
 def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:

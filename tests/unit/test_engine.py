@@ -95,6 +95,16 @@ def test_a_history_without_known_items_is_answered_with_popularity_and_says_so()
     assert answer.source == ["popularity", "popularity"] and answer.unknown == [0, 2]
 
 
+def test_a_history_of_items_that_nothing_was_learned_of_is_answered_with_popularity() -> None:
+    """The catalogue knows item 40, and no training event shows it."""
+    engine = artifact(timed=True)
+    histories = [History([40, 40]), History([0, 40], [T0, T0 + 1]), History([40], [T0])]
+    answer = engine.recommend(histories, 3, at=T0 + 2)
+    assert answer.source == ["popularity", "model", "popularity"] and answer.unknown == [0, 0, 0]
+    assert answer.ids[0] == answer.ids[2] == [10, 30, 20] and answer.scores[0] == [9, 8, 7]
+    assert engine.recommend([40], 3) == engine.recommend(History([40, 40]), 3)  # without a time: no model is asked
+
+
 def test_unknown_items_are_left_out_and_counted() -> None:
     engine = artifact(timed=True)
     with_unknown = engine.recommend(History([0, 7, 10], [T0, T0 + 50, T0 + 100]), 5, at=T0 + 200)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from facta import arrays
-from facta.arrays import Floats32, Ints
+from facta.arrays import Bools, Floats32, Ints
 from facta.artifact import files
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
@@ -46,7 +46,7 @@ class Answer:
     ids: list[list[ItemId]]
     titles: list[list[str | None]]  # None where the catalogue has no title
     scores: list[list[float]]
-    source: list[Literal["model", "popularity"]]  # popularity: the history had no item that the catalogue knows
+    source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
     unknown: list[int]  # events left out because their item is not in the catalogue
 
 
@@ -86,22 +86,23 @@ class Artifact(files.Contents):
         `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
 
-        Items without a training event are never recommended: their vectors are untrained. A history without any known
-        item is answered with the most popular items, and the answer says so. Raises DataError and ConfigError.
+        Items without a training event are never recommended: their vectors are untrained. A history of no other items,
+        or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
+        reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
         if k < 1:
             raise ConfigError(f"Found k = {k}; expected at least 1.")
         histories = [known(one, self.rows_of) for one in as_histories(history)]
-        times = self._times(histories, at)
+        readable = np.array([self._trained[one.rows].any() for one in histories], dtype=bool)
+        times = self._times(histories, readable, at)
         hidden = self._hidden(histories, exclude)
         rows = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.zeros((len(histories), k), dtype=np.float32)
-        empty = np.array([len(one.rows) == 0 for one in histories], dtype=bool)
-        for chosen in (np.flatnonzero(empty), *_parts(np.flatnonzero(~empty))):
+        for chosen in (np.flatnonzero(~readable), *_parts(np.flatnonzero(readable))):
             if len(chosen):
-                asked = self._popularity(len(chosen)) if empty[chosen[0]] else self._ask(histories, times, chosen)
+                asked = self._ask(histories, times, chosen) if readable[chosen[0]] else self._popularity(len(chosen))
                 rows[chosen], scores[chosen] = self._best(asked, [hidden[place] for place in chosen], k)
-        return self._answer(histories, rows, scores)
+        return self._answer(histories, readable, rows, scores)
 
     def rows_of(self, ids: Iterable[ItemId]) -> Ints:
         """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
@@ -135,6 +136,11 @@ class Artifact(files.Contents):
         """[V] training events of each item."""
         return torch.from_numpy(self.catalogue["training_events"].to_numpy().astype(np.float32))
 
+    @cached_property
+    def _trained(self) -> Bools:
+        """[V] whether an item has training events."""
+        return self._training_events.numpy() > 0
+
     def _same_type(self, ids: list[Any]) -> list[ItemId]:
         plain = [plain_value(id_) for id_ in ids]
         expected = type(self._ids[0])
@@ -146,9 +152,9 @@ class Artifact(files.Contents):
             )
         return plain
 
-    def _times(self, histories: Sequence[Known], at: Time | Sequence[Time] | None) -> list[int] | None:
-        """[B] times of the requests; None where the model does not read time."""
-        asked = [one for one in histories if len(one.rows)]
+    def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Sequence[Time] | None) -> list[int] | None:
+        """[B] times of the requests; None where no model that reads time is asked."""
+        asked = [one for one, read in zip(histories, readable, strict=True) if read]
         if not self.model.config.uses_time or not asked:
             return None
         if any(one.times is None for one in asked):
@@ -203,18 +209,18 @@ class Artifact(files.Contents):
         none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
         distinct = [np.unique(rows) for rows in hidden]
         offsets = arrays.offsets_of(np.array([len(rows) for rows in distinct]))
-        trained = np.flatnonzero(self._training_events.numpy() > 0)
+        trained = np.flatnonzero(self._trained)
         with torch.inference_mode():
             ranking = rank_catalogue(scores, none, ItemSets(offsets, np.concatenate(distinct)), k, trained)
         return ranking.lists, ranking.scores
 
-    def _answer(self, histories: Sequence[Known], rows: Ints, scores: Floats32) -> Answer:
+    def _answer(self, histories: Sequence[Known], readable: Bools, rows: Ints, scores: Floats32) -> Answer:
         found = [line[line >= 0].tolist() for line in rows]  # -1: no item left
         return Answer(
             ids=[[self._ids[row] for row in line] for line in found],
             titles=[[self._titles[row] for row in line] for line in found],
             scores=[line[kept >= 0].tolist() for line, kept in zip(scores, rows, strict=True)],
-            source=["model" if len(one.rows) else "popularity" for one in histories],
+            source=["model" if read else "popularity" for read in readable],
             unknown=[one.unknown for one in histories],
         )
 
