@@ -199,6 +199,30 @@ def test_a_model_is_not_asked_for_what_it_was_trained_on(log: facta.Dataset, art
         facta.compare(unmasked, facta.evaluate(artifact, log), "NDCG@10")
 
 
+@pytest.mark.parametrize("protocol", ["loo-val", {"split": "loo-val"}])
+def test_a_protocol_is_given_as_one(log: facta.Dataset, artifact: Path, protocol: object) -> None:
+    with pytest.raises(facta.ConfigError, match=r"protocol .*loo-val.*; expected a facta\.ProtocolConfig, as in"):
+        facta.evaluate(artifact, log, protocol=protocol)  # type: ignore[arg-type]
+
+
+def test_a_recipe_is_a_name_or_a_config(log: facta.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(facta.ConfigError, match=r"recipe of type dict; expected a name, as in .*RecipeConfig\.parse"):
+        facta.train(log, {"name": "debug/hstu"}, tmp_path / "a", SHORT)  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_doctor_examines_a_log_and_what_was_prepared_from_it(log: facta.Dataset) -> None:
+    frame = worlds.checkerboard()
+    names = {"user_id": "who", "item_id": "what"}
+    assert facta.doctor(frame) == facta.doctor(log) == facta.doctor(log.path)
+    assert facta.doctor(frame.rename(names), columns=names, unit="ms") == facta.doctor(frame)
+    twice = [finding for finding in facta.doctor(pl.concat([frame, frame.head(3)])) if finding.name == "duplicates"]
+    assert [(finding.level, finding.count) for finding in twice] == [("warning", 3)]
+    assert all(isinstance(finding, facta.Finding) for finding in twice)
+    with pytest.raises(facta.DataError, match=r"no file 'nowhere\.csv'"):
+        facta.doctor("nowhere.csv")
+
+
 def test_a_dataset_with_other_items_is_refused(artifact: Path, tmp_path: Path) -> None:
     other = facta.prepare(worlds.cycle(items=10), tmp_path / "other")
     with pytest.raises(facta.DataError, match="other items"):

@@ -154,6 +154,35 @@ def test_the_time_of_the_request_changes_the_answer_of_a_model_that_reads_time()
     assert artifact().recommend(history, at=soon).ids == artifact().recommend(history).ids
 
 
+@pytest.mark.parametrize(
+    "each",
+    [
+        (T0 + 3000, T0 + 9000),
+        np.array([T0 + 3000, T0 + 9000]),
+        np.array([T0 + 3000, T0 + 9000]).astype("datetime64[ms]"),
+        torch.tensor([T0 + 3000, T0 + 9000]),
+        pl.Series([T0 + 3000, T0 + 9000]).cast(pl.Datetime("ms")),
+        (T0 + later for later in (3000, 9000)),
+    ],
+    ids=["tuple", "numpy", "datetime64", "torch", "polars", "generator"],
+)
+def test_times_of_requests_are_a_list_or_an_array(each: object) -> None:
+    engine, history = artifact(timed=True), History([0, 10, 20], [T0, T0 + 1000, T0 + 2000])
+    expected = engine.recommend([history, history], at=[T0 + 3000, T0 + 9000])
+    assert engine.recommend([history, history], at=each) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("one", [torch.tensor(T0 + 3000), np.array(T0 + 3000), np.datetime64(T0 + 3000, "ms")])
+def test_an_array_without_a_dimension_is_one_moment_for_all(one: object) -> None:
+    engine, histories = artifact(timed=True), [History([0, 10], [T0, T0 + 1000]), History([20], [T0])]
+    assert engine.recommend(histories, at=one) == engine.recommend(histories, at=T0 + 3000)  # type: ignore[arg-type]
+
+
+def test_an_empty_list_is_one_empty_history() -> None:
+    answer = artifact().recommend([], 2)
+    assert answer.ids == [[10, 30]] and answer.source == ["popularity"]
+
+
 def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
     ends, times = np.array([6, 2, 0]), T0 + np.array([700_000, 900_000, 5000])
     none = np.zeros(4, dtype=np.int64)
@@ -277,7 +306,9 @@ def test_a_text_is_no_history(history: object) -> None:
 
 
 def test_a_wrong_k_or_exclude_is_refused() -> None:
-    with pytest.raises(ConfigError, match="k = 0"):
-        artifact().recommend([0], 0)
+    for k in (0, -1, 2.5, "3", None):
+        with pytest.raises(ConfigError, match=f"k = {k!r}; expected a whole number, at least 1"):
+            artifact().recommend([0], k)  # type: ignore[arg-type]
+    assert artifact().recommend([0], np.int64(3)) == artifact().recommend([0], 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="'seen'; expected 'history', 'nothing' or a list"):
         artifact().recommend([0], exclude="seen")

@@ -5,6 +5,7 @@ Letters: B histories, V catalogue items, k recommendations.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,14 +76,15 @@ class Artifact(files.Contents):
         history: History | Iterable[Any],
         k: int = 10,
         *,
-        at: Time | Sequence[Time] | None = None,
+        at: Time | Iterable[Time] | None = None,
         exclude: Exclude | None = None,
     ) -> Answer:
         """The k best items for one history or for each of many.
 
-        `history`: item ids, oldest first; a `History` with times; or a list of either.
-        `at`: when the request is made (milliseconds, ISO text, date or datetime; one for all or one each); required
-        where the model reads time.
+        `history`: item ids, oldest first; a `History` with times; or a list of either. An empty list is one history
+        without events, not no history at all.
+        `at`: when the request is made (milliseconds, ISO text, date or datetime): one for all, or a list or an array
+        with one each; required where the model reads time.
         `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
 
@@ -90,8 +92,7 @@ class Artifact(files.Contents):
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        if k < 1:
-            raise ConfigError(f"Found k = {k}; expected at least 1.")
+        k = _length(k)
         histories = [known(one, self.rows_of) for one in as_histories(history)]
         readable = np.array([self._trained[one.rows].any() for one in histories], dtype=bool)
         times = self._times(histories, readable, at)
@@ -152,7 +153,7 @@ class Artifact(files.Contents):
             )
         return plain
 
-    def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Sequence[Time] | None) -> list[int] | None:
+    def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
         """[B] times of the requests; None where no model that reads time is asked."""
         asked = [one for one, read in zip(histories, readable, strict=True) if read]
         if not self.model.config.uses_time or not asked:
@@ -167,7 +168,7 @@ class Artifact(files.Contents):
                 "This model reads time: give the request its own time (at=, or --at, as in --at now), the moment when "
                 "the recommendations will be shown."
             )
-        each = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at] * len(histories)
+        each = _each(at, len(histories))
         if len(each) != len(histories):
             raise DataError(
                 f"Found {len(each)} request times for {len(histories)} histories; expected one for all or one each."
@@ -223,6 +224,22 @@ class Artifact(files.Contents):
             source=["model" if read else "popularity" for read in readable],
             unknown=[one.unknown for one in histories],
         )
+
+
+def _length(k: Any) -> int:
+    try:
+        length = operator.index(k)  # integers of Python, NumPy and torch
+    except TypeError:
+        length = 0
+    if length < 1:
+        raise ConfigError(f"Found k = {k!r}; expected a whole number, at least 1.")
+    return length
+
+
+def _each(at: Any, count: int) -> list[Time]:
+    """The times of `count` requests: a list or an array has one each; all else, like an array's scalar, is for all."""
+    several = isinstance(at, Iterable) and not isinstance(at, (str, bytes)) and getattr(at, "ndim", 1) > 0
+    return list(at) if several else [at] * count
 
 
 def _parts(places: Ints) -> list[Ints]:
