@@ -70,6 +70,7 @@ class _SampledLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, few: bool, kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> Tensor:
         queries, table, cosine = queries.contiguous(), table.contiguous(), rest[4]
+        total: Tensor
         total, d_queries, rows, slopes = _loss(kernels, queries, table, *rest, ctx.needs_input_grad[2])
         ctx.used, d_items = None, None
         if ctx.needs_input_grad[3]:
