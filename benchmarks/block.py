@@ -3,8 +3,8 @@
     python -m benchmarks.block            measure and record
     python -m benchmarks.block --look     measure and print only
 
-D 512, H 8, float32, no relative bias, no dropout; the Transformer is torch's own parts: LayerNorm, one projection for q,
-k, v, scaled_dot_product_attention(is_causal=True), a feed-forward of 4 D with GELU. A step is forward, backward and
+D 512, H 8, float32, no relative bias, no dropout; the Transformer is torch's own parts: LayerNorm, one projection for
+q, k, v, scaled_dot_product_attention(is_causal=True), a feed-forward of 4 D with GELU. A step is forward, backward and
 fused AdamW on 8 x 1,024 or 1 x 8,192 tokens, both on the same two threads, in turns. Memory is what autograd keeps
 between forward and backward, parameters left out; the paper counts 14 d against 33 d bytes a token in bfloat16.
 """

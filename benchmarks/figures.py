@@ -92,7 +92,7 @@ FIGURES: dict[str, Figure] = {
         ">= 1", "x", _module("attention"), "the same forward and backward: time of causal SDPA without bias over ours"
     ),
     "train_step_vs_eager": Figure(
-        ">= 28", "x", _module("epoch eager"), "HSTU's ML-1M step: time of the published step, padded and eager, over ours"
+        ">= 28", "x", _module("epoch eager"), "HSTU's ML-1M step: time of the published, eager step over ours"
     ),
     "train_epoch_vs_rectools": Figure(
         ">= 16", "x", _module("epoch rectools"), "HSTU's ML-1M epoch: time of RecTools' HSTUModel over ours"
