@@ -5,8 +5,8 @@
 
 2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, position and time bias;
 everything but each user's last event; two threads. A step is loss, gradients and AdamW on the same batch on both sides.
-RecTools runs in a virtual environment of its own (made here, below build/), and both sides print the positions of an
-epoch, which are equal; epochs from the second on, nothing validated. `--look` prints and records nothing.
+RecTools runs in a virtual environment of its own (made below build/), and both sides print the positions of an epoch,
+which are equal; epochs from the second on, nothing validated. `--look` prints and records nothing.
 """
 
 from __future__ import annotations
