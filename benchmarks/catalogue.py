@@ -4,7 +4,7 @@
     python -m benchmarks.catalogue --look     measure and print only
 
 1,000,000 items x 64 dimensions, 128 histories of 200 events, HSTU of 2 layers, AdamW. Each loss runs in a process of
-its own; the figure is the larger of the two peaks of resident memory, interpreter, table, gradient and optimiser included.
+its own; the figure is the larger of the two peaks of resident memory: interpreter, table, gradient, optimiser and all.
 """
 
 from __future__ import annotations

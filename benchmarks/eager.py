@@ -1,8 +1,8 @@
 """The published research step as it is published, padded and eager, on the weights of one of our models.
 
 Rows are padded to n = window + 11 places; rab is a [B, N, N] tensor a layer; the mask is multiplied in; the loss
-gathers the vectors of every negative, [T, R, D]. Its formulas are those of the research code (hstu.md, sections 1.2, 2, 3.1);
-its loss without dropout is the reference's, which `check` sees to.
+gathers the vectors of every negative, [T, R, D]. The formulas are those of the research code
+(meta-recsys/generative-recommenders, research/modeling/sequential/hstu.py). Its loss without dropout is the reference's, which `check` sees to.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.epoch eager       one step against the published research step, padded and eager
     python -m benchmarks.epoch rectools    one epoch against RecTools' HSTUModel (about 12 minutes)
 
-2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, position and time bias;
+2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, both biases;
 everything but each user's last event; two threads. A step is loss, gradients and AdamW on the same batch on both sides.
 RecTools runs in a virtual environment of its own (made below build/), and both sides print the positions of an epoch,
 which are equal; epochs from the second on, nothing validated. `--look` prints and records nothing.
