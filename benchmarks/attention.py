@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.figures import committed, record
+from benchmarks.turns import product_rate, seconds
 from facta import ops
 from facta.ops import backend
 from facta.ops.buckets import LAST
@@ -28,7 +27,6 @@ from facta.types import TokenBatch
 
 ROWS, LENGTH, HEADS, WIDTH = 2, 8192, 4, 64
 THREADS, TURNS = 2, 5
-PRODUCTS = (512, 1024, 2048, 4096)
 
 
 def world() -> tuple[TokenBatch, list[Tensor], list[Tensor]]:
@@ -43,25 +41,6 @@ def world() -> tuple[TokenBatch, list[Tensor], list[Tensor]]:
     given = [torch.randn(total, HEADS, WIDTH, generator=random) for _ in range(4)]
     tables = [torch.randn(size, generator=random) * 0.02 for size in (LENGTH + 1, LAST + 1)]
     return tokens, given, tables
-
-
-def seconds(work: Callable[[], object], tries: int = 3) -> float:
-    """The shortest of a few tries: everything else on the machine only ever adds."""
-    taken = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
-
-
-def product_rate() -> float:
-    """GFLOP/s of the fastest square matrix product."""
-    best = 0.0
-    for size in PRODUCTS:
-        a, b = torch.randn(size, size), torch.randn(size, size)
-        best = max(best, 2e-9 * size**3 / seconds(lambda a=a, b=b: a @ b))
-    return best
 
 
 class Turns:

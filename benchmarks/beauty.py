@@ -1,6 +1,6 @@
 """Amazon Beauty in the S3-Rec cut: SASRec with a sampled softmax at two widths, and HSTU without time bias beside it.
 
-    python -m benchmarks.beauty
+    python -m benchmarks.beauty [sasrec-ss|hstu]
 
 Three seeds each; the width of the bar is the one with the higher mean NDCG@10 on validation. Hours on two cores; killed
 and started again with the same code it goes on.
@@ -8,8 +8,11 @@ and started again with the same code it goes on.
 
 from __future__ import annotations
 
+import argparse
+
 import torch
 
+import facta
 from benchmarks.figures import committed, record
 from benchmarks.runs import SEEDS, Seeds, dataset, train
 
@@ -25,9 +28,7 @@ def validated(runs: Seeds) -> float:
     return sum(result.means["NDCG@10"] for result in runs.validation) / len(runs.validation)
 
 
-def main() -> None:
-    committed()
-    data = dataset("amazon-beauty")
+def sasrec_ss(data: facta.Dataset) -> None:
     widths = {width: train("amazon-beauty/sasrec-ss", data, [f"model.width={width}"]) for width in WIDTHS}
     best = max(WIDTHS, key=lambda width: validated(widths[width]))
     protocol = widths[best].test[0].protocol
@@ -42,9 +43,24 @@ def main() -> None:
         figure = f"beauty_sasrec_ss_width{width}_seconds_per_epoch"
         threads = f"training steps alone, {torch.get_num_threads()} threads"
         record(figure, sum(seconds) / len(seconds), raw=seconds, seeds=SEEDS, note=threads)
-    hstu = train("amazon-beauty/hstu", data)
+
+
+def hstu(data: facta.Dataset) -> None:
+    runs = train("amazon-beauty/hstu", data)
     for metric in ("HR@10", "NDCG@10"):
-        keep(f"beauty_hstu_{metric.replace('@', '').lower()}", hstu, metric, f"position bias only; {protocol}")
+        note = f"position bias only; {runs.test[0].protocol}; NDCG@10 on validation {validated(runs):.4f}"
+        keep(f"beauty_hstu_{metric.replace('@', '').lower()}", runs, metric, note)
+
+
+def main() -> None:
+    arms = {"sasrec-ss": sasrec_ss, "hstu": hstu}
+    parser = argparse.ArgumentParser(description="Quality on Amazon Beauty.")
+    parser.add_argument("arm", nargs="?", choices=arms, help="default: both")
+    given = parser.parse_args().arm
+    committed()
+    data = dataset("amazon-beauty")
+    for arm in [given] if given else arms:
+        arms[arm](data)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,31 @@ FIGURES: dict[str, Figure] = {
     "attention_fwdbwd_vs_sdpa": Figure(
         ">= 1", "x", _module("attention"), "the same forward and backward: time of causal SDPA without bias over ours"
     ),
+    "train_step_vs_eager": Figure(
+        ">= 28", "x", _module("epoch eager"), "HSTU's ML-1M step: time of the published, eager step over ours"
+    ),
+    "train_epoch_vs_rectools": Figure(
+        ">= 16", "x", _module("epoch rectools"), "HSTU's ML-1M epoch: time of RecTools' HSTUModel over ours"
+    ),
+    **{
+        f"block_step_{size}_vs_transformer": Figure(
+            bar, "x", _module("block"), f"one layer's step, D 512, N {length}: time of a Transformer block over ours"
+        )
+        for size, length, bar in (("1k", 1024, ">= 1.7"), ("8k", 8192, ">= 1.25"))
+    },
+    "block_memory_vs_transformer": Figure(
+        "<= 0.5", "x", _module("block"), "bytes kept for the backward, ours over the Transformer block's"
+    ),
+    "softmax_1m_peak_gib": Figure(
+        "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, sampled or full softmax"
+    ),
+    "token_cost_batch": Figure(
+        "<= 1.1", "x", _module("lengths"), "time a token in rows of 1,024: 64 of them over 2 of them"
+    ),
+    "token_cost_longest_row": Figure(
+        "<= 1.1", "x", _module("lengths"), "time of 64 rows of 256 beside one of 8,192, over both alone"
+    ),
+    "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
     **_ml1m(),
     "broken_inputs_handled": Figure(
         ">= 40", "cases", _module("broken_inputs"), "bad input that gives a sentence or a stated repair, and no debris"

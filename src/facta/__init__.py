@@ -5,8 +5,9 @@ artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
 artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
 """
 
-from facta.api import evaluate, find_recipe, run_folder, train, tune
+from facta.api import doctor, evaluate, find_recipe, run_folder, train, tune
 from facta.artifact.card import version as _version
+from facta.data.doctor import Finding
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "Dataset",
     "DownloadError",
     "FactaError",
+    "Finding",
     "History",
     "ProtocolConfig",
     "ProtocolError",
@@ -48,6 +50,7 @@ __all__ = [
     "Result",
     "TrainingError",
     "compare",
+    "doctor",
     "evaluate",
     "find_recipe",
     "history_of",

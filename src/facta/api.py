@@ -1,18 +1,21 @@
-"""The verbs in Python: train, evaluate and tune; `prepare`, `load` and `recommend` live where they work."""
+"""The verbs in Python: doctor, train, evaluate and tune; `prepare`, `load` and `recommend` live where they work."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from facta.artifact import files
+from facta.data.doctor import Finding, examine
+from facta.data.events import Source
 from facta.data.histories import Dataset
 from facta.data.splits import Split, check_trainable
+from facta.data.times import Unit
 from facta.errors import ConfigError, DataError, ProtocolError
 from facta.eval import evaluation
 from facta.eval.protocol import ProtocolConfig, Stage
@@ -35,7 +38,23 @@ Told = Callable[[int, int], None]
 def find_recipe(name: str | RecipeConfig, overrides: Sequence[str] = ()) -> RecipeConfig:
     """A recipe by name ("movielens-100k/hstu") with settings changed ("training.epochs=3"). Raises ConfigError."""
     chosen = find(name) if isinstance(name, str) else name
+    if not isinstance(chosen, RecipeConfig):
+        raise ConfigError(
+            f"Found a recipe of type {type(name).__name__}; expected a name, as in 'movielens-1m/hstu', or a "
+            "facta.RecipeConfig, which facta.RecipeConfig.parse makes of plain values."
+        )
     return chosen.override(overrides) if overrides else chosen
+
+
+def doctor(
+    events: Source | Dataset, *, columns: Mapping[str, str] | None = None, unit: Unit | None = None
+) -> list[Finding]:
+    """What will spoil results in an event log or a prepared dataset, worst first; an empty list where nothing will.
+
+    `columns` (role -> name) and `unit` of the times are those that `prepare` would be given. What it would refuse is a
+    finding too, of level "error". Raises DataError where there is no file, and for columns and units that do not exist.
+    """
+    return examine(events, columns=columns, unit=unit)
 
 
 def train(
@@ -60,17 +79,14 @@ def train(
     check_trainable(dataset, split)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
     model = fit(chosen, dataset, split, run_folder(out), log)
-    results = [
-        evaluation.evaluate(model, dataset, chosen.protocol, window=model.window, stage=stage, split=split)
-        for stage in _stages(split)
-    ]
     contents = files.Contents(
         config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
         schema=dataset.manifest.model_dump(mode="json"),
         catalogue=_catalogue(dataset, split),
         model=model,
-        metrics=[result.summary() for result in results],
     )
+    results = [_measure(contents, dataset, chosen.protocol, stage, split=split) for stage in _stages(split)]
+    contents = replace(contents, metrics=[result.summary() for result in results])
     mark = files.save(contents, out, overwrite=overwrite)
     shutil.rmtree(run_folder(out) / "checkpoints", ignore_errors=True)
     return Artifact.of(replace(contents, fingerprint=mark))
@@ -98,10 +114,9 @@ def evaluate(
     if not other_data:
         _same_data(loaded, dataset)
     own = ProtocolConfig.parse(loaded.config["protocol"])
-    chosen = own if protocol is None else protocol
+    chosen = own if protocol is None else _protocol(protocol)
     _refuse_known_answers(own, chosen, stage)
-    window = loaded.model.window
-    return evaluation.evaluate(loaded.model, dataset, chosen, window=window, stage=stage, ks=ks, progress=told)
+    return _measure(loaded, dataset, chosen, stage, ks=ks, told=told)
 
 
 def tune(
@@ -152,6 +167,15 @@ def _open(dataset: Dataset | Path | str) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
 
 
+def _protocol(given: Any) -> ProtocolConfig:
+    if not isinstance(given, ProtocolConfig):
+        raise ConfigError(
+            f"Found the protocol {given!r}; expected a facta.ProtocolConfig, as in "
+            "facta.ProtocolConfig(split='loo-val'), or None for the one that the artifact was trained for."
+        )
+    return given
+
+
 def _stages(split: Split) -> list[Stage]:
     """The stages that have requests under a split."""
     stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(split.test)}
@@ -161,6 +185,30 @@ def _stages(split: Split) -> list[Stage]:
 def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
     counts = pl.Series("training_events", training_counts(dataset, split).numpy())
     return dataset.items.with_columns(counts)
+
+
+def _measure(
+    artifact: files.Contents,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    stage: Stage,
+    *,
+    ks: Sequence[int] = evaluation.KS,
+    split: Split | None = None,
+    told: Told | None = None,
+) -> Result:
+    """Of the lists that people get: the model's, and the most popular items where it knows nothing of a history."""
+    return evaluation.evaluate(
+        artifact.model,
+        dataset,
+        protocol,
+        window=artifact.model.window,
+        stage=stage,
+        ks=ks,
+        split=split,
+        counts=artifact.catalogue["training_events"].to_numpy(),
+        progress=told,
+    )
 
 
 def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:

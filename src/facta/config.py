@@ -6,7 +6,8 @@ Unknown keys and wrong values raise `ConfigError` sentences that list what is va
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -18,6 +19,13 @@ class Config(BaseModel):
     """The base of every config: frozen, no unknown keys, defaults checked too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        with _in_sentences(values):
+            super().__init__(**values)
+
+    # pydantic calls an __init__ of one's own for nested configs too, and the key would lose the path that leads to it
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="before")
     @classmethod
@@ -33,10 +41,8 @@ class Config(BaseModel):
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values, with sentences instead of a validation report."""
-        try:
+        with _in_sentences(values):
             return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise ConfigError(" ".join(_sentence(item) for item in error.errors())) from error
 
     def change(self, **values: Any) -> Self:
         """A copy with fields replaced, validated again."""
@@ -72,9 +78,30 @@ def _assign(values: dict[str, Any], path: str, value: Any) -> None:
     values[last] = value
 
 
-def _sentence(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"])
+@contextmanager
+def _in_sentences(values: Mapping[str, Any]) -> Iterator[None]:
+    """Say what pydantic finds in `values` as a ConfigError."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(" ".join(_sentence(item, values) for item in error.errors())) from error
+
+
+def _sentence(item: Any, values: Mapping[str, Any]) -> str:
     if item["type"] == "missing":
-        return f"The required config key '{place}' is missing."
+        *place, missing = item["loc"]
+        return f"The required config key '{'.'.join([*_written(place, values), missing])}' is missing."
     message = item["msg"][0].lower() + item["msg"][1:]
-    return f"Config key '{place}' has the value {item['input']!r}: {message}."
+    return f"Config key '{'.'.join(_written(item['loc'], values))}' has the value {item['input']!r}: {message}."
+
+
+def _written(place: Sequence[int | str], values: Any) -> list[str]:
+    """The keys as the user writes them: pydantic's place also names the members of unions, which no value holds."""
+    keys = []
+    for part in place:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        keys.append(str(part))
+    return keys

@@ -23,8 +23,8 @@ void attention_backward(const Attention& a, int threads) {
 #define FACTA_TEXT_(a) #a
 static const Kernels kernels = {
     FACTA_TEXT(ISA),    attention<Pointwise>, attention_backward<Pointwise>, attention<Softmax>,
-    attention_backward<Softmax>, sampled_loss, dropout, gate, gate_backward, silu,
-    silu_backward};
+    attention_backward<Softmax>, sampled_loss, sampled_items, dropout, gate,
+    gate_backward, silu, silu_backward};
 
 }  // namespace ISA
 

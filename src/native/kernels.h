@@ -54,7 +54,7 @@ struct Attention {
   float *d_position = nullptr, *d_time = nullptr;         // like the tables
 };
 
-// Losses of targets against negatives drawn from their keys, with gradients of Σ weight · loss.
+// Losses of targets against negatives drawn from their keys, with gradients of Σ weight · loss in the queries.
 struct Sampled {
   int64_t targets = 0, width = 0, items = 0, negatives = 0;
   const float *queries = nullptr, *table = nullptr;  // [targets, width], [items, width]
@@ -67,7 +67,18 @@ struct Sampled {
   int32_t* rows = nullptr;   // [targets, 1 + negatives] the positive and its negatives
   float* slopes = nullptr;   // the same shape: weight · d loss / d logit
   float* losses = nullptr;   // [targets]
-  float *d_queries = nullptr, *d_table = nullptr;  // null: not wanted
+  float* d_queries = nullptr;  // null: not wanted
+};
+
+// The same gradient in the item vectors: of the whole table, or of the rows of it that were used.
+struct SampledItems {
+  int64_t targets = 0, width = 0, items = 0, pairs = 0;  // pairs: 1 + negatives
+  const float *queries = nullptr, *vectors = nullptr;    // [targets, width], [items, width]
+  const int32_t* rows = nullptr;                         // [targets, pairs] into the vectors
+  const float* slopes = nullptr;                         // [targets, pairs]
+  bool cosine = false;
+  float eps = 1e-6f;
+  float* d_vectors = nullptr;  // [items, width]
 };
 
 struct Dropout {
@@ -111,6 +122,7 @@ struct Kernels {
   void (*softmax)(const Attention&, int threads);
   void (*softmax_backward)(const Attention&, int threads);
   void (*sampled_loss)(const Sampled&, int threads);
+  void (*sampled_items)(const SampledItems&, int threads);
   void (*dropout)(const Dropout&, int threads);
   void (*gate)(const Gate&, int threads);
   void (*gate_backward)(const Gate&, int threads);

@@ -47,25 +47,6 @@ const Kernels& named(const std::string& name) {
   throw std::invalid_argument("this processor or this build has no kernels '" + name + "'");
 }
 
-struct Past {
-  std::vector<facta::Past> rows;
-};
-
-void read_past(Past& past, const nb::object& given) {
-  if (given.is_none()) return;
-  for (nb::handle row : given) {
-    facta::Past one;
-    if (!row.is_none()) {
-      auto parts = nb::cast<nb::tuple>(row);
-      auto k = nb::cast<Stored>(parts[0]), v = nb::cast<Stored>(parts[1]);
-      one.k = k.data(), one.v = v.data(), one.n = int64_t(k.shape(0));
-      one.position = nb::cast<Longs>(parts[2]).data();
-      one.time = parts[3].is_none() ? nullptr : nb::cast<Longs>(parts[3]).data();
-    }
-    past.rows.push_back(one);
-  }
-}
-
 template <class T>
 auto pointer(const Maybe<T>& array) {
   return array ? array->data() : nullptr;
@@ -90,6 +71,29 @@ void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v
   a.half = q.dtype().bits == 16;
   a.q = q.data(), a.k = k.data(), a.v = v.data();
   a.q_row = q.stride(0), a.k_row = k.stride(0), a.v_row = v.stride(0);
+}
+
+// Four arrays a row: keys, values, positions, and times (or none of them, where the others have some).
+std::vector<facta::Past> kept_rows(const Attention& a, const std::vector<Stored>& given) {
+  std::vector<facta::Past> rows;
+  if (given.empty()) return rows;
+  agree(given.size() == size_t(4 * a.tokens.rows), "rows and their past");
+  for (size_t i = 0; i < given.size(); i += 4) {
+    const Stored &k = given[i], &v = given[i + 1], &position = given[i + 2], &time = given[i + 3];
+    const size_t n = k.shape(0);
+    const auto numbers = [&](const Stored& x, int64_t width) {
+      agree(x.ndim() == 3 && x.shape(0) == n && int64_t(x.shape(1)) == a.heads && int64_t(x.shape(2)) == width, "past");
+      agree(x.dtype().bits == (a.half ? 16 : 32) && x.stride(2) == 1, "past");
+      agree(x.stride(1) == width && x.stride(0) == a.heads * width, "past");
+    };
+    numbers(k, a.dqk), numbers(v, a.dv);
+    agree(position.ndim() == 1 && position.shape(0) == n && position.dtype().bits == 64, "past and its positions");
+    const bool timed = a.bias.time || time.shape(0);
+    agree(time.ndim() == 1 && time.dtype().bits == 64 && (!timed || time.shape(0) == n), "past and its times");
+    rows.push_back({k.data(), v.data(), timed ? (const int64_t*)time.data() : nullptr,
+                    (const int64_t*)position.data(), int64_t(n)});
+  }
+  return rows;
 }
 
 Attention described(const Stored& q, const Stored& k, const Stored& v, const Longs& offsets, const Longs& sees,
@@ -131,12 +135,12 @@ NB_MODULE(_native, m) {
   m.def("hstu_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
-           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, nb::object given, Stored out) {
+           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, std::vector<Stored> past,
+           Stored out) {
           Attention a = described(q, k, v, offsets, sees, position, time, query_time, position_bias, time_bias,
                                   boundaries, scale, scales);
-          Past past;
-          read_past(past, given);
-          a.tokens.past = past.rows.empty() ? nullptr : past.rows.data();
+          const auto kept = kept_rows(a, past);
+          a.tokens.past = kept.empty() ? nullptr : kept.data();
           a.out = out.data();
           nb::gil_scoped_release free;
           named(backend).attention(a, threads);
@@ -144,7 +148,7 @@ NB_MODULE(_native, m) {
         nb::arg("backend"), nb::arg("threads"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("offsets"),
         nb::arg("sees"), nb::arg("position"), nb::arg("time").none(), nb::arg("query_time").none(),
         nb::arg("position_bias").none(), nb::arg("time_bias").none(), nb::arg("boundaries"), nb::arg("scale"),
-        nb::arg("scales").none(), nb::arg("past").none(), nb::arg("out"));
+        nb::arg("scales").none(), nb::arg("past"), nb::arg("out"));
   m.def("hstu_attention_backward",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
@@ -164,8 +168,11 @@ NB_MODULE(_native, m) {
         nb::arg("d_position").none(), nb::arg("d_time").none());
   m.def("softmax_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
-           Longs position, Longs keys, float scale, double p, int64_t salt, Stored out, Floats lse) {
+           Longs position, Longs keys, float scale, double p, int64_t salt, std::vector<Stored> past, Stored out,
+           Floats lse) {
           Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
+          const auto kept = kept_rows(a, past);
+          a.tokens.past = kept.empty() ? nullptr : kept.data();
           nb::gil_scoped_release free;
           named(backend).softmax(a, threads);
         });
@@ -181,7 +188,7 @@ NB_MODULE(_native, m) {
   m.def("sampled_loss",
         [](const std::string& backend, int threads, Floats queries, Floats table, Longs positive, Longs keys,
            Floats weight, bool cosine, float eps, bool binary, float beta, nb::ndarray<int32_t, cpu, nb::c_contig> rows,
-           Floats slopes, Floats losses, Maybe<Floats> d_queries, Maybe<Floats> d_table) {
+           Floats slopes, Floats losses, Maybe<Floats> d_queries) {
           const size_t count = queries.shape(0);
           agree(queries.ndim() == 2 && table.ndim() == 2 && table.shape(1) == queries.shape(1), "widths");
           agree(positive.shape(0) == count && keys.shape(0) == count && weight.shape(0) == count &&
@@ -196,13 +203,31 @@ NB_MODULE(_native, m) {
           s.queries = queries.data(), s.table = table.data(), s.positive = positive.data(), s.keys = keys.data();
           s.weight = weight.data(), s.cosine = cosine, s.eps = eps, s.binary = binary, s.beta = beta;
           s.rows = rows.data(), s.slopes = slopes.data(), s.losses = losses.data();
-          s.d_queries = pointer(d_queries), s.d_table = pointer(d_table);
+          s.d_queries = pointer(d_queries);
           nb::gil_scoped_release free;
           named(backend).sampled_loss(s, threads);
         },
         nb::arg("backend"), nb::arg("threads"), nb::arg("queries"), nb::arg("table"), nb::arg("positive"),
         nb::arg("keys"), nb::arg("weight"), nb::arg("cosine"), nb::arg("eps"), nb::arg("binary"), nb::arg("beta"),
-        nb::arg("rows"), nb::arg("slopes"), nb::arg("losses"), nb::arg("d_queries").none(), nb::arg("d_table").none());
+        nb::arg("rows"), nb::arg("slopes"), nb::arg("losses"), nb::arg("d_queries").none());
+  m.def("sampled_items",
+        [](const std::string& backend, int threads, Floats queries, Floats vectors,
+           nb::ndarray<int32_t, cpu, nb::c_contig> rows, Floats slopes, bool cosine, float eps, Floats d_vectors) {
+          agree(queries.ndim() == 2 && vectors.ndim() == 2 && rows.ndim() == 2 && slopes.ndim() == 2, "ranks");
+          agree(vectors.shape(1) == queries.shape(1) && d_vectors.size() == vectors.size(), "widths");
+          agree(rows.shape(0) == queries.shape(0) && slopes.shape(0) == rows.shape(0) &&
+                    slopes.shape(1) == rows.shape(1),
+                "targets");
+          facta::SampledItems s;
+          s.targets = int64_t(queries.shape(0)), s.width = int64_t(queries.shape(1));
+          s.items = int64_t(vectors.shape(0)), s.pairs = int64_t(rows.shape(1));
+          for (size_t i = 0; i < rows.size(); ++i)
+            agree(rows.data()[i] >= 0 && rows.data()[i] < s.items, "items and their vectors");
+          s.queries = queries.data(), s.vectors = vectors.data(), s.rows = rows.data(), s.slopes = slopes.data();
+          s.cosine = cosine, s.eps = eps, s.d_vectors = d_vectors.data();
+          nb::gil_scoped_release free;
+          named(backend).sampled_items(s, threads);
+        });
   m.def("dropout", [](const std::string& backend, int threads, Floats x, Longs keys, double p, int64_t salt, Floats out) {
     agree(x.ndim() == 2 && keys.shape(0) == x.shape(0) && out.size() == x.size(), "tokens");
     facta::Dropout a;

@@ -123,23 +123,45 @@ class Target {
   std::vector<int32_t> items_;
 };
 
-// d_table[item] = Σ slope · query over the (target, place) pairs of an item, in their order, whatever the threads: each
+inline std::vector<float> inverse_lengths(const float* table, int64_t items, int64_t width, float eps, int threads) {
+  std::vector<float> inverse(static_cast<size_t>(items));
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < items; ++i) {
+    float square = 0;
+    for (int64_t d = 0; d < width; ++d) square += table[i * width + d] * table[i * width + d];
+    inverse[size_t(i)] = 1.0f / std::max(std::sqrt(square), eps);
+  }
+  return inverse;
+}
+
+inline void sampled_loss(const Sampled& s, int threads) {
+  std::vector<float> inverse;
+  if (s.cosine) inverse = inverse_lengths(s.table, s.items, s.width, s.eps, threads);
+  const Rows rows(s.table, s.items, int(s.width));
+#pragma omp parallel num_threads(threads)
+  {
+    Target target(s, rows, s.cosine ? inverse.data() : nullptr);
+#pragma omp for schedule(dynamic, 64)
+    for (int64_t t = 0; t < s.targets; ++t) target.run(t);
+  }
+}
+
+// d_vectors[item] = Σ slope · query over the (target, place) pairs of an item, in their order, whatever the threads: each
 // thread owns a stretch of items and passes over all pairs.
-inline void scatter_stretch(const Sampled& s, const Rows& queries, int64_t from, int64_t to) {
-  const int64_t pairs = s.negatives + 1;
+inline void scatter_stretch(const SampledItems& s, int64_t from, int64_t to) {
   const int width = int(s.width), whole = width / W * W;
-  std::vector<int32_t> mine(static_cast<size_t>(pairs));
+  std::vector<int32_t> mine(static_cast<size_t>(s.pairs));
   for (int64_t t = 0; t < s.targets; ++t) {
-    const int32_t* items = s.rows + t * pairs;
+    const int32_t* items = s.rows + t * s.pairs;
     int64_t count = 0;
-    for (int64_t i = 0; i < pairs; ++i) {  // without a branch: it would be guessed wrong half the time
+    for (int64_t i = 0; i < s.pairs; ++i) {  // without a branch: it would be guessed wrong half the time
       mine[size_t(count)] = int32_t(i);
       count += uint32_t(items[i] - from) < uint32_t(to - from);
     }
-    const float* query = queries[t];
+    const float* query = s.queries + t * width;
     for (int64_t at = 0; at < count; ++at) {
-      const float slope = s.slopes[t * pairs + mine[size_t(at)]];
-      float* row = s.d_table + int64_t(items[mine[size_t(at)]]) * width;
+      const float slope = s.slopes[t * s.pairs + mine[size_t(at)]];
+      float* row = s.d_vectors + int64_t(items[mine[size_t(at)]]) * width;
       for (int d = 0; d < whole; d += W) store(row + d, load(row + d) + slope * load(query + d));
       for (int d = whole; d < width; ++d) row[d] += slope * query[d];
     }
@@ -147,9 +169,9 @@ inline void scatter_stretch(const Sampled& s, const Rows& queries, int64_t from,
 }
 
 // Through the normalisation of an item vector w of length n: d_w = (g - (g·ŵ) ŵ) / n.
-inline void through_norm(const Sampled& s, const float* inverse, int64_t item) {
-  const float* row = s.table + item * s.width;
-  float* gradient = s.d_table + item * s.width;
+inline void through_norm(const SampledItems& s, const float* inverse, int64_t item) {
+  const float* row = s.vectors + item * s.width;
+  float* gradient = s.d_vectors + item * s.width;
   const float scale = inverse[item];
   float along = 0;
   if (scale < 1.0f / s.eps)
@@ -157,32 +179,19 @@ inline void through_norm(const Sampled& s, const float* inverse, int64_t item) {
   for (int64_t d = 0; d < s.width; ++d) gradient[d] = (gradient[d] - along * row[d] * scale) * scale;
 }
 
-inline void sampled_loss(const Sampled& s, int threads) {
-  std::vector<float> inverse(s.cosine ? size_t(s.items) : 0);
-  const Rows rows(s.table, s.items, int(s.width)), queries(s.queries, s.targets, int(s.width));
+inline void sampled_items(const SampledItems& s, int threads) {
+  std::vector<float> inverse;
+  if (s.cosine) inverse = inverse_lengths(s.vectors, s.items, s.width, s.eps, threads);
 #pragma omp parallel num_threads(threads)
   {
+#pragma omp for
+    for (int64_t i = 0; i < s.items; ++i) std::fill_n(s.d_vectors + i * s.width, s.width, 0.0f);
+#pragma omp for schedule(static, 1)
+    for (int part = 0; part < threads; ++part)
+      scatter_stretch(s, s.items * part / threads, s.items * (part + 1) / threads);
     if (s.cosine) {
 #pragma omp for
-      for (int64_t i = 0; i < s.items; ++i) {
-        float square = 0;
-        for (int64_t d = 0; d < s.width; ++d) square += s.table[i * s.width + d] * s.table[i * s.width + d];
-        inverse[size_t(i)] = 1.0f / std::max(std::sqrt(square), s.eps);
-      }
-    }
-    Target target(s, rows, s.cosine ? inverse.data() : nullptr);
-#pragma omp for schedule(dynamic, 64)
-    for (int64_t t = 0; t < s.targets; ++t) target.run(t);
-    if (s.d_table) {
-#pragma omp for
-      for (int64_t i = 0; i < s.items; ++i) std::fill_n(s.d_table + i * s.width, s.width, 0.0f);
-#pragma omp for schedule(static, 1)
-      for (int part = 0; part < threads; ++part)
-        scatter_stretch(s, queries, s.items * part / threads, s.items * (part + 1) / threads);
-      if (s.cosine) {
-#pragma omp for
-        for (int64_t i = 0; i < s.items; ++i) through_norm(s, inverse.data(), i);
-      }
+      for (int64_t i = 0; i < s.items; ++i) through_norm(s, inverse.data(), i);
     }
   }
 }

@@ -18,6 +18,7 @@ from facta import draws, jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.errors import ConfigError
 from facta.objectives import losses
+from facta.objectives.items import Items
 from facta.objectives.losses import gbce_beta
 from facta.ops import backend
 from facta.ops.buckets import LAST, boundaries
@@ -148,7 +149,7 @@ class Case:
 cases = st.builds(
     Case,
     targets=st.integers(1, 60),
-    items=st.integers(2, 90),
+    items=st.integers(2, 90) | st.sampled_from([5000, 20_000]),  # many: the gradient is row-sparse
     width=st.integers(1, 70),
     count=st.integers(1, 50),
     kind=st.sampled_from(["softmax", "bce", "gbce"]),
@@ -191,9 +192,10 @@ def test_sampled_losses(name: str, case: Case) -> None:
             Negatives(each=count),
             weight.double(),
         )
+        compared = q, Items.of(vectors), positive, heavy, given_, keys
         if case.kind == "softmax":
-            return losses.sampled_softmax(q, vectors, positive, heavy, given_, keys).total
-        return losses.generalised_bce(q, vectors, positive, heavy, given_, keys, calibration=calibration).total
+            return losses.sampled_softmax(*compared).total
+        return losses.generalised_bce(*compared, calibration=calibration).total
 
     one = torch.ones(())
     found = gradients(fused, one, queries, table)
@@ -297,30 +299,6 @@ def test_forward_depends_neither_on_threads_nor_on_the_batch(kernels: str, threa
         assert torch.equal(out(alone, q[start:end], k[start:end], v[start:end]), whole[start:end]), row
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_kept_keys_and_values_need_no_queries(kernels: str, half: bool) -> None:
-    """The newest tokens of each row, over the others' kept keys and values, get what they get in the whole row."""
-    lengths, new = [150, 40, 9], [13, 40, 1]  # of the second row nothing is kept
-    tokens = tokens_of(lengths, seed=4, sees="targets")
-    q, k, v = (x.bfloat16() if half else x for x in random_like(5, *[(199, 2, 17)] * 3))
-    tables = random_like(6, (150,), (LAST + 1,))
-    whole = ops.hstu_attention(q, k, v, ops.Geometry(tokens), position_bias=tables[0], time_bias=tables[1], scale=0.1)
-    ends = tokens.offsets[1:].tolist()
-    asked = torch.cat([torch.arange(end - count, end) for end, count in zip(ends, new, strict=True)])
-    past = [
-        (k[start : end - count], v[start : end - count], tokens.position[start : end - count],
-         tokens.time[start : end - count])  # type: ignore[index]
-        for start, end, count in zip(tokens.offsets.tolist(), ends, new, strict=False)
-    ]  # fmt: skip
-    out = torch.empty(len(asked), 2, 17, dtype=q.dtype)
-    of_asked = [x[asked] for x in (tokens.sees, tokens.position, tokens.time, tokens.query_time)]  # type: ignore[index]
-    backend.module().hstu_attention(  # type: ignore[union-attr]
-        kernels, 2, q[asked], k[asked], v[asked], jagged.offsets_of(torch.tensor(new)), *of_asked, *tables,
-        boundaries(), 0.1, None, past, out,
-    )  # fmt: skip
-    assert far(out, whole[asked].double()) < (2**-8 if half else TOLERANCE)
-
-
 def test_what_is_no_number_stays_none(kernels: str) -> None:
     """A run that has gone wrong must be seen, not masked: training stops at a loss that is not finite."""
     tokens = tokens_of([20, 20], seed=1)
@@ -385,17 +363,20 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     where = (tokens.offsets, tokens.sees, tokens.position)
     facta = torch.ops.facta
     check = torch.library.opcheck
-    check(facta.hstu_attention.default, (kernels, q, k, v, *where, tokens.time, tokens.query_time, *tables, None, 0.1))
-    check(facta.hstu_attention.default, (kernels, q, k, v, *where, None, None, None, None, torch.rand(13), 1.0))
-    check(facta.softmax_attention.default, (kernels, q, k, v, *where, tokens.key, 0.4, 0.2, 3))
+    times = (tokens.time, tokens.query_time)
+    check(facta.hstu_attention.default, (kernels, q, k, v, *where, *times, *tables, None, 0.1, []))
+    check(facta.hstu_attention.default, (kernels, q, k, v, *where, None, None, None, None, torch.rand(13), 1.0, []))
+    check(facta.softmax_attention.default, (kernels, q, k, v, *where, tokens.key, 0.4, 0.2, 3, []))
     x, u = (x.requires_grad_() for x in random_like(4, (13, 6), (13, 6)))
     check(facta.dropout.default, (kernels, x, tokens.key, 0.3, 2))
     check(facta.gate.default, (kernels, x, u, tokens.key, 0.3, 2, 1e-6))
     check(facta.silu.default, (kernels, x.detach()))
     check(facta.silu_backward.default, (kernels, x.detach(), *random_like(5, (13, 1), (13, 2), (13, 3), (13, 0))))
     positive, weight = torch.zeros(13, dtype=torch.int64), torch.ones(13)
-    loss = (kernels, x.detach(), u.detach(), positive, tokens.key, weight, 4, True, False, 1.0, True, True)
+    loss = (kernels, x.detach(), u.detach(), positive, tokens.key, weight, 4, True, False, 1.0, True)
     check(facta.sampled_loss.default, loss)
+    rows = torch.randint(0, 13, (13, 5), dtype=torch.int32)
+    check(facta.sampled_items.default, (kernels, x.detach(), u.detach(), rows, torch.rand(13, 5), True))
 
 
 def test_a_compiled_layer_is_the_layer(kernels: str) -> None:
@@ -441,7 +422,7 @@ def gradients(function, grad: Tensor, *inputs: Tensor | None) -> list[Tensor]:  
     leaves = [None if x is None else x.detach().requires_grad_() for x in inputs]
     out = function(*leaves)
     found = torch.autograd.grad(out, [x for x in leaves if x is not None], grad.to(out.dtype))
-    return [out.detach(), *found]
+    return [out.detach(), *(x.to_dense() if x.is_sparse else x for x in found)]
 
 
 def row_of(tokens: TokenBatch, start: int, end: int) -> TokenBatch:

@@ -11,6 +11,7 @@ from facta.data.negatives import NegativesConfig
 from facta.errors import ConfigError
 from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
+from facta.objectives.items import Items
 from facta.objectives.losses import BCEConfig, gbce_beta, generalised_bce, sampled_softmax, softmax, uniform
 from facta.types import Negatives
 
@@ -61,7 +62,7 @@ def test_sampled_softmax_with_draws_of_its_own_masks_collisions(world: World) ->
     queries, items, positive, weight, keys = detached(world)
     drawn = uniform(keys, 40, V)  # 40 draws out of 15: the positive is among them
     assert (drawn == positive[:, None]).any(dim=1).sum() >= S - 2
-    loss = sampled_softmax(queries, items, positive, weight, Negatives(each=40), keys)
+    loss = sampled_softmax(queries, Items.of(items), positive, weight, Negatives(each=40), keys)
     expected = 0.0
     for s in range(S):
         own = math.exp(queries[s] @ items[positive[s]])
@@ -73,7 +74,7 @@ def test_sampled_softmax_with_draws_of_its_own_masks_collisions(world: World) ->
 def test_shared_negatives_equal_the_same_negatives_for_each(world: World) -> None:
     queries, items, positive, weight, keys = detached(world)
     shared = torch.tensor([1, 3, 3, 8])
-    loss = sampled_softmax(queries, items, positive, weight, Negatives(shared=shared), keys)
+    loss = sampled_softmax(queries, Items.of(items), positive, weight, Negatives(shared=shared), keys)
     expected = 0.0
     for s in range(S):
         own = math.exp(queries[s] @ items[positive[s]])
@@ -94,8 +95,9 @@ def test_log_q_makes_popularity_samples_estimate_the_full_softmax() -> None:
     log_expected = torch.log(law * count)
     kept = Negatives(shared, log_q=log_expected[shared], log_q_positive=torch.zeros(1, dtype=torch.float64))
     full = softmax(queries, items, positive, one).total.item()
-    assert sampled_softmax(queries, items, positive, one, kept, keys).total.item() == pytest.approx(full, rel=0.02)
-    plain = sampled_softmax(queries, items, positive, one, Negatives(shared), keys).total.item()
+    given = queries, Items.of(items), positive, one
+    assert sampled_softmax(*given, kept, keys).total.item() == pytest.approx(full, rel=0.02)
+    plain = sampled_softmax(*given, Negatives(shared), keys).total.item()
     assert abs(plain - full) > 0.5
 
 
@@ -114,7 +116,8 @@ def test_bce_and_gbce_follow_the_paper(world: World) -> None:
             loss = -math.log(sigmoid(queries[s] @ items[positive[s]]) ** beta)
             loss -= sum(math.log(1 - sigmoid(queries[s] @ items[r])) for r in drawn[s] if r != positive[s])
             expected += weight[s].item() * loss
-        got = generalised_bce(queries, items, positive, weight, Negatives(each=5), keys, calibration=calibration)
+        given = Items.of(items), positive, weight, Negatives(each=5), keys
+        got = generalised_bce(queries, *given, calibration=calibration)
         assert got.total.item() == pytest.approx(expected)
     assert alpha * (1 - 1 / alpha) + 1 == pytest.approx(alpha)  # t = 1: β = α
 
@@ -152,11 +155,12 @@ def test_chunks_change_neither_losses_nor_gradients(
         plain = torch.logsumexp(logits, 1) - own
     elif kind == "sampled":
         shared = Negatives(shared=rows, log_q=log_q, log_q_positive=log_q_positive)
-        found = sampled_softmax(queries, items, positive, weight, shared, keys).total
+        found = sampled_softmax(queries, Items.of(items), positive, weight, shared, keys).total
         own = own - log_q_positive
         plain = torch.logsumexp(torch.cat([own[:, None], (others - log_q).masked_fill(mine, -torch.inf)], 1), 1) - own
     else:
-        found = generalised_bce(queries, items, positive, weight, Negatives(shared=rows), keys, calibration=0.75).total
+        others_ = Negatives(shared=rows)
+        found = generalised_bce(queries, Items.of(items), positive, weight, others_, keys, calibration=0.75).total
         negative = -torch.log1p(-torch.sigmoid(others)).masked_fill(mine, 0)
         plain = -gbce_beta(V, V, 0.75) * torch.log(torch.sigmoid(own)) + negative.sum(1)
     expected = (plain * weight).sum()

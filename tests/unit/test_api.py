@@ -52,20 +52,36 @@ def test_the_numbers_in_an_artifact_are_those_of_an_evaluation(log: facta.Datase
     assert [summary["stage"] for summary in loaded.metrics] == ["validation", "test"]
 
 
-@pytest.mark.parametrize("mask", ["history", "window(2)", "nothing"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        ["mask=history"],
+        ["mask=window(2)"],
+        ["mask=nothing"],
+        ["split=temporal", "train_end=2020-09-17T12:00", "validation_end=2020-09-18T12:00"],
+    ],
+    ids=["history", "window", "nothing", "temporal"],
+)
 @pytest.mark.parametrize("recipe", ["debug/hstu", "debug/item-knn"])
-def test_evaluation_and_engine_recommend_the_same(tmp_path: Path, recipe: str, mask: str) -> None:
-    """Offline lists and lists asked for, request by request: same history, same time, same items hidden; also in a log
-    with an item that only a held-out event shows."""
-    unseen = worlds.checkerboard().tail(1).with_columns(pl.lit(99).cast(pl.Int64).alias("item_id"))
-    log = facta.prepare(pl.concat([worlds.checkerboard().head(-1), unseen]), tmp_path / "log")
-    settings = [f"protocol.mask={mask}", "protocol.rank=trained", *(SHORT if recipe == "debug/hstu" else [])]
-    artifact = facta.train(log, recipe, tmp_path / "a", settings, log=QUIET)
-    assert (artifact.catalogue["training_events"] == 0).sum() == 1
+def test_evaluation_and_engine_recommend_the_same(tmp_path: Path, recipe: str, protocol: list[str]) -> None:
+    """Offline lists and lists asked for, request by request: same history, same time, same items hidden; also where
+    only held-out events show an item, and where a history has no other."""
+    late = pl.DataFrame({"user_id": [500] * 3, "item_id": [99, 3, 98], "day": [17, 18, 19]}).select(
+        "user_id", "item_id", pl.datetime(2020, 9, "day", 13).dt.epoch("ms").alias("timestamp")
+    )
+    log = facta.prepare(pl.concat([worlds.checkerboard(), late]), tmp_path / "log")
+    settings = [f"protocol.{setting}" for setting in [*protocol, "rank=trained"]]
+    artifact = facta.train(log, recipe, tmp_path / "a", [*settings, *(SHORT if "hstu" in recipe else [])], log=QUIET)
     offline = facta.evaluate(artifact, log, ks=(5,)).lists
-    whole = [facta.history_of(log, user) for user in log.users["user_id"]]
-    asked = [facta.History(one.items[:-1], one.times[:-1]) for one in whole]  # type: ignore[index]
-    answer = artifact.recommend(asked, 5, at=[one.times[-1] for one in whole])  # type: ignore[index]
+    requests = facta.ProtocolConfig.parse(artifact.config["protocol"]).requests(log, "test")
+    whole = [facta.history_of(log, user) for user in log.users["user_id"].gather(requests.user)]
+    asked = [
+        facta.History(one.items[:end], one.times[:end])  # type: ignore[index]
+        for one, end in zip(whole, requests.end, strict=True)
+    ]
+    answer = artifact.recommend(asked, 5, at=requests.time.tolist())  # type: ignore[union-attr]
+    cold = "split=temporal" in protocol
+    assert ((artifact.catalogue["training_events"] == 0).sum(), answer.source.count("popularity")) == (1 + cold, cold)
     rows = [artifact.rows_of(ids).tolist() for ids in answer.ids]
     assert rows == [[row for row in line if row >= 0] for line in offline.tolist()]
 
@@ -181,6 +197,30 @@ def test_a_model_is_not_asked_for_what_it_was_trained_on(log: facta.Dataset, art
     unmasked = facta.evaluate(artifact, log, facta.ProtocolConfig(mask="nothing"))
     with pytest.raises(facta.ProtocolError, match="different protocols"):
         facta.compare(unmasked, facta.evaluate(artifact, log), "NDCG@10")
+
+
+@pytest.mark.parametrize("protocol", ["loo-val", {"split": "loo-val"}])
+def test_a_protocol_is_given_as_one(log: facta.Dataset, artifact: Path, protocol: object) -> None:
+    with pytest.raises(facta.ConfigError, match=r"protocol .*loo-val.*; expected a facta\.ProtocolConfig, as in"):
+        facta.evaluate(artifact, log, protocol=protocol)  # type: ignore[arg-type]
+
+
+def test_a_recipe_is_a_name_or_a_config(log: facta.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(facta.ConfigError, match=r"recipe of type dict; expected a name, as in .*RecipeConfig\.parse"):
+        facta.train(log, {"name": "debug/hstu"}, tmp_path / "a", SHORT)  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_doctor_examines_a_log_and_what_was_prepared_from_it(log: facta.Dataset) -> None:
+    frame = worlds.checkerboard()
+    names = {"user_id": "who", "item_id": "what"}
+    assert facta.doctor(frame) == facta.doctor(log) == facta.doctor(log.path)
+    assert facta.doctor(frame.rename(names), columns=names, unit="ms") == facta.doctor(frame)
+    twice = [finding for finding in facta.doctor(pl.concat([frame, frame.head(3)])) if finding.name == "duplicates"]
+    assert [(finding.level, finding.count) for finding in twice] == [("warning", 3)]
+    assert all(isinstance(finding, facta.Finding) for finding in twice)
+    with pytest.raises(facta.DataError, match=r"no file 'nowhere\.csv'"):
+        facta.doctor("nowhere.csv")
 
 
 def test_a_dataset_with_other_items_is_refused(artifact: Path, tmp_path: Path) -> None:

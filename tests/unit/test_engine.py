@@ -95,6 +95,16 @@ def test_a_history_without_known_items_is_answered_with_popularity_and_says_so()
     assert answer.source == ["popularity", "popularity"] and answer.unknown == [0, 2]
 
 
+def test_a_history_of_items_that_nothing_was_learned_of_is_answered_with_popularity() -> None:
+    """The catalogue knows item 40, and no training event shows it."""
+    engine = artifact(timed=True)
+    histories = [History([40, 40]), History([0, 40], [T0, T0 + 1]), History([40], [T0])]
+    answer = engine.recommend(histories, 3, at=T0 + 2)
+    assert answer.source == ["popularity", "model", "popularity"] and answer.unknown == [0, 0, 0]
+    assert answer.ids[0] == answer.ids[2] == [10, 30, 20] and answer.scores[0] == [9, 8, 7]
+    assert engine.recommend([40], 3) == engine.recommend(History([40, 40]), 3)  # without a time: no model is asked
+
+
 def test_unknown_items_are_left_out_and_counted() -> None:
     engine = artifact(timed=True)
     with_unknown = engine.recommend(History([0, 7, 10], [T0, T0 + 50, T0 + 100]), 5, at=T0 + 200)
@@ -142,6 +152,35 @@ def test_the_time_of_the_request_changes_the_answer_of_a_model_that_reads_time()
     both = engine.recommend([history, history], at=[soon, late])
     assert both.scores[0] == pytest.approx(engine.recommend(history, at=soon).scores[0])
     assert artifact().recommend(history, at=soon).ids == artifact().recommend(history).ids
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        (T0 + 3000, T0 + 9000),
+        np.array([T0 + 3000, T0 + 9000]),
+        np.array([T0 + 3000, T0 + 9000]).astype("datetime64[ms]"),
+        torch.tensor([T0 + 3000, T0 + 9000]),
+        pl.Series([T0 + 3000, T0 + 9000]).cast(pl.Datetime("ms")),
+        (T0 + later for later in (3000, 9000)),
+    ],
+    ids=["tuple", "numpy", "datetime64", "torch", "polars", "generator"],
+)
+def test_times_of_requests_are_a_list_or_an_array(each: object) -> None:
+    engine, history = artifact(timed=True), History([0, 10, 20], [T0, T0 + 1000, T0 + 2000])
+    expected = engine.recommend([history, history], at=[T0 + 3000, T0 + 9000])
+    assert engine.recommend([history, history], at=each) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("one", [torch.tensor(T0 + 3000), np.array(T0 + 3000), np.datetime64(T0 + 3000, "ms")])
+def test_an_array_without_a_dimension_is_one_moment_for_all(one: object) -> None:
+    engine, histories = artifact(timed=True), [History([0, 10], [T0, T0 + 1000]), History([20], [T0])]
+    assert engine.recommend(histories, at=one) == engine.recommend(histories, at=T0 + 3000)  # type: ignore[arg-type]
+
+
+def test_an_empty_list_is_one_empty_history() -> None:
+    answer = artifact().recommend([], 2)
+    assert answer.ids == [[10, 30]] and answer.source == ["popularity"]
 
 
 def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
@@ -267,7 +306,9 @@ def test_a_text_is_no_history(history: object) -> None:
 
 
 def test_a_wrong_k_or_exclude_is_refused() -> None:
-    with pytest.raises(ConfigError, match="k = 0"):
-        artifact().recommend([0], 0)
+    for k in (0, -1, 2.5, "3", None):
+        with pytest.raises(ConfigError, match=f"k = {k!r}; expected a whole number, at least 1"):
+            artifact().recommend([0], k)  # type: ignore[arg-type]
+    assert artifact().recommend([0], np.int64(3)) == artifact().recommend([0], 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="'seen'; expected 'history', 'nothing' or a list"):
         artifact().recommend([0], exclude="seen")

@@ -26,7 +26,7 @@ def test_every_error_for_people_has_one_root_and_is_published() -> None:
 def test_every_verb_of_the_api_is_published() -> None:
     public = {name for name, value in vars(api).items() if isfunction(value) and not name.startswith("_")}
     verbs = {name for name in public if vars(api)[name].__module__ == "facta.api"}
-    assert {"train", "evaluate", "tune"} <= verbs <= set(facta.__all__)
+    assert {"doctor", "train", "evaluate", "tune"} <= verbs <= set(facta.__all__)
 
 
 def test_the_verb_train_is_not_hidden_by_the_folder_of_that_name() -> None:

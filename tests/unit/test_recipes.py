@@ -1,20 +1,24 @@
 """Recipes: found by name, whole, with the published settings, and small ones that learn."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from facta import api
 from facta.artifact.model import build
+from facta.config import Config
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.errors import ConfigError
+from facta.eval.protocol import ProtocolConfig
 from facta.infer.request import History
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.recipes.find import every, find
 from facta.recipes.recipe import RecipeConfig
 from facta.train.log import Log
+from facta.train.trainer import TrainingConfig
 from facta.train.tune import overrides, settings
 from tests import worlds
 
@@ -92,7 +96,10 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
     ("change", "message"),
     [
         ("training.epoch=3", "Unknown key 'epoch' for TrainingConfig; valid keys: .*epochs"),
-        ("model.encoder.bias=all", "model.*encoder.*bias.*'all'"),
+        ("model.encoder.bias=all", r"^Config key 'model\.encoder\.bias' has the value 'all': input should be 'none'"),
+        ("model.next_item.loss.negatives.count=x", r"^Config key 'model\.next_item\.loss\.negatives\.count'"),
+        ("model.encoder.kind=rnn", r"^Config key 'model\.encoder' .*'hstu', 'transformer', 'gru'"),
+        ('search={"training.seed": {"low": 3}}', r"required config key 'search\.training\.seed\.high' is missing"),
         ("model.encoder.colour=red", "'colour'.*valid keys"),
         ("training.epochs=0", "training.epochs"),
         ("trainings.epochs=3", "'trainings.epochs' does not exist"),
@@ -110,6 +117,23 @@ def test_a_wrong_setting_is_a_sentence(change: str, message: str | None) -> None
         return
     with pytest.raises(ConfigError, match=message):
         api.find_recipe("movielens-1m/hstu", [change])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: ProtocolConfig(split="x"), "^Config key 'split' has the value 'x': input should be 'loo-val'"),  # type: ignore[arg-type]
+        (lambda: TrainingConfig(epochs=0, batch_size="b"), "^Config key 'epochs' .* Config key 'batch_size' .*'b'"),  # type: ignore[arg-type]
+        (lambda: RecipeConfig(name="r"), "^The required config key 'model' is missing"),  # type: ignore[call-arg]
+        (lambda: RecommenderConfig(encoder={"kind": "hstu", "bias": "x"}), r"^Config key 'encoder\.bias'"),  # type: ignore[arg-type]
+        (lambda: RecipeConfig(name="r", model=RecommenderConfig(width="w")), "^Config key 'width'"),  # type: ignore[arg-type]
+        (lambda: ProtocolConfig(colour="red"), "^Unknown key 'colour' for ProtocolConfig; valid keys: .*mask"),  # type: ignore[call-arg]
+    ],
+)
+def test_a_config_built_directly_says_what_is_wrong_in_sentences(given: Callable[[], Config], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        given()
+    assert "\n" not in str(refused.value)
 
 
 def test_a_counted_model_is_not_trained_and_chooses_or_is_told() -> None:

@@ -66,7 +66,7 @@ def _use() -> str:
 
 def _limits() -> str:
     return (
-        "## Limits\n\nItems without a training event are never recommended. A history without any known item is "
+        "## Limits\n\nItems without a training event are never recommended. A history that shows no other items is "
         "answered with the most popular items, and the answer says so. The numbers above describe the people and the "
         "period of the data, not yours."
     )

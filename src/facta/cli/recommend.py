@@ -170,7 +170,7 @@ def _show(artifact: Artifact, answer: Answer, beside: Beside) -> None:
             f"Left out {counted(answer.unknown[0], 'event')}: their items are not in the catalogue of this artifact."
         )
     if answer.source[0] == "popularity":
-        console.note("There is no event before the request that this artifact knows; these are the most popular items.")
+        console.note("No event before the request is of an item that was trained on; these are the most popular items.")
     headings = ["", "recommended", "score", f"{beside.whose}, {beside.order}"]
     columns = [
         [str(place) for place in range(1, len(answer.ids[0]) + 1)],

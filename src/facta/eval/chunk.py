@@ -7,8 +7,8 @@ places), searched for the best items, and counted against the targets. A lane is
 has one; requests come with descending numbers of targets, so that a lane is a leading slice of the block.
 
 Equal item vectors must get equal scores, or rounding would break ties; and a library's matrix product adds up the last
-few rows and columns in another order. So every product has whole tiles of rows and whole blocks of columns, zeros behind
-the last ones, and is computed by one thread.
+few rows and columns in another order. So every product has whole tiles of rows and whole blocks of columns, with zeros
+behind the last ones, and is computed by one thread.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from facta import arrays
-from facta.arrays import Floats, Ints
+from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import request_batch
 from facta.data.histories import Dataset
 from facta.data.splits import Requests, Split
@@ -40,12 +40,15 @@ def evaluate(
     ks: Sequence[int] = KS,
     batch_size: int = 256,
     split: Split | None = None,
+    counts: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Every metric of every user of a stage; no user with a visible history is sampled, capped or dropped.
 
-    `window`: how many of the newest visible events the ranker is shown. `split` saves cutting again. `progress` is told
-    (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this dataset.
+    `window`: how many of the newest visible events the ranker is shown. `split` saves cutting again. `counts` [V]: the
+    training events of each item; a history that shows no item with any is then answered with the most popular items,
+    as people are, and the ranker is not asked. `progress` is told (requests done, requests in all). Raises
+    ProtocolError where the protocol is undefined for this dataset.
     """
     if not ks or min(ks) < 1:
         raise ConfigError(f"Found ks {tuple(ks)}; expected at least one list length, each at least 1.")
@@ -54,11 +57,14 @@ def evaluate(
     targets, ranked = _distinct(requests, dataset.num_items), protocol.ranked_items(dataset, split)
     ranks = np.empty(len(targets.items), dtype=np.int64)
     lists = np.empty((len(requests), max(ks)), dtype=np.int32)
-    done = 0
+    done, readable = 0, _readable(dataset, requests, counts)
     with _judging(ranker) as device:
-        for rows in _batches(requests, window, batch_size):
-            batch = to_device(request_batch(dataset, requests, rows, window), device)
-            scores = to_device(ranker.catalogue_scores(batch), "cpu")
+        for rows in _batches(requests, readable, window, batch_size):
+            if counts is None or readable[rows[0]]:
+                batch = to_device(request_batch(dataset, requests, rows, window), device)
+                scores = to_device(ranker.catalogue_scores(batch), "cpu")
+            else:
+                scores = torch.from_numpy(counts.astype(np.float32)).expand(len(rows), -1)
             asked, places = take(targets, rows)
             masked = _masked(dataset, requests, rows, protocol.masked_events)
             found = rank_catalogue(scores, asked, masked, max(ks), ranked)
@@ -115,11 +121,22 @@ def _judging(ranker: Ranker) -> Iterator[torch.device]:
         ranker.train(training)
 
 
-def _batches(requests: Requests, window: int, size: int) -> Iterator[Ints]:
-    """Rows of requests, those with the longest histories first: equal lengths waste least, and memory fails early."""
+def _readable(dataset: Dataset, requests: Requests, counts: Ints | None) -> Bools:
+    """[Q] whether a visible history has an item with training events; true without counts."""
+    if counts is None:
+        return np.ones(len(requests), dtype=np.bool_)
+    before, start = arrays.offsets_of(counts[dataset.item] > 0), dataset.offsets[requests.user]
+    readable: Bools = before[start + requests.end] > before[start]
+    return readable
+
+
+def _batches(requests: Requests, readable: Bools, window: int, size: int) -> Iterator[Ints]:
+    """Rows of requests, readable ones or others, those with the longest histories first: equal lengths waste least, and
+    memory fails early."""
     order = np.argsort(-np.minimum(requests.end, window), kind="stable")
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    for together in (order[readable[order]], order[~readable[order]]):
+        for start in range(0, len(together), size):
+            yield together[start : start + size]
 
 
 def _distinct(requests: Requests, items: int) -> ItemSets:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from facta.arrays import Ints
 from facta.data.histories import Dataset
 from facta.data.splits import Split
 from facta.eval.evaluation import evaluate
@@ -31,10 +32,13 @@ def choose(
     window: int,
     k: int = 10,
     split: Split | None = None,
+    counts: Ints | None = None,
 ) -> Choice[R]:
     """The candidate with the highest NDCG@k on the validation requests; the first of equals."""
     values = []
     for candidate in candidates:
-        result = evaluate(candidate, dataset, protocol, stage="validation", window=window, ks=(k,), split=split)
+        result = evaluate(
+            candidate, dataset, protocol, stage="validation", window=window, ks=(k,), split=split, counts=counts
+        )
         values.append(result.means[f"NDCG@{k}"])
     return Choice(candidates[values.index(max(values))], tuple(values))

@@ -5,6 +5,7 @@ Letters: B histories, V catalogue items, k recommendations.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from facta import arrays
-from facta.arrays import Floats32, Ints
+from facta.arrays import Bools, Floats32, Ints
 from facta.artifact import files
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
@@ -46,7 +47,7 @@ class Answer:
     ids: list[list[ItemId]]
     titles: list[list[str | None]]  # None where the catalogue has no title
     scores: list[list[float]]
-    source: list[Literal["model", "popularity"]]  # popularity: the history had no item that the catalogue knows
+    source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
     unknown: list[int]  # events left out because their item is not in the catalogue
 
 
@@ -75,33 +76,34 @@ class Artifact(files.Contents):
         history: History | Iterable[Any],
         k: int = 10,
         *,
-        at: Time | Sequence[Time] | None = None,
+        at: Time | Iterable[Time] | None = None,
         exclude: Exclude | None = None,
     ) -> Answer:
         """The k best items for one history or for each of many.
 
-        `history`: item ids, oldest first; a `History` with times; or a list of either.
-        `at`: when the request is made (milliseconds, ISO text, date or datetime; one for all or one each); required
-        where the model reads time.
+        `history`: item ids, oldest first; a `History` with times; or a list of either. An empty list is one history
+        without events, not no history at all.
+        `at`: when the request is made (milliseconds, ISO text, date or datetime): one for all, or a list or an array
+        with one each; required where the model reads time.
         `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
 
-        Items without a training event are never recommended: their vectors are untrained. A history without any known
-        item is answered with the most popular items, and the answer says so. Raises DataError and ConfigError.
+        Items without a training event are never recommended: their vectors are untrained. A history of no other items,
+        or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
+        reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        if k < 1:
-            raise ConfigError(f"Found k = {k}; expected at least 1.")
+        k = _length(k)
         histories = [known(one, self.rows_of) for one in as_histories(history)]
-        times = self._times(histories, at)
+        readable = np.array([self._trained[one.rows].any() for one in histories], dtype=bool)
+        times = self._times(histories, readable, at)
         hidden = self._hidden(histories, exclude)
         rows = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.zeros((len(histories), k), dtype=np.float32)
-        empty = np.array([len(one.rows) == 0 for one in histories], dtype=bool)
-        for chosen in (np.flatnonzero(empty), *_parts(np.flatnonzero(~empty))):
+        for chosen in (np.flatnonzero(~readable), *_parts(np.flatnonzero(readable))):
             if len(chosen):
-                asked = self._popularity(len(chosen)) if empty[chosen[0]] else self._ask(histories, times, chosen)
+                asked = self._ask(histories, times, chosen) if readable[chosen[0]] else self._popularity(len(chosen))
                 rows[chosen], scores[chosen] = self._best(asked, [hidden[place] for place in chosen], k)
-        return self._answer(histories, rows, scores)
+        return self._answer(histories, readable, rows, scores)
 
     def rows_of(self, ids: Iterable[ItemId]) -> Ints:
         """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
@@ -135,6 +137,11 @@ class Artifact(files.Contents):
         """[V] training events of each item."""
         return torch.from_numpy(self.catalogue["training_events"].to_numpy().astype(np.float32))
 
+    @cached_property
+    def _trained(self) -> Bools:
+        """[V] whether an item has training events."""
+        return self._training_events.numpy() > 0
+
     def _same_type(self, ids: list[Any]) -> list[ItemId]:
         plain = [plain_value(id_) for id_ in ids]
         expected = type(self._ids[0])
@@ -146,9 +153,9 @@ class Artifact(files.Contents):
             )
         return plain
 
-    def _times(self, histories: Sequence[Known], at: Time | Sequence[Time] | None) -> list[int] | None:
-        """[B] times of the requests; None where the model does not read time."""
-        asked = [one for one in histories if len(one.rows)]
+    def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
+        """[B] times of the requests; None where no model that reads time is asked."""
+        asked = [one for one, read in zip(histories, readable, strict=True) if read]
         if not self.model.config.uses_time or not asked:
             return None
         if any(one.times is None for one in asked):
@@ -161,7 +168,7 @@ class Artifact(files.Contents):
                 "This model reads time: give the request its own time (at=, or --at, as in --at now), the moment when "
                 "the recommendations will be shown."
             )
-        each = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at] * len(histories)
+        each = _each(at, len(histories))
         if len(each) != len(histories):
             raise DataError(
                 f"Found {len(each)} request times for {len(histories)} histories; expected one for all or one each."
@@ -203,20 +210,36 @@ class Artifact(files.Contents):
         none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
         distinct = [np.unique(rows) for rows in hidden]
         offsets = arrays.offsets_of(np.array([len(rows) for rows in distinct]))
-        trained = np.flatnonzero(self._training_events.numpy() > 0)
+        trained = np.flatnonzero(self._trained)
         with torch.inference_mode():
             ranking = rank_catalogue(scores, none, ItemSets(offsets, np.concatenate(distinct)), k, trained)
         return ranking.lists, ranking.scores
 
-    def _answer(self, histories: Sequence[Known], rows: Ints, scores: Floats32) -> Answer:
+    def _answer(self, histories: Sequence[Known], readable: Bools, rows: Ints, scores: Floats32) -> Answer:
         found = [line[line >= 0].tolist() for line in rows]  # -1: no item left
         return Answer(
             ids=[[self._ids[row] for row in line] for line in found],
             titles=[[self._titles[row] for row in line] for line in found],
             scores=[line[kept >= 0].tolist() for line, kept in zip(scores, rows, strict=True)],
-            source=["model" if len(one.rows) else "popularity" for one in histories],
+            source=["model" if read else "popularity" for read in readable],
             unknown=[one.unknown for one in histories],
         )
+
+
+def _length(k: Any) -> int:
+    try:
+        length = operator.index(k)  # integers of Python, NumPy and torch
+    except TypeError:
+        length = 0
+    if length < 1:
+        raise ConfigError(f"Found k = {k!r}; expected a whole number, at least 1.")
+    return length
+
+
+def _each(at: Any, count: int) -> list[Time]:
+    """The times of `count` requests: a list or an array has one each; all else, like an array's scalar, is for all."""
+    several = isinstance(at, Iterable) and not isinstance(at, (str, bytes)) and getattr(at, "ndim", 1) > 0
+    return list(at) if several else [at] * count
 
 
 def _parts(places: Ints) -> list[Ints]:

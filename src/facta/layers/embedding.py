@@ -16,6 +16,8 @@ from facta.config import Config
 from facta.layers.dropout import Dropout
 from facta.types import SequenceBatch, TokenBatch
 
+FEW = 4  # rows are few where the table has this many times more
+
 
 class EmbeddingConfig(Config):
     """How an event becomes a vector; the defaults are those of the HSTU research code."""
@@ -42,14 +44,21 @@ class ItemTable(nn.Module):
         nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
 
     def vectors(self, rows: Tensor | None = None) -> Tensor:
-        """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order."""
-        return self.weight if rows is None else nn.functional.embedding(rows, self.weight)
+        """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order.
 
-    def dropped(self, key: int) -> Tensor:
-        """[V, D] as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""
-        if not self.training or self.dropout == 0.0:
+        The gradient of few rows is row-sparse: writing zeros for all others would cost more than the step itself.
+        """
+        if rows is None:
             return self.weight
-        return ops.dropout(self.weight, self.dropout, torch.arange(len(self.weight), device=self.weight.device), key)
+        return nn.functional.embedding(rows, self.weight, sparse=rows.numel() * FEW < len(self.weight))
+
+    def dropped(self, key: int, rows: Tensor | None = None) -> Tensor:
+        """The same as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""
+        vectors = self.vectors(rows)
+        if not self.training or self.dropout == 0.0:
+            return vectors
+        rows = torch.arange(len(self.weight), device=vectors.device) if rows is None else rows
+        return ops.dropout(vectors, self.dropout, rows, key)
 
 
 class Embedder(nn.Module):
@@ -66,9 +75,9 @@ class Embedder(nn.Module):
             nn.init.xavier_normal_(self.position.weight)
         self.dropout = Dropout(config.dropout, self.SALT)
 
-    def tokens(self, batch: SequenceBatch, tokens: TokenBatch, items: Tensor) -> Tensor:
-        """[T, D]: the sum of the facts that each token shows, and of its place; `items` [V, D]: vectors of the step."""
-        x = nn.functional.embedding(batch.events.item[tokens.source], items) * self.scale
+    def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
+        """[T, D]: the sum of the facts that each token shows, and of its place."""
+        x = self.item.dropped(batch.key, batch.events.item[tokens.source]) * self.scale
         if self.position is not None:
             x = x + self.position(tokens.position)
         dropped: Tensor = self.dropout(x, tokens.key)

@@ -6,6 +6,7 @@ Letters: B users, T tokens, S targets, V catalogue items, D width, P query width
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -21,6 +22,7 @@ from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layouts.item import ItemLayout
 from facta.models.cost import cost
+from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig, ReadOut
 from facta.types import Cost, Events, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
@@ -83,18 +85,12 @@ class Recommender(nn.Module):
 
     def encode(self, batch: SequenceBatch) -> tuple[TokenBatch, Tensor]:
         """The tokens and their states [T, D]."""
-        tokens, states, _ = self._encode(batch)
-        return tokens, states
-
-    def _encode(self, batch: SequenceBatch) -> tuple[TokenBatch, Tensor, Tensor]:
-        """The tokens, their states, and the item vectors [V, D] from which they were made and to which they belong."""
-        items = self.embedder.item.dropped(batch.key)
         tokens = self.layout.tokens(batch)
-        return tokens, self.encoder(self.embedder.tokens(batch, tokens, items), tokens), items
+        return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
 
     def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by objective; targets without anything to read from contribute nothing."""
-        tokens, states, items = self._encode(batch)
+        tokens, states = self.encode(batch)
         read = tokens.reads["item"]
         targets = batch.targets
         chosen = ReadOut(
@@ -102,6 +98,7 @@ class Recommender(nn.Module):
         )
         if negatives is not None and negatives.log_q_positive is not None:
             negatives = replace(negatives, log_q_positive=negatives.log_q_positive[read.target])
+        items = Items(self.num_items, partial(self.embedder.item.dropped, batch.key))
         return {"next_item": self.next_item.loss(chosen, items, negatives)}
 
     def queries(self, batch: SequenceBatch) -> Tensor:

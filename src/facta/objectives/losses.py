@@ -1,7 +1,8 @@
 """Losses of next-item prediction, as functions of tensors. Each returns (Σ weight · loss, Σ weight).
 
 Letters: S targets, V items (all of the catalogue, in row order), P width, R negatives. Scores are inner products of
-queries [S, P] and items [V, P]; `positive` [S] is each target's own item row, `weight` [S] its weight.
+queries [S, P] and items [V, P]; `positive` [S] is each target's own item row, `weight` [S] its weight. Losses against
+shared negatives ask for the vectors of those and of the positives alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from facta.data.negatives import NegativesConfig
 from facta.errors import ConfigError
 from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
+from facta.objectives.items import Items
 from facta.types import LossSum, Negatives
 
 MASKED = -5e4  # logit of a negative that equals the positive; the HSTU research code's value
@@ -72,7 +74,7 @@ def softmax(queries: Tensor, items: Tensor, positive: Tensor, weight: Tensor) ->
 
 
 def sampled_softmax(
-    queries: Tensor, items: Tensor, positive: Tensor, weight: Tensor, negatives: Negatives, keys: Tensor
+    queries: Tensor, items: Items, positive: Tensor, weight: Tensor, negatives: Negatives, keys: Tensor
 ) -> LossSum:
     """-log of the positive's share among itself and the negatives; a negative equal to the positive is left out.
 
@@ -88,7 +90,7 @@ def sampled_softmax(
 
 def generalised_bce(
     queries: Tensor,
-    items: Tensor,
+    items: Items,
     positive: Tensor,
     weight: Tensor,
     negatives: Negatives,
@@ -102,7 +104,7 @@ def generalised_bce(
     """
 
     def binary(own: Tensor, others: Tensor) -> Tensor:
-        beta = gbce_beta(others.shape[1], len(items), calibration)
+        beta = gbce_beta(others.shape[1], items.count, calibration)
         return beta * F.softplus(-own) + F.softplus(others).sum(dim=1)
 
     return LossSum(_total(binary, queries, items, positive, weight, negatives, keys), weight.sum())
@@ -117,7 +119,7 @@ def gbce_beta(negatives: int, items: int, calibration: float) -> float:
 def _total(
     loss: Callable[[Tensor, Tensor], Tensor],
     queries: Tensor,
-    items: Tensor,
+    items: Items,
     positive: Tensor,
     weight: Tensor,
     negatives: Negatives,
@@ -127,8 +129,8 @@ def _total(
     masked.
     """
     if negatives.each:
-        drawn = uniform(keys, negatives.each, len(items))
-        logits = gathered_logits(queries, items, torch.cat([positive[:, None], drawn], dim=1))
+        drawn = uniform(keys, negatives.each, items.count)
+        logits = gathered_logits(queries, items.vectors(None), torch.cat([positive[:, None], drawn], dim=1))
         others = logits[:, 1:].masked_fill(drawn == positive[:, None], MASKED)
         return (loss(logits[:, 0], others) * weight).sum()
     rows = negatives.shared
@@ -142,7 +144,7 @@ def _total(
         others = others.masked_fill(rows == positive[chunk, None], MASKED)
         return (loss(own, others) * weight[chunk]).sum()
 
-    return chunked.shared(part, items.index_select(0, rows), queries, items.index_select(0, positive))
+    return chunked.shared(part, items.vectors(rows), queries, items.vectors(positive))
 
 
 def uniform(keys: Tensor, count: int, bound: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from facta import ops
 from facta.config import Config
 from facta.data.negatives import NegativesConfig
+from facta.objectives.items import Items
 from facta.objectives.losses import (
     BCEConfig,
     GBCEConfig,
@@ -58,23 +59,21 @@ class NextItem(nn.Module):
         self.config = config
         self.similarity = InnerProduct(config.similarity)
 
-    def loss(self, read: ReadOut, vectors: Tensor, negatives: Negatives | None) -> LossSum:
-        """Vectors [V, D] of the whole catalogue -> (Σ weight · loss, Σ weight)."""
+    def loss(self, read: ReadOut, items: Items, negatives: Negatives | None) -> LossSum:
+        """Against the table's items, width D -> (Σ weight · loss, Σ weight)."""
         queries, given = self.similarity.queries(read.states), negatives or Negatives()
-        if given.each:
-            kernels = ops.backend.native_for(queries, vectors) if queries.dtype == torch.float32 else None
-            if kernels is not None:
-                return LossSum(self._fused(kernels, queries, vectors, read, given.each), read.weight.sum())
-        items, positive, keys = self.similarity.items(vectors), read.events.item, read.events.key
+        if given.each and queries.dtype == torch.float32 and (kernels := ops.backend.native_for(queries)) is not None:
+            return LossSum(self._fused(kernels, queries, items.vectors(None), read, given.each), read.weight.sum())
+        similar, positive, keys = items.through(self.similarity.items), read.events.item, read.events.key
         match self.config.loss:
             case SoftmaxConfig():
-                return softmax(queries, items, positive, read.weight)
+                return softmax(queries, similar.vectors(None), positive, read.weight)
             case SampledSoftmaxConfig():
-                return sampled_softmax(queries, items, positive, read.weight, given, keys)
+                return sampled_softmax(queries, similar, positive, read.weight, given, keys)
             case BCEConfig():
-                return generalised_bce(queries, items, positive, read.weight, given, keys)
+                return generalised_bce(queries, similar, positive, read.weight, given, keys)
             case GBCEConfig(calibration=t):
-                return generalised_bce(queries, items, positive, read.weight, given, keys, calibration=t)
+                return generalised_bce(queries, similar, positive, read.weight, given, keys, calibration=t)
 
     def _fused(self, kernels: str, queries: Tensor, vectors: Tensor, read: ReadOut, count: int) -> Tensor:
         """The same losses by compiled kernels, with `count` draws per target."""

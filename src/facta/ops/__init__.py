@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
+from facta.errors import ConfigError
 from facta.ops import attention, backend, reference, softmax
+from facta.ops import past as kept
 from facta.ops.geometry import Geometry
+from facta.ops.past import Past, PastLayer
 from facta.ops.pointwise import dropout, gate
 
-__all__ = ["Geometry", "backend", "dropout", "gate", "hstu_attention", "softmax_attention"]
+__all__ = ["Geometry", "Past", "PastLayer", "backend", "dropout", "gate", "hstu_attention", "softmax_attention"]
 
 
 def hstu_attention(
@@ -20,33 +26,64 @@ def hstu_attention(
     position_bias: Tensor | None = None,
     time_bias: Tensor | None = None,
     scale: float | Tensor = 1.0,
+    past: Past | None = None,
 ) -> Tensor:
     """Pointwise aggregated attention, o_i = scale_i · Σ_{j seen by i} SiLU(q_i·k_j + rab_ij) v_j (HSTU paper, eq. 2).
 
     q, k [T, H, dqk] and v [T, H, dv] -> [T, H, dv]. `scale` is a constant or [T]; it must not be a function of the
     length of the row or of the batch, or a score would depend on what came later or on who else is in the batch.
-    Raises ConfigError where `time_bias` is given and the tokens have no times.
+    `past` (one a row) stands in front of the row's tokens and is counted by `sees`; there are no gradients then.
+    Raises ConfigError where `time_bias` is given and the tokens or the past have no times.
     """
-    kernels = backend.native_for(q, k, v)
-    if kernels is None:
-        return reference.hstu_attention(
-            q, k, v, geometry, position_bias=position_bias, time_bias=time_bias, scale=scale
-        )
     if time_bias is not None:
         geometry.check_times()
-    return attention.hstu_attention(
-        kernels, q, k, v, geometry.tokens, position_bias=position_bias, time_bias=time_bias, scale=scale
-    )
+    rows = _rows(past, geometry, (q, k, v, position_bias, time_bias), timed=time_bias is not None)
+    biases = {"position_bias": position_bias, "time_bias": time_bias}
+    kernels = backend.native_for(q, k, v)
+    if kernels is not None:
+        of_past = kept.flat(k, v, rows)
+        return attention.hstu_attention(kernels, q, k, v, geometry.tokens, scale=scale, past=of_past, **biases)
+    if not rows:
+        return reference.hstu_attention(q, k, v, geometry, scale=scale, **biases)
+    q, k, v, tokens, own = kept.whole(q, k, v, geometry.tokens, rows)
+    if isinstance(scale, Tensor):
+        scale = scale.new_zeros(len(q)).index_copy(0, own, scale)
+    return reference.hstu_attention(q, k, v, Geometry(tokens), scale=scale, **biases)[own]
 
 
 def softmax_attention(
-    q: Tensor, k: Tensor, v: Tensor, geometry: Geometry, *, scale: float, dropout: float = 0.0, salt: int = 0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    geometry: Geometry,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+    salt: int = 0,
+    past: Past | None = None,
 ) -> Tensor:
     """softmax(scale · q kᵀ over the keys seen) v; q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv].
 
     `dropout` falls on the attention weights, as drawn for (key of the query's token, salt, head, place of the key).
+    `past` (one a row) stands in front of the row's tokens and is counted by `sees`; there are no gradients then.
     """
+    rows = _rows(past, geometry, (q, k, v), timed=False)
     kernels = backend.native_for(q, k, v)
-    if kernels is None:
+    if kernels is not None:
+        return softmax.softmax_attention(
+            kernels, q, k, v, geometry.tokens, scale=scale, dropout=dropout, salt=salt, past=kept.flat(k, v, rows)
+        )
+    if not rows:
         return reference.softmax_attention(q, k, v, geometry, scale=scale, dropout=dropout, salt=salt)
-    return softmax.softmax_attention(kernels, q, k, v, geometry.tokens, scale=scale, dropout=dropout, salt=salt)
+    q, k, v, tokens, own = kept.whole(q, k, v, geometry.tokens, rows)
+    return reference.softmax_attention(q, k, v, Geometry(tokens), scale=scale, dropout=dropout, salt=salt)[own]
+
+
+def _rows(past: Past | None, geometry: Geometry, tensors: Sequence[Tensor | None], *, timed: bool) -> Past:
+    """The past of each row, checked; empty where there is none at all."""
+    if past is None:
+        return ()
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
+        raise ConfigError("A kept past is for inference: its keys and values have no gradients; use torch.no_grad().")
+    kept.check(geometry.tokens, past, timed=timed)
+    return past

@@ -32,12 +32,13 @@ def _attention(
     time_bias: Tensor | None,
     scales: Tensor | None,
     scale: float,
+    past: Sequence[Tensor],
 ) -> Tensor:
     out = q.new_empty(len(q), q.shape[1], v.shape[2])
     native: Any = backend.module()
     native.hstu_attention(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, time, query_time,
-        position_bias, time_bias, boundaries(), scale, scales, None, out,
+        position_bias, time_bias, boundaries(), scale, scales, list(past), out,
     )  # fmt: skip
     return out
 
@@ -87,7 +88,8 @@ def _room(q: Tensor, k: Tensor, v: Tensor, *tables: Tensor | None) -> tuple[list
 
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:
-    kernels, *tensors, scale = inputs
+    kernels, *tensors, scale, past = inputs
+    assert not past, "a kept past has no gradients"  # ops.hstu_attention sees to it
     ctx.kernels, ctx.scale = kernels, scale
     ctx.save_for_backward(*tensors)
 
@@ -98,7 +100,7 @@ def _gradients(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
     position_bias, time_bias = tensors[8], tensors[9]
     return (
         None, d_q, d_k, d_v, None, None, None, None, None,
-        None if position_bias is None else d_position, None if time_bias is None else d_time, None, None,
+        None if position_bias is None else d_position, None if time_bias is None else d_time, None, None, [],
     )  # fmt: skip
 
 
@@ -115,6 +117,7 @@ def hstu_attention(
     position_bias: Tensor | None,
     time_bias: Tensor | None,
     scale: float | Tensor,
+    past: Sequence[Tensor] = (),
 ) -> Tensor:
     """`ops.reference.hstu_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
     each = isinstance(scale, Tensor)
@@ -122,6 +125,7 @@ def hstu_attention(
     out: Tensor = _attention(
         kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.time if timed else None,
         tokens.query_time if timed else None, position_bias, time_bias, scale if each else None, 1.0 if each else scale,
+        past,
     )  # fmt: skip
     return out
 

@@ -1,4 +1,5 @@
-"""Losses against sampled negatives as one compiled operator: draws, logits, losses and both gradients in one pass.
+"""Losses against sampled negatives as compiled operators: draws, logits, losses and the queries' gradient in one pass,
+the items' gradient in another.
 
 Letters: S targets, V items, P width, R negatives.
 """
@@ -13,6 +14,7 @@ from torch import Tensor
 from facta.ops import backend
 
 EPS = 1e-6  # the shortest length that an item vector is divided by, as in F.normalize
+FEW = 4  # draws are few where the table has this many times more rows: its gradient is row-sparse then
 
 
 @torch.library.custom_op("facta::sampled_loss", mutates_args=(), device_types="cpu")
@@ -28,49 +30,68 @@ def _loss(
     binary: bool,
     beta: float,
     d_queries: bool,
-    d_table: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Σ weight · loss; its gradient in the queries (empty where not wanted); rows and slopes [S, 1 + R]."""
     rows = torch.empty(len(queries), negatives + 1, dtype=torch.int32)
     slopes, losses = queries.new_empty(rows.shape), queries.new_empty(len(queries))
-    of_queries = torch.empty_like(queries) if d_queries else None
-    of_table = torch.empty_like(table) if d_table else None
+    gradient = torch.empty_like(queries) if d_queries else None
     native: Any = backend.module()
     native.sampled_loss(
         kernels, torch.get_num_threads(), queries, table, positive, keys, weight, cosine, EPS, binary, beta, rows,
-        slopes, losses, of_queries, of_table,
+        slopes, losses, gradient,
     )  # fmt: skip
-    return (losses * weight).sum(), *_given(queries, of_queries, of_table)
+    return (losses * weight).sum(), queries.new_empty(0) if gradient is None else gradient, rows, slopes
 
 
 @_loss.register_fake
-def _(kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    wanted = [torch.empty_like(x) if want else None for x, want in zip((queries, table), rest[-2:], strict=True)]
-    return queries.new_empty(()), *_given(queries, *wanted)
+def _(kernels: str, queries: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    shape, wanted = (len(queries), rest[4] + 1), rest[-1]
+    gradient = torch.empty_like(queries) if wanted else queries.new_empty(0)
+    return queries.new_empty(()), gradient, queries.new_empty(shape, dtype=torch.int32), queries.new_empty(shape)
 
 
-def _given(like: Tensor, d_queries: Tensor | None, d_table: Tensor | None) -> tuple[Tensor, Tensor]:
-    """An operator returns tensors only, no two of them the same: an empty one for each gradient not asked for."""
-    return like.new_empty(0) if d_queries is None else d_queries, like.new_empty(0) if d_table is None else d_table
+@torch.library.custom_op("facta::sampled_items", mutates_args=(), device_types="cpu")
+def _items(kernels: str, queries: Tensor, vectors: Tensor, rows: Tensor, slopes: Tensor, cosine: bool) -> Tensor:
+    """The gradient in the item vectors [U, P], into which `rows` point."""
+    gradient = torch.empty_like(vectors)
+    native: Any = backend.module()
+    native.sampled_items(kernels, torch.get_num_threads(), queries, vectors, rows, slopes, cosine, EPS, gradient)
+    return gradient
+
+
+@_items.register_fake
+def _(kernels: str, queries: Tensor, vectors: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(vectors)
 
 
 class _SampledLoss(torch.autograd.Function):
     """The loss is a sum, so its gradients are known up to one factor when it is: they are kept and scaled."""
 
     @staticmethod
-    def forward(ctx: Any, kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> Tensor:
-        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
-        found: tuple[Tensor, ...] = _loss(kernels, queries.contiguous(), table.contiguous(), *rest, *wanted)
-        ctx.save_for_backward(*found[1:])
-        return found[0]
+    def forward(ctx: Any, few: bool, kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> Tensor:
+        queries, table, cosine = queries.contiguous(), table.contiguous(), rest[4]
+        total: Tensor
+        total, d_queries, rows, slopes = _loss(kernels, queries, table, *rest, ctx.needs_input_grad[2])
+        ctx.used, d_items = None, None
+        if ctx.needs_input_grad[3]:
+            vectors = table
+            if few:
+                ctx.used, places = torch.unique(rows, return_inverse=True)
+                vectors, rows = table[ctx.used], places.int()
+            d_items = _items(kernels, queries, vectors, rows, slopes, cosine)
+        ctx.save_for_backward(d_queries, d_items)
+        ctx.shape = table.shape
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        d_queries, d_table = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
-        scaled = [
-            gradient * grads[0] if want else None for gradient, want in zip((d_queries, d_table), wanted, strict=True)
-        ]
-        return (None, *scaled, None, None, None, None, None, None, None)
+        d_queries, d_items = ctx.saved_tensors
+        of_table = None if d_items is None else d_items * grads[0]
+        if of_table is not None and ctx.used is not None:
+            of_table = torch.sparse_coo_tensor(
+                ctx.used[None], of_table, ctx.shape, is_coalesced=True, check_invariants=False
+            )
+        return (None, None, d_queries * grads[0] if ctx.needs_input_grad[2] else None, of_table, *[None] * 7)
 
 
 def sampled_loss(
@@ -89,9 +110,11 @@ def sampled_loss(
     """Σ weight · loss of S targets, each against its own R draws; differentiable in queries [S, P] and table [V, P].
 
     `cosine` divides item vectors by their length, inside: the table is the raw one. `binary` is (generalised) BCE with
-    `beta` on the positive's term; otherwise the softmax among the positive and its negatives.
+    `beta` on the positive's term; otherwise the softmax among the positive and its negatives. The gradient of a table
+    that is a parameter is row-sparse where S · (1 + R) rows are few; what was computed wants a dense one.
     """
+    few = table.is_leaf and len(queries) * (1 + negatives) * FEW < len(table)
     total: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
-        kernels, queries, table, positive, keys, weight, negatives, cosine, binary, beta
+        few, kernels, queries, table, positive, keys, weight, negatives, cosine, binary, beta
     )
     return total

@@ -1,10 +1,12 @@
 """The definition of facta's attention in plain PyTorch: dense, padded, slow, and right. Every kernel must equal it.
 
+What is stored as bfloat16 is computed in float32.
 Letters: T tokens, B rows, N longest row, H heads, d head width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -58,14 +60,14 @@ def hstu_attention(
     q, k [T, H, dqk] and v [T, H, dv] -> [T, H, dv]. `scale` is a constant or [T]; it must not be a function of the
     length of the row or of the batch, or a score would depend on what came later or on who else is in the batch.
     """
-    qp, kp, vp = (geometry.pad(x).transpose(1, 2) for x in (q, k, v))  # [B, H, N, d]
+    qp, kp, vp = _padded(geometry, q, k, v)
     logits = qp @ kp.transpose(2, 3)
     bias = relative_bias(geometry, position_bias, time_bias)
     if bias is not None:
         logits = logits + bias[:, None]
     weights = F.silu(logits) * geometry.mask[:, None]
     out = geometry.unpad((weights @ vp).transpose(1, 2))
-    return out * (scale[:, None, None] if isinstance(scale, Tensor) else scale)
+    return (out * (scale[:, None, None] if isinstance(scale, Tensor) else scale)).to(q.dtype)
 
 
 def softmax_attention(
@@ -75,15 +77,21 @@ def softmax_attention(
 
     `dropout` falls on the attention weights, as drawn for (key of the query's token, salt, head, place of the key).
     """
-    qp, kp, vp = (geometry.pad(x).transpose(1, 2) for x in (q, k, v))
+    qp, kp, vp = _padded(geometry, q, k, v)
     if dropout == 0.0:
         attended = F.scaled_dot_product_attention(qp, kp, vp, attn_mask=_open_padding(geometry), scale=scale)
-        return geometry.unpad(attended.transpose(1, 2))
+        return geometry.unpad(attended.transpose(1, 2)).to(q.dtype)
     logits = (qp @ kp.transpose(2, 3) * scale).masked_fill(~_open_padding(geometry), -torch.inf)
     weights = torch.softmax(logits, dim=-1)
     keys = geometry.pad(geometry.tokens.key)[:, None] + torch.arange(q.shape[1], device=q.device)[None, :, None]
     dropped = draws.dropout(weights.flatten(0, 2), dropout, keys.flatten(), salt).view_as(weights)
-    return geometry.unpad((dropped @ vp).transpose(1, 2))
+    return geometry.unpad((dropped @ vp).transpose(1, 2)).to(q.dtype)
+
+
+def _padded(geometry: Geometry, *given: Tensor) -> Iterator[Tensor]:
+    """Each [T, H, d] as [B, H, N, d], in float32 or better."""
+    for x in given:
+        yield geometry.pad(x).transpose(1, 2).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _open_padding(geometry: Geometry) -> Tensor:

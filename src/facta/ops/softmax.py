@@ -29,13 +29,14 @@ def _attention(
     scale: float,
     p: float,
     salt: int,
+    past: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
     out = q.new_empty(len(q), q.shape[1], v.shape[2])
     lse = torch.empty(q.shape[:2])
     native: Any = backend.module()
     native.softmax_attention(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, keys, scale, p, salt,
-        out, lse,
+        list(past), out, lse,
     )  # fmt: skip
     return out, lse
 
@@ -79,23 +80,33 @@ def _(kernels: str, d_out: Tensor, out: Tensor, lse: Tensor, *qkv_and_rest: Any)
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
     ctx.kernels, *tensors = inputs[:8]
-    ctx.settings = inputs[8:]
+    *ctx.settings, past = inputs[8:]
+    assert not past, "a kept past has no gradients"  # ops.softmax_attention sees to it
     ctx.save_for_backward(*output, *tensors)
 
 
 def _gradients(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Any, ...]:
     d_q, d_k, d_v = _backward(ctx.kernels, d_out, *ctx.saved_tensors, *ctx.settings)
-    return None, d_q, d_k, d_v, None, None, None, None, None, None, None
+    return None, d_q, d_k, d_v, None, None, None, None, None, None, None, []
 
 
 _attention.register_autograd(_gradients, setup_context=_setup)
 
 
 def softmax_attention(
-    kernels: str, q: Tensor, k: Tensor, v: Tensor, tokens: TokenBatch, *, scale: float, dropout: float, salt: int
+    kernels: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tokens: TokenBatch,
+    *,
+    scale: float,
+    dropout: float,
+    salt: int,
+    past: Sequence[Tensor] = (),
 ) -> Tensor:
     """`ops.reference.softmax_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
     out: Tensor = _attention(
-        kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.key, scale, dropout, salt
+        kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.key, scale, dropout, salt, past
     )[0]
     return out

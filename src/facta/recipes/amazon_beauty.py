@@ -59,10 +59,9 @@ def sasrec_ss() -> RecipeConfig:
 
 
 def hstu() -> RecipeConfig:
-    """HSTU with position bias only."""
+    """HSTU with position bias only, and SASRec-SS's input."""
     recipe = sasrec_ss()
     model = recipe.model.change(
-        embedding=EmbeddingConfig(dropout=0.5),
         encoder=HSTUConfig(layers=2, heads=2, bias="position", dropout=0.5),
         next_item=NextItemConfig(similarity=SimilarityConfig(kind="cosine", temperature=0.05), loss=_SAMPLED),
     )

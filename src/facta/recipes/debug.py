@@ -21,7 +21,9 @@ def derive(recipe: RecipeConfig) -> RecipeConfig:
             "model.encoder.layers=2",
             "training.learning_rate=0.01",
             "training.batch_size=16",
+            "training.schedule=constant",
             "training.epochs=20",
+            "training.validate_every=1",
             "training.patience=5",
             'search={"training.learning_rate": {"low": 0.003, "high": 0.03, "log": true}}',
         ]

@@ -62,13 +62,14 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Recommender:
 
 def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
     """The best of the settings that a counted model proposes."""
+    protocol, counts = recipe.protocol, training_counts(dataset, split).numpy()
     match recipe.model:
         case DecayedPopularityConfig():
             decayed = DecayedPopularity.variants(dataset, split)
-            return choose(decayed, dataset, recipe.protocol, window=DecayedPopularity.window, split=split).best
+            return choose(decayed, dataset, protocol, window=DecayedPopularity.window, split=split, counts=counts).best
         case ItemKNNConfig(window=window):
             kinds = ItemKNN.variants(dataset, split)
-            return choose(kinds, dataset, recipe.protocol, window=window, split=split).best
+            return choose(kinds, dataset, protocol, window=window, split=split, counts=counts).best
         case _:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
 
@@ -79,12 +80,12 @@ def learn(
     """A trained model, with its best weights, and what its run says. Goes on where the run in `folder` stopped."""
     training, model = recipe.training, _untrained(recipe, dataset)
     assert training is not None  # RecipeConfig sees to it
-    validate, popularity = None, None
+    validate, popularity, counts = None, None, training_counts(dataset, split)
     if len(split.validation):
         ks = sorted({*KS, *_list_length(training.metric)})
-        validate = partial(_means, model, dataset, recipe.protocol, split, ks)
+        validate = partial(_means, model, dataset, recipe.protocol, split, ks, counts)
         counted = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
-        popularity = _means(counted, dataset, recipe.protocol, split, ks)
+        popularity = _means(counted, dataset, recipe.protocol, split, ks, counts)
         if training.metric not in popularity:
             raise ConfigError(f"training.metric is '{training.metric}'; validation measures {', '.join(popularity)}.")
     result = Trainer(
@@ -92,7 +93,7 @@ def learn(
         TrainingBatches(dataset, split, window=model.window, batch_size=training.batch_size, seed=training.seed),
         training,
         folder,
-        counts=training_counts(dataset, split),
+        counts=counts,
         validate=validate,
         popularity=popularity,
         recipe=recipe.model_dump(mode="json"),
@@ -103,10 +104,12 @@ def learn(
 
 
 def _means(
-    model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int]
+    model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int], counts: Tensor
 ) -> Mapping[str, float]:
     """What a model reaches on validation."""
-    return evaluate(model, dataset, protocol, window=model.window, stage="validation", ks=ks, split=split).means
+    return evaluate(
+        model, dataset, protocol, window=model.window, stage="validation", ks=ks, split=split, counts=counts.numpy()
+    ).means
 
 
 def _list_length(metric: str) -> list[int]:

@@ -25,6 +25,7 @@ def derive(recipe: RecipeConfig) -> RecipeConfig:
             "training.learning_rate=0.002",
             "training.schedule=cosine",
             "training.epochs=40",
+            "training.validate_every=1",
             "training.patience=10",
         ]
     )

@@ -1,8 +1,9 @@
-"""MovieLens-1M. HSTU and its SASRec have the published settings (Zhai et al. 2024): window 200, width 50,
-AdamW 1e-3 with betas (.9, .98), batch 128, dropout .2, 128 uniform negatives, cosine / 0.05, up to 101 epochs.
+"""MovieLens-1M. HSTU and its SASRec have the published settings (Zhai et al. 2024): window 200, width 50, AdamW with
+betas (.9, .98), batch 128, dropout .2, 128 uniform negatives, cosine / 0.05, 101 epochs.
 
-Here the best epoch is chosen on validation and training stops when that no longer improves; the public code has no
-validation and reads the best epoch off the test.
+Two things differ. The best epoch is chosen on validation; the public code has none and reads the best epoch off the
+test. And the learning rate is twice as high and falls to 0 with the last epoch: HSTU on validation, NDCG@10, seed 0:
+.187 at a constant 1e-3 and still rising after 101 epochs, .192 so (4e-3: .191; with the item table dropped out: .165).
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def hstu() -> RecipeConfig:
                 loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=128)),
             ),
         ),
-        training=TrainingConfig(epochs=101, batch_size=128, learning_rate=1e-3, patience=10),
+        training=TrainingConfig(
+            epochs=101, batch_size=128, learning_rate=2e-3, schedule="cosine", validate_every=5, patience=10
+        ),
         search={**_SEARCH, "model.next_item.loss.negatives.count": (64, 128, 256)},
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import get_total_norm
 
 from facta.train.model import Model
 from facta.types import LossSum, Negatives, SequenceBatch
@@ -68,15 +68,27 @@ def take_step(
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     optimiser.zero_grad(set_to_none=True)
     sums, events = _gradients(model, parameters, micro_steps, count)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = get_total_norm(gradients)
-    length = float(norm)
-    if not math.isfinite(length):
-        raise NonFinite("gradient norm", length)
-    if clip_norm is not None:
-        clip_grads_with_norm_(parameters, clip_norm, norm)
+    norm = _norm_and_clip(parameters, clip_norm)
+    if not math.isfinite(norm):
+        raise NonFinite("gradient norm", norm)
     optimiser.step()
-    return Step(sums, length, events)
+    return Step(sums, norm, events)
+
+
+@torch.no_grad()
+def _norm_and_clip(parameters: Sequence[Parameter], limit: float | None) -> float:
+    """The length of the whole gradient, which is then at most `limit`; row-sparse ones are left coalesced."""
+    values: list[Tensor] = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            values.append(parameter.grad)
+    norm = float(get_total_norm(values))
+    if limit is not None and limit < norm < math.inf:
+        torch._foreach_mul_(values, limit / norm)
+    return norm
 
 
 def _gradients(
@@ -127,11 +139,18 @@ def _collect(
         old = collected.setdefault(name, [None] * len(parameters))
         for i, gradient in enumerate(new):
             if gradient is not None:
-                old[i] = gradient if old[i] is None else old[i].add_(gradient)  # type: ignore[union-attr]
+                old[i] = _plus(old[i], gradient)
 
 
 def _spread(parameters: Sequence[Parameter], gradients: Sequence[Tensor | None], weight: float) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             share = gradient / weight
-            parameter.grad = share if parameter.grad is None else parameter.grad + share
+            parameter.grad = _plus(parameter.grad, share)
+
+
+def _plus(old: Tensor | None, new: Tensor) -> Tensor:
+    """Their sum; torch adds a row-sparse gradient to a dense one, and not the other way."""
+    if old is None:
+        return new
+    return new + old if old.is_sparse and not new.is_sparse else old + new

@@ -1,0 +1,122 @@
+"""block_step_*_vs_transformer and block_memory_vs_transformer: one HSTU layer against one pre-norm Transformer block.
+
+    python -m benchmarks.block            measure and record
+    python -m benchmarks.block --look     measure and print only
+
+D 512, H 8, float32, no relative bias, no dropout; the Transformer is torch's own parts: LayerNorm, one projection for
+q, k, v, scaled_dot_product_attention(is_causal=True), a feed-forward of 4 D with GELU. A step is forward, backward and
+fused AdamW on 8 x 1,024 or 1 x 8,192 tokens, both on the same two threads, in turns. Memory is what autograd keeps
+between forward and backward, parameters left out; the paper counts 14 d against 33 d bytes a token in bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.figures import committed, record
+from benchmarks.turns import ratios
+from facta import jagged, ops
+from facta.encoders.hstu import HSTUConfig, HSTULayer
+from facta.ops import backend
+from facta.types import TokenBatch
+
+WIDTH, HEADS, THREADS = 512, 8, 2
+SHAPES = {"1k": (8, 1024), "8k": (1, 8192)}
+
+
+class Block(nn.Module):
+    """x <- x + attention(LN(x)); x <- x + FFN(LN(x)), on rows of one length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.inner, self.outer = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, D]."""
+        q, k, v = (part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in self.qkv(self.first(x)).chunk(3, dim=2))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        x = x + self.out(attended)
+        return x + self.outer(F.gelu(self.inner(self.second(x))))
+
+
+def tokens_of(rows: int, length: int) -> TokenBatch:
+    """Rows of one length, causal, without times."""
+    offsets = torch.arange(rows + 1) * length
+    place = jagged.places(offsets)
+    return TokenBatch(offsets, place * 0, place, None, None, place, place, place, {})
+
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def hstu(rows: int, length: int) -> tuple[nn.Module, Forward]:
+    layer = HSTULayer(HSTUConfig(heads=HEADS, bias="none", dropout=0.0), WIDTH, length, salt=0)
+    tokens = tokens_of(rows, length)
+    return layer, lambda x: layer(x.flatten(0, 1), tokens, ops.Geometry(tokens)).view_as(x)
+
+
+def transformer() -> tuple[nn.Module, Forward]:
+    block = Block()
+    return block, block
+
+
+def step(module: nn.Module, forward: Forward, x: Tensor, grad: Tensor) -> Callable[[], None]:
+    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+
+    def run() -> None:
+        optimiser.zero_grad()
+        forward(x.requires_grad_()).backward(grad)
+        optimiser.step()
+
+    run()
+    return run
+
+
+def kept_bytes(module: nn.Module, forward: Forward, x: Tensor) -> int:
+    """What is kept between forward and backward, parameters and the block's own input among it left out once."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = forward(x.requires_grad_())
+    del out
+    return sum(kept.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One HSTU layer against one Transformer block.")
+    parser.add_argument("--look", action="store_true", help="print, record nothing")
+    look = parser.parse_args().look
+    if not look:
+        committed()
+    torch.set_num_threads(THREADS)
+    note = f"{backend.current()}, {THREADS} threads, medians of 5 turns"
+    for name, (rows, length) in SHAPES.items():
+        x, grad = torch.randn(rows, length, WIDTH), torch.randn(rows, length, WIDTH)
+        found = ratios(step(*transformer(), x, grad), step(*hstu(rows, length), x, grad))
+        if not look:
+            record(f"block_step_{name}_vs_transformer", statistics.median(found), raw=found, note=note)
+    ours, theirs = kept_bytes(*hstu(8, 1024), x := torch.randn(8, 1024, WIDTH)), kept_bytes(*transformer(), x)
+    each = 4 * x.numel()
+    said = f"{ours / each:.1f} D floats a token against {theirs / each:.1f} D, the input among them"
+    print(f"kept {ours / 2**20:.0f} MiB against {theirs / 2**20:.0f}: {ours / theirs:.3f}; {said}")
+    if not look:
+        record("block_memory_vs_transformer", ours / theirs, note=said)
+
+
+if __name__ == "__main__":
+    main()

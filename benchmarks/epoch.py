@@ -1,0 +1,139 @@
+"""train_step_vs_eager and train_epoch_vs_rectools: how long HSTU's MovieLens 1M step and epoch take.
+
+    python -m benchmarks.epoch eager       one step against the published research step, padded and eager
+    python -m benchmarks.epoch rectools    one epoch against RecTools' HSTUModel (about 12 minutes)
+
+2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, both biases;
+everything but each user's last event; two threads. A step is loss, gradients and AdamW on the same batch on both sides.
+RecTools runs in a virtual environment of its own (made below build/), and both sides print the positions of an epoch,
+which are equal; epochs from the second on, nothing validated. `--look` prints and records nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from benchmarks import eager
+from benchmarks.figures import ROOT, committed, record
+from benchmarks.runs import dataset
+from benchmarks.turns import ratios
+from facta.artifact.model import build
+from facta.data.batches import TrainingBatches
+from facta.data.histories import Dataset
+from facta.models.recommender import Recommender
+from facta.ops import backend
+from facta.recipes.find import find
+from facta.recipes.recipe import RecipeConfig
+from facta.train.optim import OptimiserConfig, adamw
+from facta.train.prefetch import prefetched
+from facta.train.step import take_step
+from facta.types import Negatives, SequenceBatch
+
+THREADS, EPOCHS, RECTOOLS = 2, 6, "0.19.0"
+
+
+class Ours:
+    """The recipe's model and its batches."""
+
+    def __init__(self, data: Dataset) -> None:
+        recipe: RecipeConfig = find("movielens-1m/hstu").override(
+            ["protocol.split=loo-paper", "training.patience=null", "training.schedule=constant"]
+        )
+        model = build(recipe.model, data.num_items, 0)
+        assert isinstance(model, Recommender) and model.negatives is not None and recipe.training is not None
+        self.model, self.negatives = model.train(), model.negatives.count
+        self.batches = TrainingBatches(data, recipe.protocol.cut(data), window=model.window, batch_size=128)
+        self.optimiser = adamw(model.parameter_groups(), OptimiserConfig())
+
+    def step(self, batch: SequenceBatch) -> None:
+        take_step(self.model, self.optimiser, [(batch, Negatives(each=self.negatives))], 1, clip_norm=None)
+
+    def epoch(self, number: int) -> float:
+        start = time.perf_counter()
+        for batch in prefetched(lambda place: self.batches.batch(number, place), range(self.batches.steps(number))):
+            self.step(batch)
+        return time.perf_counter() - start
+
+
+def against_eager(ours: Ours, look: bool) -> None:
+    batch = next(b for place in range(48) if len((b := ours.batches.batch(0, place)).events.item) > 13_000)
+    tokens = len(batch.events.item)
+    found, expected = eager.check(ours.model, batch, ours.negatives)
+    assert abs(found - expected) < 1e-4 * expected, f"the eager step's loss is {found}, the reference's {expected}"
+    twin = build(ours.model.config, ours.model.num_items, 0)
+    assert isinstance(twin, Recommender)
+    optimiser = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
+
+    def published() -> None:
+        drawn = torch.randint(twin.num_items, (tokens, ours.negatives))
+        optimiser.zero_grad()
+        eager.loss(twin, batch, drawn, p=0.2).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    start = time.perf_counter()
+    raw = ratios(published, lambda: ours.step(batch), tries=2)
+    rate = tokens * len(raw) * 2 / (time.perf_counter() - start)  # ours included: a lower bound
+    print(f"{tokens:,} tokens; loss {found:.5f} (reference {expected:.5f}); eager at least {rate:,.0f} tokens/s")
+    if not look:
+        note = f"{tokens:,} tokens in {len(batch.offsets) - 1} rows; eager at least {rate:,.0f} tokens/s, loss equal"
+        record("train_step_vs_eager", statistics.median(raw), raw=raw, note=f"{note}; {backend.current()}")
+
+
+def rectools_python() -> Path:
+    """An interpreter with RecTools in it."""
+    place = ROOT / "build" / f"rectools-{RECTOOLS}"
+    python = place / "bin" / "python"
+    if not (place / "ready").exists():
+        pins = [f"torch=={torch.__version__.split('+')[0]}", f"rectools[torch]=={RECTOOLS}"]
+        subprocess.run([sys.executable, "-m", "venv", place], check=True)
+        for pin in pins:  # torch first and alone: the build that the machine prefers
+            subprocess.run([python, "-m", "pip", "install", "-qq", pin], check=True)
+        (place / "ready").touch()
+    return python
+
+
+def against_rectools(ours: Ours, data: Dataset, look: bool) -> None:
+    log = ROOT / "build" / "rectools-events.parquet"
+    log.parent.mkdir(exist_ok=True)
+    lengths, newest = np.diff(data.offsets), data.offsets[1:] - 1
+    events = {"user_id": np.repeat(np.arange(data.num_users), lengths), "item_id": np.asarray(data.item)}
+    frame = pl.DataFrame({**events, "timestamp": np.asarray(data.timestamp)})
+    frame.with_row_index().filter(~pl.col("index").is_in(newest)).drop("index").write_parquet(log)
+    command = [rectools_python(), ROOT / "benchmarks" / "rectools_side.py", log, str(EPOCHS), str(THREADS)]
+    theirs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    our = [ours.epoch(number) for number in range(EPOCHS)]
+    print(f"RecTools {theirs['positions']:,} positions, seconds {theirs['seconds']}")
+    print(f"facta {ours.batches.events:,} positions, seconds {[round(s, 2) for s in our]}")
+    assert theirs["positions"] == ours.batches.events, "the two sides did not train on the same positions"
+    raw = [their / own for their, own in zip(theirs["seconds"][1:], our[1:], strict=True)]
+    if not look:
+        middle, own = statistics.median(theirs["seconds"][1:]), statistics.median(our[1:])
+        note = f"RecTools {middle:.1f} s, facta {own:.2f} s, {ours.batches.events:,} positions each"
+        record("train_epoch_vs_rectools", statistics.median(raw), raw=raw, note=f"{note}; {backend.current()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="HSTU's step and epoch on MovieLens 1M.")
+    parser.add_argument("side", choices=("eager", "rectools"))
+    parser.add_argument("--look", action="store_true", help="print, record nothing")
+    given = parser.parse_args()
+    if not given.look:
+        committed()
+    torch.set_num_threads(THREADS)
+    data = dataset("movielens-1m")
+    ours = Ours(data)
+    against_eager(ours, given.look) if given.side == "eager" else against_rectools(ours, data, given.look)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Kept keys and values: the newest tokens of a row, over a past of the others, get what they get in the whole row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from facta import jagged, ops
+from facta.errors import ConfigError
+from facta.ops import backend
+from facta.ops.buckets import LAST
+from facta.types import TokenBatch
+from tests.numerics.test_kernels import TOLERANCE, far, random_like, tokens_of
+
+NEWEST = ("kind", "source", "time", "query_time", "position", "sees", "key")
+
+
+def cut(
+    tokens: TokenBatch, new: list[int], k: Tensor, v: Tensor
+) -> tuple[TokenBatch, list[ops.PastLayer | None], Tensor]:
+    """The `new` newest tokens of each row as a call of its own, the past of the others, and where the newest lie."""
+    starts, ends = tokens.offsets[:-1].tolist(), tokens.offsets[1:].tolist()
+    asked = torch.cat([torch.arange(end - count, end) for end, count in zip(ends, new, strict=True)])
+    past: list[ops.PastLayer | None] = []
+    for start, end, count in zip(starts, ends, new, strict=True):
+        old = slice(start, end - count)
+        time = None if tokens.time is None else tokens.time[old]
+        past.append(ops.PastLayer(k[old], v[old], tokens.position[old], time) if end - count > start else None)
+    parts = {name: None if (x := getattr(tokens, name)) is None else x[asked] for name in NEWEST}
+    return TokenBatch(offsets=jagged.offsets_of(torch.tensor(new)), reads={}, **parts), past, asked
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), min_size=1, max_size=4),
+    sees=st.sampled_from(["causal", "targets", "prefix"]),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)),  # H, dqk, dv
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+    per_token=st.booleans(),
+    seed=st.integers(0, 1 << 30),
+)
+@pytest.mark.parametrize("name", backend.available())
+def test_the_past_needs_no_queries(
+    name: str,
+    rows: list[tuple[int, int]],
+    sees: str,
+    shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    per_token: bool,
+    seed: int,
+) -> None:
+    tokens = tokens_of([old + new for old, new in rows], seed, sees)
+    count, (heads, dqk, dv) = len(tokens.sees), shape
+    q, k, v = (x.to(dtype) for x in random_like(seed, *[(count, heads, d) for d in (dqk, dqk, dv)]))
+    tables = [x if dtype != torch.float64 else x.double() for x in random_like(5, (400,), (LAST + 1,))]
+    scale = torch.rand(count, dtype=tables[0].dtype)
+    called, past, asked = cut(tokens, [new for _, new in rows], k, v)
+    with backend.use(name):
+
+        def both(tokens: TokenBatch, at: Tensor, past: list[ops.PastLayer | None] | None) -> Tensor:
+            geometry = ops.Geometry(tokens)
+            scales = scale[at] if per_token else 0.1
+            given = q[at], k[at], v[at], geometry
+            pointwise = ops.hstu_attention(
+                *given, position_bias=tables[0], time_bias=tables[1], scale=scales, past=past
+            )
+            return torch.cat([pointwise, ops.softmax_attention(*given, scale=0.2, past=past)], dim=1)
+
+        whole = both(tokens, torch.arange(count), None)[asked]
+        found = both(called, asked, past)
+    assert found.dtype == whole.dtype == dtype
+    tolerance = {torch.float32: TOLERANCE, torch.bfloat16: 2**-7, torch.float64: 1e-12}[dtype]
+    assert far(found, whole.double()) < tolerance
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    tokens = tokens_of([5, 3], seed=1)
+    q, k, v = random_like(2, *[(8, 1, 4)] * 3)
+    called, past, asked = cut(tokens, [2, 3], k, v)
+    given = q[asked], k[asked], v[asked]
+    with pytest.raises(ConfigError, match="the past of 1 rows for a batch of 2"):
+        ops.hstu_attention(*given, ops.Geometry(called), past=past[:1])
+    assert past[0] is not None
+    timeless = [replace(past[0], time=None), None]
+    with pytest.raises(ConfigError, match="uses time, but a kept past has none"):
+        ops.hstu_attention(*given, ops.Geometry(called), time_bias=torch.zeros(LAST + 1), past=timeless)
+    assert ops.hstu_attention(*given, ops.Geometry(called), past=timeless).isfinite().all()
+    with pytest.raises(ConfigError, match="for inference"):
+        ops.softmax_attention(given[0].requires_grad_(), *given[1:], ops.Geometry(called), scale=1.0, past=past)
+
+
+@pytest.mark.parametrize("name", [name for name in backend.available() if name != backend.REFERENCE])
+def test_a_past_of_another_shape_is_refused_by_the_kernels(name: str) -> None:
+    tokens = tokens_of([5], seed=1)
+    q, k, v = random_like(2, *[(5, 2, 4)] * 3)
+    called, past, asked = cut(tokens, [2], k, v)
+    assert past[0] is not None
+    one = past[0]
+    wrong = [replace(one, v=one.v[:-1]), replace(one, k=one.k[:, :1]), replace(one, position=one.position[:-1])]
+    wrong += [replace(one, k=one.k.bfloat16()), replace(one, k=one.k.transpose(0, 1).contiguous().transpose(0, 1))]
+    with backend.use(name):
+        for other in wrong:
+            with pytest.raises(ValueError, match="sizes disagree"):
+                ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=[other])
