@@ -2,7 +2,8 @@
 
 Rows are padded to n = window + 11 places; rab is a [B, N, N] tensor a layer; the mask is multiplied in; the loss
 gathers the vectors of every negative, [T, R, D]. The formulas are those of the research code
-(meta-recsys/generative-recommenders, research/modeling/sequential/hstu.py). Its loss without dropout is the reference's, which `check` sees to.
+(meta-recsys/generative-recommenders, research/modeling/sequential/hstu.py). Its loss without dropout is the
+reference's, which `check` sees to.
 """
 
 from __future__ import annotations

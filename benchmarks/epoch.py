@@ -41,6 +41,7 @@ from facta.types import Negatives, SequenceBatch
 
 THREADS, EPOCHS, RECTOOLS = 2, 6, "0.19.0"
 
+
 class Ours:
     """The recipe's model and its batches."""
 

@@ -109,6 +109,13 @@ FIGURES: dict[str, Figure] = {
     "softmax_1m_peak_gib": Figure(
         "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, sampled or full softmax"
     ),
+    "token_cost_batch": Figure(
+        "<= 1.1", "x", _module("lengths"), "time a token in rows of 1,024: 64 of them over 2 of them"
+    ),
+    "token_cost_longest_row": Figure(
+        "<= 1.1", "x", _module("lengths"), "time of 64 rows of 256 beside one of 8,192, over both alone"
+    ),
+    "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
     **_ml1m(),
     "broken_inputs_handled": Figure(
         ">= 40", "cases", _module("broken_inputs"), "bad input that gives a sentence or a stated repair, and no debris"
