@@ -5,8 +5,8 @@
 //   agree record FILE     write what the portable kernels computed
 //   agree against FILE    compare with that in place of the portable kernels here: another processor's, say
 //
-// Inputs are made of integers and exact in float32, the same bits on every processor. What is left unwritten, written or
-// read beyond an end shows: arrays are filled with NaN and end in some more.
+// Inputs are made of integers and exact in float32, the same bits on every processor. Arrays are filled with NaN and end
+// in some more, so that what is left unwritten, or written or read beyond an end, shows.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -271,6 +271,22 @@ Results gradients(AttentionKernel kernel, const Batch& batch, bool softmax, Resu
   return made;
 }
 
+void pointwise(const Kernels& fast, const Kernels& portable, const Batch& batch, Report& report) {
+  report.compare("attention", attended(fast.attention, batch, false), attended(portable.attention, batch, false));
+  if (!batch.s.past.empty()) return;  // for inference
+  Results none;
+  report.compare("attention_backward", gradients(fast.attention_backward, batch, false, none),
+                 gradients(portable.attention_backward, batch, false, none));
+}
+
+void softmax(const Kernels& fast, const Kernels& portable, const Batch& batch, Report& report) {
+  Results out = attended(portable.softmax, batch, true);
+  report.compare("softmax", attended(fast.softmax, batch, true), out);
+  if (!batch.s.past.empty()) return;
+  report.compare("softmax_backward", gradients(fast.softmax_backward, batch, true, out),
+                 gradients(portable.softmax_backward, batch, true, out));
+}
+
 void attention(const Kernels& fast, const Kernels& portable, Report& report) {
   const Shape shapes[] = {
       {{60, 0, 1, 130}, 2, 5, 7},
@@ -284,27 +300,15 @@ void attention(const Kernels& fast, const Kernels& portable, Report& report) {
       {{40, 0, 9, 30}, 2, 8, 7, CAUSAL, 1, true, true, false, false, 0, {300, 5, 0, 17}},
       {{40, 0, 9, 30}, 2, 8, 7, TARGETS, 3, true, true, true, true, 0, {130, 5, 0, 17}},
   };
-  for (const Shape& shape : shapes)
+  for (const Shape& shape : shapes) {
+    const Batch batch(shape);
+    pointwise(fast, portable, batch, report);
     for (const double p : {0.0, 0.3}) {
-      const bool softmax = p > 0 || !(shape.position || shape.time);
       Shape plain = shape;
       plain.position = plain.time = plain.scales = false, plain.p = p;
-      const Batch biased(shape), bare(plain);
-      Results out, ignored;
-      if (p == 0) {
-        out = attended(portable.attention, biased, false);
-        report.compare("attention", attended(fast.attention, biased, false), out);
-        if (shape.past.empty())
-          report.compare("attention_backward", gradients(fast.attention_backward, biased, false, ignored),
-                         gradients(portable.attention_backward, biased, false, ignored));
-      }
-      if (!softmax) continue;
-      out = attended(portable.softmax, bare, true);
-      report.compare("softmax", attended(fast.softmax, bare, true), out);
-      if (shape.past.empty())
-        report.compare("softmax_backward", gradients(fast.softmax_backward, bare, true, out),
-                       gradients(portable.softmax_backward, bare, true, out));
+      softmax(fast, portable, Batch(plain), report);
     }
+  }
 }
 
 // What a target was compared with and how it came out; the rows drawn are told as numbers, all below 2^24.
@@ -382,7 +386,8 @@ void gates(const Kernels& fast, const Kernels& portable, Report& report) {
     for (const double p : {0.0, 0.3}) {
       Draw draw{uint64_t(width)};
       const int64_t tokens = 200;
-      const Numbers o(size_t(tokens * width), draw), u(size_t(tokens * 3 * width), draw), d(size_t(tokens * width), draw);
+      const size_t count = size_t(tokens * width);
+      const Numbers o(count, draw), u(3 * count, draw), d(count, draw);
       Longs keys;
       for (int64_t t = 0; t < tokens; ++t) keys.push_back(int64_t(draw.next()));
       const Dropout x{tokens, width, o.data(), keys.data(), p, 5, nullptr};
