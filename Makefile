@@ -1,5 +1,5 @@
 # One chore, one script: the same commands in development and in CI.
-.PHONY: help setup quickstart test check bench figures
+.PHONY: help setup quickstart test check bench figures wheel neon
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -22,3 +22,9 @@ bench:  ## measure the figures; ARGS="prepare" selects
 
 figures:  ## the latest value of every figure beside its bar; ARGS=--write renews docs/results.md
 	@scripts/figures $(ARGS)
+
+wheel:  ## build the wheel and test it installed, away from the sources; ARGS=--pure without the kernels
+	@scripts/wheel $(ARGS)
+
+neon:  ## the NEON kernels against the portable ones, under qemu
+	@scripts/neon
