@@ -187,23 +187,20 @@ def test_a_history_given_on_the_spot(facta: Facta, place: Path) -> None:
     assert {3, 4} < {item["id"] for item in again.json["items"]}
 
 
-def test_ids_with_commas_are_quoted_as_in_csv(facta: Facta, tmp_path: Path) -> None:
-    names = ["a,b", "c", 'the "d"', "e", "f", "g"]
-    frame = worlds.cycle().filter(pl.col("item_id") < len(names))
-    frame.with_columns(item_id=pl.col("item_id").replace_strict(list(range(len(names))), names)).write_csv(
-        tmp_path / "log.csv"
-    )
-    assert facta("prepare", tmp_path / "log.csv", "--out", tmp_path / "log").code == 0
-    made = facta("train", "debug/popularity", "--data", tmp_path / "log", "--out", tmp_path / "popular")
-    assert made.code == 0, made.err
-    given = ("--history", '"a,b",c, "the ""d"""', "--exclude", '"a,b", e')
-    said = facta("recommend", tmp_path / "popular", *given, "--json")
-    assert [item["id"] for item in said.json["history"]] == ['the "d"', "c", "a,b"] and not said.json["unknown"]
-    assert {item["id"] for item in said.json["items"]} == {"c", 'the "d"', "f", "g"}
-    for broken in ('"a,b', '"a"b'):
-        said = facta("recommend", tmp_path / "popular", "--history", broken)
-        assert said.code == 1 and said.err.startswith(f"facta: Found the list {broken} (")
-        assert "expected ID,ID…, each id with a comma in double quotes" in said.err
+def test_ids_with_commas_and_spaces_are_quoted_as_in_csv(facta: Facta, tmp_path: Path) -> None:
+    ids = ["a,b", " c ", 'say "hi"', "history", "d"]
+    log = pl.DataFrame({"user_id": [0] * 7 + [1] * 7, "item_id": [*ids, "e", "f"] * 2, "timestamp": range(14)})
+    log.write_parquet(tmp_path / "log.parquet")
+    assert facta("prepare", tmp_path / "log.parquet", "--out", tmp_path / "log", "--unit", "ms").code == 0
+    artifact = tmp_path / "popular"
+    assert facta("train", "debug/popularity", "--data", tmp_path / "log", "--out", artifact).code == 0
+    asked = ("recommend", artifact, "--history", '"a,b", " c " ,"say ""hi""", d ,', "--exclude")
+    found = facta(*asked, '"history",say "hi"', "--json").json
+    assert [event["id"] for event in found["history"]] == ["d", 'say "hi"', " c ", "a,b"] and not found["unknown"]
+    assert {item["id"] for item in found["items"]} == {"a,b", " c ", "d"}
+    for torn in ('"a,b', '"a"b'):
+        said = facta(*asked, torn)
+        assert said.code == 1 and f"Found {torn} in a list; expected ids divided by commas" in said.err
 
 
 def test_an_empty_history_gets_what_is_popular_and_is_told_so(facta: Facta, place: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
+import re
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -22,6 +21,7 @@ from facta.infer.request import History, ItemId, from_text, history_of
 
 SHOWN_EVENTS = 10
 NEWEST = "newest first"
+_PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|((?!")[^,]*))(?:,|\Z)')  # of a list: quoted, or up to the next comma
 
 
 class Event(NamedTuple):
@@ -46,7 +46,7 @@ def recommend(
     data: Annotated[Path | None, typer.Option(help="The prepared dataset that holds the user's history.")] = None,
     history: Annotated[
         str | None,
-        typer.Option(metavar="ID,ID…", help="Item ids, oldest first; one with a comma in quotes: '\"a,b\",c'."),
+        typer.Option(metavar="ID,ID…", help="Item ids, oldest first; those with a comma in quotes, as in '\"a,b\",c'."),
     ] = None,
     times: Annotated[str | None, typer.Option(metavar="TIME,TIME…", help="When, for each item of --history.")] = None,
     at: Annotated[
@@ -136,15 +136,19 @@ def _exclude(artifact: Artifact, exclude: str | None) -> Exclude | None:
 
 
 def _parts(text: str) -> list[str]:
-    """A list as a line of CSV has it, so that ids may hold commas; ConfigError where a quote is not closed."""
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise ConfigError(
-            f"Found the list {text} ({error}); "
-            f"expected ID,ID…, each id with a comma in double quotes, as in '\"a,b\",c'."
-        ) from error
-    return [part.strip() for line in lines for part in line if part.strip()]
+    """What stands between commas, without the spaces around it; what is quoted, as in CSV, keeps both."""
+    parts, place = [], 0
+    while place < len(text):
+        part = _PART.match(text, place)
+        if part is None:
+            raise ConfigError(
+                f"Found {text[place:]} in a list; expected ids divided by commas, those with commas in quotes, "
+                "as in '\"a,b\",c'; a quote inside of quotes is written twice."
+            )
+        quoted, bare = part.groups()
+        parts.append(bare.strip() if quoted is None else quoted.replace('""', '"'))
+        place = part.end()
+    return [part for part in parts if part]
 
 
 def _values(artifact: Artifact, answer: Answer, at: Time | None, beside: Beside) -> dict[str, Any]:

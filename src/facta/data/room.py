@@ -18,9 +18,7 @@ _BASE_BYTES = 200 << 20  # whatever the log: buffers of polars, chunks of the fi
 EVENT_BYTES = 60  # measured peak per event: user row, time, order, one sort key and its sorted copy, one column
 TEXT_BYTES = 40  # more per event and text id, while its column is turned into rows
 _CLEANED_BYTES = 24  # per event and column, where invalid events are dropped: the log and its cleaned copy
-_DISTINCT_BYTES = (
-    40  # the same where duplicates are: telling events apart takes a copy of all of them, and a hash table
-)
+_DISTINCT_BYTES = 40  # the same where duplicates are: one copy more, to tell events apart, and a hash table
 _UNZIPPED = 5  # a .gz file's content over its size, roughly
 
 
