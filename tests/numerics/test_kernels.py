@@ -161,6 +161,7 @@ cases = st.builds(
 @pytest.mark.parametrize("name", KERNELS)
 @settings(max_examples=25, deadline=None)
 @given(case=cases)
+@example(case=Case(targets=22, items=5000, width=1, count=2, kind="softmax", cosine=True, seed=1))
 @example(case=Case(targets=39, items=39, width=39, count=38, kind="bce", cosine=False, seed=38))
 def test_sampled_losses(name: str, case: Case) -> None:
     targets, items, count, seed = case.targets, case.items, case.count, case.seed
@@ -200,6 +201,9 @@ def test_sampled_losses(name: str, case: Case) -> None:
     one = torch.ones(())
     found = gradients(fused, one, queries, table)
     expected = gradients(exact, one.double(), queries.double(), table.double())
+    if case.cosine:  # through the norm both terms of a gradient grow with 1 / length, and nearly cancel
+        length = table.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        found[2], expected[2] = found[2] * length, expected[2] * length
     assert all(far(a, b, least=1.0) < TOLERANCE for a, b in zip(found, expected, strict=True))
 
 
