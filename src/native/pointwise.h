@@ -119,6 +119,7 @@ inline void silu(const Silu& a, int threads) {
     store(a.out + i, z * sigmoid(z));
   }
   const int left = int(count - whole);
+  if (!left) return;  // nor may an empty tensor's null pointer be read
   const vf z = load_some(a.z + whole, left);
   store_some(a.out + whole, z * sigmoid(z), left);
 }
