@@ -2,7 +2,8 @@
 
 Two numbers may stand side by side when their ids, their stages and the content hashes of their datasets are the same;
 what could change a number is part of one of the three. What is the same for every facta evaluation, and therefore not
-in the id: the full catalogue is ranked (nothing is sampled), a tie never favours the target, and means are over users.
+in the id: the full catalogue is ranked (nothing is sampled), a tie never favours the target, means are over users, and
+a history that shows no trained item is answered as people are answered: with the most popular items.
 """
 
 from __future__ import annotations

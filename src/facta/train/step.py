@@ -87,7 +87,8 @@ def _norm_and_clip(parameters: Sequence[Parameter], limit: float | None) -> floa
             values.append(parameter.grad)
     norm = float(get_total_norm(values))
     if limit is not None and limit < norm < math.inf:
-        torch._foreach_mul_(values, limit / norm)
+        for value in values:
+            value.mul_(limit / norm)
     return norm
 
 
