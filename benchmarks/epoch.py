@@ -94,7 +94,7 @@ def rectools_python() -> Path:
     place = ROOT / "build" / f"rectools-{RECTOOLS}"
     python = place / "bin" / "python"
     if not (place / "ready").exists():
-        pins = [f"torch=={torch.__version__.split('+')[0]}", f"rectools[torch]=={RECTOOLS}"]
+        pins = [f"torch=={torch.__version__.split('+')[0]}", f"rectools[torch]=={RECTOOLS}", "pyarrow"]
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
         for pin in pins:  # torch first and alone: the build that the machine prefers
             subprocess.run([python, "-m", "pip", "install", "-qq", pin], check=True)
@@ -110,7 +110,7 @@ def against_rectools(ours: Ours, data: Dataset, look: bool) -> None:
     frame = pl.DataFrame({**events, "timestamp": np.asarray(data.timestamp)})
     frame.with_row_index().filter(~pl.col("index").is_in(newest)).drop("index").write_parquet(log)
     command = [rectools_python(), ROOT / "benchmarks" / "rectools_side.py", log, str(EPOCHS), str(THREADS)]
-    theirs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    theirs = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     our = [ours.epoch(number) for number in range(EPOCHS)]
     print(f"RecTools {theirs['positions']:,} positions, seconds {theirs['seconds']}")
     print(f"facta {ours.batches.events:,} positions, seconds {[round(s, 2) for s in our]}")
