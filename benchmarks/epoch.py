@@ -94,7 +94,7 @@ def rectools_python() -> Path:
     place = ROOT / "build" / f"rectools-{RECTOOLS}"
     python = place / "bin" / "python"
     if not (place / "ready").exists():
-        pins = [f"torch=={torch.__version__.split('+')[0]}", f"rectools[torch]=={RECTOOLS}", "pyarrow"]
+        pins = [f"torch=={torch.__version__.split('+')[0]}", f"rectools[torch]=={RECTOOLS}"]
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
         for pin in pins:  # torch first and alone: the build that the machine prefers
             subprocess.run([python, "-m", "pip", "install", "-qq", pin], check=True)
@@ -103,12 +103,12 @@ def rectools_python() -> Path:
 
 
 def against_rectools(ours: Ours, data: Dataset, look: bool) -> None:
-    log = ROOT / "build" / "rectools-events.parquet"
+    log = ROOT / "build" / "rectools-events.csv"
     log.parent.mkdir(exist_ok=True)
     lengths, newest = np.diff(data.offsets), data.offsets[1:] - 1
     events = {"user_id": np.repeat(np.arange(data.num_users), lengths), "item_id": np.asarray(data.item)}
     frame = pl.DataFrame({**events, "timestamp": np.asarray(data.timestamp)})
-    frame.with_row_index().filter(~pl.col("index").is_in(newest)).drop("index").write_parquet(log)
+    frame.with_row_index().filter(~pl.col("index").is_in(newest)).drop("index").write_csv(log)
     command = [rectools_python(), ROOT / "benchmarks" / "rectools_side.py", log, str(EPOCHS), str(THREADS)]
     theirs = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     our = [ours.epoch(number) for number in range(EPOCHS)]

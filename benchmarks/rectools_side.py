@@ -1,4 +1,4 @@
-"""RecTools' side of benchmarks.epoch, for an interpreter that has RecTools: EVENTS.parquet EPOCHS THREADS -> JSON."""
+"""RecTools' side of benchmarks.epoch, for an interpreter that has RecTools: EVENTS.csv EPOCHS THREADS -> JSON."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ class Clock(Callback):
 
 def main(log: str, epochs: int, threads: int) -> None:
     torch.set_num_threads(threads)
-    events = pd.read_parquet(log).rename(columns={"timestamp": "datetime"})
+    events = pd.read_csv(log).rename(columns={"timestamp": "datetime"})
     events["datetime"] = pd.to_datetime(events["datetime"], unit="ms")
     events["weight"] = 1.0
     clock = Clock()
