@@ -34,29 +34,33 @@ class Task {
                  qt + h * dqk_ * QUERIES, QUERIES, block.padded, Rule::score_scale(a_));
   }
 
-  void bias_tile(const QueryBlock& block, int64_t j0, int count, float* tile) const {
+  // The bias of each key and query, and the buckets of the times between them where they are asked for.
+  void bias_tile(const QueryBlock& block, int64_t j0, int count, float* tile, int32_t* buckets) const {
     if (!table_.any()) return;
     for (int j = 0; j < count; ++j) {
       const double time = table_.timed() ? row_.time(j0 + j) : 0.0;
       const int32_t position = row_.position(j0 + j);
       for (int i = 0; i < block.padded; i += W) {
+        if (block.vector_most[i / W] <= j0 + j) continue;
         vf bias{};
         if (table_.placed()) bias = table_.position(block.side, i, position);
-        if (table_.timed()) bias += table_.time(table_.look(block.side.time + i, time));
+        if (table_.timed()) {
+          const auto found = table_.look(block.side.time + i, time);
+          bias += table_.time(found);
+          if (buckets) store(buckets + j * QUERIES + i, table_.bucket(found));
+        }
         store(tile + j * QUERIES + i, bias);
       }
     }
   }
 
-  // Calls `with` for every vector of a tile in which a query may see a key: (key, query, place in the tile).
+  // Calls `with` for every vector of a tile in which a query sees a key: (key, query, place in the tile).
   template <class F>
   void vectors(const QueryBlock& block, int64_t j0, int count, F with) const {
-    for (int at = 0; at < block.padded; at += PANEL * W) {
-      const int end = std::min(at + PANEL * W, block.padded);
-      const int used = std::clamp<int>(int(block.reach(at, end) - j0), 0, count);
-      for (int j = 0; j < used; ++j)
-        for (int i = at; i < end; i += W) with(j, i, j * QUERIES + i);
-    }
+    const int used = std::clamp<int>(int(block.most - j0), 0, count);
+    for (int j = 0; j < used; ++j)
+      for (int i = 0; i < block.padded; i += W)
+        if (block.vector_most[i / W] > j0 + j) with(j, i, j * QUERIES + i);
   }
 
   const Attention& a_;
@@ -97,7 +101,7 @@ class Forward : Task<S, Rule> {
 
  private:
   void tile(const QueryBlock& block, int64_t j0, int count) {
-    this->bias_tile(block, j0, count, bias_);
+    this->bias_tile(block, j0, count, bias_, nullptr);
     const float* bias = table_.any() ? bias_ : nullptr;
     for (int h = 0; h < heads_; ++h) {
       float* sums = sum_ + h * QUERIES * wide_v_;
@@ -141,6 +145,7 @@ class Backward : Task<S, Rule> {
     dk_ = scratch.take(h * keys * wide_qk_), dv_sum_ = scratch.take(h * keys * wide_v_);
     weights_ = scratch.take(KEYS * QUERIES), slopes_ = scratch.take(KEYS * QUERIES);
     bias_ = scratch.take(KEYS * QUERIES), total_ = scratch.take(KEYS * QUERIES);
+    buckets_ = (int32_t*)scratch.take(table_.timed() ? KEYS * QUERIES : 0);
     k_ = scratch.take(KEYS * wide_qk_), v_ = scratch.take(KEYS * wide_v_);
     std::fill_n(dk_, h * keys * wide_qk_, 0.0f);
     std::fill_n(dv_sum_, h * keys * wide_v_, 0.0f);
@@ -195,7 +200,7 @@ class Backward : Task<S, Rule> {
   }
 
   void tile(const QueryBlock& block, int64_t j0, int count) {
-    this->bias_tile(block, j0, count, bias_);
+    this->bias_tile(block, j0, count, bias_, buckets_);
     const float* bias = table_.any() ? bias_ : nullptr;
     const auto vectors = [&](auto with) { this->vectors(block, j0, count, with); };
     for (int h = 0; h < heads_; ++h) {
@@ -218,8 +223,7 @@ class Backward : Task<S, Rule> {
     if (!bias) return;
     const float* terms = heads_ > 1 ? total_ : slopes_;
     vectors([&](int j, int i, int place) {
-      gradient_.add(table_, block.side, i, table_.timed() ? row_.time(j0 + j) : 0.0, row_.position(j0 + j),
-                    load(terms + place));
+      gradient_.add(block.side, i, row_.position(j0 + j), buckets_ + place, load(terms + place));
     });
   }
 
@@ -249,6 +253,7 @@ class Backward : Task<S, Rule> {
   float* partial_;
   BiasGradient& gradient_;
   float *qt_, *dt_, *q_, *d_, *dq_, *dk_, *dv_sum_, *weights_, *slopes_, *bias_, *total_, *k_, *v_;
+  int32_t* buckets_;
 };
 
 struct Piece {

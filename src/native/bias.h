@@ -70,26 +70,14 @@ class BiasTable {
       return select(found.later, broadcast(after_[found.cell[0]]), broadcast(before_[found.cell[0]]));
     return select(found.later, gather(after_, found.cell), gather(before_, found.cell));
   }
-  int32_t bucket(const Lookup& found, int lane) const {
-    const int cell = found.cell[lane];
-    return found.later[lane] ? last_[cell] : first_[cell];
-  }
-  int32_t bucket(double query, double key) const {  // one pair
-    const double apart = std::fabs(query - key);
-    const int64_t* end = bias_.boundaries + bias_.buckets - 1;
-    return int32_t(std::upper_bound(bias_.boundaries, end, int64_t(apart)) - bias_.boundaries);
+  vi bucket(const Lookup& found) const {  // a cell's last bucket is its first or the one behind it
+    return (found.one_cell ? broadcast(first_[found.cell[0]]) : gather(first_, found.cell)) - found.later;
   }
   vf position(const QuerySide& side, int i, int32_t key) const {
     const int32_t nearest = side.position[i] - key;
     if (side.straight[i / W] && nearest >= 0) return load(position_.data() + nearest);
     const vi distance = load(side.position + i) - key;
     return gather(position_.data(), distance & (distance > 0));
-  }
-  float one(double query, double key, int32_t from, int32_t to) const {
-    float total = 0;
-    if (placed()) total += position_[std::max(from - to, 0)];
-    if (timed()) total += bias_.time[bucket(query, key)];
-    return total;
   }
 
  private:
@@ -113,8 +101,7 @@ class BiasTable {
         exact_[cell] = bias_.boundaries[k], bound_[cell] = float(bias_.boundaries[k]);
         ++k;
       }
-      last_[cell] = int32_t(k);
-      before_[cell] = bias_.time[first_[cell]], after_[cell] = bias_.time[last_[cell]];
+      before_[cell] = bias_.time[first_[cell]], after_[cell] = bias_.time[k];
     }
     if (k != count) throw std::invalid_argument("time boundaries must ascend from 1");
   }
@@ -130,7 +117,7 @@ class BiasTable {
   std::vector<float> position_;
   float bound_[CELLS], before_[CELLS], after_[CELLS];
   int64_t exact_[CELLS];
-  int32_t first_[CELLS], last_[CELLS];
+  int32_t first_[CELLS];
 };
 
 }  // namespace facta::ISA

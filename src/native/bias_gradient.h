@@ -17,13 +17,10 @@ struct BiasGradient {
       : position(table.placed() ? table.distances() : 0), time(table.timed() ? table.buckets() : 0),
         near(position.empty() ? 0 : position.size() + W), lanes(time.size() * W) {}
 
-  void add(const BiasTable& table, const QuerySide& side, int i, double key_time, int32_t key_position, vf terms) {
+  // `buckets` of the vector's queries; any numbers where there is no time bias.
+  void add(const QuerySide& side, int i, int32_t key_position, const int32_t* buckets, vf terms) {
     if (!position.empty()) add_position(side, i, key_position, terms);
-    if (!time.empty()) add_time(table.look(side.time + i, key_time), table, terms);
-  }
-  void add_one(const BiasTable& table, double query_time, double key_time, int32_t from, int32_t to, float term) {
-    if (!position.empty()) position[std::max(from - to, 0)] += term;
-    if (!time.empty()) time[table.bucket(query_time, key_time)] += term;
+    if (!time.empty()) add_time(load(buckets), terms);
   }
   void flush() {
     for (size_t d = 0; d < position.size(); ++d) position[d] += near[d];
@@ -41,13 +38,13 @@ struct BiasGradient {
     }
     for (int lane = 0; lane < W; ++lane) near[std::max(side.position[i + lane] - key, 0)] += terms[lane];
   }
-  void add_time(const BiasTable::Lookup& found, const BiasTable& table, vf terms) {
-    if (found.one_cell && !any(found.later != broadcast(int32_t(found.later[0])))) {
-      float* p = lanes.data() + table.bucket(found, 0) * W;
+  void add_time(const vi bucket, vf terms) {
+    if (!any(bucket != broadcast(int32_t(bucket[0])))) {
+      float* p = lanes.data() + bucket[0] * W;
       store(p, load(p) + terms);
       return;
     }
-    for (int lane = 0; lane < W; ++lane) lanes[table.bucket(found, lane) * W + lane] += terms[lane];
+    for (int lane = 0; lane < W; ++lane) lanes[bucket[lane] * W + lane] += terms[lane];
   }
 };
 

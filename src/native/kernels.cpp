@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "attention.h"
+#include "layer.h"
 #include "pointwise.h"
 #include "sampled.h"
 
@@ -24,7 +25,7 @@ void attention_backward(const Attention& a, int threads) {
 static const Kernels kernels = {
     FACTA_TEXT(ISA),    attention<Pointwise>, attention_backward<Pointwise>, attention<Softmax>,
     attention_backward<Softmax>, sampled_loss, sampled_items, dropout, gate,
-    gate_backward, silu, silu_backward};
+    gate_backward, silu, project, project_backward, output, output_backward};
 
 }  // namespace ISA
 

@@ -102,17 +102,36 @@ struct Gate {
   float* y = nullptr;
   const float* d_y = nullptr;  // backward only
   float *d_o = nullptr, *d_u = nullptr;
-  int64_t d_u_row = 0;
 };
 
-// SiLU of a row of parts that lie side by side in z and out, and each for itself in the backward.
 struct Silu {
-  static constexpr int PARTS = 4;
-  int64_t tokens = 0, width = 0;  // of all parts
+  int64_t count = 0;
   const float* z = nullptr;
-  float* out = nullptr;               // SiLU(z); in the backward d_z
-  const float* d_part[PARTS] = {};    // backward only: [tokens, widths[i]]
+  float* out = nullptr;
+};
+
+// z = LN(x) W and SiLU(z), the first half of a layer. In the backward u, v, q and k, which lie side by side in z, each
+// come with a gradient of their own, and d_x starts from d_y.
+struct Project {
+  static constexpr int PARTS = 4;
+  int64_t tokens = 0, width = 0, columns = 0;
+  const float *x = nullptr, *weight = nullptr;  // [tokens, width], [width, columns]
+  float eps = 0;
+  float *z = nullptr, *act = nullptr;  // [tokens, columns]
+  const float* d_part[PARTS] = {};     // backward only: [tokens, widths[i]]
   int64_t widths[PARTS] = {};
+  const float* d_y = nullptr;
+  float *d_x = nullptr, *d_weight = nullptr;
+};
+
+// y = dropout(u ⊙ LN(o)) Vᵀ + b + x, the second half; its backward gives no d_x, which is d_y.
+struct Output {
+  Gate gate;          // what stands before the product, its y and d_y left out
+  int64_t width = 0;  // of x and y
+  const float *weight = nullptr, *bias = nullptr, *x = nullptr;  // [width, gate.width], [width], [tokens, width]
+  float* y = nullptr;
+  const float* d_y = nullptr;  // backward only
+  float *d_weight = nullptr, *d_bias = nullptr;
 };
 
 struct Kernels {
@@ -127,7 +146,10 @@ struct Kernels {
   void (*gate)(const Gate&, int threads);
   void (*gate_backward)(const Gate&, int threads);
   void (*silu)(const Silu&, int threads);
-  void (*silu_backward)(const Silu&, int threads);
+  void (*project)(const Project&, int threads);
+  void (*project_backward)(const Project&, int threads);
+  void (*output)(const Output&, int threads);
+  void (*output_backward)(const Output&, int threads);
 };
 
 // Null where this build has no such kernels.

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
+#include <type_traits>
 
 #include "kernels.h"
 
@@ -55,6 +56,15 @@ auto pointer(const Maybe<T>& array) {
 // A wrong size here would read beyond an array.
 void agree(bool sizes, const char* what) {
   if (!sizes) throw std::invalid_argument(std::string("sizes disagree: ") + what);
+}
+
+// Whether all are from 0 to bound - 1.
+template <class T>
+bool within(const T* numbers, size_t count, int64_t bound) {
+  using Unsigned = std::make_unsigned_t<T>;
+  bool inside = true;  // without a branch in the loop, so that it is vectorised
+  for (size_t i = 0; i < count; ++i) inside &= Unsigned(numbers[i]) < Unsigned(bound);
+  return inside;
 }
 
 void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v, const Longs& offsets,
@@ -107,8 +117,7 @@ Attention described(const Stored& q, const Stored& k, const Stored& v, const Lon
   if (time_bias) a.bias.time = time_bias->data();
   agree(!time_bias || time_bias->shape(0) == boundaries.shape(0) + 1, "time table and boundaries");
   if (position_bias)
-    for (size_t t = 0; t < position.shape(0); ++t)
-      agree(position.data()[t] >= 0 && position.data()[t] < a.bias.distances, "positions and their table");
+    agree(within(position.data(), position.shape(0), a.bias.distances), "positions and their table");
   a.bias.boundaries = boundaries.data(), a.bias.buckets = int64_t(boundaries.shape(0)) + 1;
   a.scale = scale, a.scales = pointer(scales);
   return a;
@@ -121,6 +130,31 @@ Attention softmax_of(const Stored& q, const Stored& k, const Stored& v, const Lo
   read_tokens(a, q, k, v, offsets, sees, position);
   a.tokens.keys = keys.data(), a.score_scale = scale, a.p = p, a.salt = uint64_t(salt);
   a.out = out.data(), a.lse = lse.data();
+  return a;
+}
+
+facta::Gate gated(const Floats& o, const Stored& u, const Longs& keys, double p, int64_t salt, float eps) {
+  agree(o.ndim() == 2 && u.ndim() == 2 && u.shape(1) == o.shape(1) && keys.shape(0) == o.shape(0), "tokens");
+  agree(u.shape(0) == o.shape(0) && u.stride(1) == 1, "tokens");
+  facta::Gate a;
+  a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
+  a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps;
+  return a;
+}
+
+facta::Project projected(const Floats& x, const Floats& weight, float eps) {
+  agree(x.ndim() == 2 && weight.ndim() == 2 && weight.shape(0) == x.shape(1), "widths");
+  facta::Project a;
+  a.tokens = int64_t(x.shape(0)), a.width = int64_t(x.shape(1)), a.columns = int64_t(weight.shape(1));
+  a.x = x.data(), a.weight = weight.data(), a.eps = eps;
+  return a;
+}
+
+facta::Output combined(const Floats& o, const Stored& u, const Longs& keys, double p, int64_t salt, float eps,
+                       const Floats& weight) {
+  agree(weight.ndim() == 2 && weight.shape(1) == o.shape(1), "widths");
+  facta::Output a;
+  a.gate = gated(o, u, keys, p, salt, eps), a.width = int64_t(weight.shape(0)), a.weight = weight.data();
   return a;
 }
 
@@ -195,8 +229,7 @@ NB_MODULE(_native, m) {
                     losses.shape(0) == count && rows.shape(0) == count && slopes.shape(0) == count &&
                     rows.shape(1) == slopes.shape(1),
                 "targets");
-          for (size_t t = 0; t < count; ++t)
-            agree(positive.data()[t] >= 0 && positive.data()[t] < int64_t(table.shape(0)), "items and their table");
+          agree(within(positive.data(), count, int64_t(table.shape(0))), "items and their table");
           facta::Sampled s;
           s.targets = int64_t(queries.shape(0)), s.width = int64_t(queries.shape(1)), s.items = int64_t(table.shape(0));
           s.negatives = int64_t(rows.shape(1)) - 1;
@@ -221,8 +254,7 @@ NB_MODULE(_native, m) {
           facta::SampledItems s;
           s.targets = int64_t(queries.shape(0)), s.width = int64_t(queries.shape(1));
           s.items = int64_t(vectors.shape(0)), s.pairs = int64_t(rows.shape(1));
-          for (size_t i = 0; i < rows.size(); ++i)
-            agree(rows.data()[i] >= 0 && rows.data()[i] < s.items, "items and their vectors");
+          agree(within(rows.data(), rows.size(), s.items), "items and their vectors");
           s.queries = queries.data(), s.vectors = vectors.data(), s.rows = rows.data(), s.slopes = slopes.data();
           s.cosine = cosine, s.eps = eps, s.d_vectors = d_vectors.data();
           nb::gil_scoped_release free;
@@ -238,43 +270,62 @@ NB_MODULE(_native, m) {
   });
   m.def("gate", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
                    float eps, Floats y) {
-    agree(o.ndim() == 2 && u.ndim() == 2 && u.shape(1) == o.shape(1) && keys.shape(0) == o.shape(0), "tokens");
-    agree(u.shape(0) == o.shape(0), "tokens");
-    facta::Gate a;
-    a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
-    a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps, a.y = y.data();
+    facta::Gate a = gated(o, u, keys, p, salt, eps);
+    a.y = y.data();
     nb::gil_scoped_release free;
     named(backend).gate(a, threads);
   });
   m.def("gate_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
-                            int64_t salt, float eps, Floats d_y, Floats d_o, Stored d_u) {
-    agree(o.ndim() == 2 && u.ndim() == 2 && u.shape(1) == o.shape(1) && keys.shape(0) == o.shape(0), "tokens");
-    agree(u.shape(0) == o.shape(0), "tokens");
-    facta::Gate a;
-    a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
-    a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps;
-    a.d_y = d_y.data(), a.d_o = d_o.data(), a.d_u = (float*)d_u.data(), a.d_u_row = d_u.stride(0);
+                            int64_t salt, float eps, Floats d_y, Floats d_o, Floats d_u) {
+    facta::Gate a = gated(o, u, keys, p, salt, eps);
+    a.d_y = d_y.data(), a.d_o = d_o.data(), a.d_u = d_u.data();
     nb::gil_scoped_release free;
     named(backend).gate_backward(a, threads);
   });
   m.def("silu", [](const std::string& backend, int threads, Floats z, Floats out) {
-    agree(z.ndim() == 2 && out.size() == z.size(), "tokens");
-    facta::Silu a;
-    a.tokens = int64_t(z.shape(0)), a.width = int64_t(z.shape(1)), a.z = z.data(), a.out = out.data();
+    agree(out.size() == z.size(), "tokens");
     nb::gil_scoped_release free;
-    named(backend).silu(a, threads);
+    named(backend).silu({int64_t(z.size()), z.data(), out.data()}, threads);
   });
-  m.def("silu_backward", [](const std::string& backend, int threads, Floats z, std::vector<Floats> parts, Floats d_z) {
-    agree(z.ndim() == 2 && d_z.size() == z.size() && parts.size() == facta::Silu::PARTS, "tokens");
-    facta::Silu a;
-    a.tokens = int64_t(z.shape(0)), a.width = int64_t(z.shape(1)), a.z = z.data(), a.out = d_z.data();
+  m.def("project", [](const std::string& backend, int threads, Floats x, Floats weight, float eps, Floats z, Floats act) {
+    facta::Project a = projected(x, weight, eps);
+    agree(int64_t(z.size()) == a.tokens * a.columns && act.size() == z.size(), "tokens");
+    a.z = z.data(), a.act = act.data();
+    nb::gil_scoped_release free;
+    named(backend).project(a, threads);
+  });
+  m.def("project_backward", [](const std::string& backend, int threads, Floats x, Floats weight, float eps, Floats z,
+                               std::vector<Floats> parts, Floats d_y, Floats d_x, Floats d_weight) {
+    facta::Project a = projected(x, weight, eps);
+    agree(int64_t(z.size()) == a.tokens * a.columns && parts.size() == facta::Project::PARTS, "tokens");
+    agree(d_y.size() == x.size() && d_x.size() == x.size() && d_weight.size() == weight.size(), "gradients");
+    a.z = z.data(), a.d_y = d_y.data(), a.d_x = d_x.data(), a.d_weight = d_weight.data();
     int64_t total = 0;
     for (size_t i = 0; i < parts.size(); ++i) {
-      agree(parts[i].ndim() == 2 && parts[i].shape(0) == z.shape(0), "tokens");
+      agree(parts[i].ndim() == 2 && int64_t(parts[i].shape(0)) == a.tokens, "tokens");
       a.d_part[i] = parts[i].data(), total += a.widths[i] = int64_t(parts[i].shape(1));
     }
-    agree(total == a.width, "widths");
+    agree(total == a.columns, "widths");
     nb::gil_scoped_release free;
-    named(backend).silu_backward(a, threads);
+    named(backend).project_backward(a, threads);
+  });
+  m.def("output", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
+                     float eps, Floats weight, Floats bias, Floats x, Floats y) {
+    facta::Output a = combined(o, u, keys, p, salt, eps, weight);
+    agree(int64_t(bias.size()) == a.width && int64_t(x.size()) == a.gate.tokens * a.width && y.size() == x.size(), "tokens");
+    a.bias = bias.data(), a.x = x.data(), a.y = y.data();
+    nb::gil_scoped_release free;
+    named(backend).output(a, threads);
+  });
+  m.def("output_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
+                              int64_t salt, float eps, Floats weight, Floats d_y, Floats d_o, Floats d_u,
+                              Floats d_weight, Floats d_bias) {
+    facta::Output a = combined(o, u, keys, p, salt, eps, weight);
+    agree(int64_t(d_y.size()) == a.gate.tokens * a.width && d_o.size() == o.size() && d_u.size() == o.size(), "tokens");
+    agree(d_weight.size() == weight.size() && int64_t(d_bias.size()) == a.width, "gradients");
+    a.d_y = d_y.data(), a.gate.d_o = d_o.data(), a.gate.d_u = d_u.data();
+    a.d_weight = d_weight.data(), a.d_bias = d_bias.data();
+    nb::gil_scoped_release free;
+    named(backend).output_backward(a, threads);
   });
 }

@@ -24,124 +24,111 @@ inline void dropout(const Dropout& a, int threads) {
   }
 }
 
-// One token's row in whole vectors, zeros behind its end.
-struct Line {
-  std::vector<float> values;
-  int width, wide;
-  explicit Line(int width_) : values(size_t(width_ + W)), width(width_), wide((width_ + W - 1) / W * W) {}
-  void read(const float* from) {
-    std::memcpy(values.data(), from, size_t(width) * 4);
-    std::fill(values.begin() + width, values.end(), 0.0f);
+// The channels of one token; behind the last one stand zeros.
+struct Channels {
+  const float* p;
+  int width;
+  vf operator[](int d) const { return d + W <= width ? load(p + d) : d < width ? load_some(p + d, width - d) : vf{}; }
+  // Only what is inside of a token's channels.
+  vf inside(int d, vf x) const { return d + W <= width ? x : select(counting() < width - d, x, vf{}); }
+  void write(float* to, int d, vf x) const {
+    if (d + W <= width) store(to + d, x);
+    else store_some(to + d, x, width - d);
   }
-  void write(float* to) const { std::memcpy(to, values.data(), size_t(width) * 4); }
-  vf operator[](int d) const { return load(values.data() + d); }
-  void set(int d, vf x) { store(values.data() + d, x); }
 };
 
-// Mean and 1/√(variance + eps) of a row.
+// Mean and 1/√(variance + eps) of a token.
 struct Moments {
   float mean, rate;
-  Moments(const Line& o, float eps) {
-    vf total{};
-    for (int d = 0; d < o.wide; d += W) total += o[d];
-    mean = sum(total) / float(o.width);
-    vf square{};
-    for (int d = 0; d < o.wide; d += W) {
-      const vf apart = select(counting() < o.width - d, o[d] - mean, vf{});
+  Moments(const Channels& x, float eps) {
+    vf total{}, square{};
+    for (int d = 0; d < x.width; d += W) total += x[d];
+    mean = sum(total) / float(x.width);
+    for (int d = 0; d < x.width; d += W) {
+      const vf apart = x.inside(d, x[d] - mean);
       square += apart * apart;
     }
-    rate = 1.0f / std::sqrt(sum(square) / float(o.width) + eps);
+    rate = 1.0f / std::sqrt(sum(square) / float(x.width) + eps);
   }
+};
+
+// out = base + the gradient that comes through x -> LN(x), from `normed` = LN(x) and its own gradient.
+inline void norm_backward(const Channels& normed, const Channels& d_normed, float rate, const float* base, float* out) {
+  vf total{}, along{};
+  for (int d = 0; d < normed.width; d += W) total += d_normed[d], along += d_normed[d] * normed[d];
+  const float mean = sum(total) / float(normed.width), slope = sum(along) / float(normed.width);
+  const Channels more{base, normed.width};
+  for (int d = 0; d < normed.width; d += W) {
+    const vf x = rate * (d_normed[d] - mean - normed[d] * slope);
+    normed.write(out, d, base ? x + more[d] : x);
+  }
+}
+
+// dropout(u ⊙ LN(o)) of one token.
+class GatedToken {
+ public:
+  GatedToken(const Gate& a, const Keep& keep, int64_t t)
+      : o_{a.o + t * a.width, int(a.width)}, u_{a.u + t * a.u_row, int(a.width)}, m_(o_, a.eps), keep_(keep),
+        dropped_(a.p > 0), token_(dropped_ ? keep.token(a.keys[t]) : 0) {}
+
+  // All whole vectors where `to` has room for them, zeros behind the last channel.
+  void write(float* to, bool room = true) const {
+    for (int d = 0; d < o_.width; d += W) {
+      const vf y = factor(d, u_[d] * normed(d));
+      room ? store(to + d, y) : o_.write(to, d, y);
+    }
+  }
+  void backward(const Channels& d_y, float* d_o, float* d_u) const {
+    vf total{}, along{};
+    for (int d = 0; d < o_.width; d += W) {
+      const vf g = factor(d, d_y[d]), unit = normed(d), g_unit = g * u_[d];
+      o_.write(d_u, d, g * unit), o_.write(d_o, d, g_unit);
+      total += g_unit, along += g_unit * unit;
+    }
+    const float mean = sum(total) / float(o_.width), slope = sum(along) / float(o_.width);
+    const Channels d_unit{d_o, o_.width};
+    for (int d = 0; d < o_.width; d += W) o_.write(d_o, d, m_.rate * (d_unit[d] - mean - normed(d) * slope));
+  }
+
+ private:
+  vf normed(int d) const { return (o_[d] - m_.mean) * m_.rate; }
+  vf factor(int d, vf x) const { return dropped_ ? x * keep_.factor(token_, d) : x; }
+
+  const Channels o_, u_;
+  const Moments m_;
+  const Keep& keep_;
+  const bool dropped_;
+  const int32_t token_;
 };
 
 inline void gate(const Gate& a, int threads) {
-  const int width = int(a.width);
-  const Keep keep(a.p, a.salt, width);
-#pragma omp parallel num_threads(threads)
-  {
-    Line o(width), u(width);
-#pragma omp for
-    for (int64_t t = 0; t < a.tokens; ++t) {
-      o.read(a.o + t * a.width), u.read(a.u + t * a.u_row);
-      const Moments m(o, a.eps);
-      const int32_t token = a.p > 0 ? keep.token(a.keys[t]) : 0;
-      for (int d = 0; d < o.wide; d += W) {
-        vf y = u[d] * ((o[d] - m.mean) * m.rate);
-        if (a.p > 0) y *= keep.factor(token, d);
-        o.set(d, y);
-      }
-      o.write(a.y + t * a.width);
-    }
-  }
+  const Keep keep(a.p, a.salt, int(a.width));
+#pragma omp parallel for num_threads(threads)
+  for (int64_t t = 0; t < a.tokens; ++t) GatedToken(a, keep, t).write(a.y + t * a.width, false);
 }
 
 inline void gate_backward(const Gate& a, int threads) {
-  const int width = int(a.width);
-  const Keep keep(a.p, a.salt, width);
-#pragma omp parallel num_threads(threads)
-  {
-    Line o(width), u(width), d_y(width);
-#pragma omp for
-    for (int64_t t = 0; t < a.tokens; ++t) {
-      o.read(a.o + t * a.width), u.read(a.u + t * a.u_row), d_y.read(a.d_y + t * a.width);
-      const Moments m(o, a.eps);
-      const int32_t token = a.p > 0 ? keep.token(a.keys[t]) : 0;
-      vf total{}, along{};
-      for (int d = 0; d < o.wide; d += W) {
-        vf g = d_y[d];
-        if (a.p > 0) g *= keep.factor(token, d);
-        const vf unit = (o[d] - m.mean) * m.rate, g_unit = g * u[d];
-        d_y.set(d, g * unit);  // of u
-        u.set(d, g_unit);      // of LN(o); zero behind the end, where u is
-        total += g_unit, along += g_unit * unit;
-      }
-      const float mean = sum(total) / float(width), slope = sum(along) / float(width);
-      for (int d = 0; d < o.wide; d += W)
-        o.set(d, m.rate * (u[d] - mean - (o[d] - m.mean) * m.rate * slope));
-      o.write(a.d_o + t * a.width), d_y.write(a.d_u + t * a.d_u_row);
-    }
-  }
+  const Keep keep(a.p, a.salt, int(a.width));
+#pragma omp parallel for num_threads(threads)
+  for (int64_t t = 0; t < a.tokens; ++t)
+    GatedToken(a, keep, t).backward({a.d_y + t * a.width, int(a.width)}, a.d_o + t * a.width, a.d_u + t * a.width);
 }
-
-// The last vector of a row may have fewer than W numbers.
-inline vf load_some(const float* p, int count) {
-  vf x{};
-  std::memcpy(&x, p, size_t(count) * 4);
-  return x;
-}
-inline void store_some(float* p, vf x, int count) { std::memcpy(p, &x, size_t(count) * 4); }
 
 inline void silu(const Silu& a, int threads) {
-  const int64_t count = a.tokens * a.width, whole = count / W * W;
+  const int64_t whole = a.count / W * W;
 #pragma omp parallel for num_threads(threads)
   for (int64_t i = 0; i < whole; i += W) {
     const vf z = load(a.z + i);
     store(a.out + i, z * sigmoid(z));
   }
-  const int left = int(count - whole);
-  if (!left) return;  // nor may an empty tensor's null pointer be read
-  const vf z = load_some(a.z + whole, left);
-  store_some(a.out + whole, z * sigmoid(z), left);
+  if (whole == a.count) return;  // nor may an empty tensor's null pointer be read
+  const Channels rest{a.z + whole, int(a.count - whole)};
+  rest.write(a.out + whole, 0, rest[0] * sigmoid(rest[0]));
 }
 
-inline vf through_silu(vf z, vf d) {
+inline vf d_silu(vf z, vf d) {
   const vf gate = sigmoid(z);
   return d * gate * (1.0f + z * (1.0f - gate));
-}
-
-inline void silu_backward(const Silu& a, int threads) {
-#pragma omp parallel for num_threads(threads)
-  for (int64_t t = 0; t < a.tokens; ++t) {
-    const float* z = a.z + t * a.width;
-    float* d_z = a.out + t * a.width;
-    for (int part = 0; part < Silu::PARTS; ++part) {
-      const int width = int(a.widths[part]), whole = width / W * W, left = width - whole;
-      const float* d = a.d_part[part] + t * width;
-      for (int i = 0; i < whole; i += W) store(d_z + i, through_silu(load(z + i), load(d + i)));
-      if (left) store_some(d_z + whole, through_silu(load_some(z + whole, left), load_some(d + whole, left)), left);
-      z += width, d_z += width;
-    }
-  }
 }
 
 }  // namespace facta::ISA

@@ -16,6 +16,7 @@ namespace facta::ISA {
 
 constexpr int QUERIES = 128;  // of a tile: 8 vectors of AVX-512
 constexpr int KEYS = 256;
+constexpr int NARROW = 2;  // vectors of queries whose scores are computed together: wider ones see more that is masked
 
 // One row: its past in front, then its own tokens.
 struct Row {
@@ -51,6 +52,7 @@ struct QueryBlock {
   int count, padded;      // padded to whole vectors
   int32_t seen[QUERIES];  // leading keys; 0 behind the last query
   int most;               // of seen
+  int vector_most[QUERIES / W];  // the same of each vector
   QuerySide side;         // of the bias
 
   QueryBlock(const Row& row, int64_t start, int64_t end) : q0(start), count(int(end - start)), most(0) {
@@ -59,6 +61,7 @@ struct QueryBlock {
       seen[i] = i < count ? int32_t(row.seen(q0 + i)) : 0;
       most = std::max(most, int(seen[i]));
     }
+    for (int i = 0; i < padded; i += W) vector_most[i / W] = reach(i, i + W);
     for (int i = 0; i < padded; ++i) {
       const int64_t token = row.first + q0 - row.past + std::min(i, count - 1);
       side.time[i] = row.timed() ? double(row.a.tokens.query_time[token] - row.origin) : 0.0;
@@ -74,7 +77,8 @@ struct QueryBlock {
   QueryBlock alone(int i) const {
     QueryBlock one = *this;
     std::fill_n(one.seen, QUERIES, 0);
-    one.seen[i] = one.most = int32_t(q0 + i + 1);
+    std::fill_n(one.vector_most, QUERIES / W, 0);
+    one.seen[i] = one.most = one.vector_most[i / W] = int32_t(q0 + i + 1);
     return one;
   }
   // The most keys that a query of [from, to) sees.
@@ -103,15 +107,16 @@ class Scratch {
   size_t used_ = 0;
 };
 
-// s[keys, queries] = K · Qᵀ for the panels of queries that see any of the keys; the rest becomes 0.
+// s[keys, queries] = K · Qᵀ for the vectors of queries that see any of the keys; the rest becomes 0.
 // `qt` is [depth, QUERIES]; key j of the tile is key j0 + j of the row.
 inline void scores(const QueryBlock& block, Left keys, int64_t j0, int count, const float* qt, int depth, float* s) {
-  for (int at = 0; at < block.padded; at += PANEL * W) {
-    const int width = std::min(PANEL * W, block.padded - at);
-    const int used = std::clamp<int>(int(block.reach(at, at + width) - j0), 0, count);
-    product(used, width, depth, keys, qt + at, QUERIES, s + at, QUERIES, false);
-    for (int j = used; j < count; ++j)
-      for (int i = 0; i < width; i += W) store(s + j * QUERIES + at + i, vf{});
+  for (int at = 0; at < block.padded; at += NARROW * W) {
+    const int end = std::min(at + NARROW * W, block.padded);
+    const int used = std::clamp<int>(int(block.reach(at, end) - j0), 0, count);
+    product(used, end - at, depth, keys, qt + at, QUERIES, s + at, QUERIES, false);
+    for (int i = at; i < end; i += W)
+      for (int j = std::clamp<int>(int(block.vector_most[i / W] - j0), 0, count); j < count; ++j)
+        store(s + j * QUERIES + i, vf{});
   }
 }
 

@@ -11,39 +11,61 @@
 
 namespace facta::ISA {
 
-// Rows of a table may be read in whole vectors, also where its width is no multiple of W: the last ones, from which such
-// a read would leave the table, lie in a copy with room behind it.
+// The next place at which whole vectors lie in whole cache lines.
+inline float* aligned(float* p) { return (float*)((uintptr_t(p) + 4 * W - 1) / (4 * W) * (4 * W)); }
+
+// Item vectors that may be read in whole vectors. Where a table is used many times over, a copy lies in whole cache lines
+// and at length 1; of a larger one only the last rows are copied, from which such a read would leave it.
 class Rows {
  public:
-  Rows(const float* table, int64_t count, int width)
-      : table_(table), copied_(std::max<int64_t>(0, count - (W + width - 2) / width)), width_(width) {
-    tail_.assign(table + copied_ * width, table + count * width);
-    tail_.resize(tail_.size() + W, 0.0f);
+  struct View {
+    const float *table, *tail;  // both told from the table's first row
+    int64_t copied, width;
+    const float* operator[](int64_t row) const { return (row >= copied ? tail : table) + row * width; }
+  };
+  Rows(const Sampled& s, std::vector<float> inverse, int threads) : inverse_(std::move(inverse)) {
+    s.items * OFTEN < s.targets * (s.negatives + 1) ? pack(s, threads) : copy_tail(s);
   }
-  const float* operator[](int64_t row) const {
-    return row >= copied_ ? tail_.data() + (row - copied_) * width_ : table_ + row * width_;
-  }
+  const View& view() const { return view_; }
+  const float* inverse() const { return inverse_.empty() ? nullptr : inverse_.data(); }  // 1 / length, if still to be done
 
  private:
-  const float* table_;
-  int64_t copied_;
-  int width_;
-  std::vector<float> tail_;
+  static constexpr int64_t OFTEN = 8;
+  void copy_tail(const Sampled& s) {
+    const int64_t copied = std::max<int64_t>(0, s.items - (W + s.width - 2) / s.width);
+    own_.assign(s.table + copied * s.width, s.table + s.items * s.width);
+    own_.resize(own_.size() + W, 0.0f);
+    view_ = {s.table, own_.data() - copied * s.width, copied, s.width};
+  }
+  void pack(const Sampled& s, int threads) {
+    const int64_t wide = (s.width + W - 1) / W * W;
+    own_.resize(size_t(s.items * wide + W));
+    float* to = aligned(own_.data());
+#pragma omp parallel for num_threads(threads)
+    for (int64_t i = 0; i < s.items; ++i) {
+      const float scale = inverse_.empty() ? 1.0f : inverse_[size_t(i)];
+      for (int64_t d = 0; d < s.width; ++d) to[i * wide + d] = s.table[i * s.width + d] * scale;
+    }
+    view_ = {to, to, 0, wide};
+    inverse_.clear();
+  }
+
+  std::vector<float> inverse_, own_;
+  View view_;
 };
 
 // What one target needs; its items are the positive and then its negatives, padded to whole vectors with the positive.
 class Target {
  public:
-  Target(const Sampled& s, const Rows& rows, const float* inverse)
-      : s_(s), rows_(rows), inverse_(inverse), width_(int(s.width)), wide_((width_ + W - 1) / W * W),
+  Target(const Sampled& s, const Rows& rows)
+      : s_(s), rows_(rows.view()), inverse_(rows.inverse()), width_(int(s.width)), wide_((width_ + W - 1) / W * W),
         count_(int(s.negatives) + 1), padded_((count_ + W - 1) / W * W), query_(size_t(wide_)), total_(size_t(wide_)),
         logits_(size_t(padded_)), items_(size_t(padded_)) {}
 
   void run(int64_t t) {
     draw(t);
     std::copy_n(s_.queries + t * width_, width_, query_.begin());
-    for (int i = 0; i < count_; ++i) logits_[size_t(i)] = dot(items_[size_t(i)]);
-    for (int i = count_; i < padded_; ++i) logits_[size_t(i)] = logits_[0];
+    dots();
     s_.losses[t] = s_.binary ? binary() : softmax();
     const float weight = s_.weight[t];
     for (int i = 0; i < padded_; i += W) store(&logits_[size_t(i)], load(&logits_[size_t(i)]) * weight);
@@ -54,16 +76,35 @@ class Target {
 
  private:
   void draw(int64_t t) {
-    std::fill(items_.begin(), items_.end(), int32_t(s_.positive[t]));
-    for (int i = 1; i < count_; ++i)
-      items_[size_t(i)] = int32_t(below(mix(uint64_t(s_.keys[t]), uint64_t(i - 1)), uint64_t(s_.items)));
+    int32_t* items = items_.data();
+    std::fill(items, items + padded_, int32_t(s_.positive[t]));
+    const uint64_t key = uint64_t(s_.keys[t]), bound = uint64_t(s_.items);
+    const int negatives = count_ - 1;
+    for (int i = 0; i < negatives; ++i) items[1 + i] = int32_t(below(mix(key, uint64_t(i)), bound));
   }
-  float scale(int32_t item) const { return inverse_ ? inverse_[item] : 1.0f; }
-  float dot(int32_t item) const {
-    const float* row = rows_[item];
-    vf total{};
-    for (int d = 0; d < wide_; d += W) total += load(&query_[size_t(d)]) * load(row + d);
-    return sum(total) * scale(item);
+  // Times 1 / length, where the vectors are not at length 1.
+  vf scaled(int i, vf x) const {
+    return inverse_ ? x * facta::ISA::gather(inverse_, load(&items_[size_t(i)])) : x;
+  }
+
+  // Logits of all items, W at a time: W sums over lanes cost hardly more than one that way.
+  void dots() { wide_ == 4 * W ? dots<4>() : dots<0>(); }
+  template <int VECTORS>
+  void dots() {
+    const Rows::View rows = rows_;
+    const int32_t* items = items_.data();
+    const float* query = query_.data();
+    vf held[VECTORS + 1];
+    for (int v = 0; v < VECTORS; ++v) held[v] = load(query + v * W);
+    for (int first = 0; first < padded_; first += W)
+      store(&logits_[size_t(first)], scaled(first, sums([&](int i) [[gnu::always_inline]] {
+              const float* row = rows[items[first + i]];
+              vf total{};
+              for (int v = 0; v < VECTORS; ++v) total += held[v] * load(row + v * W);
+              if constexpr (VECTORS == 0)
+                for (int d = 0; d < wide_; d += W) total += load(query + d) * load(row + d);
+              return total;
+            })));
   }
 
   // Logits become slopes, d loss / d logit; what equals the positive, its own place aside, has none.
@@ -99,7 +140,7 @@ class Target {
 
   // d loss / d query = Σ slope · item, a few vectors of it at a time, so that the sums stay in registers.
   void gather(int64_t t) {
-    for (int i = 0; i < count_; ++i) logits_[size_t(i)] *= scale(items_[size_t(i)]);
+    for (int i = 0; i < padded_; i += W) store(&logits_[size_t(i)], scaled(i, load(&logits_[size_t(i)])));
     int d = 0;
     for (; d + 4 * W <= wide_; d += 4 * W) gather_part<4>(d);
     for (; d < wide_; d += W) gather_part<1>(d);
@@ -107,16 +148,19 @@ class Target {
   }
   template <int VECTORS>
   void gather_part(int d) {
+    const Rows::View rows = rows_;
+    const int32_t* items = items_.data();
+    const float* slopes = logits_.data();
     vf total[VECTORS] = {};
     for (int i = 0; i < count_; ++i) {
-      const float* row = rows_[items_[size_t(i)]] + d;
-      for (int v = 0; v < VECTORS; ++v) total[v] += logits_[size_t(i)] * load(row + v * W);
+      const float* row = rows[items[i]] + d;
+      for (int v = 0; v < VECTORS; ++v) total[v] += slopes[i] * load(row + v * W);
     }
     for (int v = 0; v < VECTORS; ++v) store(&total_[size_t(d + v * W)], total[v]);
   }
 
   const Sampled& s_;
-  const Rows& rows_;
+  const Rows::View rows_;
   const float* inverse_;
   const int width_, wide_, count_, padded_;
   std::vector<float> query_, total_, logits_;
@@ -137,10 +181,10 @@ inline std::vector<float> inverse_lengths(const float* table, int64_t items, int
 inline void sampled_loss(const Sampled& s, int threads) {
   std::vector<float> inverse;
   if (s.cosine) inverse = inverse_lengths(s.table, s.items, s.width, s.eps, threads);
-  const Rows rows(s.table, s.items, int(s.width));
+  const Rows rows(s, std::move(inverse), threads);
 #pragma omp parallel num_threads(threads)
   {
-    Target target(s, rows, s.cosine ? inverse.data() : nullptr);
+    Target target(s, rows);
 #pragma omp for schedule(dynamic, 64)
     for (int64_t t = 0; t < s.targets; ++t) target.run(t);
   }
@@ -148,25 +192,66 @@ inline void sampled_loss(const Sampled& s, int threads) {
 
 // d_vectors[item] = Σ slope · query over the (target, place) pairs of an item, in their order, whatever the threads: each
 // thread owns a stretch of items and passes over all pairs.
-inline void scatter_stretch(const SampledItems& s, int64_t from, int64_t to) {
-  const int width = int(s.width), whole = width / W * W;
-  std::vector<int32_t> mine(static_cast<size_t>(s.pairs));
-  for (int64_t t = 0; t < s.targets; ++t) {
-    const int32_t* items = s.rows + t * s.pairs;
-    int64_t count = 0;
-    for (int64_t i = 0; i < s.pairs; ++i) {  // without a branch: it would be guessed wrong half the time
-      mine[size_t(count)] = int32_t(i);
-      count += uint32_t(items[i] - from) < uint32_t(to - from);
+class Stretch {
+ public:
+  Stretch(const SampledItems& s, int64_t from, int64_t to)
+      : s_(s), from_(from), count_(to - from), width_(int(s.width)), wide_((width_ + W - 1) / W * W),
+        sums_(width_ == wide_ ? s.d_vectors + from * width_ : nullptr), mine_(size_t(s.pairs + W)) {
+    if (!sums_) own_.resize(size_t(count_ * wide_ + W)), sums_ = aligned(own_.data());
+    std::fill_n(sums_, count_ * wide_, 0.0f);
+  }
+
+  void add() {
+    std::vector<float> query(static_cast<size_t>(wide_));
+    for (int64_t t = 0; t < s_.targets; ++t) {
+      const int mine = choose(t);
+      std::copy_n(s_.queries + t * width_, width_, query.begin());
+      int d = 0;
+      for (; d + 4 * W <= wide_; d += 4 * W) add_part<4>(t, mine, query.data(), d);
+      for (; d < wide_; d += W) add_part<1>(t, mine, query.data(), d);
     }
-    const float* query = s.queries + t * width;
-    for (int64_t at = 0; at < count; ++at) {
-      const float slope = s.slopes[t * s.pairs + mine[size_t(at)]];
-      float* row = s.d_vectors + int64_t(items[mine[size_t(at)]]) * width;
-      for (int d = 0; d < whole; d += W) store(row + d, load(row + d) + slope * load(query + d));
-      for (int d = whole; d < width; ++d) row[d] += slope * query[d];
+    if (own_.empty()) return;
+    for (int64_t i = 0; i < count_; ++i) std::copy_n(sums_ + i * wide_, width_, s_.d_vectors + (from_ + i) * width_);
+  }
+
+ private:
+  // Which of a target's pairs are of this stretch.
+  int choose(int64_t t) {
+    const int32_t* items = s_.rows + t * s_.pairs;
+    const int pairs = int(s_.pairs), from = int(from_), to = int(from_ + count_);
+    int32_t* mine = mine_.data();
+    int count = 0, i = 0;
+    for (; i + W <= pairs; i += W) {
+      const vi item = load(items + i);
+      count += compress(mine + count, counting() + i, (item >= from) & (item < to));
+    }
+    for (; i < pairs; ++i) {
+      mine[count] = i;
+      count += items[i] >= from && items[i] < to;
+    }
+    return count;
+  }
+  template <int VECTORS>
+  void add_part(int64_t t, int count, const float* query, int d) {
+    const int32_t *items = s_.rows + t * s_.pairs, *mine = mine_.data();
+    const float* slopes = s_.slopes + t * s_.pairs;
+    float* sums = sums_ + d - from_ * wide_;
+    vf held[VECTORS];
+    for (int v = 0; v < VECTORS; ++v) held[v] = load(query + d + v * W);
+    for (int at = 0; at < count; ++at) {
+      float* row = sums + int64_t(items[mine[at]]) * wide_;
+      const vf slope = broadcast(slopes[mine[at]]);
+      for (int v = 0; v < VECTORS; ++v) store(row + v * W, load(row + v * W) + slope * held[v]);
     }
   }
-}
+
+  const SampledItems& s_;
+  const int64_t from_, count_;
+  const int width_, wide_;
+  float* sums_;
+  std::vector<float> own_;
+  std::vector<int32_t> mine_;
+};
 
 // Through the normalisation of an item vector w of length n: d_w = (g - (g·ŵ) ŵ) / n.
 inline void through_norm(const SampledItems& s, const float* inverse, int64_t item) {
@@ -184,11 +269,9 @@ inline void sampled_items(const SampledItems& s, int threads) {
   if (s.cosine) inverse = inverse_lengths(s.vectors, s.items, s.width, s.eps, threads);
 #pragma omp parallel num_threads(threads)
   {
-#pragma omp for
-    for (int64_t i = 0; i < s.items; ++i) std::fill_n(s.d_vectors + i * s.width, s.width, 0.0f);
 #pragma omp for schedule(static, 1)
     for (int part = 0; part < threads; ++part)
-      scatter_stretch(s, s.items * part / threads, s.items * (part + 1) / threads);
+      Stretch(s, s.items * part / threads, s.items * (part + 1) / threads).add();
     if (s.cosine) {
 #pragma omp for
       for (int64_t i = 0; i < s.items; ++i) through_norm(s, inverse.data(), i);

@@ -26,6 +26,24 @@ inline vi load(const int32_t* p) {
   return x;
 }
 inline void store(float* p, vf x) { std::memcpy(p, &x, sizeof x); }
+inline void store(int32_t* p, vi x) { std::memcpy(p, &x, sizeof x); }
+// The first `count` < W numbers, zeros behind them.
+inline vf load_some(const float* p, int count) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p);
+#else
+  float x[W] = {};
+  for (int lane = 0; lane < count; ++lane) x[lane] = p[lane];
+  return load(x);
+#endif
+}
+inline void store_some(float* p, vf x, int count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), x);
+#else
+  for (int lane = 0; lane < count; ++lane) p[lane] = x[lane];
+#endif
+}
 inline vf broadcast(float x) { return x - vf{}; }  // x - 0 is x, also for -0: no instruction is left of it
 inline vi broadcast(int32_t x) { return vi{} + x; }
 inline vi bits(vf x) { return reinterpret_cast<vi>(x); }
@@ -51,11 +69,33 @@ inline float sum(vf x) {
 #endif
 }
 
+// Sums of neighbours, those of `a` and then those of `b`: log2(W) rounds of it over W vectors leave one sum in each lane.
+inline vf pairs(vf a, vf b) {
+#if FACTA_LANES == 16
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif FACTA_LANES == 8
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
+         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+}
+
+// Lane i: the sum of the lanes of vector(first + i), for COUNT <= W of them.
+template <int COUNT = W, class F>
+[[gnu::always_inline]] inline vf sums(const F& vector, int first = 0) {
+  if constexpr (COUNT == 1)
+    return vector(first);
+  else
+    return pairs(sums<COUNT / 2>(vector, first), sums<COUNT / 2>(vector, first + COUNT / 2));
+}
+
 inline vf minimum(vf a, vf b) { return select(a < b, a, b); }
 inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
 
 // e^x within 2 ulp for -87 <= x <= 88, clamped outside (Cephes' polynomial); of what is no number, no number.
-inline vf exp(const vf given) {
+[[gnu::always_inline]] inline vf exp(const vf given) {
   const vf x = minimum(maximum(given, broadcast(-87.0f)), broadcast(88.0f));
   const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
   const vf shifted = x * 1.44269504088896341f + magic;
@@ -83,6 +123,31 @@ inline vf gather(const float* table, vi index) {
   vf x;
   for (int lane = 0; lane < W; ++lane) x[lane] = table[index[lane]];
   return x;
+#endif
+}
+
+inline vi gather(const int32_t* table, vi index) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<vi>(_mm512_mask_i32gather_epi32(__m512i{}, 0xffff, reinterpret_cast<__m512i>(index), table, 4));
+#elif defined(__AVX2__)
+  return reinterpret_cast<vi>(_mm256_i32gather_epi32(table, reinterpret_cast<__m256i>(index), 4));
+#else
+  vi x;
+  for (int lane = 0; lane < W; ++lane) x[lane] = table[index[lane]];
+  return x;
+#endif
+}
+
+// The lanes of `x` under the mask, one after the other; how many they are. A whole vector is written.
+inline int compress(int32_t* to, vi x, vi mask) {
+#if defined(__AVX512F__)
+  const __mmask16 chosen = _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
+  store(to, reinterpret_cast<vi>(_mm512_maskz_compress_epi32(chosen, reinterpret_cast<__m512i>(x))));
+  return __builtin_popcount(chosen);
+#else
+  int count = 0;  // without a branch: it would be guessed wrong half the time
+  for (int lane = 0; lane < W; ++lane) to[count] = x[lane], count -= mask[lane];
+  return count;
 #endif
 }
 

@@ -372,7 +372,7 @@ Results gated(const Kernels& set, const Gate& given, bool backward) {
   Gate a = given;
   const size_t count = size_t(a.tokens * a.width);
   if (backward) {
-    a.d_o = made.emplace_back(count).data(), a.d_u = made.emplace_back(count).data(), a.d_u_row = a.width;
+    a.d_o = made.emplace_back(count).data(), a.d_u = made.emplace_back(count).data();
     set.gate_backward(a, THREADS);
   } else {
     a.y = made.emplace_back(count).data();
@@ -400,25 +400,79 @@ void gates(const Kernels& fast, const Kernels& portable, Report& report) {
     }
 }
 
-Results through_silu(const Kernels& set, int64_t tokens, int64_t width, bool backward) {
-  Draw draw{uint64_t(width)};
-  const Numbers z(size_t(tokens * width), draw);
-  Results parts, made;
-  Silu a;
-  a.tokens = tokens, a.width = width, a.z = z.data(), a.out = made.emplace_back(z.size()).data();
-  const int64_t widths[] = {width / 2, 0, width / 3, width - width / 2 - width / 3};
-  for (int i = 0; i < Silu::PARTS; ++i)
-    a.d_part[i] = parts.emplace_back(size_t(tokens * widths[i]), draw).data(), a.widths[i] = widths[i];
-  (backward ? set.silu_backward : set.silu)(a, THREADS);
+Results activated(const Kernels& set, const Numbers& z) {
+  Results made;
+  set.silu({int64_t(z.size()), z.data(), made.emplace_back(z.size()).data()}, THREADS);
   return made;
 }
 
 void silus(const Kernels& fast, const Kernels& portable, Report& report) {
-  const int64_t shapes[][2] = {{0, 7}, {1, 1}, {3, 5}, {7, 33}, {200, 16}};
-  for (const auto& [tokens, width] : shapes)
-    for (const bool backward : {false, true})
-      report.compare(backward ? "silu_backward" : "silu", through_silu(fast, tokens, width, backward),
-                     through_silu(portable, tokens, width, backward));
+  for (const size_t count : {0, 1, 15, 231, 3200}) {
+    Draw draw{count};
+    const Numbers z(count, draw);
+    report.compare("silu", activated(fast, z), activated(portable, z));
+  }
+}
+
+Results projected(const Kernels& set, const Project& given, bool backward) {
+  Results made;
+  Project a = given;
+  if (backward) {
+    a.d_x = made.emplace_back(size_t(a.tokens * a.width)).data();
+    a.d_weight = made.emplace_back(size_t(a.width * a.columns)).data();
+    set.project_backward(a, THREADS);
+  } else {
+    a.z = made.emplace_back(size_t(a.tokens * a.columns)).data();
+    a.act = made.emplace_back(size_t(a.tokens * a.columns)).data();
+    set.project(a, THREADS);
+  }
+  return made;
+}
+
+Results combined(const Kernels& set, const Output& given, bool backward) {
+  Results made;
+  Output a = given;
+  if (backward) {
+    a.gate.d_o = made.emplace_back(size_t(a.gate.tokens * a.gate.width)).data();
+    a.gate.d_u = made.emplace_back(size_t(a.gate.tokens * a.gate.width)).data();
+    a.d_weight = made.emplace_back(size_t(a.width * a.gate.width)).data();
+    a.d_bias = made.emplace_back(size_t(a.width)).data();
+    set.output_backward(a, THREADS);
+  } else {
+    a.y = made.emplace_back(size_t(a.gate.tokens * a.width)).data();
+    set.output(a, THREADS);
+  }
+  return made;
+}
+
+// Both halves of a layer: [tokens, width], and `channels` of each of u, v, q and k (of k one more).
+void layers(const Kernels& fast, const Kernels& portable, Report& report) {
+  const int64_t shapes[][3] = {{0, 4, 4}, {1, 1, 1}, {100, 12, 7}, {211, 64, 32}, {211, 70, 90}};
+  for (const auto& [tokens, width, channels] : shapes) {
+    Draw draw{uint64_t(width)};
+    const int64_t columns = 4 * channels + 1;
+    const Numbers x(size_t(tokens * width), draw), z(size_t(tokens * columns), draw), o(size_t(tokens * channels), draw);
+    const Numbers first(size_t(width * columns), draw), second(size_t(width * channels), draw), bias(size_t(width), draw);
+    const Numbers d_y(size_t(tokens * width), draw);
+    Results parts;
+    Longs keys;
+    for (int64_t t = 0; t < tokens; ++t) keys.push_back(int64_t(draw.next()));
+    Project p;
+    p.tokens = tokens, p.width = width, p.columns = columns, p.x = x.data(), p.weight = first.data(), p.eps = 1e-6f;
+    report.compare("project", projected(fast, p, false), projected(portable, p, false));
+    p.z = const_cast<float*>(z.data()), p.d_y = d_y.data();
+    for (int i = 0; i < Project::PARTS; ++i) {
+      p.widths[i] = channels + (i == Project::PARTS - 1);
+      p.d_part[i] = parts.emplace_back(size_t(tokens * p.widths[i]), draw).data();
+    }
+    report.compare("project_backward", projected(fast, p, true), projected(portable, p, true));
+    Output q;
+    q.gate.tokens = tokens, q.gate.width = channels, q.gate.o = o.data(), q.gate.u = z.data(), q.gate.u_row = columns;
+    q.gate.keys = keys.data(), q.gate.p = 0.3, q.gate.salt = 5, q.gate.eps = 1e-6f;
+    q.width = width, q.weight = second.data(), q.bias = bias.data(), q.x = x.data(), q.d_y = d_y.data();
+    report.compare("output", combined(fast, q, false), combined(portable, q, false));
+    report.compare("output_backward", combined(fast, q, true), combined(portable, q, true));
+  }
 }
 
 }  // namespace
@@ -430,6 +484,7 @@ int main(int count, char** words) try {
   sampled(fast, portable, report);
   gates(fast, portable, report);
   silus(fast, portable, report);
+  layers(fast, portable, report);
   return report.print() ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "agree: %s\n", error.what());

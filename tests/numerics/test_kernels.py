@@ -224,21 +224,18 @@ def test_dropout_and_gate(kernels: str, width: int) -> None:
 @pytest.mark.parametrize("shape", [(0, 7), (1, 1), (3, 5), (7, 33), (200, 16)])
 def test_silu(kernels: str, shape: tuple[int, int]) -> None:
     (z,) = random_like(1, shape)
-    cuts = [shape[1] // 2, 0, shape[1] // 3]
-    parts = random_like(2, *[(shape[0], width) for width in (*cuts, shape[1] - sum(cuts))])
     assert far(ops.pointwise.silu(kernels, z), F.silu(z.double())) < TOLERANCE
-    expected = torch.ops.aten.silu_backward(torch.cat(parts, dim=1).double(), z.double())
-    assert far(ops.pointwise.silu_backward(kernels, z, *parts), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize("bias", ["none", "position", "time", "both"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_whole_layer_is_its_parts(kernels: str, bias: str, dropout: float) -> None:
+@pytest.mark.parametrize(("width", "qk", "v"), [(12, 5, 7), (64, 32, 16), (70, 80, 90)])  # the last: several tiles wide
+def test_a_whole_layer_is_its_parts(kernels: str, bias: str, dropout: float, width: int, qk: int, v: int) -> None:
     tokens = tokens_of([60, 0, 1, 150], seed=2)
     torch.manual_seed(0)
-    config = HSTUConfig(heads=2, qk_width=5, v_width=7, bias=bias, dropout=dropout, init_std=0.3)  # type: ignore[arg-type]
-    layer = HSTULayer(config, width=12, window=200, salt=100)
-    x, grad = random_like(3, (211, 12), (211, 12))
+    config = HSTUConfig(heads=2, qk_width=qk, v_width=v, bias=bias, dropout=dropout, init_std=0.3)  # type: ignore[arg-type]
+    layer = HSTULayer(config, width=width, window=200, salt=100)
+    x, grad = random_like(3, (211, width), (211, width))
 
     def both(layer: HSTULayer, forward: str, x: Tensor, grad: Tensor) -> list[Tensor]:
         leaf = x.clone().requires_grad_()
@@ -375,7 +372,12 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     check(facta.dropout.default, (kernels, x, tokens.key, 0.3, 2))
     check(facta.gate.default, (kernels, x, u, tokens.key, 0.3, 2, 1e-6))
     check(facta.silu.default, (kernels, x.detach()))
-    check(facta.silu_backward.default, (kernels, x.detach(), *random_like(5, (13, 1), (13, 2), (13, 3), (13, 0))))
+    uvqk, weight, bias, parts = *random_like(5, (6, 10), (8, 6), (8,)), random_like(6, (13, 1), (13, 2), (13, 3), (13, 4))
+    check(facta.project.default, (kernels, x.detach(), uvqk, 1e-6))
+    check(facta.project_backward.default, (kernels, u.detach(), x.detach(), torch.rand(13, 10), uvqk, *parts, 1e-6))
+    out = (kernels, x.detach(), u.detach(), tokens.key, weight, bias, torch.rand(13, 8), 0.3, 2, 1e-6)
+    check(facta.output.default, out)
+    check(facta.output_backward.default, (kernels, torch.rand(13, 8), *out[1:5], *out[7:]))
     positive, weight = torch.zeros(13, dtype=torch.int64), torch.ones(13)
     loss = (kernels, x.detach(), u.detach(), positive, tokens.key, weight, 4, True, False, 1.0, True)
     check(facta.sampled_loss.default, loss)

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from facta.ops import attention, pointwise
+from facta.ops import attention, backend, pointwise
 from facta.types import TokenBatch
 
 
@@ -39,45 +38,106 @@ class Layer:
         return u, v.view(*by_head, self.dv), q.view(*by_head, self.dqk), k.view(*by_head, self.dqk)
 
 
+@torch.library.custom_op("facta::project", mutates_args=(), device_types="cpu")
+def _project(kernels: str, x: Tensor, uvqk: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """z = LN(x) W and SiLU(z)."""
+    z, act = (x.new_empty(len(x), uvqk.shape[1]) for _ in range(2))
+    native: Any = backend.module()
+    native.project(kernels, torch.get_num_threads(), x, uvqk, eps, z, act)
+    return z, act
+
+
+@_project.register_fake
+def _(kernels: str, x: Tensor, uvqk: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return x.new_empty(len(x), uvqk.shape[1]), x.new_empty(len(x), uvqk.shape[1])
+
+
+@torch.library.custom_op("facta::project_backward", mutates_args=(), device_types="cpu")
+def _project_backward(
+    kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, u: Tensor, v: Tensor, q: Tensor, k: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """d_y and what comes through z, from the gradients of the four parts of SiLU(z); the gradient of W."""
+    d_x, d_uvqk = torch.empty_like(x), torch.empty_like(uvqk)
+    native: Any = backend.module()
+    native.project_backward(kernels, torch.get_num_threads(), x, uvqk, eps, z, [u, v, q, k], d_y, d_x, d_uvqk)
+    return d_x, d_uvqk
+
+
+@_project_backward.register_fake
+def _(kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(uvqk)
+
+
+@torch.library.custom_op("facta::output", mutates_args=(), device_types="cpu")
+def _output(
+    kernels: str, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, bias: Tensor, x: Tensor, p: float, salt: int,
+    eps: float,
+) -> Tensor:  # fmt: skip
+    """x + W_o dropout(u ⊙ LN(o)) + b_o."""
+    y = torch.empty_like(x)
+    native: Any = backend.module()
+    native.output(kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, bias, x, y)
+    return y
+
+
+@_output.register_fake
+def _(kernels: str, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, bias: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("facta::output_backward", mutates_args=(), device_types="cpu")
+def _output_backward(
+    kernels: str, d_y: Tensor, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, p: float, salt: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of o, u, W_o and b_o."""
+    d_o, d_u, d_weight, d_bias = *(torch.empty_like(o) for _ in range(2)), torch.empty_like(weight), d_y.new_empty(len(weight))
+    native: Any = backend.module()
+    native.output_backward(
+        kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, d_y, d_o, d_u, d_weight, d_bias
+    )
+    return d_o, d_u, d_weight, d_bias
+
+
+@_output_backward.register_fake
+def _(
+    kernels: str, d_y: Tensor, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return torch.empty_like(o), torch.empty_like(o), torch.empty_like(weight), d_y.new_empty(len(weight))
+
+
 class _HSTULayer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, layer: Layer, x: Tensor, uvqk: Tensor, weight: Tensor, bias: Tensor, *tables: Tensor | None
     ) -> Tensor:
         position_bias, time_bias = tables
-        z = F.layer_norm(x, x.shape[-1:], eps=layer.eps) @ uvqk
-        u, v, q, k = layer.split(pointwise.silu(layer.kernels, z))
+        z, act = _project(layer.kernels, x, uvqk, layer.eps)
+        u, v, q, k = layer.split(act)
         o = attention.hstu_attention(
             layer.kernels, q, k, v, layer.tokens, position_bias=position_bias, time_bias=time_bias, scale=layer.scale
         ).flatten(1)
-        gated = pointwise.gate(o, u, layer.tokens.key, p=layer.p, salt=layer.salt, eps=layer.eps)
         ctx.layer = layer
         ctx.save_for_backward(x, z, o, uvqk, weight, position_bias, time_bias)
-        return torch.addmm(bias, gated, weight.T).add_(x)
+        y: Tensor = _output(layer.kernels, o, u, layer.tokens.key, weight, bias, x, layer.p, layer.salt, layer.eps)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         x, z, o, uvqk, weight, position_bias, time_bias = ctx.saved_tensors
         layer, tokens, d_y = ctx.layer, ctx.layer.tokens, grads[0].contiguous()
         u, v, q, k = layer.split(pointwise.silu(layer.kernels, z))
-        gated = pointwise.gate(o, u, tokens.key, p=layer.p, salt=layer.salt, eps=layer.eps)
-        d_weight, d_bias = d_y.T @ gated, d_y.sum(0)
-        d_o, d_u = pointwise.gate_backward(
-            layer.kernels, d_y @ weight, o, u, tokens.key, layer.p, layer.salt, layer.eps
+        d_o, d_u, d_weight, d_bias = _output_backward(
+            layer.kernels, d_y, o, u, tokens.key, weight, layer.p, layer.salt, layer.eps
         )
         d_q, d_k, d_v, d_position, d_time = attention.backward(
             layer.kernels, d_o.view_as(v), q, k, v, tokens, position_bias, time_bias, layer.scale
         )
-        d_z = pointwise.silu_backward(layer.kernels, z, d_u, *(part.flatten(1) for part in (d_v, d_q, d_k)))
-        normed, mean, rate = torch.native_layer_norm(x, x.shape[-1:], None, None, layer.eps)
-        d_normed = d_z @ uvqk.T
-        d_x = torch.ops.aten.native_layer_norm_backward(
-            d_normed, x, x.shape[-1:], mean, rate, None, None, [True, False, False]
-        )[0]
+        parts = (d_u, *(part.flatten(1) for part in (d_v, d_q, d_k)))
+        d_x, d_uvqk = _project_backward(layer.kernels, d_y, x, z, uvqk, *parts, layer.eps)
         tables = (
             None if table is None else found for table, found in ((position_bias, d_position), (time_bias, d_time))
         )
-        return None, d_x.add_(d_y), normed.T @ d_z, d_weight, d_bias, *tables
+        return None, d_x, d_uvqk, d_weight, d_bias, *tables
 
 
 def hstu_layer(

@@ -115,20 +115,6 @@ def _(kernels: str, z: Tensor) -> Tensor:
     return torch.empty_like(z)
 
 
-@torch.library.custom_op("facta::silu_backward", mutates_args=(), device_types="cpu")
-def silu_backward(kernels: str, z: Tensor, u: Tensor, v: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """d_z [T, C] from the gradients of four parts of SiLU(z), each [T, its width], that lie side by side in z."""
-    d_z = torch.empty_like(z)
-    native: Any = backend.module()
-    native.silu_backward(kernels, torch.get_num_threads(), z, [u, v, q, k], d_z)
-    return d_z
-
-
-@silu_backward.register_fake
-def _(kernels: str, z: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(z)
-
-
 def _rows(x: Tensor) -> Tensor:
     """Channels side by side; from token to token any stride will do."""
     return x if x.stride(1) == 1 else x.contiguous()
