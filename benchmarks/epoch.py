@@ -36,6 +36,7 @@ from facta.recipes.find import find
 from facta.recipes.recipe import RecipeConfig
 from facta.train.optim import OptimiserConfig, adamw
 from facta.train.prefetch import prefetched
+from facta.train.process import keep_freed_memory
 from facta.train.step import take_step
 from facta.types import Negatives, SequenceBatch
 
@@ -46,6 +47,7 @@ class Ours:
     """The recipe's model and its batches."""
 
     def __init__(self, data: Dataset) -> None:
+        keep_freed_memory()  # as the trainer does
         recipe: RecipeConfig = find("movielens-1m/hstu").override(
             ["protocol.split=loo-paper", "training.patience=null", "training.schedule=constant"]
         )

@@ -20,7 +20,8 @@ template <class S, class Rule>
 class Task {
  public:
   Task(const Attention& a, const Row& row, const BiasTable& table, const Keep* keep)
-      : a_(a), row_(row), table_(table), rules_(size_t(a.heads), Rule(a, keep)), heads_(int(a.heads)), dqk_(int(a.dqk)), dv_(int(a.dv)),
+      : a_(a), row_(row), table_(table), rules_(size_t(a.heads), Rule(a, keep)), heads_(int(a.heads)),
+        dqk_(int(a.dqk)), dv_(int(a.dv)),
         wide_qk_(whole(a.dqk)), wide_v_(whole(a.dv)),
         keys_{a.k, row.kept ? row.kept->k : nullptr, a.k_row, int(a.dqk)},
         values_{a.v, row.kept ? row.kept->v : nullptr, a.v_row, int(a.dv)} {}
@@ -134,8 +135,8 @@ class Backward : Task<S, Rule> {
 
  public:
   // Keys [k0, k1) of a row. `partial` [n, H·dqk]: where a row has several stretches, this one's share of d_q.
-  Backward(const Attention& a, const Row& row, const BiasTable& table, const Keep* keep, Scratch& scratch, int64_t k0, int64_t k1,
-           float* partial, BiasGradient& bias)
+  Backward(const Attention& a, const Row& row, const BiasTable& table, const Keep* keep, Scratch& scratch, int64_t k0,
+           int64_t k1, float* partial, BiasGradient& bias)
       : Base(a, row, table, keep), k0_(k0), k1_(k1), partial_(partial), gradient_(bias) {
     const int h = heads_, keys = int(k1 - k0);
     scratch.clear();
@@ -278,7 +279,7 @@ void forward(const Attention& a, int threads) {
   for (int64_t b = 0; b < a.tokens.rows; ++b) {
     const Row row(a, b);
     for (int64_t q = row.past; q < row.n; q += QUERIES)
-      pieces.push_back({b, q, std::min<int64_t>(q + QUERIES, row.n), row.seen(std::min<int64_t>(q + QUERIES, row.n) - 1)});
+      pieces.push_back({b, q, std::min(q + QUERIES, row.n), row.seen(std::min(q + QUERIES, row.n) - 1)});
   }
   costly_first(pieces);
 #pragma omp parallel num_threads(threads)

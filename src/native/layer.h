@@ -80,13 +80,15 @@ class Sums {
 struct Normed {
   std::vector<float> values, rate;
   int row;
-  explicit Normed(int64_t width) : values(size_t(TOKENS * whole_vectors(width))), rate(TOKENS), row(whole_vectors(width)) {}
+  explicit Normed(int64_t width)
+      : values(size_t(TOKENS * whole_vectors(width))), rate(TOKENS), row(whole_vectors(width)) {}
   void read(const float* x, int count, int width, float eps) {
     for (int i = 0; i < count; ++i) {
       const Channels from{x + int64_t(i) * width, width};
       const Moments m(from, eps);
       rate[size_t(i)] = m.rate;
-      for (int d = 0; d < row; d += W) store(&values[size_t(i * row + d)], from.inside(d, (from[d] - m.mean) * m.rate));
+      for (int d = 0; d < row; d += W)
+        store(&values[size_t(i * row + d)], from.inside(d, (from[d] - m.mean) * m.rate));
     }
   }
 };
@@ -102,7 +104,8 @@ inline void project(const Project& a, int threads) {
       x.read(a.x + t * width, count, width, a.eps);
       for (int c = 0; c < weight.row(); c += COLUMNS) {
         const int wide = std::min(COLUMNS, weight.row() - c), used = std::min(COLUMNS, columns - c);
-        product(count, wide, width, {x.values.data(), x.row, 1}, weight[0] + c, weight.row(), tile.data(), COLUMNS, false);
+        const Left normed{x.values.data(), x.row, 1};
+        product(count, wide, width, normed, weight[0] + c, weight.row(), tile.data(), COLUMNS, false);
         for (int i = 0; i < count; ++i) {
           const Channels from{tile.data() + i * COLUMNS, used};
           float *z = a.z + (t + i) * columns + c, *act = a.act + (t + i) * columns + c;
@@ -117,7 +120,8 @@ inline void project(const Project& a, int threads) {
 inline void through_silu(const Project& a, int64_t t, int count, int from, int used, float* tile) {
   int64_t begin = 0;
   for (int part = 0; part < Project::PARTS; begin += a.widths[part++]) {
-    const int first = int(std::max<int64_t>(begin, from)), last = int(std::min<int64_t>(begin + a.widths[part], from + used));
+    const int first = int(std::max<int64_t>(begin, from));
+    const int last = int(std::min<int64_t>(begin + a.widths[part], from + used));
     for (int i = 0; i < count && first < last; ++i) {
       const Channels z{a.z + (t + i) * a.columns + first, last - first};
       const Channels d{a.d_part[part] + (t + i) * a.widths[part] + first - begin, last - first};
@@ -143,7 +147,8 @@ inline void project_backward(const Project& a, int threads) {
           for (int i = 0; i < count; ++i) std::fill_n(&d_z[size_t(i * COLUMNS + used)], padded - used, 0.0f);
         through_silu(a, t, count, c, used, d_z.data());
         product(count, wide, used, {d_z.data(), COLUMNS, 1}, weight[c], wide, d_x.data(), wide, c > 0);
-        product(width, padded, count, {x.values.data(), 1, x.row}, d_z.data(), COLUMNS, sums.of(part) + c, sums.row(), true);
+        const Left normed{x.values.data(), 1, x.row};  // transposed
+        product(width, padded, count, normed, d_z.data(), COLUMNS, sums.of(part) + c, sums.row(), true);
       }
       for (int i = 0; i < count; ++i) {
         const Channels normed{&x.values[size_t(i * wide)], width}, d{&d_x[size_t(i * wide)], width};
@@ -163,7 +168,8 @@ inline void output(const Output& a, int threads) {
     std::vector<float> gated(size_t(TOKENS * wide)), tile(size_t(TOKENS * weight.row()));
     tiles(a.gate.tokens, part, threads, [&](int64_t t, int count) {
       for (int i = 0; i < count; ++i) GatedToken(a.gate, keep, t + i).write(&gated[size_t(i * wide)]);
-      product(count, weight.row(), channels, {gated.data(), wide, 1}, weight[0], weight.row(), tile.data(), weight.row(), false);
+      const Left left{gated.data(), wide, 1};
+      product(count, weight.row(), channels, left, weight[0], weight.row(), tile.data(), weight.row(), false);
       for (int i = 0; i < count; ++i) {
         const Channels y{&tile[size_t(i * weight.row())], width}, b{a.bias, width}, x{a.x + (t + i) * width, width};
         for (int d = 0; d < width; d += W) y.write(a.y + (t + i) * width, d, y[d] + b[d] + x[d]);
@@ -186,7 +192,8 @@ inline void output_backward(const Output& a, int threads) {
       for (int i = 0; i < count; ++i) {
         const GatedToken token(a.gate, keep, t + i);
         token.write(&gated[size_t(i * wide)]);
-        token.backward({&d_gated[size_t(i * wide)], channels}, a.gate.d_o + (t + i) * channels, a.gate.d_u + (t + i) * channels);
+        float *d_o = a.gate.d_o + (t + i) * channels, *d_u = a.gate.d_u + (t + i) * channels;
+        token.backward({&d_gated[size_t(i * wide)], channels}, d_o, d_u);
         const Channels d{d_y + int64_t(i) * width, width};
         for (int at = 0; at < width; at += W) store(biases.of(part) + at, load(biases.of(part) + at) + d[at]);
       }

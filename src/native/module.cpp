@@ -287,7 +287,8 @@ NB_MODULE(_native, m) {
     nb::gil_scoped_release free;
     named(backend).silu({int64_t(z.size()), z.data(), out.data()}, threads);
   });
-  m.def("project", [](const std::string& backend, int threads, Floats x, Floats weight, float eps, Floats z, Floats act) {
+  m.def("project", [](const std::string& backend, int threads, Floats x, Floats weight, float eps, Floats z,
+                      Floats act) {
     facta::Project a = projected(x, weight, eps);
     agree(int64_t(z.size()) == a.tokens * a.columns && act.size() == z.size(), "tokens");
     a.z = z.data(), a.act = act.data();
@@ -312,7 +313,8 @@ NB_MODULE(_native, m) {
   m.def("output", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
                      float eps, Floats weight, Floats bias, Floats x, Floats y) {
     facta::Output a = combined(o, u, keys, p, salt, eps, weight);
-    agree(int64_t(bias.size()) == a.width && int64_t(x.size()) == a.gate.tokens * a.width && y.size() == x.size(), "tokens");
+    agree(int64_t(bias.size()) == a.width, "widths");
+    agree(int64_t(x.size()) == a.gate.tokens * a.width && y.size() == x.size(), "tokens");
     a.bias = bias.data(), a.x = x.data(), a.y = y.data();
     nb::gil_scoped_release free;
     named(backend).output(a, threads);

@@ -14,8 +14,8 @@ namespace facta::ISA {
 // The next place at which whole vectors lie in whole cache lines.
 inline float* aligned(float* p) { return (float*)((uintptr_t(p) + 4 * W - 1) / (4 * W) * (4 * W)); }
 
-// Item vectors that may be read in whole vectors. Where a table is used many times over, a copy lies in whole cache lines
-// and at length 1; of a larger one only the last rows are copied, from which such a read would leave it.
+// Item vectors that may be read in whole vectors. Where a table is used many times over, a copy lies in whole cache
+// lines and at length 1; of a larger one only the last rows are copied, from which such a read would leave it.
 class Rows {
  public:
   struct View {
@@ -27,7 +27,8 @@ class Rows {
     s.items * OFTEN < s.targets * (s.negatives + 1) ? pack(s, threads) : copy_tail(s);
   }
   const View& view() const { return view_; }
-  const float* inverse() const { return inverse_.empty() ? nullptr : inverse_.data(); }  // 1 / length, if still to be done
+  // 1 / length, where that is still to be multiplied.
+  const float* inverse() const { return inverse_.empty() ? nullptr : inverse_.data(); }
 
  private:
   static constexpr int64_t OFTEN = 8;
@@ -97,7 +98,7 @@ class Target {
     vf held[VECTORS + 1];
     for (int v = 0; v < VECTORS; ++v) held[v] = load(query + v * W);
     for (int first = 0; first < padded_; first += W)
-      store(&logits_[size_t(first)], scaled(first, sums([&](int i) [[gnu::always_inline]] {
+      store(&logits_[size_t(first)], scaled(first, sums([&](int i) __attribute__((always_inline)) {
               const float* row = rows[items[first + i]];
               vf total{};
               for (int v = 0; v < VECTORS; ++v) total += held[v] * load(row + v * W);

@@ -451,9 +451,9 @@ void layers(const Kernels& fast, const Kernels& portable, Report& report) {
   for (const auto& [tokens, width, channels] : shapes) {
     Draw draw{uint64_t(width)};
     const int64_t columns = 4 * channels + 1;
-    const Numbers x(size_t(tokens * width), draw), z(size_t(tokens * columns), draw), o(size_t(tokens * channels), draw);
-    const Numbers first(size_t(width * columns), draw), second(size_t(width * channels), draw), bias(size_t(width), draw);
-    const Numbers d_y(size_t(tokens * width), draw);
+    const Numbers x(size_t(tokens * width), draw), d_y(size_t(tokens * width), draw), bias(size_t(width), draw);
+    const Numbers z(size_t(tokens * columns), draw), o(size_t(tokens * channels), draw);
+    const Numbers first(size_t(width * columns), draw), second(size_t(width * channels), draw);
     Results parts;
     Longs keys;
     for (int64_t t = 0; t < tokens; ++t) keys.push_back(int64_t(draw.next()));

@@ -54,8 +54,9 @@ def _(kernels: str, x: Tensor, uvqk: Tensor, eps: float) -> tuple[Tensor, Tensor
 
 @torch.library.custom_op("facta::project_backward", mutates_args=(), device_types="cpu")
 def _project_backward(
-    kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, u: Tensor, v: Tensor, q: Tensor, k: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+    kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, u: Tensor, v: Tensor, q: Tensor, k: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """d_y and what comes through z, from the gradients of the four parts of SiLU(z); the gradient of W."""
     d_x, d_uvqk = torch.empty_like(x), torch.empty_like(uvqk)
     native: Any = backend.module()
@@ -90,7 +91,8 @@ def _output_backward(
     kernels: str, d_y: Tensor, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, p: float, salt: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of o, u, W_o and b_o."""
-    d_o, d_u, d_weight, d_bias = *(torch.empty_like(o) for _ in range(2)), torch.empty_like(weight), d_y.new_empty(len(weight))
+    d_o, d_u = torch.empty_like(o), torch.empty_like(o)
+    d_weight, d_bias = torch.empty_like(weight), d_y.new_empty(len(weight))
     native: Any = backend.module()
     native.output_backward(
         kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, d_y, d_o, d_u, d_weight, d_bias

@@ -1,7 +1,9 @@
-"""What a run asks of its process: interrupts that wait for the step, and sums that come out the same every time."""
+"""What a run asks of its process: interrupts that wait for the step, memory that stays, and sums that come out the same
+every time."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -42,6 +44,18 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next one, up to 1 GiB of it.
+
+    It returns freed memory to the kernel after every step otherwise, and asking for it again costs a page fault for
+    each 4 KiB: 5 to 10 % of a small model's step. Tensors of more than 32 MiB are mapped one by one as before.
+    """
+    limits = {-3: 32 << 20, -1: 1 << 30}  # M_MMAP_THRESHOLD, its largest value; M_TRIM_THRESHOLD
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    for name, value in limits.items() if mallopt is not None else ():
+        mallopt(name, value)
 
 
 @contextmanager
