@@ -117,6 +117,9 @@ FIGURES: dict[str, Figure] = {
     ),
     "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
     **_ml1m(),
+    "ml1m_loss_curve_apart": Figure(
+        "<= 1e-05", "", _module("curve"), "ML-1M, HSTU: loss by kernels against the reference's, first 50 steps"
+    ),
     "broken_inputs_handled": Figure(
         ">= 40", "cases", _module("broken_inputs"), "bad input that gives a sentence or a stated repair, and no debris"
     ),

@@ -24,7 +24,8 @@ struct Left {
 
 // c[ROWS, VECTORS·W] (+)= a[ROWS, depth] · b[depth, VECTORS·W]
 template <int ROWS, int VECTORS>
-[[gnu::noinline]] void tile_product(Left a, const float* b, int64_t b_row, float* c, int64_t c_row, int depth, bool add) {
+[[gnu::noinline]] void tile_product(Left a, const float* b, int64_t b_row, float* c, int64_t c_row, int depth,
+                                    bool add) {
   vf total[ROWS][VECTORS];
   for (int i = 0; i < ROWS; ++i)
     for (int v = 0; v < VECTORS; ++v) total[i][v] = add ? load(c + i * c_row + v * W) : vf{};

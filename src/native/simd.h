@@ -128,7 +128,8 @@ inline vf gather(const float* table, vi index) {
 
 inline vi gather(const int32_t* table, vi index) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<vi>(_mm512_mask_i32gather_epi32(__m512i{}, 0xffff, reinterpret_cast<__m512i>(index), table, 4));
+  const auto places = reinterpret_cast<__m512i>(index);
+  return reinterpret_cast<vi>(_mm512_mask_i32gather_epi32(__m512i{}, 0xffff, places, table, 4));
 #elif defined(__AVX2__)
   return reinterpret_cast<vi>(_mm256_i32gather_epi32(table, reinterpret_cast<__m256i>(index), 4));
 #else

@@ -52,10 +52,10 @@ def keep_freed_memory() -> None:
     It returns freed memory to the kernel after every step otherwise, and asking for it again costs a page fault for
     each 4 KiB: 5 to 10 % of a small model's step. Tensors of more than 32 MiB are mapped one by one as before.
     """
-    limits = {-3: 32 << 20, -1: 1 << 30}  # M_MMAP_THRESHOLD, its largest value; M_TRIM_THRESHOLD
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    for name, value in limits.items() if mallopt is not None else ():
-        mallopt(name, value)
+    if mallopt is not None:
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: its largest value
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 @contextmanager
