@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     SHUFFLE = EVENT + 3  # the order of batches
     STEP = EVENT + 4  # draws that all rows of a step share
     NEGATIVES = EVENT + 5  # negatives that all targets of a step share
+    STOCHASTIC_LENGTH = EVENT + 6  # which events of a history stay
 
 
 def _signed(value: int) -> int:
