@@ -1,0 +1,150 @@
+"""Metrics of predicted feedback: how probable the model called what happened. Binary labels.
+
+Letters: S predictions, q the share of positives among them.
+
+    LogLoss   mean of -y ln p - (1 - y) ln(1 - p), natural logarithm
+    NE        LogLoss over that of always saying q, of the same predictions: 1 knows the base rate and no more
+              (He et al. 2014; lower is better)
+    AUC       probability that a positive stands above a negative; equal predictions count half
+    GAUC      mean AUC of the users who have both, each weighted by its predictions
+    ECE       Σ over bins of |mean prediction - share of positives| · share of predictions, bins of equal count
+
+Means over predictions are micro: a user counts as often as it was predicted for. Intervals resample users.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from facta.arrays import Bools, Floats, Ints
+from facta.eval.bootstrap import SAMPLES, SEED, bootstrap_means
+
+EPS = 1e-7  # predictions are held inside [EPS, 1 - EPS]
+BINS = 20
+
+
+def losses(p: Floats, y: Bools) -> Floats:
+    """[S] log loss of each prediction."""
+    p = np.clip(p.astype(np.float64), EPS, 1 - EPS)
+    each: Floats = -np.log(np.where(y, p, 1 - p))
+    return each
+
+
+def entropy(q: float) -> float:
+    """Log loss of always saying q where the share of positives is q."""
+    return 0.0 if q in (0.0, 1.0) else float(-q * np.log(q) - (1 - q) * np.log(1 - q))
+
+
+def auc(p: Floats, y: Bools) -> float:
+    """Area under the ROC curve; NaN where there are no positives or no negatives."""
+    positives = int(y.sum())
+    if positives in (0, len(y)):
+        return float("nan")
+    below = _mean_ranks(p)[y].sum() - positives * (positives + 1) / 2
+    return float(below / (positives * (len(y) - positives)))
+
+
+class UserAUC(NamedTuple):
+    """Each user's AUC and its weight; users without positives or without negatives are not among them."""
+
+    user: Ints  # places 0 … U-1 of the users who have one
+    auc: Floats
+    weight: Floats  # predictions of the user
+
+    @property
+    def mean(self) -> float:
+        return float(np.average(self.auc, weights=self.weight)) if len(self.auc) else float("nan")
+
+
+def user_auc(p: Floats, y: Bools, user: Ints) -> UserAUC:
+    """AUC of each user: [S] predictions, labels and places of their users."""
+    order = np.lexsort((p, user))
+    p, y, user = p[order], y[order], user[order]
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    count = np.diff(np.append(starts, len(user)))
+    group = np.repeat(np.arange(len(starts)), count)
+    rank = _ranks_in_order(p, group) - np.repeat(starts, count)
+    positives = np.bincount(group, weights=y, minlength=len(starts))
+    both = (positives > 0) & (positives < count)
+    below = np.bincount(group, weights=rank * y, minlength=len(starts)) - positives * (positives + 1) / 2
+    value = below[both] / (positives * (count - positives))[both]
+    return UserAUC(user[starts][both], value, count[both].astype(np.float64))
+
+
+class Calibration(NamedTuple):
+    """Predictions in bins of equal count, the lowest first: what a reliability plot shows."""
+
+    predicted: Floats  # mean prediction of each bin
+    observed: Floats  # share of positives
+    count: Ints
+
+    @property
+    def ece(self) -> float:
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.count)) if len(self.count) else 0.0
+
+
+def calibration(p: Floats, y: Bools, bins: int = BINS) -> Calibration:
+    """Bins of as equal a count as the number of predictions allows; equal predictions may fall into two."""
+    order = np.argsort(p, kind="stable")
+    parts = [part for part in np.array_split(order, min(bins, len(order)) or 1) if len(part)]
+    return Calibration(
+        np.array([p[part].mean() for part in parts]),
+        np.array([y[part].mean() for part in parts]),
+        np.array([len(part) for part in parts], dtype=np.int64),
+    )
+
+
+def prediction_metrics(p: Floats, y: Bools, user: Ints) -> dict[str, float]:
+    """All of them; NE is NaN where every label is equal."""
+    loss, base = float(losses(p, y).mean()), entropy(float(y.mean()))
+    return {
+        "NE": loss / base if base else float("nan"),
+        "LogLoss": loss,
+        "AUC": auc(p, y),
+        "GAUC": user_auc(p, y, user).mean,
+        "ECE": calibration(p, y).ece,
+    }
+
+
+def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int = SEED) -> dict[str, Floats]:
+    """NE, LogLoss and GAUC of `samples` draws of users with replacement, [samples] each.
+
+    `user` holds places 0 … U-1. Draws depend on (seed, U) alone, so two models judged on the same predictions meet the
+    same users and their differences are paired. NE's base rate is that of the draw.
+    """
+    users = int(user.max()) + 1
+    loss = np.bincount(user, weights=losses(p, y), minlength=users)
+    count = np.bincount(user, minlength=users).astype(np.float64)
+    positive = np.bincount(user, weights=y, minlength=users)
+    own = user_auc(p, y, user)
+    weight, area = np.zeros(users), np.zeros(users)
+    weight[own.user], area[own.user] = own.weight, own.weight * own.auc
+    sums = _draws_of(np.stack([loss, count, positive, weight, area], axis=1), samples, seed)
+    mean, q = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 1]
+    base = -q * np.log(q) - (1 - q) * np.log(1 - q)
+    return {"NE": mean / base, "LogLoss": mean, "GAUC": sums[:, 4] / sums[:, 3]}
+
+
+def _draws_of(values: Floats, samples: int, seed: int) -> Floats:
+    """[U, M] -> [samples, M]: sums over draws of U users."""
+    return bootstrap_means(values, samples, seed) * len(values)
+
+
+def _mean_ranks(p: Floats) -> Floats:
+    """[S] ranks from 1, the mean of theirs for equal values."""
+    order = np.argsort(p, kind="stable")
+    ranks = np.empty(len(p))
+    ranks[order] = _ranks_in_order(p[order], np.zeros(len(p), dtype=np.int64))
+    return ranks
+
+
+def _ranks_in_order(p: Floats, group: Ints) -> Floats:
+    """[S] ranks from 1 over the whole of values that ascend within each group; equal neighbours share their mean."""
+    new = np.ones(len(p), dtype=bool)
+    new[1:] = (np.diff(p) != 0) | (np.diff(group) != 0)
+    starts = np.flatnonzero(new)
+    count = np.diff(np.append(starts, len(p)))
+    middle: Floats = np.repeat(starts + (count + 1) / 2, count)
+    return middle
