@@ -69,7 +69,7 @@ def test_bins_hold_equal_counts() -> None:
     p = rng.random(1003)
     y = rng.random(1003) < p
     bins = prediction.calibration(p, y, 10)
-    assert bins.count.sum() == 1003 and bins.count.max() - bins.count.min() <= 1
+    assert bins.size.sum() == 1003 and bins.size.max() - bins.size.min() <= 1
     assert (np.diff(bins.predicted) > 0).all()
     assert bins.ece < 0.06
 

@@ -78,11 +78,11 @@ class Calibration(NamedTuple):
 
     predicted: Floats  # mean prediction of each bin
     observed: Floats  # share of positives
-    count: Ints
+    size: Ints
 
     @property
     def ece(self) -> float:
-        return float(np.average(np.abs(self.predicted - self.observed), weights=self.count)) if len(self.count) else 0.0
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.size)) if len(self.size) else 0.0
 
 
 def calibration(p: Floats, y: Bools, bins: int = BINS) -> Calibration:
