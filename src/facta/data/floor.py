@@ -1,8 +1,8 @@
 """The best prediction that anybody could make from a simulated log: the forward algorithm over the hidden tastes.
 
 Letters: Z tastes, V items, E events, B users of a chunk. Before each event the belief [B, Z] over the taste is what all
-earlier events say; feedback is predicted once surface, time and item are known, the next item once surface and time are.
-Nothing hidden is read, so no model of the log can do better in the mean. The latent-taste oracle, beside it, knows.
+earlier events say; feedback is predicted once surface, time and item are known, the next item once surface and time
+are. Nothing hidden is read, so no model of the log can do better in the mean. The latent-taste oracle beside it knows.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def item_probability(world: World, steps: Steps, at: Ints, item: Ints) -> Floats
     return likely
 
 
-def feedback_probability(
-    world: World, steps: Steps, at: Ints, item: Ints, memory: Memory
-) -> tuple[Floats, Floats]:
+def feedback_probability(world: World, steps: Steps, at: Ints, item: Ints, memory: Memory) -> tuple[Floats, Floats]:
     """[b, Z] of a click, and of a long view once clicked."""
     liking = world.liking[:, item].T
     tired = memory.tired(world.category[item])

@@ -254,9 +254,7 @@ def _draw_taste(world: World, visit: Bools, first: bool, now: Ints, rng: np.rand
     return drawn
 
 
-def _draw_item(
-    world: World, steps: Steps, at: Ints, taste: Ints, memory: Memory, rng: np.random.Generator
-) -> Ints:
+def _draw_item(world: World, steps: Steps, at: Ints, taste: Ints, memory: Memory, rng: np.random.Generator) -> Ints:
     """By the surface of each event."""
     surface, alive, u = steps.surface[at], steps.alive[at], rng.random(len(at))
     item = np.empty(len(at), dtype=np.int64)
