@@ -90,7 +90,7 @@ class World:
         self.bias: Floats = rng.normal(0, config.bias, config.items)
         late = np.sort(rng.random(config.items - round(config.items * config.born_before))) * config.days * DAY
         self.birth: Ints = np.concatenate([np.zeros(config.items - len(late)), late]).astype(np.int64)  # ascending
-        self.weight: Floats = (1.0 + rng.permutation(config.items)) ** -config.popularity
+        self.weight: Floats = np.power(1.0 + rng.permutation(config.items), -config.popularity)
         of_category = rng.normal(0, config.taste_of_category, shape)
         of_duration = rng.normal(0, config.taste_of_duration, (config.tastes, config.durations))
         self.liking: Floats = of_category[:, self.category] + of_duration[:, self.duration]  # [Z, V]
