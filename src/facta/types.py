@@ -40,6 +40,18 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Series:
+    """Slowly changing facts of the users, only where they change: A entries, each row's in the order of time."""
+
+    offsets: Tensor  # [B+1]
+    field: Tensor  # [A] which series
+    value: Tensor  # [A] its new value
+    time: Tensor | None  # [A] int64 ms
+    after: Tensor  # [A] input events of the row that come before it; a change at an event's instant comes after it
+    key: Tensor  # [A] int64
+
+
+@dataclass(frozen=True)
 class SequenceBatch:
     """Histories and targets: the one batch type of training, evaluation and requests."""
 
@@ -49,6 +61,8 @@ class SequenceBatch:
     next_time: Tensor | None  # [E] int64 ms: time of the true successor; of the request for the newest event
     targets: Targets
     key: int = 0  # int64, of (seed, epoch, step): from it derive the draws that all rows of a training step share
+    series: Series | None = None
+    user: Mapping[str, Tensor] = field(default_factory=dict)  # [B] constant facts of the users
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,8 @@ class TokenBatch:
     """What the encoder is told about T tokens; the vectors come beside it."""
 
     offsets: Tensor  # [B+1]
-    kind: Tensor  # [T] which token of the layout
-    source: Tensor  # [T] the input event that it was made from, or E + s for target s aside
+    kind: Tensor  # [T] which token of an event, 0 and up; below 0: of the prefix, of a series
+    source: Tensor  # [T] the input event (or E + s: target s aside; or prefix or series entry) that it was made from
     time: Tensor | None  # [T] int64 ms, its own time: the key side
     query_time: Tensor | None  # [T] int64 ms, the time it looks back from: the query side
     position: Tensor  # [T] `index` of its event

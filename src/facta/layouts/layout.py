@@ -1,0 +1,237 @@
+"""An event as tokens. A layout is a list of tokens per event and the facts that each shows; the rest follows from the
+order of facts: time < context < item < feedback < time of the next event.
+
+    item          i              SASRec, HSTU
+    fused         c+i+f          GR retrieval, ARGUS
+    interleaved   c+i, f         GR ranking: Φ0, a0, Φ1, a1, …
+
+A prediction of fact X of event t reads the last token up to which every token shows only facts before X: one of the
+event's own, if its first tokens are such, and the last token before t otherwise. A token looks back from the time of
+the next event if nothing but that event reads it, and from its own time otherwise.
+
+Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens of an event, P of the prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from facta import draws, jagged
+from facta.types import Fact, Read, SequenceBatch, Series, TokenBatch
+
+ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
+PREFIX, SERIES = -2, -1
+"""Kinds of tokens that are no token of an event; those count 0 … m - 1."""
+
+
+class Layout:
+    """Integer arithmetic alone: no parameters, no embeddings. One function serves training, evaluation and requests."""
+
+    prefix_stable = True
+
+    def __init__(self, *shows: tuple[Fact, ...]) -> None:
+        self.shows = shows
+
+    def own(self, fact: Fact) -> int:
+        """How many of an event's first tokens show only facts before this one; the last of them predicts it."""
+        before = ORDER[: ORDER.index(fact)]
+        count = 0
+        for shown in self.shows:
+            if not set(shown) <= set(before):
+                return count
+            count += 1
+        return count
+
+    def late(self, fact: Fact) -> tuple[Fact, ...]:
+        """Facts of the event before this one that the state read has not seen; time is told by looking back from it."""
+        seen = {shown for token in self.shows[: self.own(fact)] for shown in token}
+        return tuple(one for one in ORDER[1 : ORDER.index(fact)] if one not in seen)
+
+    def tokens(self, batch: SequenceBatch, predicted: Collection[Fact]) -> TokenBatch:
+        """The tokens of a batch, and which of them predict the `predicted` facts of its targets.
+
+        In every row: the prefix, which sees itself; events and series entries in the order of time; then a token for
+        each target aside that is read at a token of its own, which sees what its target does and no other target.
+        """
+        return _Tokens(self, batch, predicted).made()
+
+
+ITEM = Layout(("item",))
+FUSED = Layout(("context", "item", "feedback"))
+INTERLEAVED = Layout(("context", "item"), ("feedback",))
+
+
+class _Tokens:
+    """The places of everything, row by row, and the columns that follow."""
+
+    def __init__(self, layout: Layout, batch: SequenceBatch, predicted: Collection[Fact]) -> None:
+        self.layout, self.batch, self.predicted = layout, batch, predicted
+        self.m, self.prefix = len(layout.shows), len(batch.user)
+        self.row, self.event = jagged.rows(batch.offsets), jagged.places(batch.offsets)  # [E]
+        self.entries = None if batch.series is None else _Entries(batch.series)
+        self.target_row = jagged.rows(batch.targets.offsets)
+        own = max((layout.own(fact) for fact in predicted), default=0)
+        aside = (batch.targets.slot < 0) & (batch.targets.weight != 0) if own else torch.zeros_like(self.target_row) > 0
+        self.aside: Tensor = torch.nonzero(aside).squeeze(1)  # [S'] targets with a token of their own
+        self.own_read = own
+        self.offsets = self._offsets()
+
+    def made(self) -> TokenBatch:
+        parts = [self._prefix(), self._events(), self._series(), self._asides()]
+        at = torch.cat([part["at"] for part in parts])
+        order = torch.empty_like(at)
+        order[at] = torch.arange(len(at), device=at.device)
+
+        def column(name: str) -> Tensor:
+            return torch.cat([part[name] for part in parts])[order]
+
+        timed = self.batch.events.time is not None
+        return TokenBatch(
+            offsets=self.offsets,
+            kind=column("kind"),
+            source=column("source"),
+            time=column("time") if timed else None,
+            query_time=column("query_time") if timed and self.batch.next_time is not None else None,
+            position=column("position"),
+            sees=column("sees"),
+            key=column("key"),
+            reads={fact: self._read(fact) for fact in self.predicted},
+        )
+
+    def _offsets(self) -> Tensor:
+        count = self.prefix + self.m * jagged.lengths(self.batch.offsets)
+        if self.entries is not None:
+            count = count + jagged.lengths(self.entries.offsets)
+        return jagged.offsets_of(count + torch.bincount(self.target_row[self.aside], minlength=len(count)))
+
+    def _place_of(self, row: Tensor, event: Tensor) -> Tensor:
+        """Place in its row of the first token of an event, or of what follows the newest one."""
+        place = self.prefix + self.m * event
+        return place if self.entries is None else place + self.entries.until(row, event)
+
+    def _events(self) -> dict[str, Tensor]:
+        batch, m = self.batch, self.m
+        kind = torch.arange(m, device=self.row.device).repeat(len(self.row))
+        source = torch.arange(len(self.row), device=self.row.device).repeat_interleave(m)
+        place = (self._place_of(self.row, self.event))[source] + kind
+        own = batch.events.time
+        after = batch.next_time if batch.next_time is not None else own
+        last = (kind == m - 1) & (kind >= self.own_read)  # read for nothing but the next event
+        columns = {
+            "at": self.offsets[self.row[source]] + place,
+            "kind": kind,
+            "source": source,
+            "position": batch.index[source],
+            "sees": place,
+            "key": torch.where(kind == 0, batch.events.key[source], draws.mix(batch.events.key[source], kind)),
+        }
+        if own is not None and after is not None:
+            columns |= {"time": own[source], "query_time": torch.where(last, after[source], own[source])}
+        return columns
+
+    def _asides(self) -> dict[str, Tensor]:
+        """Tokens of targets aside: candidates, held-out events. Of the tokens before the fact only one is made."""
+        batch, which = self.batch, self.aside
+        row, after = self.target_row[which], batch.targets.after[which]
+        first = self.offsets[row + 1] - torch.bincount(row, minlength=len(self.offsets) - 1)[row]
+        newest = batch.offsets[row] + after - 1
+        position = torch.where(after > 0, batch.index[newest.clamp_min(0)] + 1, 0) if len(batch.index) else after
+        columns = {
+            "at": first + torch.arange(len(which), device=row.device) - _first_of(row),
+            "kind": torch.full_like(row, self.own_read - 1),
+            "source": len(self.row) + which,
+            "position": position,
+            "sees": self._place_of(row, after),
+            "key": batch.targets.events.key[which],
+        }
+        if batch.events.time is not None:
+            time = batch.targets.events.time
+            time = batch.events.time.new_zeros(len(batch.targets.slot)) if time is None else time
+            columns |= {"time": time[which], "query_time": time[which]}
+        return columns
+
+    def _prefix(self) -> dict[str, Tensor]:
+        """One token per constant fact of a user; its time is that of the row's first event, or of its first target."""
+        rows = len(self.offsets) - 1
+        row = torch.arange(rows, device=self.row.device).repeat_interleave(self.prefix)
+        fact = torch.arange(self.prefix, device=row.device).repeat(rows)
+        columns = {
+            "at": self.offsets[row] + fact,
+            "kind": torch.full_like(row, PREFIX),
+            "source": row * self.prefix + fact,
+            "position": torch.zeros_like(row),
+            "sees": torch.full_like(row, self.prefix),
+            "key": draws.mix(row, fact),
+        }
+        if self.batch.events.time is not None:
+            time = _first_time(self.batch)[row]
+            columns |= {"time": time, "query_time": time}
+        return columns
+
+    def _series(self) -> dict[str, Tensor]:
+        """One token per change of a slowly changing fact; it looks back from the next event, as the token before it."""
+        if self.entries is None:
+            none = self.row[:0]
+            return dict.fromkeys(("at", "kind", "source", "position", "sees", "key", "time", "query_time"), none)
+        series, row = self.entries.series, self.entries.row
+        place = self.prefix + self.m * series.after + jagged.places(series.offsets)
+        first = self.batch.offsets[row]
+        newest = first + series.after - 1
+        columns = {
+            "at": self.offsets[row] + place,
+            "kind": torch.full_like(row, SERIES),
+            "source": torch.arange(len(row), device=row.device),
+            "position": torch.where(series.after > 0, self.batch.index[newest.clamp_min(0)], 0),
+            "sees": place,
+            "key": series.key,
+        }
+        if series.time is not None and self.batch.next_time is not None:
+            asked = torch.where(series.after > 0, self.batch.next_time[newest.clamp_min(0)], series.time)
+            columns |= {"time": series.time, "query_time": torch.maximum(asked, series.time)}
+        return columns
+
+    def _read(self, fact: Fact) -> Read:
+        targets, own = self.batch.targets, self.layout.own(fact)
+        if own == 0:
+            last = self._place_of(self.target_row, targets.after) - 1
+            read = torch.nonzero(last >= 0).squeeze(1)
+            return Read(self.offsets[self.target_row[read]] + last[read], read, self.layout.late(fact))
+        inline = torch.nonzero((targets.slot >= 0) & (targets.weight != 0)).squeeze(1)
+        place = self._place_of(self.target_row[inline], targets.slot[inline]) + own - 1
+        state = self.offsets[self.target_row[inline]] + place
+        target = torch.cat([inline, self.aside])
+        order = torch.argsort(target, stable=True)
+        return Read(torch.cat([state, self._asides()["at"]])[order], target[order], self.layout.late(fact))
+
+
+class _Entries:
+    """Series entries by the events that come before them."""
+
+    FAR = 1 << 32  # more than the events of any row
+
+    def __init__(self, series: Series) -> None:
+        self.series, self.offsets, self.row = series, series.offsets, jagged.rows(series.offsets)
+        self._at = self.row * self.FAR + series.after  # ascending
+
+    def until(self, row: Tensor, event: Tensor) -> Tensor:
+        """How many of a row's entries come before an event: those with no more events before them than it has."""
+        return torch.searchsorted(self._at, row * self.FAR + event, right=True) - self.offsets[row]
+
+
+def _first_time(batch: SequenceBatch) -> Tensor:
+    """[B] time of each row's first event; of its first target where it has none."""
+    assert batch.events.time is not None
+    found = batch.events.time.new_zeros(len(batch.offsets) - 1)
+    for offsets, time in ((batch.targets.offsets, batch.targets.events.time), (batch.offsets, batch.events.time)):
+        filled = jagged.lengths(offsets) > 0
+        if time is not None:
+            found[filled] = time[offsets[:-1][filled]]
+    return found
+
+
+def _first_of(row: Tensor) -> Tensor:
+    """[n] ascending rows -> the index of the first of its like."""
+    return torch.searchsorted(row.contiguous(), row.contiguous())

@@ -1,0 +1,154 @@
+"""Layouts: which tokens there are, what each sees, and which state predicts what, by hand and by the order of facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from facta import jagged
+from facta.layouts.item import ItemLayout
+from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, ORDER, PREFIX, SERIES, Layout
+from facta.types import Events, Fact, SequenceBatch, Series, Targets, TokenBatch
+from tests.worlds import batch_of
+
+SPLIT = Layout(("context",), ("item",), ("feedback",))
+LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "split": SPLIT}
+
+
+@pytest.mark.parametrize(
+    ("layout", "fact", "own", "late"),
+    [
+        (ITEM, "item", 0, ("context",)),
+        (FUSED, "item", 0, ("context",)),
+        (FUSED, "feedback", 0, ("context", "item")),
+        (INTERLEAVED, "item", 0, ("context",)),
+        (INTERLEAVED, "feedback", 1, ()),
+        (SPLIT, "item", 1, ()),
+        (SPLIT, "feedback", 2, ()),
+    ],
+)
+def test_what_reads_what(layout: Layout, fact: Fact, own: int, late: tuple[Fact, ...]) -> None:
+    assert layout.own(fact) == own and layout.late(fact) == late
+
+
+def test_the_item_layout_is_what_it_was() -> None:
+    batch = batch_of([[1, 2, 3], [4, 5]], [[10, 20, 30], [7, 9]])
+    new, old = ITEM.tokens(batch, ["item"]), ItemLayout().tokens(batch)
+    for name in ("offsets", "kind", "source", "time", "query_time", "position", "sees", "key"):
+        assert torch.equal(getattr(new, name), getattr(old, name)), name
+    for name in ("state", "target"):
+        assert torch.equal(getattr(new.reads["item"], name), getattr(old.reads["item"], name))
+
+
+def own_targets(lengths: list[int], aside: list[int], *, timed: bool = True) -> SequenceBatch:
+    """Rows whose targets are all their events, in-line, and `aside` more at their end, 100 apart in time."""
+    offsets = jagged.offsets_of(torch.tensor(lengths))
+    place, row = jagged.places(offsets), jagged.rows(offsets)
+    time = 1000 * row + 100 * place
+    counts = [n + m for n, m in zip(lengths, aside, strict=True)]
+    target_offsets = jagged.offsets_of(torch.tensor(counts))
+    slot = torch.cat([torch.cat([torch.arange(n), torch.full((m,), -1)]) for n, m in zip(lengths, aside, strict=True)])
+    after = torch.cat([torch.cat([torch.arange(n), torch.full((m,), n)]) for n, m in zip(lengths, aside, strict=True)])
+    target_time = 1000 * jagged.rows(target_offsets) + 100 * after
+    key = 7 + torch.arange(len(place))
+
+    def events(count: int, time: torch.Tensor) -> Events:
+        return Events(torch.arange(count), time if timed else None, key.new_tensor(range(50, 50 + count)))
+
+    return SequenceBatch(
+        offsets=offsets,
+        events=replace(events(len(place), time), key=key),
+        index=place,
+        next_time=time + 100 if timed else None,
+        targets=Targets(target_offsets, events(len(slot), target_time), after, slot, torch.ones(len(slot))),
+    )
+
+
+def test_interleaved_by_hand() -> None:
+    tokens = INTERLEAVED.tokens(own_targets([2, 0], [2, 1]), ["item", "feedback"])
+    assert tokens.offsets.tolist() == [0, 6, 7]
+    assert tokens.kind.tolist() == [0, 1, 0, 1, 0, 0, 0]
+    assert tokens.source.tolist() == [0, 0, 1, 1, 2 + 2, 2 + 3, 2 + 4]
+    assert tokens.sees.tolist() == [0, 1, 2, 3, 4, 4, 0]  # targets aside see the history and no other target
+    assert tokens.position.tolist() == [0, 0, 1, 1, 2, 2, 0]
+    assert tokens.time is not None and tokens.query_time is not None
+    assert tokens.time.tolist() == [0, 0, 100, 100, 200, 200, 1000]
+    assert tokens.query_time.tolist() == [0, 100, 100, 200, 200, 200, 1000]  # f tokens look back from the next event
+    feedback = tokens.reads["feedback"]
+    assert feedback.target.tolist() == [0, 1, 2, 3, 4] and feedback.state.tolist() == [0, 2, 4, 5, 6]
+    item = tokens.reads["item"]
+    assert item.target.tolist() == [1, 2, 3] and item.state.tolist() == [1, 3, 3]
+
+
+def test_targets_without_weight_have_no_token() -> None:
+    batch = own_targets([2], [2])
+    batch = replace(batch, targets=replace(batch.targets, weight=torch.tensor([1.0, 0.0, 0.0, 1.0])))
+    tokens = INTERLEAVED.tokens(batch, ["feedback"])
+    assert tokens.source.tolist() == [0, 0, 1, 1, 2 + 3]
+    assert tokens.reads["feedback"].target.tolist() == [0, 3]
+
+
+def test_prefix_and_series_stand_where_they_belong() -> None:
+    batch = own_targets([2, 1], [1, 0])
+    series = Series(
+        offsets=torch.tensor([0, 3, 3]),
+        field=torch.tensor([0, 1, 0]),
+        value=torch.tensor([5, 6, 7]),
+        time=torch.tensor([0, 40, 150]),
+        after=torch.tensor([1, 1, 2]),
+        key=torch.tensor([1, 2, 3]),
+    )
+    batch = replace(batch, series=series, user={"age": torch.tensor([3, 4]), "city": torch.tensor([8, 9])})
+    tokens = FUSED.tokens(batch, ["item"])
+    assert tokens.kind.tolist() == [PREFIX, PREFIX, 0, SERIES, SERIES, 0, SERIES, PREFIX, PREFIX, 0]
+    assert tokens.source.tolist() == [0, 1, 0, 0, 1, 1, 2, 2, 3, 2]
+    assert tokens.sees.tolist() == [2, 2, 2, 3, 4, 5, 6, 2, 2, 2]
+    item = tokens.reads["item"]
+    assert item.target.tolist() == [0, 1, 2, 3]  # the prefix is read for what comes first
+    assert item.state.tolist() == [1, 4, 6, 8]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_state_shows_what_it_predicts(name: str, timed: bool) -> None:
+    """The order of facts, checked on the tokens that every read state can reach."""
+    layout = LAYOUTS[name]
+    batch = own_targets([3, 1, 0, 4], [2, 0, 1, 1] if name != "split" else [0, 0, 0, 0], timed=timed)
+    predicted: list[Fact] = ["item"] if name == "item" else ["item", "feedback"]
+    tokens = layout.tokens(batch, predicted)
+    for fact in predicted:
+        read = tokens.reads[fact]
+        for state, target in zip(read.state.tolist(), read.target.tolist(), strict=True):
+            for shown in reach(layout, batch, tokens, state):
+                assert known_before(shown, target, fact, batch), (fact, target, shown)
+            assert batch.targets.weight[target]
+        reached = set(read.target.tolist())
+        wanted = {s for s in range(len(batch.targets.slot)) if layout.own(fact) or batch.targets.after[s] > 0}
+        assert reached == wanted
+
+
+def reach(layout: Layout, batch: SequenceBatch, tokens: TokenBatch, state: int) -> list[tuple[int, Fact]]:
+    """(source, fact) of all that a state may depend on; the time looked back from is a fact of its event."""
+    row = int(jagged.rows(tokens.offsets)[state])
+    first = int(tokens.offsets[row])
+    todo, seen = [state], set()
+    while todo:
+        one = todo.pop()
+        if one not in seen:
+            seen.add(one)
+            todo += range(first, first + int(tokens.sees[one]))
+    return [(int(tokens.source[one]), fact) for one in seen for fact in layout.shows[int(tokens.kind[one])]]
+
+
+def known_before(shown: tuple[int, Fact], target: int, fact: Fact, batch: SequenceBatch) -> bool:
+    source, what = shown
+    events = len(batch.events.item)
+    if source >= events:  # a target aside: only its own
+        return source - events == target and ORDER.index(what) < ORDER.index(fact)
+    row = jagged.rows(batch.targets.offsets)[target]
+    place = source - int(batch.offsets[row])
+    slot = int(batch.targets.slot[target])
+    own = place == slot and ORDER.index(what) < ORDER.index(fact)
+    return own or place < int(batch.targets.after[target])
