@@ -80,12 +80,15 @@ class _Tokens:
         self.offsets = self._offsets()
 
     def made(self) -> TokenBatch:
-        parts = [self._prefix(), self._events(), self._series(), self._asides()]
+        parts = [part for part in (self._prefix(), self._series(), self._asides()) if len(part["at"])]
+        parts.append(self._events())
         at = torch.cat([part["at"] for part in parts])
         order = torch.empty_like(at)
         order[at] = torch.arange(len(at), device=at.device)
 
         def column(name: str) -> Tensor:
+            if len(parts) == 1:  # events alone lie in order
+                return parts[0][name]
             return torch.cat([part[name] for part in parts])[order]
 
         timed = self.batch.events.time is not None
