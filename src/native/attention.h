@@ -311,7 +311,8 @@ void backward(const Attention& a, int threads) {
       partial.emplace_back(stretches > 1 ? size_t(row.n * a.heads * a.dqk) : 0);
     }
   }
-  std::vector<BiasGradient> gradients(pieces.size(), BiasGradient(table));
+  std::vector<BiasGradient> gradients;
+  for (const Piece& piece : pieces) gradients.emplace_back(table, Row(a, piece.row).span());
   std::vector<size_t> order(pieces.size());
   for (size_t p = 0; p < order.size(); ++p) order[p] = p;
   std::stable_sort(order.begin(), order.end(), [&](size_t x, size_t y) { return pieces[x].cost > pieces[y].cost; });
@@ -339,7 +340,7 @@ void backward(const Attention& a, int threads) {
   }
   std::vector<double> position(a.bias.position ? a.bias.distances : 0), time(a.bias.time ? a.bias.buckets : 0);
   for (const BiasGradient& one : gradients) {
-    for (size_t d = 0; d < position.size(); ++d) position[d] += one.position[d];
+    for (size_t d = 0; d < one.position.size(); ++d) position[d] += one.position[d];
     for (size_t b = 0; b < time.size(); ++b) time[b] += one.time[b];
   }
   for (size_t d = 0; d < position.size(); ++d) a.d_position[d] = float(position[d]);

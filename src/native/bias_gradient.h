@@ -13,8 +13,9 @@ struct BiasGradient {
   std::vector<double> position, time;
   std::vector<float> near, lanes;  // of one block of queries: by distance; by bucket and lane
 
-  explicit BiasGradient(const BiasTable& table)
-      : position(table.placed() ? table.distances() : 0), time(table.timed() ? table.buckets() : 0),
+  // `span`: the distances that occur in the row are smaller; a short row does not pay for a long table.
+  BiasGradient(const BiasTable& table, int64_t span)
+      : position(table.placed() ? std::min(span, table.distances()) : 0), time(table.timed() ? table.buckets() : 0),
         near(position.empty() ? 0 : position.size() + W), lanes(time.size() * W) {}
 
   // `buckets` of the vector's queries; any numbers where there is no time bias.

@@ -75,6 +75,9 @@ void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v
   agree(k.shape(1) == q.shape(1) && v.shape(1) == q.shape(1) && k.shape(2) == q.shape(2), "heads");
   agree(offsets.shape(0) >= 1 && offsets.data()[0] == 0 && offsets.data()[offsets.shape(0) - 1] == int64_t(count),
         "offsets");
+  bool ascending = true;
+  for (size_t b = 1; b < offsets.shape(0); ++b) ascending &= offsets.data()[b - 1] <= offsets.data()[b];
+  agree(ascending, "offsets");
   a.tokens.rows = int64_t(offsets.shape(0)) - 1;
   a.tokens.offsets = offsets.data(), a.tokens.sees = sees.data(), a.tokens.position = position.data();
   a.heads = int64_t(q.shape(1)), a.dqk = int64_t(q.shape(2)), a.dv = int64_t(v.shape(2));
@@ -98,6 +101,7 @@ std::vector<facta::Past> kept_rows(const Attention& a, const std::vector<Stored>
     };
     numbers(k, a.dqk), numbers(v, a.dv);
     agree(position.ndim() == 1 && position.shape(0) == n && position.dtype().bits == 64, "past and its positions");
+    agree(!a.bias.position || within((const int64_t*)position.data(), n, a.bias.distances), "past and the table");
     const bool timed = a.bias.time || time.shape(0);
     agree(time.ndim() == 1 && time.dtype().bits == 64 && (!timed || time.shape(0) == n), "past and its times");
     rows.push_back({k.data(), v.data(), timed ? (const int64_t*)time.data() : nullptr,
@@ -112,6 +116,11 @@ Attention described(const Stored& q, const Stored& k, const Stored& v, const Lon
                     float scale, const Maybe<Floats>& scales) {
   Attention a;
   read_tokens(a, q, k, v, offsets, sees, position);
+  const size_t count = q.shape(0);
+  agree(!time || time->shape(0) == count, "times");
+  agree(!query_time || query_time->shape(0) == count, "times looked back from");
+  agree(!time_bias || (time && query_time), "a time table without times");
+  agree(!scales || scales->shape(0) == count, "scales");
   a.tokens.time = pointer(time), a.tokens.query_time = pointer(query_time);
   if (position_bias) a.bias.position = position_bias->data(), a.bias.distances = int64_t(position_bias->shape(0));
   if (time_bias) a.bias.time = time_bias->data();
@@ -128,6 +137,8 @@ Attention softmax_of(const Stored& q, const Stored& k, const Stored& v, const Lo
                      const Floats& lse) {
   Attention a;
   read_tokens(a, q, k, v, offsets, sees, position);
+  agree(keys.shape(0) == q.shape(0) && lse.size() == q.shape(0) * q.shape(1), "keys and sums");
+  agree(out.size() == q.shape(0) * v.shape(1) * v.shape(2), "what goes out");
   a.tokens.keys = keys.data(), a.score_scale = scale, a.p = p, a.salt = uint64_t(salt);
   a.out = out.data(), a.lse = lse.data();
   return a;
@@ -175,6 +186,7 @@ NB_MODULE(_native, m) {
                                   boundaries, scale, scales);
           const auto kept = kept_rows(a, past);
           a.tokens.past = kept.empty() ? nullptr : kept.data();
+          agree(out.size() == q.shape(0) * v.shape(1) * v.shape(2), "what goes out");
           a.out = out.data();
           nb::gil_scoped_release free;
           named(backend).attention(a, threads);
@@ -190,6 +202,8 @@ NB_MODULE(_native, m) {
            Stored d_k, Stored d_v, Maybe<Floats> d_position, Maybe<Floats> d_time) {
           Attention a = described(q, k, v, offsets, sees, position, time, query_time, position_bias, time_bias,
                                   boundaries, scale, scales);
+          agree(d_out.size() == v.size() && d_q.size() == q.size() && d_k.size() == k.size() && d_v.size() == v.size(),
+                "gradients");
           a.d_out = d_out.data(), a.d_q = d_q.data(), a.d_k = d_k.data(), a.d_v = d_v.data();
           a.d_position = pointer(d_position), a.d_time = pointer(d_time);
           nb::gil_scoped_release free;
@@ -215,6 +229,8 @@ NB_MODULE(_native, m) {
            Longs position, Longs keys, float scale, double p, int64_t salt, Stored out, Floats lse, Stored d_out,
            Stored d_q, Stored d_k, Stored d_v) {
           Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
+          agree(d_out.size() == out.size() && d_q.size() == q.size() && d_k.size() == k.size() && d_v.size() == v.size(),
+                "gradients");
           a.d_out = d_out.data(), a.d_q = d_q.data(), a.d_k = d_k.data(), a.d_v = d_v.data();
           nb::gil_scoped_release free;
           named(backend).softmax_backward(a, threads);

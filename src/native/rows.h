@@ -38,6 +38,12 @@ struct Row {
   int32_t position(int64_t j) const {
     return int32_t(j < past ? kept->position[j] : a.tokens.position[first + j - past]);
   }
+  // One more than the largest distance between two of its tokens.
+  int64_t span() const {
+    int32_t least = n ? position(0) : 0, most = least;
+    for (int64_t j = 1; j < n; ++j) least = std::min(least, position(j)), most = std::max(most, position(j));
+    return int64_t(most) - least + 1;
+  }
   // The leading tokens that token i sees; itself among them where it follows them.
   int64_t seen(int64_t i) const {
     const int64_t sees = std::min(a.tokens.sees[first + i - past], n);

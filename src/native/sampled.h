@@ -15,7 +15,7 @@ namespace facta::ISA {
 inline float* aligned(float* p) { return (float*)((uintptr_t(p) + 4 * W - 1) / (4 * W) * (4 * W)); }
 
 // Item vectors that may be read in whole vectors. Where a table is used many times over, a copy lies in whole cache
-// lines and at length 1; of a larger one only the last rows are copied, from which such a read would leave it.
+// lines; of a larger one only the last rows are copied, from which such a read would leave it.
 class Rows {
  public:
   struct View {
@@ -27,7 +27,7 @@ class Rows {
     s.items * OFTEN < s.targets * (s.negatives + 1) ? pack(s, threads) : copy_tail(s);
   }
   const View& view() const { return view_; }
-  // 1 / length, where that is still to be multiplied.
+  // 1 / length, by which a product is multiplied behind its sum, so that a copy changes no bit; null: not wanted.
   const float* inverse() const { return inverse_.empty() ? nullptr : inverse_.data(); }
 
  private:
@@ -43,12 +43,8 @@ class Rows {
     own_.resize(size_t(s.items * wide + W));
     float* to = aligned(own_.data());
 #pragma omp parallel for num_threads(threads)
-    for (int64_t i = 0; i < s.items; ++i) {
-      const float scale = inverse_.empty() ? 1.0f : inverse_[size_t(i)];
-      for (int64_t d = 0; d < s.width; ++d) to[i * wide + d] = s.table[i * s.width + d] * scale;
-    }
+    for (int64_t i = 0; i < s.items; ++i) std::copy_n(s.table + i * s.width, s.width, to + i * wide);
     view_ = {to, to, 0, wide};
-    inverse_.clear();
   }
 
   std::vector<float> inverse_, own_;
@@ -83,7 +79,7 @@ class Target {
     const int negatives = count_ - 1;
     for (int i = 0; i < negatives; ++i) items[1 + i] = int32_t(below(mix(key, uint64_t(i)), bound));
   }
-  // Times 1 / length, where the vectors are not at length 1.
+  // Times 1 / length.
   vf scaled(int i, vf x) const {
     return inverse_ ? x * facta::ISA::gather(inverse_, load(&items_[size_t(i)])) : x;
   }
@@ -124,7 +120,7 @@ class Target {
     const float first = std::exp(own - most), rest = sum(terms), total = rest + first;
     for (int i = 0; i < padded_; i += W) store(&logits_[size_t(i)], load(&logits_[size_t(i)]) / total);
     logits_[0] = -rest / total;  // first / total - 1, without cancellation
-    return own == most ? std::log1p(rest) : std::log(total) + most - own;
+    return own == most ? std::log1p(rest) + (own - most) : std::log(total) + most - own;
   }
   float binary() {
     const float own = logits_[0];

@@ -20,7 +20,7 @@ from facta.encoders.hstu import HSTU, HSTUConfig
 from facta.encoders.transformer import Transformer, TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
-from facta.layouts.item import ItemLayout
+from facta.layouts.layout import ITEM
 from facta.models.cost import cost
 from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig, ReadOut
@@ -61,7 +61,7 @@ class Recommender(nn.Module):
     def __init__(self, config: RecommenderConfig, num_items: int, seed: int = 0) -> None:
         super().__init__()
         self.config, self.window, self.num_items = config, config.window, num_items
-        self.layout = ItemLayout()
+        self.layout = ITEM
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
             self.embedder = Embedder(config.embedding, num_items, config.width, config.window)
@@ -85,7 +85,7 @@ class Recommender(nn.Module):
 
     def encode(self, batch: SequenceBatch) -> tuple[TokenBatch, Tensor]:
         """The tokens and their states [T, D]."""
-        tokens = self.layout.tokens(batch)
+        tokens = self.layout.tokens(batch, ["item"])
         return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
 
     def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:

@@ -40,6 +40,9 @@ def hstu_attention(
     rows = _rows(past, geometry, (q, k, v, position_bias, time_bias), timed=time_bias is not None)
     biases = {"position_bias": position_bias, "time_bias": time_bias}
     kernels = backend.native_for(q, k, v)
+    if isinstance(scale, Tensor):
+        learned = scale.requires_grad and torch.is_grad_enabled()
+        kernels, scale = None if learned else kernels, scale.expand(len(q))  # the kernels give it no gradient
     if kernels is not None:
         of_past = kept.flat(k, v, rows)
         return attention.hstu_attention(kernels, q, k, v, geometry.tokens, scale=scale, past=of_past, **biases)

@@ -38,7 +38,7 @@ def _attention(
     native: Any = backend.module()
     native.hstu_attention(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, time, query_time,
-        position_bias, time_bias, boundaries(), scale, scales, list(past), out,
+        _floats(position_bias), _floats(time_bias), boundaries(), scale, scales, list(past), out,
     )  # fmt: skip
     return out
 
@@ -69,22 +69,32 @@ def _backward(
     native: Any = backend.module()
     native.hstu_attention_backward(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, time, query_time,
-        position_bias, time_bias, boundaries(), scale, scales, d_out.contiguous(), *grads,
+        _floats(position_bias), _floats(time_bias), boundaries(), scale, scales, d_out.contiguous(), *grads,
         None if position_bias is None else tables[0], None if time_bias is None else tables[1],
     )  # fmt: skip
-    return grads[0], grads[1], grads[2], tables[0], tables[1]
+    d_position, d_time = _stored(tables, (position_bias, time_bias))
+    return grads[0], grads[1], grads[2], d_position, d_time
 
 
 @_backward.register_fake
 def _(kernels: str, d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     grads, tables = _room(q, k, v, *rest[5:7])
-    return (*grads, *tables)
+    return (*grads, *_stored(tables, rest[5:7]))
+
+
+def _floats(table: Tensor | None) -> Tensor | None:
+    return None if table is None else table.float()
 
 
 def _room(q: Tensor, k: Tensor, v: Tensor, *tables: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
     """For gradients of q, k, v and of the tables; an operator returns tensors only, so an empty one for no table."""
-    empty = [q.new_empty(0) if table is None else torch.empty_like(table) for table in tables]
+    empty = [q.new_empty(0 if table is None else table.shape, dtype=torch.float32) for table in tables]
     return [x.new_empty(x.shape) for x in (q, k, v)], empty
+
+
+def _stored(made: Sequence[Tensor], tables: Sequence[Tensor | None]) -> list[Tensor]:
+    """Gradients in the types of their tables."""
+    return [one if like is None else one.to(like.dtype) for one, like in zip(made, tables, strict=True)]
 
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:

@@ -58,7 +58,7 @@ def _project_backward(
     eps: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """d_y and what comes through z, from the gradients of the four parts of SiLU(z); the gradient of W."""
-    d_x, d_uvqk = torch.empty_like(x), torch.empty_like(uvqk)
+    d_x, d_uvqk = x.new_empty(x.shape), uvqk.new_empty(uvqk.shape)
     native: Any = backend.module()
     native.project_backward(kernels, torch.get_num_threads(), x, uvqk, eps, z, [u, v, q, k], d_y, d_x, d_uvqk)
     return d_x, d_uvqk
@@ -66,7 +66,7 @@ def _project_backward(
 
 @_project_backward.register_fake
 def _(kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(uvqk)
+    return x.new_empty(x.shape), uvqk.new_empty(uvqk.shape)
 
 
 @torch.library.custom_op("facta::output", mutates_args=(), device_types="cpu")
@@ -75,7 +75,7 @@ def _output(
     eps: float,
 ) -> Tensor:  # fmt: skip
     """x + W_o dropout(u ⊙ LN(o)) + b_o."""
-    y = torch.empty_like(x)
+    y = x.new_empty(x.shape)  # not like x: its strides may be other ones
     native: Any = backend.module()
     native.output(kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, bias, x, y)
     return y
@@ -83,7 +83,7 @@ def _output(
 
 @_output.register_fake
 def _(kernels: str, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, bias: Tensor, x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
+    return x.new_empty(x.shape)
 
 
 @torch.library.custom_op("facta::output_backward", mutates_args=(), device_types="cpu")
@@ -91,8 +91,8 @@ def _output_backward(
     kernels: str, d_y: Tensor, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, p: float, salt: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of o, u, W_o and b_o."""
-    d_o, d_u = torch.empty_like(o), torch.empty_like(o)
-    d_weight, d_bias = torch.empty_like(weight), d_y.new_empty(len(weight))
+    d_o, d_u = o.new_empty(o.shape), o.new_empty(o.shape)
+    d_weight, d_bias = weight.new_empty(weight.shape), d_y.new_empty(len(weight))
     native: Any = backend.module()
     native.output_backward(
         kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, d_y, d_o, d_u, d_weight, d_bias
@@ -104,7 +104,8 @@ def _output_backward(
 def _(
     kernels: str, d_y: Tensor, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return torch.empty_like(o), torch.empty_like(o), torch.empty_like(weight), d_y.new_empty(len(weight))
+    shapes = (o.shape, o.shape, weight.shape, (len(weight),))
+    return tuple(d_y.new_empty(shape) for shape in shapes)  # type: ignore[return-value]
 
 
 class _HSTULayer(torch.autograd.Function):
@@ -157,6 +158,6 @@ def hstu_layer(
     `uvqk` [D, 2·H·(dv + dqk)], `weight` [D, H·dv] and `bias` [D] of the output. float32 on the CPU.
     """
     y: Tensor = _HSTULayer.apply(  # type: ignore[no-untyped-call]
-        layer, x, uvqk, weight, bias, position_bias, time_bias
+        layer, x.contiguous(), uvqk.contiguous(), weight.contiguous(), bias.contiguous(), position_bias, time_bias
     )
     return y

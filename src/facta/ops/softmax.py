@@ -32,7 +32,7 @@ def _attention(
     past: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
     out = q.new_empty(len(q), q.shape[1], v.shape[2])
-    lse = torch.empty(q.shape[:2])
+    lse = q.new_empty(q.shape[:2], dtype=torch.float32)
     native: Any = backend.module()
     native.softmax_attention(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, keys, scale, p, salt,
