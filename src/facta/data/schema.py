@@ -9,8 +9,8 @@ from typing import Literal
 from facta.config import Config
 from facta.errors import DataError
 
-Role = Literal["feedback", "context"]
-Kind = Literal["binary", "categorical", "numeric"]
+Role = Literal["context", "feedback", "item", "user", "series"]
+Kind = Literal["binary", "categorical", "ordinal", "numeric", "multi", "vector"]
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": (
@@ -32,16 +32,52 @@ ACTIONS = ("eventtype", "event", "action", "actiontype", "behavior", "behaviour"
 """Text columns that are kept without being asked for, as categorical feedback."""
 
 
+class FieldConfig(Config):
+    """What a column means, as it is declared to `prepare`; what is not declared is told by the values."""
+
+    role: Literal["context", "feedback"] = "feedback"  # the safe guess: known last, so nothing can leak from it
+    kind: Kind | None = None  # multi and vector: of items alone
+    boundaries: tuple[float, ...] | None = None  # numeric: ascending; None: quantiles
+    positive: str | None = None  # condition on the value: ">= 4", "= 'like'", "in (3, 4)"
+    undefined: str | None = None  # condition on the columns of the log: "click = 0"
+    time: str | None = None  # the column that says when this feedback was given
+
+
 class Field(Config):
-    """One context or feedback column as it is stored."""
+    """One column as it is stored. Its codes (`data/codes`) count 1 … `codes` - 1; 0 is undefined."""
 
     name: str
-    role: Role = "feedback"  # the safe guess: feedback is known last, so nothing can leak from it
+    role: Role = "feedback"
     kind: Kind
     dtype: str  # of the stored array
     file: str  # histories/<file>.npy
     undefined: int | None = None  # the code of a missing value; None: none is missing, or NaN in a float field
-    categories: tuple[str, ...] | None = None  # of a categorical field: code -> text
+    categories: tuple[str, ...] | None = None  # categorical and multi: code -> text
+    levels: tuple[float, ...] | None = None  # ordinal: its values, ascending
+    boundaries: tuple[float, ...] | None = None  # numeric: ascending; a bucket holds its lower one
+    width: int | None = None  # vector: of each item's
+    positive: tuple[int, ...] | None = None  # codes that count as success; None: the upper one of a binary field's
+    positive_when: str | None = None  # as declared
+    undefined_when: str | None = None
+    late: float | None = None  # share of the values that were given after the user's next event
+
+    @property
+    def codes(self) -> int:
+        """How many codes there are, "undefined" included."""
+        match self.kind:
+            case "binary":
+                return 3
+            case "ordinal":
+                return len(self.levels or ()) + 1
+            case "numeric":
+                return len(self.boundaries or ()) + 2
+            case _:
+                return len(self.categories or ()) + 1
+
+    @property
+    def positives(self) -> tuple[int, ...]:
+        """Codes that count as success; none where nothing says so."""
+        return (2,) if self.positive is None and self.kind == "binary" else self.positive or ()
 
 
 def plain(name: str) -> str:
