@@ -5,25 +5,27 @@ Only users, times and the order are held throughout, so the peak does not grow w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from facta import arrays, durable
 from facta.arrays import Ints
+from facta.data.codes import defined
 from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
-from facta.data.fields import compact, is_field
+from facta.data.fields import check_fields, coded, columns_of, compact, holds, is_field, late_share
 from facta.data.histories import Dataset, Manifest
 from facta.data.ids import Ids, all_rows, clean_ids, with_decimals
 from facta.data.items import item_table, read_catalogue, read_items
 from facta.data.order import history_order, tied
 from facta.data.repairs import Drop, check_drops, cleaned
 from facta.data.room import refuse_shortage, room_for
-from facta.data.schema import Field, Role, chosen_fields, recognise
+from facta.data.schema import Declared, Field, FieldConfig, SchemaConfig, recognise
 from facta.data.times import Unit, to_milliseconds
 from facta.data.writing import DatasetWriter, refuse_loss
 from facta.errors import DataError, counted
@@ -46,7 +48,7 @@ def prepare(
     *,
     items: Source | None = None,
     columns: Mapping[str, str] | None = None,
-    fields: Sequence[str] | Mapping[str, Role] | None = None,
+    fields: Declared | None = None,
     unit: Unit | None = None,
     catalogue: str | Path | None = None,
     drop: Collection[Drop] = (),
@@ -56,21 +58,23 @@ def prepare(
     """Write the dataset directory `out` from an event log, and open it.
 
     `source`: a Parquet, CSV or JSON-lines file, several, a folder or a glob of them, or a frame. `columns` names those
-    that are not recognised: {"user_id": "uid"}. `fields` are the other columns to keep, as names or {name: "context" or
-    "feedback"}; all numeric ones by default, as feedback. `items` is a table of features (titles) that may hold items
-    without events; `catalogue` an artifact or dataset whose rows keep their meaning. `drop` removes "duplicates" or
-    "invalid" events that would otherwise be kept or refused.
+    that are not recognised: {"user_id": "uid"}. `fields` are the other columns to keep, as names, {name: "context" or
+    "feedback"} or {name: FieldConfig}; all numeric ones by default, as feedback. `items` is a table of features
+    (titles) that may hold items without events; `catalogue` an artifact or dataset whose rows keep their meaning. `drop`
+    removes "duplicates" or "invalid" events that would otherwise be kept or refused.
 
-    Raises DataError for a log that cannot be read or understood, ResourceError when memory or disk do not suffice.
+    Raises DataError for a log that cannot be read or understood, ConfigError for one that is not what is declared,
+    ResourceError when memory or disk do not suffice.
     """
     say, out = progress or _silent, Path(out)
     check_drops(drop)
     log = open_events(source, columns)
     mapping = recognise(log.columns, columns)
     say(", ".join(f"{role} = '{column}'" for role, column in mapping.items()) + ".", True)
-    declared = chosen_fields(fields, log.columns, mapping)
-    roles = _fields_by_type(log, mapping) if declared is None else declared
-    needed = [*mapping.values(), *roles]
+    schema = SchemaConfig(fields=fields)
+    declared = _fields_by_type(log, mapping) if schema.fields is None else schema.fields
+    check_fields(declared, log.columns, mapping)
+    needed = list(dict.fromkeys([*mapping.values(), *columns_of(declared)]))
     log.refuse_unlike(needed, exact=list(mapping.values()))
     room = room_for(log, needed, out, drop=drop)
     say(f"{room}.", True)
@@ -85,7 +89,7 @@ def prepare(
         known = None if catalogue is None else read_catalogue(catalogue)
         users, order, times = run.histories(unit)
         table = run.items(order, items, known)
-        described = run.fields(roles, declared is not None, order)
+        described = run.fields(declared, order, unit, optional=schema.fields is None)
         writer.manifest(run.finish(users, table, times, described))
     return Dataset.open(out, verify=False)  # its checksums were made a moment ago
 
@@ -94,10 +98,10 @@ def _silent(_: str, __: bool) -> None:
     pass
 
 
-def _fields_by_type(log: EventLog, mapping: Mapping[str, str]) -> dict[str, Role]:
+def _fields_by_type(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConfig]:
     """Where none is declared, every column that is a field by its type, as feedback."""
     return {
-        name: "feedback" for name, kind in log.types.items() if name not in mapping.values() and is_field(name, kind)
+        name: FieldConfig() for name, kind in log.types.items() if name not in mapping.values() and is_field(name, kind)
     }
 
 
@@ -138,24 +142,45 @@ class _Preparation:
         self.writer.array("item", table.rows_known(ids)[order])
         return item_table(table.ids, tables if known is None else [*tables, known])
 
-    def fields(self, roles: Mapping[str, Role], declared: bool, order: Ints) -> tuple[Field, ...]:
-        """Write the field arrays; one that cannot be a field is an error if it was asked for, a note if not."""
-        fields: dict[str, Field] = {}
-        for name, role in roles.items():
+    def fields(
+        self, fields: Mapping[str, FieldConfig], order: Ints, unit: Unit | None, *, optional: bool
+    ) -> tuple[Field, ...]:
+        """Write the field arrays; one that cannot be a field is an error, or a note where it is `optional`."""
+        found: dict[str, Field] = {}
+        for name, declared in fields.items():
             self.say(f"Reading '{name}'.", False)
             try:
-                values, field, notes = compact(self.log.column(name), role)
+                condition = declared.undefined
+                unsaid = None if condition is None else holds(name, condition, self.log.column)
+                values, field, notes = compact(self.log.column(name), declared, unsaid)
             except DataError as error:
-                if declared:
+                if not optional:
                     raise
                 self.notes.append(f"Left out: {error}")
                 continue
             self.notes.extend(notes)
             file = field.file.lower()  # some disks tell no case apart
-            file = file if file not in fields else f"{file}-{len(fields)}"
-            fields[file] = field.change(file=file)
-            self.writer.array(file, values[order])
-        return tuple(fields.values())
+            file = file if file not in found else f"{file}-{len(found)}"
+            values = values[order]
+            field = coded(field.change(file=file), values, declared)
+            found[file] = self._timed(field, values, declared, order, unit)
+            self.writer.array(file, values)
+        return tuple(found.values())
+
+    def _timed(
+        self, field: Field, values: npt.NDArray[Any], declared: FieldConfig, order: Ints, unit: Unit | None
+    ) -> Field:
+        """The description with the share of [n] values in history order that came after the user's next event."""
+        if declared.time is None:
+            return field
+        if "timestamp" not in self.mapping:
+            raise DataError(f"'{declared.time}' says when '{field.name}' was given, but the events have no times.")
+        given = to_milliseconds(self.log.column(declared.time), unit).milliseconds.fill_null(0).to_numpy()[order]
+        read = self.writer.read
+        late = late_share(defined(field, values), given, read("timestamp"), read("offsets"))
+        if late:
+            self.notes.append(f"{late:.1%} of the values of '{field.name}' were given after the user's next event.")
+        return field.change(late=late)
 
     def finish(self, users: Ids, items: pl.DataFrame, ordered: _Ordered, fields: tuple[Field, ...]) -> Manifest:
         """Write the tables; describe the whole."""

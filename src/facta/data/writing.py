@@ -30,6 +30,11 @@ class DatasetWriter:
             np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(values))
             stream.write(values.data)
 
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """What `array` wrote, mapped: it costs no memory."""
+        values: npt.NDArray[Any] = np.load(self.folder / "histories" / f"{name}.npy", mmap_mode="r")
+        return values
+
     def table(self, name: str, frame: pl.DataFrame) -> None:
         """<name>.parquet; its digest is of the values, not of how this version of polars lays them out."""
         self.digests[name] = table_digest(frame)
