@@ -32,6 +32,10 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option("--out", help="Directory to write; it appears whole or not at all.")],
     items: Annotated[Path | None, typer.Option("--items", help="A table of items: id, title, other features.")] = None,
+    users: Annotated[Path | None, typer.Option("--users", help="A table of constant facts of users.")] = None,
+    series: Annotated[
+        Path | None, typer.Option("--series", help="Changing facts of users: user_id, timestamp, field, value.")
+    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,8 +67,13 @@ def prepare(
             events,
             out,
             items=items,
+            users=users,
+            series=series,
             columns=columns_of(column or []),
             fields=said.fields,
+            item_fields=said.items,
+            user_fields=said.users,
+            series_fields=said.series,
             unit=cast("Unit | None", unit),
             catalogue=catalogue,
             drop=cast("list[Drop]", drop or []),

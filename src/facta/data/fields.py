@@ -6,7 +6,7 @@ Letters: n events of a log, U users.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -231,13 +231,11 @@ def _kind(column: pl.Series, told: Kind, declared: FieldConfig) -> Kind:
 
 
 def _field(name: str, declared: FieldConfig, dtype: str, kind: Kind, undefined: int | None = None) -> Field:
-    file = "field-" + re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-    return Field(
-        name=name,
-        role=declared.role,
-        kind=kind,
-        dtype=dtype,
-        file=file,
-        undefined=undefined,
-        undefined_when=declared.undefined,
-    )
+    said = declared.undefined
+    return Field(name=name, role=declared.role, kind=kind, dtype=dtype, undefined=undefined, undefined_when=said)
+
+
+def file_name(prefix: str, name: str, taken: Collection[str]) -> str:
+    """A name for the arrays of a column of any name; some disks tell no case apart."""
+    file = f"{prefix}-{re.sub(r'[^a-z0-9_.-]', '_', name.lower())}"
+    return file if file not in taken else f"{file}-{len(taken)}"
