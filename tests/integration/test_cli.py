@@ -134,6 +134,14 @@ def test_recommendations_by_title_beside_what_the_user_rated_highest(facta: Fact
         {"id": item, "title": f"Film {item}", "values": {"rating": 1 + item % 5}} for item in best
     ]
     assert found["history_order"] == "rated highest first" and "liked" not in found
+
+
+def test_ordinal_ratings_are_shown_like_numeric_ones(facta: Facta, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"fields": {"rating": {"kind": "ordinal", "positive": ">= 4"}}}')
+    tables = [place / "events.csv", "--items", place / "items.csv", "--schema", tmp_path / "schema.json"]
+    assert facta("prepare", *tables, "--out", tmp_path / "log").code == 0
+    asked = ("recommend", place / "popular", "--user", 0, "-k", 2, "--json", "--data")
+    assert facta(*asked, tmp_path / "log").json["history"] == facta(*asked, place / "log").json["history"]
     shown = re.findall(r"│ Film \d+ \((\d+)\) +│ +(\d) +│$", said.out, re.MULTILINE)
     assert shown == [(str(item), str(1 + item % 5)) for item in best]
 
