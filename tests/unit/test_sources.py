@@ -255,7 +255,7 @@ def test_checksums_are_the_known_ones() -> None:
 
 SHARED = os.environ.get("FACTA_SHARED_DATA")
 needs_data = pytest.mark.skipif(
-    SHARED is None, reason="FACTA_SHARED_DATA names no folder with ml-100k, ml-1m and s3rec"
+    SHARED is None, reason="FACTA_SHARED_DATA names no folder with ml-100k, ml-1m, s3rec and kuairand-pure-part"
 )
 
 
@@ -266,6 +266,7 @@ needs_data = pytest.mark.skipif(
         ("movielens-100k", "ml-100k", 100_000, 943, 1_682, ()),
         ("movielens-1m", "ml-1m", 1_000_209, 6_040, 3_883, (sources.RECONSTRUCTED,)),
         ("amazon-beauty", "s3rec", 198_502, 22_363, 12_101, ()),
+        ("kuairand-pure", "kuairand-pure-part", 228_329, 25_156, 7_583, ()),
     ],
 )
 def test_published_counts(name: str, folder: str, events: int, users: int, items: int, notes: tuple[str, ...]) -> None:

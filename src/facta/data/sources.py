@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facta.data import amazon, movielens
+from facta.data import amazon, kuairand, movielens
 from facta.data.events import EventLog
 from facta.data.files import Part
 from facta.data.histories import Dataset
@@ -102,6 +102,23 @@ SOURCES: dict[str, Source] = {
                     WebFolder(f"https://raw.githubusercontent.com/{_S3REC}/master/data"),
                     WebFolder(f"https://cdn.jsdelivr.net/gh/{_S3REC}@master/data"),
                 ),
+            ),
+        ),
+    ),
+    "kuairand-pure": Source(
+        title="KuaiRand-Pure, standard log of 2022-04-25 to 05-08 (Gao et al., CIKM 2022; licence CC BY-SA 4.0)",
+        unit="ms",
+        schema=kuairand.SCHEMA,
+        drop=("duplicates",),
+        forms=(
+            Form(
+                files={
+                    "log_standard_4_25_to_5_08_pure.csv": "md5:b0bdaddc46e9b7346dc66667a92eb1f5",
+                    "user_features_pure.csv": "md5:c7ad8218429f511868c6335970555de5",
+                    "video_features_basic_pure.csv": "md5:628641f5eec078fcd9d50ce938cb8dc5",
+                    "history_4_08_to_4_24.jsonl": "md5:70545036f61adae665cffaf97f0bf30b",
+                },
+                read=kuairand.part,
             ),
         ),
     ),
