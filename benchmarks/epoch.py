@@ -29,6 +29,7 @@ from benchmarks.runs import dataset
 from benchmarks.turns import ratios
 from facta.artifact.model import build
 from facta.data.batches import TrainingBatches
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.models.recommender import Recommender
 from facta.ops import backend
@@ -51,7 +52,7 @@ class Ours:
         recipe: RecipeConfig = find("movielens-1m/hstu").override(
             ["protocol.split=loo-paper", "training.patience=null", "training.schedule=constant"]
         )
-        model = build(recipe.model, data.num_items, 0)
+        model = build(recipe.model, Catalogue.of(data), 0)
         assert isinstance(model, Recommender) and model.negatives is not None and recipe.training is not None
         self.model, self.negatives = model.train(), model.negatives.count
         self.batches = TrainingBatches(data, recipe.protocol.cut(data), window=model.window, batch_size=128)
@@ -72,7 +73,7 @@ def against_eager(ours: Ours, look: bool) -> None:
     tokens = len(batch.events.item)
     found, expected = eager.check(ours.model, batch, ours.negatives)
     assert abs(found - expected) < 1e-4 * expected, f"the eager step's loss is {found}, the reference's {expected}"
-    twin = build(ours.model.config, ours.model.num_items, 0)
+    twin = build(ours.model.config, Catalogue(ours.model.num_items), 0)
     assert isinstance(twin, Recommender)
     optimiser = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
 

@@ -17,6 +17,9 @@ from torch import Tensor
 Fact = Literal["time", "context", "item", "feedback"]
 """The facts of one event, in the order in which they become known."""
 
+PREFIX, SERIES = -2, -1
+"""Kinds of tokens that are no token of an event; those count 0 … m - 1."""
+
 
 @dataclass(frozen=True)
 class Events:

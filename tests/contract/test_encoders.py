@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from facta.data.catalogue import Catalogue
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
@@ -33,7 +34,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(name: str) -> Recommender:
-    model = Recommender(RecommenderConfig(window=WINDOW, width=8, encoder=ENCODERS[name]), ITEMS).double().eval()
+    model = (
+        Recommender(RecommenderConfig(window=WINDOW, width=8, encoder=ENCODERS[name]), Catalogue(ITEMS)).double().eval()
+    )
     with torch.no_grad():  # far from the initial point, where HSTU's attention is so small that a leak would not show
         for parameter in model.parameters():
             parameter.mul_(4.0)

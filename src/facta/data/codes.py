@@ -38,8 +38,8 @@ def codes(field: Field, values: npt.NDArray[Any]) -> Ints:
 
 def _missing(field: Field, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     if values.dtype.kind == "f":
-        return np.isnan(values)
-    return np.zeros(len(values), dtype=bool) if field.undefined is None else values == field.undefined
+        return np.asarray(np.isnan(values))
+    return np.zeros(len(values), dtype=bool) if field.undefined is None else np.asarray(values == field.undefined)
 
 
 def centers(field: Field) -> Floats:

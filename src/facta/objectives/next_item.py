@@ -5,7 +5,6 @@ Letters: S' targets that have a state to read, D width, P query width, V catalog
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -27,18 +26,10 @@ from facta.objectives.losses import (
     sampled_softmax,
     softmax,
 )
+from facta.objectives.readout import ReadOut
 from facta.ops.loss import sampled_loss
 from facta.similarity.inner import InnerProduct, SimilarityConfig
-from facta.types import Events, LossSum, Negatives
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """The states read for S' targets, aligned with them."""
-
-    states: Tensor  # [S', D]
-    events: Events  # [S']
-    weight: Tensor  # [S']
+from facta.types import LossSum, Negatives
 
 
 class NextItemConfig(Config):
@@ -46,6 +37,9 @@ class NextItemConfig(Config):
 
     similarity: SimilarityConfig = SimilarityConfig()
     loss: Annotated[LossConfig, Field(discriminator="kind")] = SampledSoftmaxConfig()
+    positive: str | None = Field(
+        default=None, description="feedback field: only events where it says success are targets; None: all events"
+    )
 
     @property
     def negatives(self) -> NegativesConfig | None:
