@@ -134,6 +134,14 @@ def test_recommendations_by_title_beside_what_the_user_rated_highest(facta: Fact
         {"id": item, "title": f"Film {item}", "values": {"rating": 1 + item % 5}} for item in best
     ]
     assert found["history_order"] == "rated highest first" and "liked" not in found
+
+
+def test_ordinal_ratings_are_shown_like_numeric_ones(facta: Facta, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"fields": {"rating": {"kind": "ordinal", "positive": ">= 4"}}}')
+    tables = [place / "events.csv", "--items", place / "items.csv", "--schema", tmp_path / "schema.json"]
+    assert facta("prepare", *tables, "--out", tmp_path / "log").code == 0
+    asked = ("recommend", place / "popular", "--user", 0, "-k", 2, "--json", "--data")
+    assert facta(*asked, tmp_path / "log").json["history"] == facta(*asked, place / "log").json["history"]
     shown = re.findall(r"│ Film \d+ \((\d+)\) +│ +(\d) +│$", said.out, re.MULTILINE)
     assert shown == [(str(item), str(1 + item % 5)) for item in best]
 
@@ -344,3 +352,35 @@ def test_the_console_script_and_help(place: Path) -> None:
 def test_every_verb_has_help(facta: Facta, verb: str) -> None:
     said = facta(*([verb] if verb else []), "--help")
     assert said.code == 0 and "Usage: facta" in said.out
+
+
+def test_a_schema_says_what_the_columns_of_all_tables_mean(facta: Facta, tmp_path: Path) -> None:
+    rows = [(user, item, 1_700_000_000 + item, item % 2, item) for user in (1, 2) for item in range(4)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "click", "stars"], orient="row")
+    log.write_csv(tmp_path / "log.csv")
+    log.select("item_id", kind=pl.col("stars") % 3).unique("item_id").write_csv(tmp_path / "items.csv")
+    pl.DataFrame({"user_id": [2, 1], "before": [[3], [9, 0]]}).write_ndjson(tmp_path / "users.jsonl")
+    (tmp_path / "series.csv").write_text("user_id,timestamp,field,value\n1,1700000000,city,Ulm\n")
+    stars = {"kind": "ordinal", "positive": ">= 3", "undefined": "click = 0"}
+    schema = {"fields": {"stars": stars}, "items": {"kind": "categorical"}, "users": {"before": "items"}}
+    (tmp_path / "schema.json").write_text(json.dumps({**schema, "series": ["city"]}))
+    tables = [f"--{name}={tmp_path / file}" for name, file in (("items", "items.csv"), ("users", "users.jsonl"))]
+    command = [tmp_path / "log.csv", *tables, "--series", tmp_path / "series.csv", "--schema", tmp_path / "schema.json"]
+    said = facta("prepare", *command, "--out", tmp_path / "log", "--field", "click:context", "--json")
+    assert said.code == 0, said.err
+    assert [(one["name"], one["role"], one["positive"]) for one in said.json["fields"]] == [
+        ("stars", "feedback", [2]),
+        ("click", "context", None),
+    ]
+    assert [said.json[f"{what}_fields"][0]["kind"] for what in ("item", "user", "series")] == [
+        "categorical",
+        "items",
+        "categorical",
+    ]
+    assert said.json["items"] == 5  # one of them known from a user's earlier history alone
+    assert facta("doctor", tmp_path / "log.csv", "--schema", tmp_path / "schema.json").code == 0
+    (tmp_path / "schema.json").write_text("[]")
+    said = facta("prepare", *command, "--out", tmp_path / "log")
+    assert said.code == 1 and "holds a list; expected an object such as" in said.err
+    said = facta("prepare", *command[:-1], tmp_path / "no.json", "--out", tmp_path / "log")
+    assert said.code == 1 and "expected a file of JSON" in said.err

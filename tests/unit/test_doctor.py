@@ -10,6 +10,7 @@ import pytest
 
 from facta.data.doctor import Finding, examine
 from facta.data.prepare import prepare
+from facta.data.schema import FieldConfig
 from facta.errors import DataError
 
 DAY = 86_400_000
@@ -179,3 +180,14 @@ def test_the_worst_comes_first() -> None:
     levels = [finding.level for finding in examine(log.with_columns(user_id=pl.col("user_id").shift(1)), now=NOW)]
     assert levels == sorted(levels, key=["error", "warning", "note"].index)
     assert levels[0] == "error"
+
+
+def test_feedback_after_the_next_event_is_found_in_logs_and_datasets(tmp_path: Path) -> None:
+    late = FIRST & (pl.col("timestamp") < 1_700_000_000_000 + 3 * DAY)
+    log = healthy().with_columns(liked=pl.col("timestamp") + pl.when(late).then(DAY + 1).otherwise(DAY))
+    fields = {"like": FieldConfig(time="liked")}
+    finding = found(log, fields=fields)["late feedback"]
+    assert (finding.level, finding.count, finding.share) == ("warning", 3, 3 / 320)
+    assert "Feedback arrived after the next event" in finding.effect
+    assert found(prepare(log, tmp_path / "log", fields=fields))["late feedback"] == finding
+    assert "late feedback" not in found(log.with_columns(liked="timestamp"), fields=fields)

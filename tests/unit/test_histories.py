@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from facta.data.digests import content_hash
 from facta.data.histories import FORMAT, Dataset
 from facta.data.order import history_order, stable_argsort, tied
 from facta.data.prepare import prepare
+from facta.data.schema import Field
 from facta.errors import DataError
 
 
@@ -153,3 +156,14 @@ def test_an_altered_table_is_found_when_opened(dataset: Dataset) -> None:
     dataset.items.with_columns(item_id=pl.Series(["x", "z", "y"])).write_parquet(dataset.path / "items.parquet")
     with pytest.raises(DataError, match=r"items\.parquet' has another checksum"):
         Dataset.open(dataset.path)
+
+
+def test_datasets_from_before_fields_said_more_keep_their_hash() -> None:
+    field = Field(name="rating", kind="numeric", dtype="int8", file="field-rating")
+    old = {"name": "rating", "role": "feedback", "kind": "numeric", "dtype": "int8", "file": "field-rating"}
+    old |= {"undefined": None, "categories": None}
+    text = json.dumps([[["item", "1"], ["offsets", "2"]], [old]], sort_keys=True)
+    digests = {"offsets": "2", "item": "1"}
+    assert content_hash(digests, [field]) == hashlib.sha256(text.encode()).hexdigest()
+    others = [content_hash(digests, [field.change(boundaries=(1.0,))]), content_hash(digests, [field], [field])]
+    assert len({content_hash(digests, [field]), *others}) == 3

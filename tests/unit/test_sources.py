@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from facta.data import movielens, origins, sources
+from facta.data.catalogue import Catalogue
 from facta.data.origins import Archive, Place, WebFolder, Wheel, checksum
 from facta.data.sources import Form, Source
 from facta.errors import DownloadError
@@ -95,7 +96,9 @@ def films(monkeypatch: pytest.MonkeyPatch) -> Any:
             Form(files=sums(PUBLISHED), read=movielens.published_100k, origins=published),
             Form(files=sums(RECBOLE), read=movielens.recbole_100k, origins=recbole, notes=("a note",)),
         )
-        monkeypatch.setitem(sources.SOURCES, "films", Source(title="Films", unit="s", forms=forms))
+        monkeypatch.setitem(
+            sources.SOURCES, "films", Source(title="Films", unit="s", forms=forms, schema=movielens.SCHEMA)
+        )
 
     return declare
 
@@ -125,6 +128,10 @@ def test_tables_hold_titles_of_films_nobody_rated_and_times_in_milliseconds(film
         "unknown",
         "Animation|Children's|Comedy",
     ]
+    (rating,), features = dataset.manifest.fields, Catalogue.of(dataset).features
+    assert (rating.kind, rating.levels, rating.positives) == ("ordinal", (1, 2, 4, 5), (3, 4))
+    assert features["genres"].field.categories == ("Animation", "Children's", "Comedy", "unknown")
+    assert features["year"].values.tolist() == [1, 1, 0, 1]
     user = int(dataset.user_rows([7])[0])
     mine = slice(int(dataset.offsets[user]), int(dataset.offsets[user + 1]))
     assert dataset.timestamp is not None and dataset.timestamp[mine].tolist() == [100_000, 200_000, 200_000]
@@ -139,7 +146,7 @@ def test_a_place_may_be_gzipped_nested_or_an_archive(films: Any, tmp_path: Path)
         (nested / f"{name}.gz").write_bytes(gzip.compress(content))
     archive = tmp_path / "films.zip"
     archive.write_bytes(zipped(RECBOLE))
-    events = [sources.fetch("films", place=place).tables[0] for place in (nested.parent, nested, archive)]
+    events = [sources.fetch("films", place=place).tables.events for place in (nested.parent, nested, archive)]
     assert events[0].equals(events[1]) and events[0].equals(events[2])
 
 
@@ -263,7 +270,7 @@ needs_data = pytest.mark.skipif(
 )
 def test_published_counts(name: str, folder: str, events: int, users: int, items: int, notes: tuple[str, ...]) -> None:
     fetched = sources.fetch(name, place=Path(str(SHARED)) / folder)
-    table, movies = fetched.tables
+    table, movies, _ = fetched.tables
     assert (table.height, table["user_id"].n_unique(), movies.height) == (events, users, items)
     assert movies["item_id"].n_unique() == items and fetched.notes == notes
     assert ("timestamp" in table.columns) == (name != "amazon-beauty")

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from facta.cli import console
-from facta.cli.prepare import columns_of
+from facta.cli.prepare import SchemaOption, columns_of, schema_of
 from facta.data.doctor import Finding, examine
 from facta.data.times import Unit
 
@@ -22,6 +22,7 @@ def doctor(
     column: Annotated[
         list[str] | None, typer.Option("--column", metavar="user_id=NAME", help="A column that is not recognised.")
     ] = None,
+    schema: SchemaOption = None,
     unit: Annotated[str | None, typer.Option("--unit", help="Of the times: s, ms, us, ns; detected otherwise.")] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -30,7 +31,12 @@ def doctor(
     Exit code 1 where `facta prepare` would refuse the log.
     """
     with console.notes.status(f"Examining '{source}'."):
-        findings = examine(source, columns=columns_of(column or []), unit=cast("Unit | None", unit))
+        findings = examine(
+            source,
+            columns=columns_of(column or []),
+            fields=schema_of(schema).fields,
+            unit=cast("Unit | None", unit),
+        )
     if as_json:
         console.emit({"source": source, "findings": [asdict(finding) for finding in findings]})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,15 @@ from facta.cli import console
 from facta.data.prepare import Progress
 from facta.data.prepare import prepare as prepared
 from facta.data.repairs import Drop
-from facta.data.schema import Role
+from facta.data.schema import SchemaConfig
 from facta.data.times import Unit
 from facta.errors import ConfigError
 from facta.hardware import human, memory_peak
+
+SchemaOption = Annotated[
+    Path | None,
+    typer.Option("--schema", metavar="FILE.json", help="What the columns mean: fields, items, users, series."),
+]
 
 
 def prepare(
@@ -26,6 +32,10 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option("--out", help="Directory to write; it appears whole or not at all.")],
     items: Annotated[Path | None, typer.Option("--items", help="A table of items: id, title, other features.")] = None,
+    users: Annotated[Path | None, typer.Option("--users", help="A table of constant facts of users.")] = None,
+    series: Annotated[
+        Path | None, typer.Option("--series", help="Changing facts of users: user_id, timestamp, field, value.")
+    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,6 +48,7 @@ def prepare(
             "--field", metavar="NAME[:context]", help="A column to keep; all numeric ones, when none is given."
         ),
     ] = None,
+    schema: SchemaOption = None,
     unit: Annotated[str | None, typer.Option("--unit", help="Of the times: s, ms, us, ns; detected otherwise.")] = None,
     catalogue: Annotated[
         Path | None, typer.Option("--catalogue", help="An artifact or dataset whose item rows keep their meaning.")
@@ -50,13 +61,19 @@ def prepare(
 ) -> None:
     """Prepare an event log: recognise columns and units, give ids rows, order every history, write a dataset."""
     start = time.perf_counter()
+    said = schema_of(schema, field)
     with console.notes.status("Opening the log.") as status:
         dataset = prepared(
             events,
             out,
             items=items,
+            users=users,
+            series=series,
             columns=columns_of(column or []),
-            fields=_fields(field),
+            fields=said.fields,
+            item_fields=said.items,
+            user_fields=said.users,
+            series_fields=said.series,
             unit=cast("Unit | None", unit),
             catalogue=catalogue,
             drop=cast("list[Drop]", drop or []),
@@ -90,13 +107,28 @@ def columns_of(assignments: Sequence[str]) -> dict[str, str]:
     return {role.strip(): name.strip() for role, _, name in pairs}
 
 
-def _fields(names: Sequence[str] | None) -> dict[str, Role] | None:
+def schema_of(file: Path | None, names: Sequence[str] | None = None) -> SchemaConfig:
+    """The schema of a file, and the fields that --field names, NAME or NAME:role, beside."""
+    schema = SchemaConfig() if file is None else _read(file)
     if names is None:
-        return None
+        return schema
     parts = [
         name.rpartition(":") if name.endswith((":context", ":feedback")) else (name, "", "feedback") for name in names
     ]
-    return {name: cast("Role", role) for name, _, role in parts}
+    return schema.change(fields={**(schema.fields or {}), **{name: role for name, _, role in parts}})
+
+
+def _read(file: Path) -> SchemaConfig:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The schema '{file}' cannot be read ({error}); expected a file of JSON.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"The schema '{file}' holds a {type(values).__name__}; "
+            'expected an object such as {"fields": {"rating": {"kind": "ordinal"}}}.'
+        )
+    return SchemaConfig.parse(values)
 
 
 def _show(status: Status) -> Progress:

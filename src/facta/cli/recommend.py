@@ -117,14 +117,14 @@ def _last(events: list[Event]) -> list[Event]:
 
 
 def _feedback(dataset: Dataset, user: ItemId, events: int) -> tuple[str | None, list[float | None]]:
-    """The numeric feedback field of a dataset, where it has exactly one, and its values for a user's first events.
+    """The feedback of a dataset that is a number, where it has exactly one, and its values for a user's first events.
 
     A value is None where it is missing; all are, without such a field.
     """
-    numeric = [field for field in dataset.manifest.fields if (field.role, field.kind) == ("feedback", "numeric")]
-    if len(numeric) != 1:
+    numbers = [one for one in dataset.manifest.fields if one.role == "feedback" and one.kind in ("numeric", "ordinal")]
+    if len(numbers) != 1:
         return None, [None] * events
-    start, field = int(dataset.offsets[int(dataset.user_rows([user])[0])]), numeric[0]
+    start, field = int(dataset.offsets[int(dataset.user_rows([user])[0])]), numbers[0]
     stored = dataset.fields[field.name][start : start + events].tolist()
     return field.name, [None if value == field.undefined or math.isnan(value) else value for value in stored]
 

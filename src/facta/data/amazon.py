@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from facta.data.movielens import Tables
 from facta.data.origins import Files
+from facta.data.public import Tables
 
 
 def beauty(files: Files) -> Tables:
@@ -17,4 +17,4 @@ def beauty(files: Files) -> Tables:
     lines = [line.split() for line in files["Beauty.txt"].decode().splitlines()]
     users = pl.DataFrame({"user_id": [line[0] for line in lines], "item_id": [line[1:] for line in lines]})
     events = users.explode("item_id").cast(pl.Int64)
-    return events, events.select("item_id").unique().sort("item_id")
+    return Tables(events, events.select("item_id").unique().sort("item_id"))

@@ -19,10 +19,19 @@ def array_digest(values: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def content_hash(digests: Mapping[str, str], fields: Sequence[Field]) -> str:
-    """One hash over all arrays and tables, and over what the arrays mean."""
-    text = json.dumps([sorted(digests.items()), [field.model_dump() for field in fields]], sort_keys=True)
+_ALWAYS = ("name", "role", "kind", "dtype", "file", "undefined", "categories")
+"""Hashed of every field; what has been added since is where it is said, so that older datasets keep their hash."""
+
+
+def content_hash(digests: Mapping[str, str], fields: Sequence[Field], others: Sequence[Field] = ()) -> str:
+    """One hash over all arrays and tables, and over what they mean: `fields` of events, `others` of items and users."""
+    meanings = [[_said(field) for field in some] for some in (fields, others) if some or some is fields]
+    text = json.dumps([sorted(digests.items()), *meanings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _said(field: Field) -> dict[str, Any]:
+    return {key: value for key, value in field.model_dump().items() if key in _ALWAYS or value is not None}
 
 
 def table_digest(frame: pl.DataFrame) -> str:

@@ -11,20 +11,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from facta import arrays
 from facta.arrays import Bools, Ints
+from facta.data.codes import defined
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import bounds
 from facta.data.histories import Dataset
 from facta.data.order import tied
 from facta.data.prepare import prepare
 from facta.data.repairs import Drop, problems
-from facta.data.schema import check_given, recognise
+from facta.data.schema import Declared, SchemaConfig, check_given, recognise
 from facta.data.times import Unit, check_unit
 from facta.errors import DataError, counted
 
@@ -55,13 +56,15 @@ def examine(
     source: Source,
     *,
     columns: Mapping[str, str] | None = None,
+    fields: Declared | None = None,
     unit: Unit | None = None,
     now: int | None = None,
 ) -> list[Finding]:
     """Findings about a prepared dataset or a raw log, worst first; `now` in milliseconds defaults to the clock.
 
-    What `prepare` refuses in the log is a finding too; the other checks then look at the events that can be used.
-    Raises DataError where there is no file at all, and for columns and units that do not exist.
+    `columns`, `fields` and `unit` say what a log means, as in `prepare`. What it refuses is a finding too; the
+    other checks then look at the events that can be used. Raises DataError where there is no file at all, and for
+    columns and units that do not exist.
     """
     check_unit(unit)
     check_given(columns or {})
@@ -73,7 +76,8 @@ def examine(
             return _sorted(_checked(Dataset.open(source), now))
         if not Path(source).exists() and not set("*?[") & set(str(source)):
             raise DataError(f"There is no file '{source}'.")
-    return _sorted(_raw(source, columns or {}, unit, now))
+    schema = SchemaConfig(fields=fields)
+    return _sorted(_raw(source, _Said(columns or {}, schema, unit), now))
 
 
 def _sorted(findings: Iterator[Finding]) -> list[Finding]:
@@ -81,21 +85,30 @@ def _sorted(findings: Iterator[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: (order.index(finding.level), -finding.share))
 
 
-def _raw(source: Source, columns: Mapping[str, str], unit: Unit | None, now: int) -> Iterator[Finding]:
+class _Said(NamedTuple):
+    """What the user said of a log."""
+
+    columns: Mapping[str, str]
+    schema: SchemaConfig
+    unit: Unit | None
+
+
+def _raw(source: Source, said: _Said, now: int) -> Iterator[Finding]:
     try:
-        log = open_events(source, columns)
+        log = open_events(source, said.columns)
     except DataError as error:
         yield _unusable(error)
         return
-    check_given(columns, log.columns)
+    check_given(said.columns, log.columns)
     try:
-        yield from _prepared(log, columns, unit, now)
+        yield from _prepared(log, said, now)
     except DataError as error:
         yield _unusable(error)
 
 
-def _prepared(log: EventLog, columns: Mapping[str, str], unit: Unit | None, now: int) -> Iterator[Finding]:
+def _prepared(log: EventLog, said: _Said, now: int) -> Iterator[Finding]:
     """What a log is refused for, what was repaired, and what the prepared form of the rest shows."""
+    columns, schema, unit = said
     mapping = recognise(log.columns, columns)
     log = log.loaded(log.columns)
     frame = pl.DataFrame([log.column(name) for name in mapping.values()])
@@ -103,7 +116,7 @@ def _prepared(log: EventLog, columns: Mapping[str, str], unit: Unit | None, now:
     yield from (_refused(what, int(bad.sum()), len(frame)) for what, bad in broken.items())
     with tempfile.TemporaryDirectory(prefix="facta-doctor-") as folder:
         drop: tuple[Drop, ...] = ("invalid",) if broken else ()
-        dataset = prepare(log, Path(folder) / "log", columns=columns, unit=unit, drop=drop)
+        dataset = prepare(log, Path(folder) / "log", columns=columns, fields=schema.fields, unit=unit, drop=drop)
         yield from (_repaired(note) for note in dataset.manifest.notes)
         yield from _checked(dataset, now)
 
@@ -125,6 +138,7 @@ def _repaired(what: str) -> Finding:
 def _checked(dataset: Dataset, now: int) -> Iterator[Finding]:
     checks: tuple[Callable[[Dataset], Iterator[Finding]], ...] = (
         duplicates, ties, single_events, repeats, unseen_items, index_ids, missing_ids, crowding, drift,
+        late_feedback,
     )  # fmt: skip
     yield from impossible_times(dataset, now)
     for check in checks:
@@ -298,6 +312,19 @@ def drift(dataset: Dataset) -> Iterator[Finding]:
                 f"Of the newest events, {share:.1%} are of {what}s that appear in none before.",
                 f"In a temporal split a model of ids knows nothing of these {what}s; leave-one-out hides it.",
                 "Report both protocols; above 90 % look whether the ids were given anew at some time.",
+            )  # fmt: skip
+
+
+def late_feedback(dataset: Dataset) -> Iterator[Finding]:
+    """Values that were given after the user's next event, of fields that say when they were given."""
+    for field in dataset.manifest.fields:
+        if field.late:
+            count = round(field.late * int(defined(field, dataset.fields[field.name]).sum()))
+            yield Finding(
+                "late feedback", "warning", count, field.late,
+                f"{field.late:.1%} of the values of '{field.name}' ({count:,}) were given after the user's next event.",
+                "Feedback arrived after the next event, and a model that reads it there knows it too early.",
+                f"Leave '{field.name}' out of what models read, or declare late values undefined.",
             )  # fmt: skip
 
 

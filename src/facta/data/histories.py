@@ -2,8 +2,10 @@
 
     manifest.json         schema, counts, content hash, order rule, source
     items.parquet         row, item_id, features (title, …); includes items that no event names
-    users.parquet         row, user_id
-    histories/*.npy       offsets [U+1] int64, item [E] int32, timestamp [E] int64 ms (absent: order only); fields
+    users.parquet         row, user_id, constant facts
+    histories/*.npy       offsets [U+1] int64, item [E] int32, timestamp [E] int64 ms (absent: order only); fields;
+                          items that users had before: user-*-offsets [U+1], user-*-item [n]
+    series/*.npy          slowly changing facts of users (data/series.py)
 
 Letters: U users, E events, V items.
 """
@@ -24,9 +26,12 @@ from pydantic import PositiveInt, Strict, ValidationError
 from facta.arrays import Ints
 from facta.config import Config
 from facta.data.digests import array_digest, content_hash, table_digest
+from facta.data.features import Feature, feature, listed
 from facta.data.files import reading
 from facta.data.ids import Ids
 from facta.data.schema import Field
+from facta.data.series import ARRAYS as SERIES
+from facta.data.series import Series
 from facta.errors import ConfigError, DataError
 
 FORMAT = 1
@@ -57,6 +62,16 @@ class Manifest(Fields):
     columns: Mapping[str, str]  # user_id, item_id, timestamp -> name in the source
     unit: str | None = None  # of the source's times
     notes: tuple[str, ...] = ()  # repairs and what was left out, in sentences
+
+    @property
+    def others(self) -> tuple[Field, ...]:
+        """What is declared of items and users."""
+        return self.item_fields + self.user_fields + self.series_fields
+
+
+def array_file(name: str) -> str:
+    """Where in a dataset an array lies."""
+    return f"{name}.npy" if "/" in name else f"histories/{name}.npy"
 
 
 class Dataset:
@@ -92,7 +107,7 @@ class Dataset:
         return dataset
 
     def _array(self, name: str, length: int) -> npt.NDArray[Any]:
-        file = self.path / "histories" / f"{name}.npy"
+        file = self.path / array_file(name)
         try:
             array: npt.NDArray[Any] = np.load(file, mmap_mode="r" if length else None)
         except (OSError, ValueError, EOFError) as error:
@@ -115,14 +130,17 @@ class Dataset:
         if self.timestamp is not None:
             arrays["timestamp"] = self.timestamp
         arrays |= {field.file: self.fields[field.name] for field in self.manifest.fields}
+        arrays |= {f"{file}-{name}": values for file, lists in self._lists.items() for name, values in lists.items()}
+        if self.series is not None:
+            arrays |= {f"series/{name}": getattr(self.series, name) for name in SERIES}
         digests = self.manifest.digests
         if (
-            content_hash(digests, self.manifest.fields) != self.content_hash
+            content_hash(digests, self.manifest.fields, self.manifest.others) != self.content_hash
             or digests.keys() != {*arrays, *tables}
             or len(tables["items"]) != self.num_items
         ):
             raise DataError(f"The manifest of '{self.path}' was altered; prepare the dataset again.")
-        found = {f"histories/{name}.npy": (name, array_digest(values)) for name, values in arrays.items()}
+        found = {array_file(name): (name, array_digest(values)) for name, values in arrays.items()}
         found |= {f"{name}.parquet": (name, table_digest(table)) for name, table in tables.items()}
         for file, (name, digest) in found.items():
             if digest != digests[name]:
@@ -163,6 +181,34 @@ class Dataset:
     @cached_property
     def _user_ids(self) -> Ids:
         return Ids(self.users["user_id"], "user")
+
+    @cached_property
+    def _lists(self) -> dict[str, dict[str, npt.NDArray[Any]]]:
+        """File -> the arrays of a user fact that is a list of items."""
+        found = {}
+        for file in [field.file for field in self.manifest.user_fields if field.kind == "items"]:
+            offsets = self._array(f"{file}-offsets", self.num_users + 1)
+            found[file] = {"offsets": offsets, "item": self._array(f"{file}-item", int(offsets[-1]))}
+        return found
+
+    @cached_property
+    def user_facts(self) -> Mapping[str, Feature]:
+        """Constant facts of all users, in row order: codes [U], or for `items` jagged rows + 1."""
+        return {
+            field.name: listed(field, **self._lists[field.file])
+            if field.kind == "items"
+            else feature(field, self.users[field.name])
+            for field in self.manifest.user_fields
+        }
+
+    @cached_property
+    def series(self) -> Series | None:
+        """Slowly changing facts of all users; None where none were given."""
+        if not self.manifest.series_fields:
+            return None
+        offsets = self._array("series/offsets", self.num_users + 1)
+        arrays = {name: self._array(f"series/{name}", int(offsets[-1])) for name in SERIES if name != "offsets"}
+        return Series(offsets=offsets, **arrays)
 
     def user_rows(self, ids: Iterable[Any] | pl.Series) -> Ints:
         """[n] ids -> [n] int64 rows; DataError names the unknown ones."""

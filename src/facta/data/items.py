@@ -1,9 +1,10 @@
-"""The item table: ids with features such as titles, from a file of the user's and from a catalogue that came before."""
+"""Tables of items and users: ids with features such as titles, from a file and from a catalogue that came before."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -17,45 +18,50 @@ from facta.errors import DataError
 _TITLES = ("title", "movietitle", "videotitle", "producttitle", "itemtitle", "itemname", "productname", "name")
 
 
-def read_items(source: Source, like: pl.DataType, named: str = "item_id") -> tuple[pl.DataFrame, list[str]]:
-    """(item_id of type `like`, then features; one line per id), and notes on repairs. `named`: the log's item column.
+def read_table(
+    source: Source, what: Literal["item", "user"], like: pl.DataType, named: str
+) -> tuple[pl.DataFrame, list[str]]:
+    """(item_id or user_id of type `like`, then features; one line per id), and notes on repairs. `named`: the log's
+    column of these ids.
 
     Raises DataError when no column holds the ids or an id is missing.
     """
-    log = open_events(source, {"item_id": named})
-    column = _id_column(log.columns, named)
+    name = f"{what}_id"
+    log = open_events(source, {name: named})
+    column = _id_column(log.columns, what, named)
     log.refuse_unlike(log.columns, exact=[column])
-    frame = pl.DataFrame([log.column(name) for name in log.columns])
-    ids = clean_ids(frame[column], "item", text=log.text, like=like)
+    frame = pl.DataFrame([log.column(one) for one in log.columns])
+    ids = clean_ids(frame[column], what, text=log.text, like=like)
     if ids.null_count():
-        raise DataError(f"The item table has {ids.null_count():,} lines without an id in '{column}'; remove them.")
+        raise DataError(f"The {what} table has {ids.null_count():,} lines without an id in '{column}'; remove them.")
     notes = list(log.notes)
-    if "item_id" in frame.columns and column != "item_id":
-        notes.append(f"Left out 'item_id' of the item table: its ids are in '{column}', as in the log.")
-    frame = frame.drop({column, "item_id", "row"} & set(frame.columns)).insert_column(0, ids.alias("item_id"))
+    if name in frame.columns and column != name:
+        notes.append(f"Left out '{name}' of the {what} table: its ids are in '{column}', as in the log.")
+    frame = frame.drop({column, name, "row"} & set(frame.columns)).insert_column(0, ids.alias(name))
     doubled = len(ids) - ids.n_unique()
     if doubled:
-        notes.append(f"{doubled:,} lines of the item table repeat an id; the first of each was kept.")
-        frame = frame.unique("item_id", keep="first", maintain_order=True)
-    return _titled(frame), notes
+        notes.append(f"{doubled:,} lines of the {what} table repeat an id; the first of each was kept.")
+        frame = frame.unique(name, keep="first", maintain_order=True)
+    return (_titled(frame) if what == "item" else frame), notes
 
 
-def _id_column(columns: Sequence[str], named: str) -> str:
-    """The log's own name where the table has it, then `id` where nothing else names an item, then what is recognised.
+def _id_column(columns: Sequence[str], what: str, named: str) -> str:
+    """The log's own name where the table has it, then `id` where nothing else names such a thing, then what is
+    recognised.
 
     The log's columns may be named by the user, those of the table may not: its own errors say what to do.
     """
     if named in columns:
         return named
     plain_id = next((name for name in columns if plain(name) == "id"), None)
-    if plain_id and not any("item" in plain(name) for name in columns):
+    if plain_id and not any(what in plain(name) for name in columns):
         return plain_id
-    known = candidates("item_id", columns)
-    if len(known) == 1 or known[:1] == ["item_id"]:
+    known = candidates(f"{what}_id", columns)
+    if len(known) == 1 or known[:1] == [f"{what}_id"]:
         return known[0]
-    found = " and ".join(f"'{name}'" for name in known) if known else f"no item ids among {', '.join(columns)}"
-    names = " or ".join(f"'{name}'" for name in dict.fromkeys(("item_id", named)))
-    raise DataError(f"Found {found} in the item table; expected one column of item ids: rename it to {names}.")
+    found = " and ".join(f"'{name}'" for name in known) if known else f"no {what} ids among {', '.join(columns)}"
+    names = " or ".join(f"'{name}'" for name in dict.fromkeys((f"{what}_id", named)))
+    raise DataError(f"Found {found} in the {what} table; expected one column of {what} ids: rename it to {names}.")
 
 
 def _titled(frame: pl.DataFrame) -> pl.DataFrame:

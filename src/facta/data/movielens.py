@@ -1,8 +1,8 @@
 """MovieLens as published by GroupLens, read from each of the forms in which it travels.
 
 Harper and Konstan, "The MovieLens Datasets: History and Context" (ACM TiiS 2015). The licence forbids passing the data
-on: facta ships none of it. Events: user_id, item_id, timestamp (unix seconds), rating 1..5 as feedback. Items: title,
-year and genres (`A|B`) of every movie, rated or not.
+on: facta ships none of it. Events: user_id, item_id, timestamp (unix seconds), rating 1..5 as ordinal feedback. Items:
+title, year and genres (`A|B`) of every movie, rated or not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from facta.data.origins import Files
+from facta.data.public import Tables
+from facta.data.schema import SchemaConfig
 
 GENRES_100K = (
     *(
@@ -30,15 +32,19 @@ GENRES_100K = (
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 _EVENT = ("user_id", "item_id", "rating", "timestamp")
-Tables = tuple[pl.DataFrame, pl.DataFrame]
-"""Events in the publisher's order, which breaks ties in time; items."""
+
+SCHEMA = SchemaConfig(
+    fields={"rating": {"kind": "ordinal", "positive": ">= 4"}}, items={"genres": "multi", "year": "numeric"}
+)
+"""Four and five stars count as liked."""
 
 
 def published_100k(files: Files) -> Tables:
     """u.data and u.item of the publisher's ml-100k.zip."""
     lines = [line.split("|") for line in files["u.item"].decode("latin-1").splitlines()]
     genres = [[name for name, flag in zip(GENRES_100K, line[5:], strict=True) if flag == "1"] for line in lines]
-    return _events(files["u.data"]), _movies([line[0] for line in lines], [line[1] for line in lines], genres)
+    movies = _movies([line[0] for line in lines], [line[1] for line in lines], genres)
+    return Tables(_events(files["u.data"]), movies)
 
 
 def recbole_100k(files: Files) -> Tables:
@@ -47,19 +53,20 @@ def recbole_100k(files: Files) -> Tables:
     lines = [line.split("\t") for line in files["ml-100k.item"].decode().splitlines()[1:]]
     # The one film without title and year became "unkonwn"; every other title is cut at its last pair of brackets.
     titles = ["unknown" if title == "unkonwn" else f"{title} ({year})" for _, title, year, _ in lines]
-    return _events(events), _movies([line[0] for line in lines], titles, [line[3].split(" ") for line in lines])
+    movies = _movies([line[0] for line in lines], titles, [line[3].split(" ") for line in lines])
+    return Tables(_events(events), movies)
 
 
 def published_1m(files: Files) -> Tables:
     """ratings.dat and movies.dat of the publisher's ml-1m.zip."""
-    return _events(files["ratings.dat"].replace(b"::", b"\t")), _movies_dat(files["movies.dat"])
+    return Tables(_events(files["ratings.dat"].replace(b"::", b"\t")), _movies_dat(files["movies.dat"]))
 
 
 def reconstructed_1m(files: Files) -> Tables:
     """ratings.csv: the publisher's rows in the publisher's order, some of whose times were put together again."""
     columns = {"user_id": "user_id", "movie_id": "item_id", "rating": "rating", "timestamp": "timestamp"}
     frame = pl.read_csv(io.BytesIO(files["ratings.csv"]), columns=list(columns))
-    return _typed(frame.rename(columns)), _movies_dat(files["movies.dat"])
+    return Tables(_typed(frame.rename(columns)), _movies_dat(files["movies.dat"]))
 
 
 def _events(content: bytes) -> pl.DataFrame:

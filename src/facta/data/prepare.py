@@ -5,28 +5,33 @@ Only users, times and the order are held throughout, so the peak does not grow w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from facta import arrays, durable
 from facta.arrays import Ints
+from facta.data.codes import defined
 from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
-from facta.data.fields import compact, is_field
+from facta.data.features import describe_all
+from facta.data.fields import check_fields, coded, columns_of, compact, file_name, holds, is_field, late_share
 from facta.data.histories import Dataset, Manifest
 from facta.data.ids import Ids, all_rows, clean_ids, with_decimals
-from facta.data.items import item_table, read_catalogue, read_items
+from facta.data.items import item_table, read_catalogue, read_table
 from facta.data.order import history_order, tied
 from facta.data.repairs import Drop, check_drops, cleaned
 from facta.data.room import refuse_shortage, room_for
-from facta.data.schema import Field, Role, chosen_fields, recognise
+from facta.data.schema import Declared, FeatureConfig, Field, FieldConfig, SchemaConfig, recognise
+from facta.data.series import ARRAYS, read_series
 from facta.data.times import Unit, to_milliseconds
+from facta.data.users import read_users
 from facta.data.writing import DatasetWriter, refuse_loss
-from facta.errors import DataError, counted
+from facta.errors import ConfigError, DataError, counted
 
 Progress = Callable[[str, bool], None]
 """Told what happens: a sentence, and whether it should stay on the screen."""
@@ -45,8 +50,13 @@ def prepare(
     out: str | Path,
     *,
     items: Source | None = None,
+    users: Source | None = None,
+    series: Source | None = None,
     columns: Mapping[str, str] | None = None,
-    fields: Sequence[str] | Mapping[str, Role] | None = None,
+    fields: Declared | None = None,
+    item_fields: Declared = (),
+    user_fields: Declared = (),
+    series_fields: Declared = (),
     unit: Unit | None = None,
     catalogue: str | Path | None = None,
     drop: Collection[Drop] = (),
@@ -56,21 +66,29 @@ def prepare(
     """Write the dataset directory `out` from an event log, and open it.
 
     `source`: a Parquet, CSV or JSON-lines file, several, a folder or a glob of them, or a frame. `columns` names those
-    that are not recognised: {"user_id": "uid"}. `fields` are the other columns to keep, as names or {name: "context" or
-    "feedback"}; all numeric ones by default, as feedback. `items` is a table of features (titles) that may hold items
-    without events; `catalogue` an artifact or dataset whose rows keep their meaning. `drop` removes "duplicates" or
-    "invalid" events that would otherwise be kept or refused.
+    that are not recognised: {"user_id": "uid"}. `fields` are the other columns to keep, as names, {name: "context" or
+    "feedback"} or {name: FieldConfig}; all numeric ones by default, as feedback. `catalogue` is an artifact or dataset
+    whose rows keep their meaning. `drop` removes "duplicates" or "invalid" events, kept or refused otherwise.
 
-    Raises DataError for a log that cannot be read or understood, ResourceError when memory or disk do not suffice.
+    `items` is a table of features (titles) that may hold items without events, `users` one of constant facts, `series`
+    one of changing facts (user_id, timestamp, field, value). What models read of them is declared, as names,
+    {name: kind} or {name: FeatureConfig}: `item_fields`, `user_fields` (kind "items": the items that a user had before,
+    a list, oldest first), `series_fields`.
+
+    Raises DataError for a log that cannot be read or understood, ConfigError for one that is not what is declared,
+    ResourceError when memory or disk do not suffice.
     """
     say, out = progress or _silent, Path(out)
     check_drops(drop)
     log = open_events(source, columns)
     mapping = recognise(log.columns, columns)
     say(", ".join(f"{role} = '{column}'" for role, column in mapping.items()) + ".", True)
-    declared = chosen_fields(fields, log.columns, mapping)
-    roles = _fields_by_type(log, mapping) if declared is None else declared
-    needed = [*mapping.values(), *roles]
+    schema = SchemaConfig(fields=fields, items=item_fields, users=user_fields, series=series_fields)
+    _check_both("users", users, schema.users)
+    _check_both("series", series, schema.series)
+    declared = _fields_by_type(log, mapping) if schema.fields is None else schema.fields
+    check_fields(declared, log.columns, mapping)
+    needed = list(dict.fromkeys([*mapping.values(), *columns_of(declared)]))
     log.refuse_unlike(needed, exact=list(mapping.values()))
     room = room_for(log, needed, out, drop=drop)
     say(f"{room}.", True)
@@ -83,10 +101,13 @@ def prepare(
         run = _Preparation(log, mapping, writer, say)
         run.notes += [f"Left out: {', '.join(left)}."] if left else []
         known = None if catalogue is None else read_catalogue(catalogue)
-        users, order, times = run.histories(unit)
-        table = run.items(order, items, known)
-        described = run.fields(roles, declared is not None, order)
-        writer.manifest(run.finish(users, table, times, described))
+        rows, order, times = run.histories(unit)
+        described = {
+            **run.tables(order, rows, items, users, schema, known=known),
+            "series_fields": run.series(rows, series, schema, unit),
+            "fields": run.fields(declared, order, unit, optional=schema.fields is None),
+        }
+        writer.manifest(run.finish(times, described))
     return Dataset.open(out, verify=False)  # its checksums were made a moment ago
 
 
@@ -94,10 +115,17 @@ def _silent(_: str, __: bool) -> None:
     pass
 
 
-def _fields_by_type(log: EventLog, mapping: Mapping[str, str]) -> dict[str, Role]:
+def _check_both(what: str, table: Source | None, declared: Mapping[str, FeatureConfig]) -> None:
+    """A table of which nothing is declared says nothing to a model."""
+    if (table is None) == bool(declared):
+        found = f"no table, but declared: {', '.join(declared)}" if declared else "a table of which nothing is declared"
+        raise ConfigError(f"Found for {what}: {found}; expected both or none.")
+
+
+def _fields_by_type(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConfig]:
     """Where none is declared, every column that is a field by its type, as feedback."""
     return {
-        name: "feedback" for name, kind in log.types.items() if name not in mapping.values() and is_field(name, kind)
+        name: FieldConfig() for name, kind in log.types.items() if name not in mapping.values() and is_field(name, kind)
     }
 
 
@@ -125,59 +153,109 @@ class _Preparation:
         self.writer.array("timestamp", time)
         return users, order, _Ordered(len(order), unit_found, float(tied(time, offsets).mean()))
 
-    def items(self, order: Ints, source: Source | None, known: pl.DataFrame | None) -> pl.DataFrame:
-        """Write the items of all events; return the item table, which may name more."""
+    def tables(
+        self,
+        order: Ints,
+        users: Ids,
+        items: Source | None,
+        facts: Source | None,
+        schema: SchemaConfig,
+        *,
+        known: pl.DataFrame | None,
+    ) -> dict[str, Any]:
+        """Write the items of all events, and the tables of items and users; what the manifest says of them.
+
+        Items that a table, a fact or the catalogue `known` names beside those of events have rows too.
+        """
         ids = self._ids("item", None if known is None else known["item_id"].dtype)
+        people, notes = read_users(facts, schema.users, users, ids.dtype, self.mapping["user_id"])
+        self.notes.extend(notes)
         tables = []
-        if source is not None:
-            described, notes = read_items(source, ids.dtype, self.mapping["item_id"])
+        if items is not None:
+            described, notes = read_table(items, "item", ids.dtype, self.mapping["item_id"])
             tables.append(described)
             self.notes.extend(notes)
-        named = pl.concat([ids.unique(), *(table["item_id"] for table in tables)])
-        table = Ids(all_rows(named, None if known is None else known["item_id"]), "item")
-        self.writer.array("item", table.rows_known(ids)[order])
-        return item_table(table.ids, tables if known is None else [*tables, known])
+        named = pl.concat([ids.unique(), *(table["item_id"] for table in tables), *people.items()])
+        rows = Ids(all_rows(named, None if known is None else known["item_id"]), "item")
+        self.writer.array("item", rows.rows_known(ids)[order])
+        self.say("Writing tables.", False)
+        table = item_table(rows.ids, tables if known is None else [*tables, known])
+        self.writer.table("items", table)
+        return {
+            "users": len(users),
+            "items": len(table),
+            "item_fields": describe_all(table, schema.items, "item"),
+            "user_fields": people.write(users, rows, self.writer),
+        }
 
-    def fields(self, roles: Mapping[str, Role], declared: bool, order: Ints) -> tuple[Field, ...]:
-        """Write the field arrays; one that cannot be a field is an error if it was asked for, a note if not."""
-        fields: dict[str, Field] = {}
-        for name, role in roles.items():
+    def series(self, users: Ids, source: Source | None, schema: SchemaConfig, unit: Unit | None) -> tuple[Field, ...]:
+        """Write the changing facts of users; their descriptions."""
+        if source is None:
+            return ()
+        if "timestamp" not in self.mapping:
+            raise DataError("The series have times and the events have none; leave the series out.")
+        found, fields, notes = read_series(source, schema.series, users, self.mapping["user_id"], unit)
+        self.notes.extend(notes)
+        for name in ARRAYS:
+            self.writer.array(f"series/{name}", getattr(found, name))
+        return fields
+
+    def fields(
+        self, fields: Mapping[str, FieldConfig], order: Ints, unit: Unit | None, *, optional: bool
+    ) -> tuple[Field, ...]:
+        """Write the field arrays; one that cannot be a field is an error, or a note where it is `optional`."""
+        found: dict[str, Field] = {}
+        for name, declared in fields.items():
             self.say(f"Reading '{name}'.", False)
             try:
-                values, field, notes = compact(self.log.column(name), role)
+                condition = declared.undefined
+                unsaid = None if condition is None else holds(name, condition, self.log.column)
+                values, field, notes = compact(self.log.column(name), declared, unsaid)
             except DataError as error:
-                if declared:
+                if not optional:
                     raise
                 self.notes.append(f"Left out: {error}")
                 continue
             self.notes.extend(notes)
-            file = field.file.lower()  # some disks tell no case apart
-            file = file if file not in fields else f"{file}-{len(fields)}"
-            fields[file] = field.change(file=file)
-            self.writer.array(file, values[order])
-        return tuple(fields.values())
+            file = file_name("field", name, found)
+            values = values[order]
+            field = coded(field.change(file=file), values, declared)
+            found[file] = self._timed(field, values, declared, order, unit)
+            self.writer.array(file, values)
+        return tuple(found.values())
 
-    def finish(self, users: Ids, items: pl.DataFrame, ordered: _Ordered, fields: tuple[Field, ...]) -> Manifest:
-        """Write the tables; describe the whole."""
-        self.say("Writing tables.", False)
-        self.writer.table("users", pl.DataFrame({"row": np.arange(len(users)), "user_id": users.ids}))
-        self.writer.table("items", items)
+    def _timed(
+        self, field: Field, values: npt.NDArray[Any], declared: FieldConfig, order: Ints, unit: Unit | None
+    ) -> Field:
+        """The description with the share of [n] values in history order that came after the user's next event."""
+        if declared.time is None:
+            return field
+        if "timestamp" not in self.mapping:
+            raise DataError(f"'{declared.time}' says when '{field.name}' was given, but the events have no times.")
+        given = to_milliseconds(self.log.column(declared.time), unit).milliseconds.fill_null(0).to_numpy()[order]
+        read = self.writer.read
+        late = late_share(defined(field, values), given, read("timestamp"), read("offsets"))
+        if late:
+            self.notes.append(f"{late:.1%} of the values of '{field.name}' were given after the user's next event.")
+        return field.change(late=late)
+
+    def finish(self, ordered: _Ordered, described: Mapping[str, Any]) -> Manifest:
+        """Describe the whole."""
         timed = ordered.tied_share is not None
-        return Manifest(
-            users=len(users),
-            items=len(items),
+        manifest = Manifest(
+            **described,
             events=ordered.events,
             has_time=timed,
-            fields=fields,
             order="user, timestamp, input row" if timed else "user, input row",
             tied_share=ordered.tied_share,
-            content_hash=content_hash(self.writer.digests, fields),
+            content_hash="",
             digests=dict(self.writer.digests),
             source=self.log.names,
             columns=dict(self.mapping),
             unit=ordered.unit,
             notes=tuple(self.notes),
         )
+        return manifest.change(content_hash=content_hash(manifest.digests, manifest.fields, manifest.others))
 
     def _ids(self, what: str, like: pl.DataType | None = None) -> pl.Series:
         """A column of ids, all there."""

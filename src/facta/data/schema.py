@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, field_validator, model_validator
 
 from facta.config import Config
 from facta.errors import DataError
 
 Role = Literal["context", "feedback", "item", "user", "series"]
-Kind = Literal["binary", "categorical", "ordinal", "numeric", "multi", "vector"]
+Kind = Literal["binary", "categorical", "ordinal", "numeric", "multi", "vector", "items"]
+"""multi: several categories; vector: numbers of one width (both of items); items: of the catalogue (of users)."""
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": (
@@ -32,15 +36,68 @@ ACTIONS = ("eventtype", "event", "action", "actiontype", "behavior", "behaviour"
 """Text columns that are kept without being asked for, as categorical feedback."""
 
 
+def _ascending(boundaries: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if boundaries is not None and (not boundaries or any(not a < b for a, b in pairwise(boundaries))):
+        raise ValueError("expected at least one boundary, each above the one before")
+    return boundaries
+
+
+Boundaries = Annotated[tuple[float, ...] | None, AfterValidator(_ascending)]
+
+
 class FieldConfig(Config):
-    """What a column means, as it is declared to `prepare`; what is not declared is told by the values."""
+    """What a column of the log means; what is not declared is told by the values."""
 
     role: Literal["context", "feedback"] = "feedback"  # the safe guess: known last, so nothing can leak from it
-    kind: Kind | None = None  # multi and vector: of items alone
-    boundaries: tuple[float, ...] | None = None  # numeric: ascending; None: quantiles
+    kind: Literal["binary", "categorical", "ordinal", "numeric"] | None = None
+    boundaries: Boundaries = None  # numeric: ascending; None: quantiles
     positive: str | None = None  # condition on the value: ">= 4", "= 'like'", "in (3, 4)"
     undefined: str | None = None  # condition on the columns of the log: "click = 0"
     time: str | None = None  # the column that says when this feedback was given
+
+    @model_validator(mode="after")
+    def _only_feedback_succeeds_or_comes_late(self) -> Self:
+        if self.role == "context" and (self.positive or self.time):
+            raise ValueError("`positive` and `time` are of feedback; context is known before the item")
+        return self
+
+
+class FeatureConfig(Config):
+    """What a column of the item or user table, or a series of users, means."""
+
+    kind: Kind | None = None  # None: told by the values
+    boundaries: Boundaries = None  # numeric: ascending; None: quantiles
+
+
+Declared = Sequence[str] | Mapping[str, Any]
+"""Columns and what they mean: {name: config}, {name: role of a field, or kind of a feature}, or a list of names."""
+
+
+class SchemaConfig(Config):
+    """What the columns of all tables mean, as it is declared to `prepare`; each mapping in any form of `Declared`."""
+
+    fields: Mapping[str, FieldConfig] | None = None  # of the log; None: all numeric ones, as feedback
+    items: Mapping[str, FeatureConfig] = {}
+    users: Mapping[str, FeatureConfig] = {}
+    series: Mapping[str, FeatureConfig] = {}
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _fields(cls, declared: Any) -> Any:
+        return _expanded(declared, "role")
+
+    @field_validator("items", "users", "series", mode="before")
+    @classmethod
+    def _features(cls, declared: Any) -> Any:
+        return _expanded(declared, "kind")
+
+
+def _expanded(declared: Any, key: str) -> Any:
+    if isinstance(declared, Sequence) and not isinstance(declared, str):
+        return {name: {} for name in declared}
+    if isinstance(declared, Mapping):
+        return {name: {key: value} if isinstance(value, str) else value or {} for name, value in declared.items()}
+    return declared
 
 
 class Field(Config):
@@ -49,8 +106,8 @@ class Field(Config):
     name: str
     role: Role = "feedback"
     kind: Kind
-    dtype: str  # of the stored array
-    file: str  # histories/<file>.npy
+    dtype: str  # of the stored array or column
+    file: str = ""  # histories/<file>.npy; "": a column of items.parquet or users.parquet, or a series
     undefined: int | None = None  # the code of a missing value; None: none is missing, or NaN in a float field
     categories: tuple[str, ...] | None = None  # categorical and multi: code -> text
     levels: tuple[float, ...] | None = None  # ordinal: its values, ascending
@@ -132,20 +189,3 @@ def candidates(role: str, columns: Sequence[str]) -> list[str]:
     """The columns whose names are aliases of a role, best first."""
     order = {plain(alias): place for place, alias in reversed(list(enumerate(ALIASES[role])))}
     return [name for _, name in sorted((order[plain(name)], name) for name in columns if plain(name) in order)]
-
-
-def chosen_fields(
-    wanted: Sequence[str] | Mapping[str, Role] | None, columns: Sequence[str], mapping: Mapping[str, str]
-) -> dict[str, Role] | None:
-    """Field -> role as declared, checked against the log; None where nothing is declared: what is numeric is kept."""
-    if wanted is None:
-        return None
-    roles: dict[str, Role] = dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, "feedback")
-    for name, role in roles.items():
-        if name not in columns:
-            raise DataError(f"There is no column '{name}' to keep as a field; the log has: {', '.join(columns)}.")
-        if name in mapping.values():
-            raise DataError(f"Column '{name}' is a user, item or time already; leave it out of the fields.")
-        if role not in ("feedback", "context"):
-            raise DataError(f"Field '{name}' has the role '{role}'; valid roles: feedback, context.")
-    return roles

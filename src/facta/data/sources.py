@@ -10,15 +10,19 @@ from facta.data import amazon, movielens
 from facta.data.events import EventLog
 from facta.data.files import Part
 from facta.data.histories import Dataset
-from facta.data.movielens import Tables
 from facta.data.origins import Archive, Files, Origin, Place, Progress, WebFolder, Wheel
 from facta.data.prepare import prepare
+from facta.data.public import Tables
+from facta.data.repairs import Drop
+from facta.data.schema import SchemaConfig
 from facta.data.times import Unit
 from facta.errors import DownloadError
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 _ARCHIVED = f"https://web.archive.org/web/2024id_/{_GROUPLENS}"  # id_: the bytes as they were, unframed
 _S3REC = "RUCAIBox/CIKM2020-S3Rec"
+
+_TOLD = SchemaConfig()  # by their values
 
 RECONSTRUCTED = "17.7 % of timestamps reconstructed"
 
@@ -40,6 +44,8 @@ class Source:
     title: str
     unit: Unit | None  # of the timestamps
     forms: tuple[Form, ...]
+    schema: SchemaConfig = _TOLD  # what its columns mean
+    drop: tuple[Drop, ...] = ()  # events that its publisher advises to leave out
 
 
 MOVIES_1M = "md5:ef9fd9ff8d1b33faf73e2122c371e910"
@@ -48,6 +54,7 @@ SOURCES: dict[str, Source] = {
     "movielens-100k": Source(
         title="MovieLens 100K (GroupLens, research use)",
         unit="s",
+        schema=movielens.SCHEMA,
         forms=(
             Form(
                 files={
@@ -70,6 +77,7 @@ SOURCES: dict[str, Source] = {
     "movielens-1m": Source(
         title="MovieLens 1M (GroupLens, research use)",
         unit="s",
+        schema=movielens.SCHEMA,
         forms=(
             Form(
                 files={"ratings.dat": "git:77a7c4b150f588c23bb9e1f068aa996c0b413695", "movies.dat": MOVIES_1M},
@@ -124,9 +132,20 @@ def get(
     `told` hears of origins that fail. Raises DownloadError: unknown name, or no origin could provide the files intact;
     then it says which and why.
     """
-    events, items = (fetched := fetch(name, place=place, progress=progress, told=told)).tables
-    log = EventLog([Part(name, "frame", events.lazy())], (name, fetched.origin), fetched.notes)
-    return prepare(log, out, items=items, unit=find(name).unit, overwrite=overwrite)
+    source, fetched = find(name), fetch(name, place=place, progress=progress, told=told)
+    tables, schema = fetched.tables, source.schema
+    return prepare(
+        EventLog([Part(name, "frame", tables.events.lazy())], (name, fetched.origin), fetched.notes),
+        out,
+        items=tables.items,
+        users=tables.users,
+        fields=schema.fields,
+        item_fields=schema.items,
+        user_fields=schema.users,
+        unit=source.unit,
+        drop=source.drop,
+        overwrite=overwrite,
+    )
 
 
 def fetch(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from facta.data.digests import array_digest, table_digest
-from facta.data.histories import Manifest
+from facta.data.histories import Manifest, array_file
 from facta.errors import DataError
 
 
@@ -20,15 +20,21 @@ class DatasetWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.digests: dict[str, str] = {}
-        (folder / "histories").mkdir()
 
     def array(self, name: str, values: npt.NDArray[Any]) -> None:
-        """histories/<name>.npy, without a copy of the values."""
+        """`array_file`, without a copy of the values."""
         values = np.ascontiguousarray(values)
         self.digests[name] = array_digest(values)
-        with (self.folder / "histories" / f"{name}.npy").open("wb") as stream:
+        place = self.folder / array_file(name)
+        place.parent.mkdir(exist_ok=True)
+        with place.open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(values))
             stream.write(values.data)
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """What `array` wrote, mapped: it costs no memory."""
+        values: npt.NDArray[Any] = np.load(self.folder / array_file(name), mmap_mode="r")
+        return values
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
         """<name>.parquet; its digest is of the values, not of how this version of polars lays them out."""

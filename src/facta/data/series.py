@@ -1,0 +1,113 @@
+"""Slowly changing facts of users: a table of (user, time, field, value), kept as the changes alone.
+
+Letters: U users, n entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from facta.arrays import AnyInts, Bools, offsets_of
+from facta.data.events import EventLog, Source, open_events
+from facta.data.features import describe, feature
+from facta.data.ids import Ids, clean_ids
+from facta.data.schema import FeatureConfig, Field, recognise
+from facta.data.times import Unit, to_milliseconds
+from facta.errors import DataError, counted
+
+
+@dataclass(frozen=True)
+class Series:
+    """What changed, user by user by (time, input row); an entry holds until the next one of its user and field."""
+
+    offsets: npt.NDArray[Any]  # [U+1] int64
+    time: npt.NDArray[Any]  # [n] int64 milliseconds
+    field: npt.NDArray[Any]  # [n] int16 place among the manifest's series_fields
+    value: npt.NDArray[Any]  # [n] int32 code of that field
+
+
+ARRAYS = ("offsets", "time", "field", "value")
+
+
+def read_series(
+    source: Source, declared: Mapping[str, FeatureConfig], users: Ids, named: str, unit: Unit | None
+) -> tuple[Series, tuple[Field, ...], list[str]]:
+    """The entries of declared fields, their descriptions, and notes. `named`: the log's user column.
+
+    Raises DataError for a table that cannot be read or lacks a field, ConfigError for values that are not as declared.
+    """
+    log = open_events(source, {"user_id": named})
+    table = _table(log, {"user_id": named} if named in log.columns else {}, users.ids.dtype, unit)
+    table, notes = _wanted(table, declared, users)
+    fields, field, value = _coded(table, declared)
+    user, time = users.rows_known(table["user_id"]), table["time"].to_numpy()
+    order = np.lexsort((time, user))
+    order = order[changes(user[order], field[order], value[order])]
+    notes.append(f"Kept {len(order):,} of {counted(len(user), 'line')} of the series: the others change nothing.")
+    offsets = offsets_of(np.bincount(user[order], minlength=len(users)))
+    return Series(offsets, time[order], field[order], value[order]), fields, [*log.notes, *notes]
+
+
+def _wanted(table: pl.DataFrame, declared: Mapping[str, FeatureConfig], users: Ids) -> tuple[pl.DataFrame, list[str]]:
+    """The lines of declared fields and of users with events."""
+    for name in declared:
+        if name not in table["field"]:
+            found = ", ".join(table["field"].unique().drop_nulls().sort()[:8])
+            raise DataError(f"The series have no field '{name}'; column 'field' holds: {found}.")
+    wanted = table["user_id"].is_in(users.ids.implode()) & table["field"].is_in(list(declared)).fill_null(False)
+    left = counted(len(table) - int(wanted.sum()), "line")
+    notes = [f"Left out {left} of the series, of users without events or of other fields."]
+    return table.filter(wanted), [] if wanted.all() else notes
+
+
+def changes(user: npt.NDArray[Any], field: npt.NDArray[Any], value: npt.NDArray[Any]) -> Bools:
+    """[n] entries in order -> [n] which differ from the entry before them of the same user and field."""
+    keep = np.ones(len(user), dtype=np.bool_)
+    near = np.lexsort((field, user))  # stable: entries of one user and field side by side, still in order
+    one, other = near[1:], near[:-1]
+    keep[one] = (user[one] != user[other]) | (field[one] != field[other]) | (value[one] != value[other])
+    return keep
+
+
+def _table(log: EventLog, given: Mapping[str, str], like: pl.DataType, unit: Unit | None) -> pl.DataFrame:
+    """user_id, time, field, value."""
+    mapping = recognise(log.columns, given, needed=("user_id", "timestamp"))
+    for name in ("field", "value"):
+        if name not in log.columns:
+            raise DataError(
+                f"The series have no column '{name}' among: {', '.join(log.columns)}; "
+                "expected user_id, timestamp, field and value."
+            )
+    ids = clean_ids(log.column(mapping["user_id"]), "user", text=log.text, like=like)
+    times = to_milliseconds(log.column(mapping["timestamp"]), unit)
+    if ids.null_count() or times.bad:
+        count = max(ids.null_count(), times.bad)
+        raise DataError(f"The series have {counted(count, 'line')} without a user or a possible time; remove them.")
+    field, value = log.column("field").cast(pl.String), log.column("value")
+    return pl.DataFrame([ids.alias("user_id"), times.milliseconds.alias("time"), field, value])
+
+
+def _coded(table: pl.DataFrame, declared: Mapping[str, FeatureConfig]) -> tuple[tuple[Field, ...], AnyInts, AnyInts]:
+    """The fields, and for each entry the place of its field and the code of its value."""
+    field, value, fields = np.zeros(len(table), dtype=np.int16), np.zeros(len(table), dtype=np.int32), []
+    for place, (name, one) in enumerate(declared.items()):
+        at = (table["field"] == name).to_numpy()
+        column = _told(table["value"].filter(table["field"] == name).alias(name), one)
+        described = describe(column, one, "series")
+        fields.append(described)
+        field[at], value[at] = place, feature(described, column).values.numpy()
+    return tuple(fields), field, value
+
+
+def _told(column: pl.Series, declared: FeatureConfig) -> pl.Series:
+    """One column holds the values of all fields, so numbers may stand there as text."""
+    if column.dtype != pl.String or declared.kind is not None:
+        return column
+    numbers = column.cast(pl.Float64, strict=False)
+    return numbers if numbers.null_count() == column.null_count() else column
