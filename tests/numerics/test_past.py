@@ -106,5 +106,5 @@ def test_a_past_of_another_shape_is_refused_by_the_kernels(name: str) -> None:
     wrong += [replace(one, k=one.k.bfloat16()), replace(one, k=one.k.transpose(0, 1).contiguous().transpose(0, 1))]
     with backend.use(name):
         for other in wrong:
-            with pytest.raises(ValueError, match="(sizes|types) disagree"):
+            with pytest.raises(ValueError, match=r"(sizes|types) disagree"):
                 ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=[other])
