@@ -126,6 +126,9 @@ FIGURES: dict[str, Figure] = {
     "token_cost_longest_row": Figure(
         "<= 1.1", "x", _module("lengths"), "time of 64 rows of 256 beside one of 8,192, over both alone"
     ),
+    "token_cost_long_window": Figure(
+        "<= 1.1", "x", _module("lengths"), "time a token in 256 rows of 256: window of 16,384 over one of 256"
+    ),
     "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(

@@ -141,7 +141,7 @@ class Cost:
 
     parameters: int
     flops_per_token: float  # forward, multiply and add counted as two
-    activation_bytes_per_token: float  # kept for the backward pass, float32
+    activation_bytes_per_token: float  # kept for the backward pass by the backend in use, float32
     cache_bytes_per_token: float = 0.0
 
 

@@ -28,6 +28,7 @@ from facta.objectives.losses import (
 )
 from facta.objectives.readout import ReadOut
 from facta.ops.loss import sampled_loss
+from facta.ops.sums import summed
 from facta.similarity.inner import InnerProduct, SimilarityConfig
 from facta.types import LossSum, Negatives
 
@@ -57,7 +58,7 @@ class NextItem(nn.Module):
         """Against the table's items, width D -> (Σ weight · loss, Σ weight)."""
         queries, given = self.similarity.queries(read.states), negatives or Negatives()
         if given.each and queries.dtype == torch.float32 and (kernels := ops.backend.native_for(queries)) is not None:
-            return LossSum(self._fused(kernels, queries, items.vectors(None), read, given.each), read.weight.sum())
+            return LossSum(self._fused(kernels, queries, items.vectors(None), read, given.each), summed(read.weight))
         similar, positive, keys = items.through(self.similarity.items), read.events.item, read.events.key
         match self.config.loss:
             case SoftmaxConfig():
