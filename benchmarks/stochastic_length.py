@@ -13,7 +13,7 @@ measurement.
 
 `sl_time_vs_flops`: time(α) / time(2) over FLOPs(α) / FLOPs(2), of HSTU on the draws of α 1.6 … 2; the largest deviation
 from 1 in a turn is one measurement. A draw knows two lengths, so a turn times one micro-batch of each length, best of
-two tries, and adds up time a row by how many rows were drawn: α 2 alone is 256 rows, a quarter of an hour.
+two tries, and adds up time a row by how many rows were drawn: a pass of α 2 is 256 whole rows, ten minutes.
 
 FLOPs are those of matrix products, a causal half counted as such: three passes, forward and two gradients, over 5 D²
 weights of HSTU (u, v, q, k; output) or 12 D² of the Transformer (q, k, v; output; 4 D up and down), and seven products
@@ -141,7 +141,7 @@ def plot(taken: Mapping[float, float], counted: Mapping[float, float]) -> None:
     axes.set(xlabel="α", ylabel=f"seconds of {HISTORIES} histories", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.suptitle(f"One HSTU layer, D {WIDTH}, {LONGEST:,} events a history, forward and backward")
+    axes.set_title(f"One HSTU layer, D {WIDTH}, histories of {LONGEST:,} events", fontsize="medium")
     figure.savefig(ROOT / "docs" / "stochastic-length.svg")
 
 
