@@ -117,6 +117,15 @@ FIGURES: dict[str, Figure] = {
     "block_memory_vs_transformer": Figure(
         "<= 0.5", "x", _module("block"), "bytes kept for the backward, ours over the Transformer block's"
     ),
+    "sl_step_vs_transformer": Figure(
+        ">= 15",
+        "x",
+        _module("stochastic_length"),
+        "Stochastic Length, α 1.6, N 8192, forward and backward: time of a Transformer block on full rows over ours",
+    ),
+    "sl_time_vs_flops": Figure(
+        "<= 0.15", "", _module("stochastic_length"), "the same, α 1.6 … 2: how far time is from the FLOP model at most"
+    ),
     "softmax_1m_peak_gib": Figure(
         "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, sampled or full softmax"
     ),
