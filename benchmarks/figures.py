@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,25 @@ def _ml1m() -> dict[str, Figure]:
         for arm in ML1M
         for middle, protocol in (("", "loo-val"), ("_paper", "loo-paper"))
         for place, metric in enumerate(("HR@10", "NDCG@10"))
+    }
+
+
+SYNTHETIC = ("hstu", "hstu_softmax", "transformer")
+"""The arms of benchmarks.synthetic, in the order that Zhai et al. (2024, table 2) found, the best first."""
+
+
+def _synthetic() -> dict[str, Figure]:
+    """Hit rates of every arm; the bars are the published order."""
+    behind = dict(pairwise(SYNTHETIC))
+    return {
+        f"synthetic_{arm}_hr{k}_of_oracle": Figure(
+            f"> synthetic_{behind[arm]}_hr{k}_of_oracle" if arm in behind else "",
+            "",
+            _module(f"synthetic {arm.replace('_', '-')}"),
+            f"synthetic streaming task: {arm.replace('_', ' ')}, HR@{k} over the Bayes oracle's",
+        )
+        for arm in SYNTHETIC
+        for k in (10, 50)
     }
 
 
@@ -139,6 +159,7 @@ FIGURES: dict[str, Figure] = {
         "<= 1.1", "x", _module("lengths"), "time a token in 256 rows of 256: window of 16,384 over one of 256"
     ),
     "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
+    **_synthetic(),
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(
         "<= 1e-05", "", _module("curve"), "ML-1M, HSTU: loss by kernels against the reference's, first 50 steps"
