@@ -134,6 +134,8 @@ def test_recommendations_by_title_beside_what_the_user_rated_highest(facta: Fact
         {"id": item, "title": f"Film {item}", "values": {"rating": 1 + item % 5}} for item in best
     ]
     assert found["history_order"] == "rated highest first" and "liked" not in found
+    shown = re.findall(r"│ Film \d+ \((\d+)\) +│ +(\d) +│$", said.out, re.MULTILINE)
+    assert shown == [(str(item), str(1 + item % 5)) for item in best]
 
 
 def test_ordinal_ratings_are_shown_like_numeric_ones(facta: Facta, place: Path, tmp_path: Path) -> None:
@@ -142,8 +144,6 @@ def test_ordinal_ratings_are_shown_like_numeric_ones(facta: Facta, place: Path, 
     assert facta("prepare", *tables, "--out", tmp_path / "log").code == 0
     asked = ("recommend", place / "popular", "--user", 0, "-k", 2, "--json", "--data")
     assert facta(*asked, tmp_path / "log").json["history"] == facta(*asked, place / "log").json["history"]
-    shown = re.findall(r"│ Film \d+ \((\d+)\) +│ +(\d) +│$", said.out, re.MULTILINE)
-    assert shown == [(str(item), str(1 + item % 5)) for item in best]
 
 
 def test_a_missing_rating_counts_for_nothing(facta: Facta, place: Path, tmp_path: Path) -> None:
