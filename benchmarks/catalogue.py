@@ -27,6 +27,7 @@ def one(kind: str) -> dict[str, float]:
     import torch
     from tests.worlds import batch_of
 
+    from facta.data.catalogue import Catalogue
     from facta.data.negatives import draw
     from facta.models.recommender import Recommender, RecommenderConfig
     from facta.train.optim import OptimiserConfig, adamw
@@ -35,7 +36,7 @@ def one(kind: str) -> dict[str, float]:
 
     torch.set_num_threads(2)
     config = RecommenderConfig.parse({"window": LENGTH, "width": WIDTH, "next_item": {"loss": {"kind": kind}}})
-    model = Recommender(config, ITEMS).train()
+    model = Recommender(config, Catalogue(ITEMS)).train()
     optimiser = adamw(model.parameter_groups(), OptimiserConfig())
     random = torch.Generator().manual_seed(0)
     items = torch.randint(ITEMS, (ROWS, LENGTH + 1), generator=random).tolist()

@@ -5,8 +5,8 @@
 
 2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, both biases;
 everything but each user's last event; two threads. A step is loss, gradients and AdamW on the same batch on both sides.
-RecTools runs in a virtual environment of its own (made below build/), and both sides print the positions of an epoch,
-which are equal; epochs from the second on, nothing validated. `--look` prints and records nothing.
+RecTools runs in a virtual environment of its own (made below build/). The two sides take turns, an epoch each, on the
+same number of positions; epochs from the second on, nothing validated. `--look` prints and records nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +31,7 @@ from benchmarks.runs import dataset
 from benchmarks.turns import ratios
 from facta.artifact.model import build
 from facta.data.batches import TrainingBatches
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.models.recommender import Recommender
 from facta.ops import backend
@@ -51,7 +54,7 @@ class Ours:
         recipe: RecipeConfig = find("movielens-1m/hstu").override(
             ["protocol.split=loo-paper", "training.patience=null", "training.schedule=constant"]
         )
-        model = build(recipe.model, data.num_items, 0)
+        model = build(recipe.model, Catalogue.of(data), 0)
         assert isinstance(model, Recommender) and model.negatives is not None and recipe.training is not None
         self.model, self.negatives = model.train(), model.negatives.count
         self.batches = TrainingBatches(data, recipe.protocol.cut(data), window=model.window, batch_size=128)
@@ -72,7 +75,7 @@ def against_eager(ours: Ours, look: bool) -> None:
     tokens = len(batch.events.item)
     found, expected = eager.check(ours.model, batch, ours.negatives)
     assert abs(found - expected) < 1e-4 * expected, f"the eager step's loss is {found}, the reference's {expected}"
-    twin = build(ours.model.config, ours.model.num_items, 0)
+    twin = build(ours.model.config, Catalogue(ours.model.num_items), 0)
     assert isinstance(twin, Recommender)
     optimiser = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
 
@@ -104,22 +107,42 @@ def rectools_python() -> Path:
     return python
 
 
-def against_rectools(ours: Ours, data: Dataset, look: bool) -> None:
+def their_epochs(log: Path) -> Iterator[dict[str, Any]]:
+    """One epoch of RecTools each time that one is asked for."""
+    command = [rectools_python(), ROOT / "benchmarks" / "rectools_side.py", log, str(EPOCHS), str(THREADS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdin is not None and run.stdout is not None
+        for _ in range(EPOCHS):
+            run.stdin.write("\n")
+            run.stdin.flush()
+            answer = next((line for line in run.stdout if line.startswith("{")), None)
+            if answer is None:
+                raise RuntimeError("RecTools ended before its last epoch; its own words stand above.")
+            yield json.loads(answer)
+
+
+def written(data: Dataset) -> Path:
+    """Everything but each user's last event, as RecTools' side reads it."""
     log = ROOT / "build" / "rectools-events.csv"
     log.parent.mkdir(exist_ok=True)
     lengths, newest = np.diff(data.offsets), data.offsets[1:] - 1
     events = {"user_id": np.repeat(np.arange(data.num_users), lengths), "item_id": np.asarray(data.item)}
     frame = pl.DataFrame({**events, "timestamp": np.asarray(data.timestamp)})
     frame.with_row_index().filter(~pl.col("index").is_in(newest)).drop("index").write_csv(log)
-    command = [rectools_python(), ROOT / "benchmarks" / "rectools_side.py", log, str(EPOCHS), str(THREADS)]
-    theirs = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-    our = [ours.epoch(number) for number in range(EPOCHS)]
-    print(f"RecTools {theirs['positions']:,} positions, seconds {theirs['seconds']}")
-    print(f"facta {ours.batches.events:,} positions, seconds {[round(s, 2) for s in our]}")
-    assert theirs["positions"] == ours.batches.events, "the two sides did not train on the same positions"
-    raw = [their / own for their, own in zip(theirs["seconds"][1:], our[1:], strict=True)]
+    return log
+
+
+def against_rectools(ours: Ours, data: Dataset, look: bool) -> None:
+    their, our = [], []
+    for number, epoch in enumerate(their_epochs(written(data))):
+        same = epoch["positions"] == ours.batches.events
+        assert same, f"RecTools trained on {epoch['positions']:,} positions, facta on {ours.batches.events:,}"
+        their.append(epoch["seconds"])
+        our.append(ours.epoch(number))
+        print(f"epoch {number}: RecTools {their[-1]:.1f} s, facta {our[-1]:.2f} s", flush=True)
+    raw = [theirs / own for theirs, own in zip(their[1:], our[1:], strict=True)]
     if not look:
-        middle, own = statistics.median(theirs["seconds"][1:]), statistics.median(our[1:])
+        middle, own = statistics.median(their[1:]), statistics.median(our[1:])
         note = f"RecTools {middle:.1f} s, facta {own:.2f} s, {ours.batches.events:,} positions each"
         record("train_epoch_vs_rectools", statistics.median(raw), raw=raw, note=f"{note}; {backend.current()}")
 

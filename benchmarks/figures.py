@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,25 @@ def _ml1m() -> dict[str, Figure]:
     }
 
 
+SYNTHETIC = ("hstu", "hstu_softmax", "transformer")
+"""The arms of benchmarks.synthetic, in the order that Zhai et al. (2024, table 2) found, the best first."""
+
+
+def _synthetic() -> dict[str, Figure]:
+    """Hit rates of every arm; the bars are the published order."""
+    behind = dict(pairwise(SYNTHETIC))
+    return {
+        f"synthetic_{arm}_hr{k}_of_oracle": Figure(
+            f"> synthetic_{behind[arm]}_hr{k}_of_oracle" if arm in behind else "",
+            "",
+            _module(f"synthetic {arm.replace('_', '-')}"),
+            f"synthetic streaming task: {arm.replace('_', ' ')}, HR@{k} over the Bayes oracle's",
+        )
+        for arm in SYNTHETIC
+        for k in (10, 50)
+    }
+
+
 FIGURES: dict[str, Figure] = {
     "quickstart_seconds": Figure("<= 600", "s", _module("quickstart"), "clean clone to finished `make quickstart`"),
     "test_seconds": Figure("<= 600", "s", _module("quickstart"), "`make test` after set-up"),
@@ -117,6 +137,15 @@ FIGURES: dict[str, Figure] = {
     "block_memory_vs_transformer": Figure(
         "<= 0.5", "x", _module("block"), "bytes kept for the backward, ours over the Transformer block's"
     ),
+    "sl_step_vs_transformer": Figure(
+        ">= 15",
+        "x",
+        _module("stochastic_length"),
+        "Stochastic Length, α 1.6, N 8192, forward and backward: time of a Transformer block on full rows over ours",
+    ),
+    "sl_time_vs_flops": Figure(
+        "<= 0.15", "", _module("stochastic_length"), "the same, α 1.6 … 2: how far time is from the FLOP model at most"
+    ),
     "softmax_1m_peak_gib": Figure(
         "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, sampled or full softmax"
     ),
@@ -126,7 +155,11 @@ FIGURES: dict[str, Figure] = {
     "token_cost_longest_row": Figure(
         "<= 1.1", "x", _module("lengths"), "time of 64 rows of 256 beside one of 8,192, over both alone"
     ),
+    "token_cost_long_window": Figure(
+        "<= 1.1", "x", _module("lengths"), "time a token in 256 rows of 256: window of 16,384 over one of 256"
+    ),
     "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
+    **_synthetic(),
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(
         "<= 1e-05", "", _module("curve"), "ML-1M, HSTU: loss by kernels against the reference's, first 50 steps"

@@ -6,7 +6,8 @@
 One HSTU layer with both biases, D 64, H 1, float32, forward and backward, two threads. A curve over N = 256 … 16384 at
 8 x 2,048 tokens in all (or one row); memory is what the process adds at its peak, each shape in a process of its own.
 `batch`: time a token of 64 rows of 1,024 over that of 2. `longest`: time of 64 rows of 256 together with one of 8,192,
-over the sum of both alone. `memory`: bytes a token at 131,072 tokens over those at 16,384, in rows of 1,024.
+over the sum of both alone. `window`: time a token of 256 rows of 256 in a layer whose window is 16,384, over a layer
+whose window they fill. `memory`: bytes a token at 131,072 tokens over those at 16,384, in rows of 1,024.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ def tokens_of(lengths: list[int]) -> TokenBatch:
 
 
 class Work:
-    """Forward and backward of one layer over rows of these lengths."""
+    """Forward and backward of one layer over rows of these lengths, its window as long as the longest or longer."""
 
-    def __init__(self, lengths: list[int]) -> None:
+    def __init__(self, lengths: list[int], window: int | None = None) -> None:
         self.count = sum(lengths)
-        self.layer = HSTULayer(HSTUConfig(dropout=0.0), WIDTH, max(lengths), salt=0)
+        self.layer = HSTULayer(HSTUConfig(dropout=0.0), WIDTH, window or max(lengths), salt=0)
         self.tokens = tokens_of(lengths)
         self.x, self.grad = torch.randn(self.count, WIDTH), torch.randn(self.count, WIDTH)
 
@@ -127,11 +128,13 @@ def main() -> None:
     points = curve()
     batch = turns(Work([1024] * 64), [Work([1024] * 2)])
     longest = turns(Work([256] * 64 + [8192]), [Work([256] * 64), Work([8192])])
+    window = turns(Work([256] * 256, LENGTHS[-1]), [Work([256] * 256)])
     if given.look:
         return
     note = f"{backend.current()}, {THREADS} threads"
     record("token_cost_batch", statistics.median(batch), raw=batch, note=note)
     record("token_cost_longest_row", statistics.median(longest), raw=longest, note=note)
+    record("token_cost_long_window", statistics.median(window), raw=window, note=note)
     shown = ", ".join(f"N {length}: {time:.2f} µs, {size:,.0f} B" for length, time, size in points)
     record("token_memory_growth", growth, note=f"{note}; {shown}")
     draw(points)

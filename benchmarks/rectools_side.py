@@ -1,4 +1,7 @@
-"""RecTools' side of benchmarks.epoch, for an interpreter that has RecTools: EVENTS.csv EPOCHS THREADS -> JSON."""
+"""RecTools' side of benchmarks.epoch, for an interpreter that has RecTools: EVENTS.csv EPOCHS THREADS.
+
+It waits for a line before each epoch, so that two sides can take turns, and answers with a line of JSON behind it.
+"""
 
 import json
 import logging
@@ -20,19 +23,22 @@ logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 class Clock(Callback):
     """Seconds of each epoch, and the positions with a target in the first; RecTools fits with a copy of the trainer."""
 
-    seconds: ClassVar[list[float]] = []
+    epochs: ClassVar[int] = 0
     positions: ClassVar[list[int]] = []
 
     def on_train_epoch_start(self, *_: object) -> None:
+        if not sys.stdin.readline():
+            sys.exit("The side that asks for epochs has ended.")
         self._began = time.perf_counter()
 
     def on_train_batch_start(self, _: Trainer, __: object, batch: dict[str, torch.Tensor], ___: int) -> None:
-        if not self.seconds:
+        if not Clock.epochs:
             self.positions.append(int((batch["y"] != 0).sum()))
 
     def on_train_epoch_end(self, *_: object) -> None:
-        self.seconds.append(time.perf_counter() - self._began)
-        print(f"epoch {len(self.seconds)}: {self.seconds[-1]:.1f} s", file=sys.stderr, flush=True)
+        seconds = time.perf_counter() - self._began
+        Clock.epochs += 1
+        print(json.dumps({"seconds": seconds, "positions": sum(self.positions)}), flush=True)
 
 
 def main(log: str, epochs: int, threads: int) -> None:
@@ -69,7 +75,6 @@ def main(log: str, epochs: int, threads: int) -> None:
         lightning_module_kwargs={"logits_t": 0.05},
         get_trainer_func=trainer,
     ).fit(Dataset.construct(events))
-    print(json.dumps({"seconds": Clock.seconds, "positions": sum(Clock.positions)}))
 
 
 if __name__ == "__main__":

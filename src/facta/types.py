@@ -17,6 +17,9 @@ from torch import Tensor
 Fact = Literal["time", "context", "item", "feedback"]
 """The facts of one event, in the order in which they become known."""
 
+PREFIX, SERIES = -2, -1
+"""Kinds of tokens that are no token of an event; those count 0 … m - 1."""
+
 
 @dataclass(frozen=True)
 class Events:
@@ -138,7 +141,7 @@ class Cost:
 
     parameters: int
     flops_per_token: float  # forward, multiply and add counted as two
-    activation_bytes_per_token: float  # kept for the backward pass, float32
+    activation_bytes_per_token: float  # kept for the backward pass by the backend in use, float32
     cache_bytes_per_token: float = 0.0
 
 

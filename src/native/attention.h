@@ -22,7 +22,7 @@ class Task {
   Task(const Attention& a, const Row& row, const BiasTable& table, const Keep* keep)
       : a_(a), row_(row), table_(table), rules_(size_t(a.heads), Rule(a, keep)), heads_(int(a.heads)),
         dqk_(int(a.dqk)), dv_(int(a.dv)),
-        wide_qk_(whole(a.dqk)), wide_v_(whole(a.dv)),
+        wide_qk_(whole_vectors(a.dqk)), wide_v_(whole_vectors(a.dv)),
         keys_{a.k, row.kept ? row.kept->k : nullptr, a.k_row, int(a.dqk)},
         values_{a.v, row.kept ? row.kept->v : nullptr, a.v_row, int(a.dv)} {}
 

@@ -19,8 +19,6 @@ namespace facta::ISA {
 constexpr int TOKENS = 96;    // of a tile: a multiple of every panel's rows
 constexpr int COLUMNS = 256;  // of a tile, in whole vectors
 
-inline int whole_vectors(int64_t width) { return int((width + W - 1) / W * W); }
-
 // A matrix in whole vectors: as it lies in memory where its rows are such, a copy (or its transpose) otherwise.
 class Wide {
  public:

@@ -5,8 +5,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <initializer_list>
 #include <stdexcept>
 #include <type_traits>
+#include <utility>
 
 #include "kernels.h"
 
@@ -67,10 +69,25 @@ bool within(const T* numbers, size_t count, int64_t bound) {
   return inside;
 }
 
+// float32 or bfloat16; nothing else is stored.
+nb::dlpack::dtype stored(const Stored& x) {
+  const auto type = x.dtype();
+  const bool bfloat16 = type.code == uint8_t(nb::dlpack::dtype_code::Bfloat) && type.bits == 16;
+  if (!bfloat16 && type != nb::dtype<float>()) throw std::invalid_argument("numbers must be float32 or bfloat16");
+  return type;
+}
+
+void same_type(const Stored& x, std::initializer_list<const Stored*> others) {
+  for (const Stored* other : others)
+    if (other->dtype() != x.dtype()) throw std::invalid_argument("types disagree: all must be stored as q is");
+}
+
 void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v, const Longs& offsets,
                  const Longs& sees, const Longs& position) {
   const size_t count = q.shape(0);
   agree(q.ndim() == 3 && k.ndim() == 3 && v.ndim() == 3, "q, k and v are [T, H, d]");
+  a.half = stored(q).code == uint8_t(nb::dlpack::dtype_code::Bfloat);
+  same_type(q, {&k, &v});
   agree(k.shape(0) == count && v.shape(0) == count && sees.shape(0) == count && position.shape(0) == count, "tokens");
   agree(k.shape(1) == q.shape(1) && v.shape(1) == q.shape(1) && k.shape(2) == q.shape(2), "heads");
   agree(offsets.shape(0) >= 1 && offsets.data()[0] == 0 && offsets.data()[offsets.shape(0) - 1] == int64_t(count),
@@ -81,13 +98,12 @@ void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v
   a.tokens.rows = int64_t(offsets.shape(0)) - 1;
   a.tokens.offsets = offsets.data(), a.tokens.sees = sees.data(), a.tokens.position = position.data();
   a.heads = int64_t(q.shape(1)), a.dqk = int64_t(q.shape(2)), a.dv = int64_t(v.shape(2));
-  a.half = q.dtype().bits == 16;
   a.q = q.data(), a.k = k.data(), a.v = v.data();
   a.q_row = q.stride(0), a.k_row = k.stride(0), a.v_row = v.stride(0);
 }
 
 // Four arrays a row: keys, values, positions, and times (or none of them, where the others have some).
-std::vector<facta::Past> kept_rows(const Attention& a, const std::vector<Stored>& given) {
+std::vector<facta::Past> kept_rows(const Attention& a, const Stored& q, const std::vector<Stored>& given) {
   std::vector<facta::Past> rows;
   if (given.empty()) return rows;
   agree(given.size() == size_t(4 * a.tokens.rows), "rows and their past");
@@ -96,8 +112,8 @@ std::vector<facta::Past> kept_rows(const Attention& a, const std::vector<Stored>
     const size_t n = k.shape(0);
     const auto numbers = [&](const Stored& x, int64_t width) {
       agree(x.ndim() == 3 && x.shape(0) == n && int64_t(x.shape(1)) == a.heads && int64_t(x.shape(2)) == width, "past");
-      agree(x.dtype().bits == (a.half ? 16 : 32) && x.stride(2) == 1, "past");
-      agree(x.stride(1) == width && x.stride(0) == a.heads * width, "past");
+      same_type(q, {&x});
+      agree(x.stride(2) == 1 && x.stride(1) == width && x.stride(0) == a.heads * width, "past");
     };
     numbers(k, a.dqk), numbers(v, a.dv);
     agree(position.ndim() == 1 && position.shape(0) == n && position.dtype().bits == 64, "past and its positions");
@@ -139,6 +155,7 @@ Attention softmax_of(const Stored& q, const Stored& k, const Stored& v, const Lo
   read_tokens(a, q, k, v, offsets, sees, position);
   agree(keys.shape(0) == q.shape(0) && lse.size() == q.shape(0) * q.shape(1), "keys and sums");
   agree(out.size() == q.shape(0) * v.shape(1) * v.shape(2), "what goes out");
+  same_type(q, {&out});
   a.tokens.keys = keys.data(), a.score_scale = scale, a.p = p, a.salt = uint64_t(salt);
   a.out = out.data(), a.lse = lse.data();
   return a;
@@ -147,6 +164,7 @@ Attention softmax_of(const Stored& q, const Stored& k, const Stored& v, const Lo
 facta::Gate gated(const Floats& o, const Stored& u, const Longs& keys, double p, int64_t salt, float eps) {
   agree(o.ndim() == 2 && u.ndim() == 2 && u.shape(1) == o.shape(1) && keys.shape(0) == o.shape(0), "tokens");
   agree(u.shape(0) == o.shape(0) && u.stride(1) == 1, "tokens");
+  if (u.dtype() != nb::dtype<float>()) throw std::invalid_argument("types disagree: u must be float32");
   facta::Gate a;
   a.tokens = int64_t(o.shape(0)), a.width = int64_t(o.shape(1)), a.o = o.data(), a.u = (const float*)u.data();
   a.u_row = u.stride(0), a.keys = keys.data(), a.p = p, a.salt = uint64_t(salt), a.eps = eps;
@@ -169,6 +187,31 @@ facta::Output combined(const Floats& o, const Stored& u, const Longs& keys, doub
   return a;
 }
 
+// How an argument is handed over. What is written to has the right type already: of another one a converted copy would
+// be written, and nobody would see it.
+template <class T, bool WRITTEN>
+auto argument() {
+  constexpr bool maybe = std::is_same_v<T, Maybe<Floats>> || std::is_same_v<T, Maybe<Longs>>;
+  if constexpr (maybe && WRITTEN) return nb::arg().none().noconvert();
+  else if constexpr (maybe) return nb::arg().none();
+  else if constexpr (WRITTEN) return nb::arg().noconvert();
+  else return nb::arg();
+}
+
+// Adds a function to the module; its last WRITTEN arguments are written to.
+template <size_t WRITTEN, class F, class... A, size_t... I>
+void add(nb::module_& m, const char* name, F function, void (F::*)(A...) const, std::index_sequence<I...>) {
+  m.def(name, function, argument<A, (I + WRITTEN >= sizeof...(A))>()...);
+}
+template <size_t WRITTEN, class F, class... A>
+void add(nb::module_& m, const char* name, F function, void (F::*call)(A...) const) {
+  add<WRITTEN>(m, name, function, call, std::index_sequence_for<A...>());
+}
+template <size_t WRITTEN, class F>
+void add(nb::module_& m, const char* name, F function) {
+  add<WRITTEN>(m, name, function, &F::operator());
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -177,25 +220,22 @@ NB_MODULE(_native, m) {
     for (const Kernels* one : usable()) names.emplace_back(one->name);
     return names;
   });
-  m.def("hstu_attention",
+  add<1>(m, "hstu_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
            Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, std::vector<Stored> past,
            Stored out) {
           Attention a = described(q, k, v, offsets, sees, position, time, query_time, position_bias, time_bias,
                                   boundaries, scale, scales);
-          const auto kept = kept_rows(a, past);
+          const auto kept = kept_rows(a, q, past);
           a.tokens.past = kept.empty() ? nullptr : kept.data();
           agree(out.size() == q.shape(0) * v.shape(1) * v.shape(2), "what goes out");
+          same_type(q, {&out});
           a.out = out.data();
           nb::gil_scoped_release free;
           named(backend).attention(a, threads);
-        },
-        nb::arg("backend"), nb::arg("threads"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("offsets"),
-        nb::arg("sees"), nb::arg("position"), nb::arg("time").none(), nb::arg("query_time").none(),
-        nb::arg("position_bias").none(), nb::arg("time_bias").none(), nb::arg("boundaries"), nb::arg("scale"),
-        nb::arg("scales").none(), nb::arg("past"), nb::arg("out"));
-  m.def("hstu_attention_backward",
+        });
+  add<5>(m, "hstu_attention_backward",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
            Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, Stored d_out, Stored d_q,
@@ -204,38 +244,37 @@ NB_MODULE(_native, m) {
                                   boundaries, scale, scales);
           agree(d_out.size() == v.size() && d_q.size() == q.size() && d_k.size() == k.size() && d_v.size() == v.size(),
                 "gradients");
+          same_type(q, {&d_out, &d_q, &d_k, &d_v});
           a.d_out = d_out.data(), a.d_q = d_q.data(), a.d_k = d_k.data(), a.d_v = d_v.data();
+          agree(!position_bias || (d_position && d_position->size() == position_bias->size()), "gradients");
+          agree(!time_bias || (d_time && d_time->size() == time_bias->size()), "gradients");
           a.d_position = pointer(d_position), a.d_time = pointer(d_time);
           nb::gil_scoped_release free;
           named(backend).attention_backward(a, threads);
-        },
-        nb::arg("backend"), nb::arg("threads"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("offsets"),
-        nb::arg("sees"), nb::arg("position"), nb::arg("time").none(), nb::arg("query_time").none(),
-        nb::arg("position_bias").none(), nb::arg("time_bias").none(), nb::arg("boundaries"), nb::arg("scale"),
-        nb::arg("scales").none(), nb::arg("d_out"), nb::arg("d_q"), nb::arg("d_k"), nb::arg("d_v"),
-        nb::arg("d_position").none(), nb::arg("d_time").none());
-  m.def("softmax_attention",
+        });
+  add<2>(m, "softmax_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Longs keys, float scale, double p, int64_t salt, std::vector<Stored> past, Stored out,
            Floats lse) {
           Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
-          const auto kept = kept_rows(a, past);
+          const auto kept = kept_rows(a, q, past);
           a.tokens.past = kept.empty() ? nullptr : kept.data();
           nb::gil_scoped_release free;
           named(backend).softmax(a, threads);
         });
-  m.def("softmax_attention_backward",
+  add<3>(m, "softmax_attention_backward",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Longs keys, float scale, double p, int64_t salt, Stored out, Floats lse, Stored d_out,
            Stored d_q, Stored d_k, Stored d_v) {
           Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
-          agree(d_out.size() == out.size() && d_q.size() == q.size() && d_k.size() == k.size() && d_v.size() == v.size(),
-                "gradients");
+          agree(d_out.size() == out.size() && d_q.size() == q.size(), "gradients");
+          agree(d_k.size() == k.size() && d_v.size() == v.size(), "gradients");
+          same_type(q, {&d_out, &d_q, &d_k, &d_v});
           a.d_out = d_out.data(), a.d_q = d_q.data(), a.d_k = d_k.data(), a.d_v = d_v.data();
           nb::gil_scoped_release free;
           named(backend).softmax_backward(a, threads);
         });
-  m.def("sampled_loss",
+  add<4>(m, "sampled_loss",
         [](const std::string& backend, int threads, Floats queries, Floats table, Longs positive, Longs keys,
            Floats weight, bool cosine, float eps, bool binary, float beta, nb::ndarray<int32_t, cpu, nb::c_contig> rows,
            Floats slopes, Floats losses, Maybe<Floats> d_queries) {
@@ -246,6 +285,7 @@ NB_MODULE(_native, m) {
                     rows.shape(1) == slopes.shape(1),
                 "targets");
           agree(within(positive.data(), count, int64_t(table.shape(0))), "items and their table");
+          agree(!d_queries || d_queries->size() == queries.size(), "gradients");
           facta::Sampled s;
           s.targets = int64_t(queries.shape(0)), s.width = int64_t(queries.shape(1)), s.items = int64_t(table.shape(0));
           s.negatives = int64_t(rows.shape(1)) - 1;
@@ -255,11 +295,8 @@ NB_MODULE(_native, m) {
           s.d_queries = pointer(d_queries);
           nb::gil_scoped_release free;
           named(backend).sampled_loss(s, threads);
-        },
-        nb::arg("backend"), nb::arg("threads"), nb::arg("queries"), nb::arg("table"), nb::arg("positive"),
-        nb::arg("keys"), nb::arg("weight"), nb::arg("cosine"), nb::arg("eps"), nb::arg("binary"), nb::arg("beta"),
-        nb::arg("rows"), nb::arg("slopes"), nb::arg("losses"), nb::arg("d_queries").none());
-  m.def("sampled_items",
+        });
+  add<1>(m, "sampled_items",
         [](const std::string& backend, int threads, Floats queries, Floats vectors,
            nb::ndarray<int32_t, cpu, nb::c_contig> rows, Floats slopes, bool cosine, float eps, Floats d_vectors) {
           agree(queries.ndim() == 2 && vectors.ndim() == 2 && rows.ndim() == 2 && slopes.ndim() == 2, "ranks");
@@ -276,7 +313,8 @@ NB_MODULE(_native, m) {
           nb::gil_scoped_release free;
           named(backend).sampled_items(s, threads);
         });
-  m.def("dropout", [](const std::string& backend, int threads, Floats x, Longs keys, double p, int64_t salt, Floats out) {
+  add<1>(m, "dropout", [](const std::string& backend, int threads, Floats x, Longs keys, double p, int64_t salt,
+                          Floats out) {
     agree(x.ndim() == 2 && keys.shape(0) == x.shape(0) && out.size() == x.size(), "tokens");
     facta::Dropout a;
     a.tokens = int64_t(x.shape(0)), a.width = int64_t(x.shape(1)), a.x = x.data(), a.keys = keys.data();
@@ -284,35 +322,37 @@ NB_MODULE(_native, m) {
     nb::gil_scoped_release free;
     named(backend).dropout(a, threads);
   });
-  m.def("gate", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
-                   float eps, Floats y) {
+  add<1>(m, "gate", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
+                       float eps, Floats y) {
     facta::Gate a = gated(o, u, keys, p, salt, eps);
+    agree(y.size() == o.size(), "tokens");
     a.y = y.data();
     nb::gil_scoped_release free;
     named(backend).gate(a, threads);
   });
-  m.def("gate_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
-                            int64_t salt, float eps, Floats d_y, Floats d_o, Floats d_u) {
+  add<2>(m, "gate_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
+                                int64_t salt, float eps, Floats d_y, Floats d_o, Floats d_u) {
     facta::Gate a = gated(o, u, keys, p, salt, eps);
+    agree(d_y.size() == o.size() && d_o.size() == o.size() && d_u.size() == o.size(), "gradients");
     a.d_y = d_y.data(), a.d_o = d_o.data(), a.d_u = d_u.data();
     nb::gil_scoped_release free;
     named(backend).gate_backward(a, threads);
   });
-  m.def("silu", [](const std::string& backend, int threads, Floats z, Floats out) {
+  add<1>(m, "silu", [](const std::string& backend, int threads, Floats z, Floats out) {
     agree(out.size() == z.size(), "tokens");
     nb::gil_scoped_release free;
     named(backend).silu({int64_t(z.size()), z.data(), out.data()}, threads);
   });
-  m.def("project", [](const std::string& backend, int threads, Floats x, Floats weight, float eps, Floats z,
-                      Floats act) {
+  add<2>(m, "project", [](const std::string& backend, int threads, Floats x, Floats weight, float eps, Floats z,
+                          Floats act) {
     facta::Project a = projected(x, weight, eps);
     agree(int64_t(z.size()) == a.tokens * a.columns && act.size() == z.size(), "tokens");
     a.z = z.data(), a.act = act.data();
     nb::gil_scoped_release free;
     named(backend).project(a, threads);
   });
-  m.def("project_backward", [](const std::string& backend, int threads, Floats x, Floats weight, float eps, Floats z,
-                               std::vector<Floats> parts, Floats d_y, Floats d_x, Floats d_weight) {
+  add<2>(m, "project_backward", [](const std::string& backend, int threads, Floats x, Floats weight, float eps,
+                                   Floats z, std::vector<Floats> parts, Floats d_y, Floats d_x, Floats d_weight) {
     facta::Project a = projected(x, weight, eps);
     agree(int64_t(z.size()) == a.tokens * a.columns && parts.size() == facta::Project::PARTS, "tokens");
     agree(d_y.size() == x.size() && d_x.size() == x.size() && d_weight.size() == weight.size(), "gradients");
@@ -326,8 +366,8 @@ NB_MODULE(_native, m) {
     nb::gil_scoped_release free;
     named(backend).project_backward(a, threads);
   });
-  m.def("output", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p, int64_t salt,
-                     float eps, Floats weight, Floats bias, Floats x, Floats y) {
+  add<1>(m, "output", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
+                         int64_t salt, float eps, Floats weight, Floats bias, Floats x, Floats y) {
     facta::Output a = combined(o, u, keys, p, salt, eps, weight);
     agree(int64_t(bias.size()) == a.width, "widths");
     agree(int64_t(x.size()) == a.gate.tokens * a.width && y.size() == x.size(), "tokens");
@@ -335,9 +375,9 @@ NB_MODULE(_native, m) {
     nb::gil_scoped_release free;
     named(backend).output(a, threads);
   });
-  m.def("output_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
-                              int64_t salt, float eps, Floats weight, Floats d_y, Floats d_o, Floats d_u,
-                              Floats d_weight, Floats d_bias) {
+  add<4>(m, "output_backward", [](const std::string& backend, int threads, Floats o, Stored u, Longs keys, double p,
+                                  int64_t salt, float eps, Floats weight, Floats d_y, Floats d_o, Floats d_u,
+                                  Floats d_weight, Floats d_bias) {
     facta::Output a = combined(o, u, keys, p, salt, eps, weight);
     agree(int64_t(d_y.size()) == a.gate.tokens * a.width && d_o.size() == o.size() && d_u.size() == o.size(), "tokens");
     agree(d_weight.size() == weight.size() && int64_t(d_bias.size()) == a.width, "gradients");

@@ -95,8 +95,6 @@ struct QueryBlock {
   }
 };
 
-inline int whole(int64_t width) { return int((width + W - 1) / W * W); }
-
 // Scratch of one thread.
 class Scratch {
  public:

@@ -16,14 +16,14 @@ inline float* aligned(float* p) { return (float*)((uintptr_t(p) + 4 * W - 1) / (
 
 // Item vectors that may be read in whole vectors. Where a table is used many times over, a copy lies in whole cache
 // lines; of a larger one only the last rows are copied, from which such a read would leave it.
-class Rows {
+class ItemVectors {
  public:
   struct View {
     const float *table, *tail;  // both told from the table's first row
     int64_t copied, width;
     const float* operator[](int64_t row) const { return (row >= copied ? tail : table) + row * width; }
   };
-  Rows(const Sampled& s, std::vector<float> inverse, int threads) : inverse_(std::move(inverse)) {
+  ItemVectors(const Sampled& s, std::vector<float> inverse, int threads) : inverse_(std::move(inverse)) {
     s.items * OFTEN < s.targets * (s.negatives + 1) ? pack(s, threads) : copy_tail(s);
   }
   const View& view() const { return view_; }
@@ -39,7 +39,7 @@ class Rows {
     view_ = {s.table, own_.data() - copied * s.width, copied, s.width};
   }
   void pack(const Sampled& s, int threads) {
-    const int64_t wide = (s.width + W - 1) / W * W;
+    const int64_t wide = whole_vectors(s.width);
     own_.resize(size_t(s.items * wide + W));
     float* to = aligned(own_.data());
 #pragma omp parallel for num_threads(threads)
@@ -54,10 +54,10 @@ class Rows {
 // What one target needs; its items are the positive and then its negatives, padded to whole vectors with the positive.
 class Target {
  public:
-  Target(const Sampled& s, const Rows& rows)
-      : s_(s), rows_(rows.view()), inverse_(rows.inverse()), width_(int(s.width)), wide_((width_ + W - 1) / W * W),
-        count_(int(s.negatives) + 1), padded_((count_ + W - 1) / W * W), query_(size_t(wide_)), total_(size_t(wide_)),
-        logits_(size_t(padded_)), items_(size_t(padded_)) {}
+  Target(const Sampled& s, const ItemVectors& vectors)
+      : s_(s), vectors_(vectors.view()), inverse_(vectors.inverse()), width_(int(s.width)),
+        wide_(whole_vectors(width_)), count_(int(s.negatives) + 1), padded_(whole_vectors(count_)),
+        query_(size_t(wide_)), total_(size_t(wide_)), logits_(size_t(padded_)), items_(size_t(padded_)) {}
 
   void run(int64_t t) {
     draw(t);
@@ -84,23 +84,32 @@ class Target {
     return inverse_ ? x * facta::ISA::gather(inverse_, load(&items_[size_t(i)])) : x;
   }
 
-  // Logits of all items, W at a time: W sums over lanes cost hardly more than one that way.
-  void dots() { wide_ == 4 * W ? dots<4>() : dots<0>(); }
-  template <int VECTORS>
+  // Logits of all items, W at a time: W sums over lanes cost hardly more than one that way. Where an item's last vector
+  // reaches into the next item, whose numbers may be none, those are left out: 0 · NaN would be NaN.
   void dots() {
-    const Rows::View rows = rows_;
+    const bool cut = vectors_.width < wide_;
+    if (wide_ != 4 * W) dots<0, true>();
+    else cut ? dots<4, true>() : dots<4, false>();
+  }
+  template <int VECTORS, bool CUT>
+  void dots() {
+    const ItemVectors::View vectors = vectors_;
     const int32_t* items = items_.data();
     const float* query = query_.data();
+    const int last = wide_ - W;
+    const vi own = counting() < width_ - last;
+    const vf query_end = load(query + last);
     vf held[VECTORS + 1];
     for (int v = 0; v < VECTORS; ++v) held[v] = load(query + v * W);
     for (int first = 0; first < padded_; first += W)
       store(&logits_[size_t(first)], scaled(first, sums([&](int i) __attribute__((always_inline)) {
-              const float* row = rows[items[first + i]];
+              const float* vector = vectors[items[first + i]];
+              const vf end = CUT ? select(own, load(vector + last), vf{}) : load(vector + last);
               vf total{};
-              for (int v = 0; v < VECTORS; ++v) total += held[v] * load(row + v * W);
+              for (int v = 0; v + 1 < VECTORS; ++v) total += held[v] * load(vector + v * W);
               if constexpr (VECTORS == 0)
-                for (int d = 0; d < wide_; d += W) total += load(query + d) * load(row + d);
-              return total;
+                for (int d = 0; d < last; d += W) total += load(query + d) * load(vector + d);
+              return total + query_end * end;
             })));
   }
 
@@ -145,19 +154,19 @@ class Target {
   }
   template <int VECTORS>
   void gather_part(int d) {
-    const Rows::View rows = rows_;
+    const ItemVectors::View vectors = vectors_;
     const int32_t* items = items_.data();
     const float* slopes = logits_.data();
     vf total[VECTORS] = {};
     for (int i = 0; i < count_; ++i) {
-      const float* row = rows[items[i]] + d;
-      for (int v = 0; v < VECTORS; ++v) total[v] += slopes[i] * load(row + v * W);
+      const float* vector = vectors[items[i]] + d;
+      for (int v = 0; v < VECTORS; ++v) total[v] += slopes[i] * load(vector + v * W);
     }
     for (int v = 0; v < VECTORS; ++v) store(&total_[size_t(d + v * W)], total[v]);
   }
 
   const Sampled& s_;
-  const Rows::View rows_;
+  const ItemVectors::View vectors_;
   const float* inverse_;
   const int width_, wide_, count_, padded_;
   std::vector<float> query_, total_, logits_;
@@ -178,21 +187,21 @@ inline std::vector<float> inverse_lengths(const float* table, int64_t items, int
 inline void sampled_loss(const Sampled& s, int threads) {
   std::vector<float> inverse;
   if (s.cosine) inverse = inverse_lengths(s.table, s.items, s.width, s.eps, threads);
-  const Rows rows(s, std::move(inverse), threads);
+  const ItemVectors vectors(s, std::move(inverse), threads);
 #pragma omp parallel num_threads(threads)
   {
-    Target target(s, rows);
+    Target target(s, vectors);
 #pragma omp for schedule(dynamic, 64)
     for (int64_t t = 0; t < s.targets; ++t) target.run(t);
   }
 }
 
 // d_vectors[item] = Σ slope · query over the (target, place) pairs of an item, in their order, whatever the threads: each
-// thread owns a stretch of items and passes over all pairs.
-class Stretch {
+// thread owns a range of items and passes over all pairs.
+class ItemRange {
  public:
-  Stretch(const SampledItems& s, int64_t from, int64_t to)
-      : s_(s), from_(from), count_(to - from), width_(int(s.width)), wide_((width_ + W - 1) / W * W),
+  ItemRange(const SampledItems& s, int64_t from, int64_t to)
+      : s_(s), from_(from), count_(to - from), width_(int(s.width)), wide_(whole_vectors(width_)),
         sums_(width_ == wide_ ? s.d_vectors + from * width_ : nullptr), mine_(size_t(s.pairs + W)) {
     if (!sums_) own_.resize(size_t(count_ * wide_ + W)), sums_ = aligned(own_.data());
     std::fill_n(sums_, count_ * wide_, 0.0f);
@@ -212,7 +221,7 @@ class Stretch {
   }
 
  private:
-  // Which of a target's pairs are of this stretch.
+  // Which of a target's pairs are of this range.
   int choose(int64_t t) {
     const int32_t* items = s_.rows + t * s_.pairs;
     const int pairs = int(s_.pairs), from = int(from_), to = int(from_ + count_);
@@ -268,7 +277,7 @@ inline void sampled_items(const SampledItems& s, int threads) {
   {
 #pragma omp for schedule(static, 1)
     for (int part = 0; part < threads; ++part)
-      Stretch(s, s.items * part / threads, s.items * (part + 1) / threads).add();
+      ItemRange(s, s.items * part / threads, s.items * (part + 1) / threads).add();
     if (s.cosine) {
 #pragma omp for
       for (int64_t i = 0; i < s.items; ++i) through_norm(s, inverse.data(), i);

@@ -15,6 +15,9 @@ constexpr int W = FACTA_LANES;
 using vf = float __attribute__((vector_size(4 * W)));
 using vi = int32_t __attribute__((vector_size(4 * W)));
 
+// The width of so many numbers in whole vectors.
+inline int whole_vectors(int64_t width) { return int((width + W - 1) / W * W); }
+
 inline vf load(const float* p) {
   vf x;
   std::memcpy(&x, p, sizeof x);
@@ -94,9 +97,10 @@ template <int COUNT = W, class F>
 inline vf minimum(vf a, vf b) { return select(a < b, a, b); }
 inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
 
-// e^x within 2 ulp for -87 <= x <= 88, clamped outside (Cephes' polynomial); of what is no number, no number.
+// e^x within 2 ulp for -87 <= x <= 88 (Cephes' polynomial), e^-87 below and infinite above; of what is no number, no
+// number. Infinite and not e^88: a number of 1e36 times a sigmoid of e^-88 would be far from nothing.
 [[gnu::always_inline]] inline vf exp(const vf given) {
-  const vf x = minimum(maximum(given, broadcast(-87.0f)), broadcast(88.0f));
+  const vf x = maximum(given, broadcast(-87.0f));
   const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
   const vf shifted = x * 1.44269504088896341f + magic;
   const vf n = shifted - magic;
@@ -109,7 +113,7 @@ inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   const vi exponent = (bits(shifted) - bits(magic)) << 23;
-  return select(given == given, floats(bits(p) + exponent), given);
+  return select(given <= 88.0f, floats(bits(p) + exponent), given + INFINITY);
 }
 
 inline vf sigmoid(vf x) { return 1.0f / (1.0f + exp(-x)); }

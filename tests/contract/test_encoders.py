@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from facta.data.catalogue import Catalogue
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
@@ -19,6 +20,7 @@ ENCODERS = {
     "hstu-time": HSTUConfig(bias="time"),
     "hstu-position": HSTUConfig(bias="position", activated="u"),
     "hstu-none": HSTUConfig(bias="none"),
+    "hstu-softmax": HSTUConfig(bias="none", attention="softmax", heads=2),
     "sasrec": TransformerConfig(heads=2, attention_dropout=0.3),
     "sasrec-rotary": TransformerConfig(rotary=True),
     "modern": TransformerConfig(preset="modern", heads=2),
@@ -33,7 +35,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(name: str) -> Recommender:
-    model = Recommender(RecommenderConfig(window=WINDOW, width=8, encoder=ENCODERS[name]), ITEMS).double().eval()
+    model = (
+        Recommender(RecommenderConfig(window=WINDOW, width=8, encoder=ENCODERS[name]), Catalogue(ITEMS)).double().eval()
+    )
     with torch.no_grad():  # far from the initial point, where HSTU's attention is so small that a leak would not show
         for parameter in model.parameters():
             parameter.mul_(4.0)
@@ -131,6 +135,12 @@ def test_a_time_biased_encoder_refuses_events_without_times(name: str, model: Re
             model.catalogue_scores(batch)
     else:
         assert model.catalogue_scores(batch).dense().shape == (3, ITEMS)
+
+
+@pytest.mark.parametrize("given", [{}, {"bias": "none", "normaliser": 200.0}])
+def test_softmax_in_hstu_refuses_what_it_would_not_honour(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="neither bias nor normaliser"):
+        HSTUConfig.parse({"attention": "softmax", **given})
 
 
 def test_an_empty_history_scores_all_items_alike(model: Recommender) -> None:

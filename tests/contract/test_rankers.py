@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from facta.artifact.model import build
 from facta.data.batches import request_batch
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.splits import Split, leave_one_out
@@ -34,7 +36,7 @@ Fitted = Callable[[Dataset, Split], nn.Module]
 
 def recommender(encoder: EncoderConfig) -> Fitted:
     config = RecommenderConfig(width=16, window=20, encoder=encoder)
-    return lambda dataset, split: Recommender(config, dataset.num_items).eval()
+    return lambda dataset, split: Recommender(config, Catalogue.of(dataset)).eval()
 
 
 RANKERS: dict[str, Fitted] = {
@@ -91,7 +93,7 @@ def test_an_empty_history_is_answered(fitted: tuple[nn.Module, Dataset, Split]) 
 def test_state_rebuilds_the_model(fitted: tuple[nn.Module, Dataset, Split]) -> None:
     model, dataset, split = fitted
     batch = request_batch(dataset, split.test, slice(None), model.window)
-    again = type(model)(model.config, dataset.num_items)
+    again = build(model.config, Catalogue.of(dataset))
     again.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, strict=True)
     again.eval()
     torch.testing.assert_close(scores(again, batch), scores(model, batch), rtol=0, atol=0)

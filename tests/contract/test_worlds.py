@@ -11,6 +11,7 @@ import torch
 
 from facta import draws, jagged
 from facta.data.batches import TrainingBatches, request_batch
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig, draw
 from facta.data.prepare import prepare
@@ -84,7 +85,7 @@ def solved(
             loss=loss,
         ),
     )
-    model = Recommender(config, dataset.num_items, seed=1)
+    model = Recommender(config, Catalogue.of(dataset), seed=1)
     train(model, dataset, split, steps, rate)
     return right_answers(model, dataset, split, masked=name == "checkerboard")
 

@@ -241,6 +241,17 @@ def test_info_says_what_things_are(facta: Facta, place: Path, what: tuple[str, .
     assert facta("info", *asked).code == 0
 
 
+def test_info_names_the_backend_whose_memory_it_tells(
+    facta: Facta, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fastest = facta("info", str(place / "hstu"), "--json").json["cost"]
+    monkeypatch.setenv("FACTA_BACKEND", "reference")
+    reference = facta("info", str(place / "hstu"), "--json").json["cost"]
+    assert reference["activations_kept_by"] == "reference"
+    same = fastest["activations_kept_by"] == "reference"
+    assert same == (fastest["activation_bytes_per_event"] == reference["activation_bytes_per_event"])
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [

@@ -14,15 +14,19 @@ import pytest
 from safetensors.torch import load_file
 
 import facta
+from facta.ops import backend
 from facta.train.journal import TIMINGS
 from tests import toy_training, worlds
 
 SLOWLY = "0.02"  # seconds a batch, so that a kill lands where it is aimed
 ROOT = Path(toy_training.__file__).parents[1]
 THREADS = "2"  # sums in any order would show
+FASTEST = backend.available()[0]  # the kernels, where they were compiled
 
 TRAIN = """
 import sys, facta
+from facta.ops import backend
+print(f"backend {backend.current()}", file=sys.stderr)
 facta.train(sys.argv[1], "debug/hstu", sys.argv[2], ["training.epochs=8", "training.checkpoint_every=5",
     "model.embedding.dropout=0.2", "model.encoder.dropout=0.2"])
 """
@@ -41,6 +45,7 @@ script_run(Path(sys.argv[1]))
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
+    """In the environment of the test, its FACTA_BACKEND included."""
     environment = {**os.environ, "OMP_NUM_THREADS": THREADS}
     return subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, env=environment, cwd=ROOT)
 
@@ -91,14 +96,19 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     assert bits(one) == bits(other)
 
 
-def test_a_recipe_killed_at_several_steps_and_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [FASTEST])
+def test_a_recipe_killed_at_several_steps_and_started_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTA_BACKEND", name)
     dataset = facta.prepare(worlds.checkerboard(), tmp_path / "data")
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     finish("-c", TRAIN, str(dataset.path), str(straight))
     steps = steps_in(facta.run_folder(straight))
     for step in sorted(random.Random(3).sample(range(2, steps - 5), 3)):
         kill_at(step, facta.run_folder(killed), "-c", TRAIN, str(dataset.path), str(killed))
-    assert "Going on from step" in finish("-c", TRAIN, str(dataset.path), str(killed))
+    said = finish("-c", TRAIN, str(dataset.path), str(killed))
+    assert f"backend {name}" in said and "Going on from step" in said
     assert_equal_runs(facta.run_folder(straight), facta.run_folder(killed))
     assert bits(straight) == bits(killed)  # the artifacts
 
@@ -120,12 +130,14 @@ def test_killed_inside_the_writing_of_a_checkpoint_and_then_the_newest_one_torn(
     assert len(bits(straight)) == 6  # two steps of weights and optimiser, and two best weights
 
 
+@pytest.mark.parametrize("name", [FASTEST])
 @pytest.mark.parametrize(
     "system", ["hstu", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"]
 )
 def test_every_system_goes_on_exactly_after_a_crash(
-    system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FACTA_BACKEND", name)
     from facta.train import trainer
 
     class Crash(Exception):

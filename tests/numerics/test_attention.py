@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 
 from facta import jagged, ops
+from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops.buckets import bucket
 from facta.types import TokenBatch
 
@@ -116,3 +117,15 @@ def test_attention_dropout_keeps_the_mean_and_belongs_to_the_query(recwarn: pyte
     assert out[100:].mean().item() == pytest.approx(1.0, abs=0.01)
     assert torch.equal(out, again)
     assert not torch.equal(out, other)
+
+
+def test_the_softmax_ablation_is_the_layer_with_another_attention():
+    torch.manual_seed(0)
+    config = HSTUConfig(heads=2, qk_width=3, v_width=4, bias="none", attention="softmax", init_std=1.0)
+    layer, tokens = HSTULayer(config, width=6, window=20, salt=1).double().eval(), tokens_of([5, 0, 7], seed=1)
+    x = torch.randn(12, 6, dtype=torch.float64)
+    act = torch.nn.functional.silu(torch.nn.functional.layer_norm(x, (6,), eps=1e-6) @ layer.uvqk)
+    u, v, q, k = act[:, :8], act[:, 8:16].view(12, 2, 4), act[:, 16:22].view(12, 2, 3), act[:, 22:].view(12, 2, 3)
+    o = by_loops(q, k, v, tokens, None, None, 3**-0.5, softmax=True).flatten(1)
+    expected = x + layer.out(u * torch.nn.functional.layer_norm(o, (8,), eps=1e-6))
+    torch.testing.assert_close(layer(x, tokens, ops.Geometry(tokens)), expected, rtol=0, atol=1e-12)

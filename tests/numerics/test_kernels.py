@@ -227,13 +227,14 @@ def test_silu(kernels: str, shape: tuple[int, int]) -> None:
     assert far(ops.pointwise.silu(kernels, z), F.silu(z.double())) < TOLERANCE
 
 
-@pytest.mark.parametrize("bias", ["none", "position", "time", "both"])
+@pytest.mark.parametrize("kind", ["none", "position", "time", "both", "softmax"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize(("width", "qk", "v"), [(12, 5, 7), (64, 32, 16), (70, 80, 90)])  # the last: several tiles wide
-def test_a_whole_layer_is_its_parts(kernels: str, bias: str, dropout: float, width: int, qk: int, v: int) -> None:
+def test_a_whole_layer_is_its_parts(kernels: str, kind: str, dropout: float, width: int, qk: int, v: int) -> None:
     tokens = tokens_of([60, 0, 1, 150], seed=2)
     torch.manual_seed(0)
-    config = HSTUConfig(heads=2, qk_width=qk, v_width=v, bias=bias, dropout=dropout, init_std=0.3)  # type: ignore[arg-type]
+    config = HSTUConfig(heads=2, qk_width=qk, v_width=v, bias="none", dropout=dropout, init_std=0.3)
+    config = config.change(**{"attention" if kind == "softmax" else "bias": kind})
     layer = HSTULayer(config, width=width, window=200, salt=100)
     x, grad = random_like(3, (211, width), (211, width))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -13,6 +14,9 @@ from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
 from facta.objectives.items import Items
 from facta.objectives.losses import BCEConfig, gbce_beta, generalised_bce, sampled_softmax, softmax, uniform
+from facta.ops import backend
+from facta.ops.loss import sampled_loss
+from facta.ops.sums import summed
 from facta.types import Negatives
 
 S, V, P = 9, 15, 4
@@ -171,3 +175,52 @@ def test_chunks_change_neither_losses_nor_gradients(
         strict=True,
     ):
         torch.testing.assert_close(a, b)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+Total = Callable[[], torch.Tensor]
+
+
+def totals_of_many() -> dict[str, Total]:
+    """More targets than torch adds up with one thread."""
+    random = torch.Generator().manual_seed(0)
+    queries, items, weight = (torch.randn(shape, generator=random) for shape in ((40_000, 3), (20, 3), (40_000,)))
+    keys = torch.arange(40_000)
+    given = queries, Items.of(items), keys % 20, weight
+    fused = {
+        name: lambda name=name: sampled_loss(
+            name, queries, items, keys % 20, keys, weight, negatives=2, cosine=True, binary=True
+        )
+        for name in backend.available()
+        if name != backend.REFERENCE
+    }
+    return {
+        **fused,
+        "weight": lambda: softmax(queries, items, keys % 20, weight).weight,
+        "softmax": lambda: softmax(queries, items, keys % 20, weight).total,
+        "sampled": lambda: sampled_softmax(*given, Negatives(each=2), keys).total,
+        "shared": lambda: generalised_bce(*given, Negatives(shared=torch.arange(5)), keys).total,
+    }
+
+
+@pytest.mark.parametrize("of", totals_of_many())
+def test_a_total_does_not_tell_how_many_threads_there_are(of: str, threads: None) -> None:
+    total = totals_of_many()[of]
+    torch.set_num_threads(1)
+    alone = total()
+    torch.set_num_threads(2)
+    assert torch.equal(total(), alone)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 1025, 40_000, 2_000_000])
+def test_summed_is_the_sum(count: int) -> None:
+    x = torch.rand(count, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    total = summed(x)
+    assert total.dtype == x.dtype and total.item() == pytest.approx(x.double().sum().item(), rel=1e-6)
+    assert torch.equal(torch.autograd.grad(total, x)[0], torch.ones(count))

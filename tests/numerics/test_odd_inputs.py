@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from facta import ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
-from facta.ops.buckets import LAST
+from facta.ops.buckets import LAST, boundaries
 from facta.ops.loss import sampled_loss
 from tests.numerics.test_kernels import far, gradients, random_like, tokens_of
 
@@ -142,3 +143,91 @@ def test_short_rows_do_not_pay_for_a_long_table(kernels: str) -> None:
 
     reach = int(tokens.position.max()) + 1
     assert torch.equal(of(long)[:reach], of(long[:reach])) and (of(long)[reach:] == 0).all()
+
+
+@pytest.mark.parametrize("endless", [torch.nan, torch.inf])
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("width", [7, 50, 64])
+@pytest.mark.parametrize("targets", [5, 600])  # item vectors are read where they lie, or from a copy
+def test_an_item_of_no_numbers_spoils_no_logit_but_its_own(
+    kernels: str, width: int, cosine: bool, targets: int, endless: float
+) -> None:
+    queries, items = random_like(3, (targets, width), (400, width))
+    positive = torch.tensor([6, 7, 8, 399, 0]).repeat(targets // 5)
+    spoiled = items.clone()
+    spoiled[7] = endless
+
+    def slopes(items: Tensor) -> tuple[Tensor, Tensor]:
+        given = (kernels, queries, items, positive, torch.arange(targets), torch.ones(targets))
+        return torch.ops.facta.sampled_loss(*given, 40, cosine, True, 1.0, True)[2:]
+
+    rows, plain = slopes(items)
+    found = slopes(spoiled)[1]
+    assert torch.equal(found[rows != 7], plain[rows != 7])
+    assert endless == torch.inf or found[1, 0].isnan()
+
+
+EXTREME = torch.tensor([-torch.inf, -1e36, -1e30, -200, -89, 0, 89, 200, 1e30, 1e36, torch.inf, torch.nan]).repeat(3)
+
+
+def test_silu_far_from_zero(kernels: str) -> None:
+    """-1e36 times a sigmoid that stops short of 0 would be a number that one sees."""
+    leaf = EXTREME.clone().requires_grad_()
+    expected = F.silu(leaf)
+    (slope,) = torch.autograd.grad(expected.sum(), leaf)
+    close = {"rtol": 1e-5, "atol": 1e-30, "equal_nan": True}
+    torch.testing.assert_close(ops.pointwise.silu(kernels, EXTREME[None])[0], expected.detach(), **close)
+
+    x, zeros = torch.tensor([[1.0, -1.0]]), torch.zeros(2, len(EXTREME))
+    parts = torch.ones(1, len(EXTREME)).split(9, dim=1)
+    given = (kernels, torch.zeros_like(x), x, EXTREME[None], zeros, *(part.contiguous() for part in parts), 1e-6)
+    torch.testing.assert_close(torch.ops.facta.project_backward(*given)[1][0], slope, **close)
+
+
+def test_attention_to_scores_far_from_zero(kernels: str) -> None:
+    tokens, zeros, ones = tokens_of([1] * 70, seed=1), torch.zeros(70, 1, 2), torch.ones(70, 1, 2)
+
+    def run(score: float) -> list[Tensor]:
+        table = torch.tensor([score])
+        return gradients(
+            lambda table, v: ops.hstu_attention(zeros, zeros, v, ops.Geometry(tokens), position_bias=table),
+            ones, table, ones,
+        )  # fmt: skip
+
+    for score in EXTREME.unique().tolist():
+        found = run(score)
+        with ops.backend.use(ops.backend.REFERENCE):
+            expected = run(score)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-30, equal_nan=True)
+
+
+def test_what_is_written_to_is_never_a_converted_copy(kernels: str) -> None:
+    native = backend.module()
+    assert native is not None
+    x, keys = torch.ones(3, 4), torch.arange(3)
+    for wrong in (torch.zeros(3, 4, dtype=torch.float64), torch.zeros(4, 3).t()):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            native.silu(kernels, 1, x, wrong)
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            native.dropout(kernels, 1, x, keys, 0.5, 1, wrong)
+    made = (torch.zeros(3, 3, dtype=torch.int64), torch.zeros(3, 3), torch.zeros(3), None)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        native.sampled_loss(kernels, 1, x, x, keys, keys, x[:, 0].contiguous(), True, 1e-6, False, 1.0, *made)
+
+
+def test_attention_is_stored_in_one_type(kernels: str) -> None:
+    tokens, (q, k, v, grad) = tokens_of([9, 4], seed=1), random_like(2, *[(13, 1, 6)] * 4)
+    where = (tokens.offsets, tokens.sees, tokens.position, None, None, None, None, boundaries(), 1.0, None)
+    native = backend.module()
+    assert native is not None
+    for wrong in (k.bfloat16(), k.double()):
+        with pytest.raises(ValueError, match="types disagree"):
+            native.hstu_attention(kernels, 1, q, wrong, v, *where, [], torch.empty_like(q))
+        with pytest.raises(ValueError, match="types disagree"):
+            native.hstu_attention(kernels, 1, q, k, v, *where, [], wrong)
+        with pytest.raises(ValueError, match="types disagree"):
+            native.hstu_attention_backward(kernels, 1, q, k, v, *where, grad, wrong, k, v, None, None)
+    q, k, v, out = (x.half() for x in (q, k, v, q))
+    with pytest.raises(ValueError, match="must be float32 or bfloat16"):
+        native.hstu_attention(kernels, 1, q, k, v, *where, [], out)

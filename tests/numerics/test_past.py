@@ -106,5 +106,22 @@ def test_a_past_of_another_shape_is_refused_by_the_kernels(name: str) -> None:
     wrong += [replace(one, k=one.k.bfloat16()), replace(one, k=one.k.transpose(0, 1).contiguous().transpose(0, 1))]
     with backend.use(name):
         for other in wrong:
-            with pytest.raises(ValueError, match="sizes disagree"):
+            with pytest.raises(ValueError, match=r"(sizes|types) disagree"):
                 ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=[other])
+
+
+@pytest.mark.skipif(not KERNELS, reason="facta was installed without its compiled kernels")
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("wrong", [-1, 5, 1 << 40])
+def test_a_past_beyond_the_table_of_distances_is_refused_by_the_kernels(name: str, wrong: int) -> None:
+    tokens, table = tokens_of([5], seed=1), torch.zeros(5)
+    q, k, v = random_like(2, *[(5, 2, 4)] * 3)
+    called, past, asked = cut(tokens, [2], k, v)
+    assert past[0] is not None
+    moved = past[0].position.clone()
+    moved[1] = wrong
+    given = q[asked], k[asked], v[asked], ops.Geometry(called)
+    with backend.use(name):
+        assert ops.hstu_attention(*given, position_bias=table, past=past).isfinite().all()
+        with pytest.raises(ValueError, match="past and the table"):
+            ops.hstu_attention(*given, position_bias=table, past=[replace(past[0], position=moved)])

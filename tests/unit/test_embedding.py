@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from facta.layers.embedding import EmbeddingConfig, ItemTable
+from facta.data.catalogue import Catalogue
+from facta.layers.embedding import EmbeddingConfig
+from facta.layers.items import ItemTable
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.types import Negatives
 from tests.worlds import batch_of
@@ -29,7 +31,7 @@ def test_a_step_drops_entries_by_its_key_and_scoring_drops_none() -> None:
 
 def model(table_dropout: float) -> Recommender:
     embedding = EmbeddingConfig(dropout=0.0, table_dropout=table_dropout)
-    return Recommender(RecommenderConfig(window=8, width=8, embedding=embedding), 20).double()
+    return Recommender(RecommenderConfig(window=8, width=8, embedding=embedding), Catalogue(20)).double()
 
 
 def test_items_are_read_and_scored_with_the_same_draw() -> None:

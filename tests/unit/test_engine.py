@@ -10,6 +10,7 @@ import torch
 
 import facta.artifact.model as saved_model
 from facta.data.batches import request_batch
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.splits import Requests
@@ -25,7 +26,7 @@ T0 = 1_600_000_000_000  # 2020-09-13T12:26:40Z
 
 def artifact(*, timed: bool = False, ids: list[object] | None = None, window: int = 4) -> Artifact:
     config = {**TIMED, "window": window, "encoder": {**TIMED["encoder"], "bias": "both" if timed else "position"}}  # type: ignore[dict-item]
-    model = saved_model.build(saved_model.parse(config), ITEMS, seed=1)
+    model = saved_model.build(saved_model.parse(config), Catalogue(ITEMS), seed=1)
     model.eval()
     ids = [10 * row for row in range(ITEMS)] if ids is None else ids
     catalogue = pl.DataFrame(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from facta import jagged
-from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, ORDER, PREFIX, SERIES, Layout
-from facta.types import Events, Fact, SequenceBatch, Series, Targets, TokenBatch
+from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, ORDER, Layout
+from facta.types import PREFIX, SERIES, Events, Fact, SequenceBatch, Series, Targets, TokenBatch
 from tests.worlds import batch_of
 
 SPLIT = Layout(("context",), ("item",), ("feedback",))

@@ -9,6 +9,7 @@ import pytest
 from facta import api
 from facta.artifact.model import build
 from facta.config import Config
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.errors import ConfigError
@@ -53,7 +54,7 @@ def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
     recipe = find(name)
     assert recipe.name == name
     assert recipe == RecipeConfig.parse(recipe.model_dump(mode="json"))  # what an artifact keeps is all of it
-    model = build(recipe.model, 7)
+    model = build(recipe.model, Catalogue(7))
     assert isinstance(model, Recommender) == (recipe.training is not None)
     for trial in range(8):  # wherever a search goes, the recipe stays valid
         recipe.override(overrides(settings(recipe.search, 0, trial)))
@@ -65,7 +66,7 @@ def test_the_published_settings_of_hstu() -> None:
     assert isinstance(recipe.model, RecommenderConfig) and recipe.training is not None
     assert (recipe.model.window, recipe.model.width, recipe.model.next_item.similarity.temperature) == (200, 50, 0.05)
     assert recipe.training.betas == (0.9, 0.98) and recipe.training.batch_size == 128
-    model = build(recipe.model, 3706)
+    model = build(recipe.model, Catalogue(3706))
     assert isinstance(model, Recommender)
     layer = model.encoder.layers[0]  # type: ignore[index]
     assert layer.uvqk.shape == (50, 200) and layer.position_bias.numel() >= 200 and layer.scale == 1 / 211

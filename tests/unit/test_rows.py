@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from facta import draws
+from facta.data.catalogue import Catalogue
 from facta.data.negatives import NegativesConfig, draw
 from facta.errors import ConfigError
 from facta.layers.embedding import EmbeddingConfig
@@ -43,7 +44,7 @@ def model_of(loss: LossConfig, *, cosine: bool = True, table_dropout: float = 0.
         embedding=EmbeddingConfig(table_dropout=table_dropout),
         next_item=NextItemConfig(similarity=similarity, loss=loss),
     )
-    return Recommender(config, V)
+    return Recommender(config, Catalogue(V))
 
 
 def drawn(model: Recommender, seed: int = 0) -> tuple[SequenceBatch, Negatives]:
@@ -73,7 +74,7 @@ def test_few_rows_leave_a_row_sparse_gradient_that_is_the_dense_one(
     assert found.is_sparse != (name in PER_TARGET and (table_dropout > 0 or backend.current() == backend.REFERENCE))
     if found.is_sparse:
         assert found.coalesce().values().numel() < table.numel() / 10
-    monkeypatch.setattr("facta.layers.embedding.FEW", V)  # no rows are few
+    monkeypatch.setattr("facta.layers.items.FEW", V)  # no rows are few
     monkeypatch.setattr("facta.ops.loss.FEW", V)
     dense = gradient()
     assert not dense.is_sparse
@@ -103,7 +104,7 @@ def test_it_makes_no_difference_how_a_gradient_is_stored(
         return model
 
     sparse = trained().embedder.item.weight
-    monkeypatch.setattr("facta.layers.embedding.FEW", V)
+    monkeypatch.setattr("facta.layers.items.FEW", V)
     torch.testing.assert_close(sparse, trained().embedder.item.weight, rtol=1e-5, atol=1e-6)
 
 

@@ -27,6 +27,8 @@ from safetensors.torch import load_file
 from facta import durable
 from facta.artifact import card
 from facta.artifact.model import SavedModel, build, parse, read_state, state_of
+from facta.data.catalogue import Catalogue
+from facta.data.histories import Fields
 from facta.errors import ArtifactError, ConfigError
 
 FORMAT = 1
@@ -89,9 +91,9 @@ def load(path: Path | str) -> Contents:
     path = Path(path)
     mark = check(path)
     config = _read_json(path / "config.json")
-    catalogue = _read(path / "items.parquet", pl.read_parquet)
+    schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", pl.read_parquet)
     try:
-        model = build(parse(config["model"]), catalogue.height)
+        model = build(parse(config["model"]), Catalogue.described(catalogue, _fields(schema)))
         read_state(model, load_file(path / "model.safetensors"))
     except (ConfigError, KeyError, TypeError) as error:
         raise ArtifactError(
@@ -99,9 +101,11 @@ def load(path: Path | str) -> Contents:
         ) from error
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"The tensors of '{path}' do not fit the model of its config: {error}") from error
-    return Contents(
-        config, _read_json(path / "schema.json"), catalogue, model, _read_json(path / "metrics.json"), fingerprint=mark
-    )
+    return Contents(config, schema, catalogue, model, _read_json(path / "metrics.json"), fingerprint=mark)
+
+
+def _fields(schema: Mapping[str, Any]) -> Fields:
+    return Fields.parse({name: schema[name] for name in Fields.model_fields if name in schema})
 
 
 def check(path: Path | str) -> str:

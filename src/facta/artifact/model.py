@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from facta.config import Config
+from facta.data.catalogue import Catalogue
 from facta.models.baselines import (
     Baseline,
     BaselineConfig,
@@ -34,17 +35,17 @@ def parse(values: Mapping[str, Any]) -> RecommenderConfig | BaselineConfig:
     return _Choice.parse({"model": values}).model
 
 
-def build(config: RecommenderConfig | BaselineConfig, num_items: int, seed: int = 0) -> SavedModel:
-    """The model of a config for a catalogue of `num_items`: neither trained nor fitted yet."""
+def build(config: RecommenderConfig | BaselineConfig, catalogue: Catalogue, seed: int = 0) -> SavedModel:
+    """The model of a config for a catalogue: neither trained nor fitted yet."""
     match config:
         case RecommenderConfig():
-            return Recommender(config, num_items, seed)
+            return Recommender(config, catalogue, seed)
         case PopularityConfig():
-            return Popularity(config, num_items)
+            return Popularity(config, catalogue.items)
         case DecayedPopularityConfig():
-            return DecayedPopularity(config, num_items)
+            return DecayedPopularity(config, catalogue.items)
         case ItemKNNConfig():
-            return ItemKNN(config, num_items)
+            return ItemKNN(config, catalogue.items)
 
 
 def state_of(model: SavedModel) -> dict[str, Tensor]:

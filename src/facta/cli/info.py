@@ -84,7 +84,7 @@ def _artifact(path: Path) -> dict[str, Any]:
 
 
 def _cost(artifact: Artifact) -> dict[str, Any]:
-    """What the model says about itself, for a history that fills its window."""
+    """What the model says about itself, for a history that fills its window, by the backend that runs here."""
     model = artifact.model
     if isinstance(model, Baseline):
         return {"numbers": parameters_of(model)}
@@ -93,6 +93,7 @@ def _cost(artifact: Artifact) -> dict[str, Any]:
         "parameters": cost.parameters,
         "flops_per_event": round(cost.flops_per_token),
         "activation_bytes_per_event": round(cost.activation_bytes_per_token),
+        "activations_kept_by": backend.current(),
     }
 
 

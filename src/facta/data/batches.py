@@ -1,15 +1,18 @@
-"""From a dataset to batches: training rows with a target behind every event, requests with one open target each.
+"""From a dataset to batches: training rows with many targets, feedback to be predicted, requests for an item.
 
-Letters: B rows, E input events, S targets, U users, N the window (longest history of a row).
+Letters: B rows, E input events, S targets, N the window (longest history of a row).
 
-Every batch is a function of (dataset, split, seed, epoch, step) alone: there is no iterator state, so a run resumes
+Every batch is a function of (dataset, rows, seed, epoch, step) alone: there is no iterator state, so a run resumes
 at any position, batches may be built ahead by another thread, and processes may divide the steps of an epoch among
 themselves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,16 +20,32 @@ from torch import Tensor
 
 from facta import arrays, draws, jagged
 from facta.arrays import Ints
+from facta.data import rows as shapes
+from facta.data.codes import codes
 from facta.data.histories import Dataset
+from facta.data.rows import Rows
 from facta.data.splits import Requests, Split
+from facta.data.stochastic_length import StochasticLengthConfig, kept_events
 from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.types import Events, SequenceBatch, Targets
 
 LENGTH_JITTER = 0.25  # spread of log length within a batch: mixes users between epochs, costs about 12 % padding
+Examples = Literal["user", "impression"]
 
 
-def request_batch(dataset: Dataset, requests: Requests, rows: slice | Ints, window: int) -> SequenceBatch:
+@dataclass(frozen=True)
+class Wants:
+    """What a model reads beside items and times."""
+
+    fields: tuple[str, ...] = ()  # context and feedback of events
+    users: tuple[str, ...] = ()  # constant facts of users
+    own: bool = False  # it predicts feedback, at tokens that show the event's own item
+
+
+def request_batch(
+    dataset: Dataset, requests: Requests, rows: slice | Ints, window: int, wants: Wants = Wants()
+) -> SequenceBatch:
     """The retrieval requests `rows`: each sees the last `window` of its visible events and has one target without an
     item.
     """
@@ -38,7 +57,7 @@ def request_batch(dataset: Dataset, requests: Requests, rows: slice | Ints, wind
     inputs = _inputs(dataset, user, np.maximum(end - window, 0), end, key=0)
     return SequenceBatch(
         offsets=inputs.offsets,
-        events=_events(dataset, inputs.place, inputs.key),
+        events=_events(dataset, inputs.place, inputs.key, wants),
         index=inputs.index,
         next_time=_next_time(dataset, inputs, time),
         targets=Targets(
@@ -48,30 +67,46 @@ def request_batch(dataset: Dataset, requests: Requests, rows: slice | Ints, wind
             slot=torch.full((count,), -1),
             weight=torch.ones(count),
         ),
+        user=_facts(dataset, user, wants),
     )
 
 
 class TrainingBatches:
-    """The training rows of a split; a step holds about `batch_size` users and always about the same number of events.
+    """The training rows of a split; a step holds about `batch_size` rows and always about the same number of events.
 
-    A row's inputs are the last N events before its newest training event, its targets the events that follow each of
-    them; all targets but the newest are in-line. Users of similar history length share a batch, so little is computed
-    on padding; equal numbers of events a batch give every event the same weight over an epoch, whatever the length of
-    its history.
+    Rows of similar length share a batch, so little is computed on padding; equal numbers of events a batch give every
+    event the same weight over an epoch, whatever the length of its history.
+
+    To predict the next item, a row is the newest N events of a user. To predict feedback (`wants.own`), every training
+    event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024, section 2.3),
+    or of a row of its own ("impression": what that paper compares it with). `since` [U]: the first place of each
+    history whose event may be a target.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, *, window: int, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: Split,
+        *,
+        window: int,
+        batch_size: int,
+        seed: int = 0,
+        wants: Wants = Wants(),
+        examples: Examples = "user",
+        since: Ints | None = None,
+        stochastic_length: StochasticLengthConfig | None = None,
+    ) -> None:
         if batch_size < 1 or window < 1:
             raise ConfigError(f"Found batch_size {batch_size} and window {window}; both must be at least 1.")
-        self.dataset, self.split, self.window, self.batch_size, self.seed = dataset, split, window, batch_size, seed
-        self.users: Ints = np.flatnonzero(split.train_end >= 2)  # [U'] with something to learn from
-        self._length = np.minimum(split.train_end[self.users] - 1, window)
+        self.dataset, self.window, self.batch_size, self.seed, self.wants = dataset, window, batch_size, seed, wants
+        self.shortened = stochastic_length
+        self.rows = _training_rows(split, window, wants, examples, since)
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     @property
     def events(self) -> int:
-        """Targets in one epoch."""
-        return int(self._length.sum())
+        """Targets in one epoch, before histories are shortened."""
+        return int((self.rows.last - self.rows.first).sum())
 
     def steps(self, epoch: int) -> int:
         """Batches in an epoch."""
@@ -79,41 +114,100 @@ class TrainingBatches:
 
     def batch(self, epoch: int, step: int) -> SequenceBatch:
         """The batch at a place in training."""
-        users = self._order(epoch)[step]
-        end = self.split.train_end[users] - 1  # the newest training event is a target only
+        rows = self.rows[self._order(epoch)[step]]
         key = draws.mix_int(self.seed, epoch, Purpose.EVENT)
-        inputs = _inputs(self.dataset, users, np.maximum(end - self.window, 0), end, key)
-        events = _events(self.dataset, inputs.place, inputs.key)
-        successors = _events(self.dataset, inputs.place + 1, draws.mix(inputs.key, Purpose.TARGET))
-        return SequenceBatch(
-            offsets=inputs.offsets,
-            events=events,
-            index=inputs.index,
-            next_time=successors.time,
-            targets=Targets(
-                offsets=inputs.offsets,
-                events=successors,
-                after=jagged.places(inputs.offsets) + 1,
-                slot=_inline_slots(inputs),
-                weight=torch.ones(len(inputs.place)),
-            ),
-            key=draws.mix_int(self.seed, epoch, Purpose.STEP, step),
-        )
+        return _batch(
+            self.dataset, rows, self.wants, window=self.window, key=key, shortened=self.shortened,
+            step_key=draws.mix_int(self.seed, epoch, Purpose.STEP, step),
+        )  # fmt: skip
 
     def _draw_order(self, epoch: int) -> list[Ints]:
-        """Users of each step: sorted by jittered log length, cut at equal numbers of events, the pieces shuffled."""
-        if not len(self.users):
+        """Rows of each step: sorted by jittered log length, cut at equal numbers of events, the pieces shuffled."""
+        length, count = self.rows.lengths, len(self.rows)
+        if not count:
             return []
-        bits = draws.below(self._draws(epoch, Purpose.LENGTH, torch.from_numpy(self.users)), 1 << 30).numpy()
-        near = np.argsort(np.log(self._length) + LENGTH_JITTER * bits / (1 << 30), kind="stable")
-        budget = max(self.batch_size * self._length.mean(), float(self._length.max()))
-        step = (arrays.offsets_of(self._length[near])[:-1] / budget).astype(np.int64)
-        pieces = np.split(self.users[near], np.flatnonzero(np.diff(step)) + 1)
+        bits = draws.below(self._draws(epoch, Purpose.LENGTH, self._names()), 1 << 30).numpy()
+        near = np.argsort(np.log(length) + LENGTH_JITTER * bits / (1 << 30), kind="stable")
+        budget = max(self.batch_size * length.mean(), float(length.max()))
+        step = (arrays.offsets_of(length[near])[:-1] / budget).astype(np.int64)
+        pieces = np.split(near, np.flatnonzero(np.diff(step)) + 1)
         shuffle = np.argsort(self._draws(epoch, Purpose.SHUFFLE, torch.arange(len(pieces))).numpy(), kind="stable")
         return [pieces[place] for place in shuffle]
 
+    def _names(self) -> Tensor:
+        """[R] what rows are known by to random draws: their user, and where in its history they end."""
+        user = torch.from_numpy(self.rows.user)
+        alone = len(np.unique(self.rows.user)) == len(self.rows)
+        return user if alone else draws.mix(user, torch.from_numpy(self.rows.end))
+
     def _draws(self, epoch: int, purpose: Purpose, place: Tensor) -> Tensor:
         return draws.mix(torch.tensor(draws.mix_int(self.seed, epoch, purpose)), place)
+
+
+def prediction_batches(
+    dataset: Dataset, rows: Rows, *, window: int, wants: Wants, events: int = 16_384
+) -> Iterator[tuple[Ints, SequenceBatch]]:
+    """(places in `rows`, batch) of all rows, those of similar length together, about `events` inputs a batch."""
+    order = np.argsort(-rows.lengths, kind="stable")
+    step = (arrays.offsets_of(rows.lengths[order])[:-1] / events).astype(np.int64)
+    for part in np.split(order, np.flatnonzero(np.diff(step)) + 1) if len(order) else []:
+        yield part, _batch(dataset, rows[part], wants, window=window, key=0)
+
+
+def _training_rows(split: Split, window: int, wants: Wants, examples: Examples, since: Ints | None) -> Rows:
+    last = split.train_end
+    if not wants.own:
+        if examples != "user" or since is not None:
+            raise ConfigError("Found impression-level examples of the next item; they are of models of feedback alone.")
+        return shapes.newest(last, window)
+    first = np.zeros_like(last) if since is None else since
+    user = np.flatnonzero(last > first)
+    make = shapes.tiles if examples == "user" else shapes.singles
+    return make(user, first[user], last[user], window)
+
+
+def _batch(
+    dataset: Dataset,
+    rows: Rows,
+    wants: Wants,
+    *,
+    window: int,
+    key: int,
+    step_key: int = 0,
+    shortened: StochasticLengthConfig | None = None,
+) -> SequenceBatch:
+    """Rows with targets among, or one behind, their inputs."""
+    inputs = _inputs(dataset, rows.user, rows.start, rows.end, key)
+    first, last = (torch.from_numpy(places - rows.start) for places in (rows.first, rows.last))
+    offsets = jagged.offsets_of(last - first)
+    row = jagged.rows(offsets)
+    place = jagged.places(offsets) + first[row]  # [S] counted from the row's start
+    visible, slot = place, torch.where(place < jagged.lengths(inputs.offsets)[row], place, -1)
+    if shortened is not None:
+        kept = _kept(dataset, rows, inputs, key, shortened, window)
+        predicted = kept[inputs.offsets[row] + (place if wants.own else place - 1)]
+        row, place, offsets = row[predicted], place[predicted], _counted(row[predicted], len(rows))
+        visible, slot = _ranks(inputs, kept, row, place)
+        inputs = inputs.only(kept)
+    start = torch.from_numpy(dataset.offsets[rows.user] + rows.start)
+    target = start[row] + place
+    before = place + torch.from_numpy(rows.start)[row] - 1  # of the event that it follows
+    keys = _keys(torch.from_numpy(rows.user)[row], before, key)
+    return SequenceBatch(
+        offsets=inputs.offsets,
+        events=_events(dataset, inputs.place, inputs.key, wants),
+        index=inputs.index,
+        next_time=_successor_time(dataset, rows, inputs),
+        targets=Targets(
+            offsets=offsets,
+            events=_events(dataset, target, draws.mix(keys, Purpose.TARGET), wants),
+            after=visible,
+            slot=slot,
+            weight=torch.ones(len(target)),
+        ),
+        key=step_key,
+        user=_facts(dataset, rows.user, wants),
+    )
 
 
 class _Inputs:
@@ -121,6 +215,11 @@ class _Inputs:
 
     def __init__(self, offsets: Tensor, place: Tensor, index: Tensor, key: Tensor) -> None:
         self.offsets, self.place, self.index, self.key = offsets, place, index, key
+
+    def only(self, kept: Tensor) -> _Inputs:
+        """Those of a mask [E]; their index keeps its gaps."""
+        counts = _counted(jagged.rows(self.offsets)[kept], len(self.offsets) - 1)
+        return _Inputs(counts, self.place[kept], self.index[kept], self.key[kept])
 
 
 def _inputs(dataset: Dataset, user: Ints, start: Ints, end: Ints, key: int) -> _Inputs:
@@ -130,25 +229,62 @@ def _inputs(dataset: Dataset, user: Ints, start: Ints, end: Ints, key: int) -> _
     index = jagged.places(offsets)
     place = index + torch.repeat_interleave(torch.from_numpy(dataset.offsets[user]) + first, length)
     in_history = index + torch.repeat_interleave(first, length)
-    keys = draws.mix(torch.repeat_interleave(draws.mix(users, key), length), in_history)
-    return _Inputs(offsets, place, index, keys)
+    return _Inputs(offsets, place, index, _keys(torch.repeat_interleave(users, length), in_history, key))
 
 
-def _events(dataset: Dataset, place: Tensor, key: Tensor) -> Events:
+def _keys(user: Tensor, place: Tensor, key: int) -> Tensor:
+    return draws.mix(draws.mix(user, key), place)
+
+
+def _events(dataset: Dataset, place: Tensor, key: Tensor, wants: Wants) -> Events:
     at = place.numpy()
+    described = {field.name: field for field in dataset.manifest.fields}
     return Events(
         item=torch.from_numpy(dataset.item[at].astype(np.int64)),
         time=None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[at])),
         key=key,
+        fields={name: torch.from_numpy(codes(described[name], dataset.fields[name][at])) for name in wants.fields},
     )
 
 
-def _inline_slots(inputs: _Inputs) -> Tensor:
-    """The successor of input i is input i + 1 of the row; the newest input's successor is aside."""
-    slot = jagged.places(inputs.offsets) + 1
-    newest = inputs.offsets[1:] - 1
-    slot[newest[jagged.lengths(inputs.offsets) > 0]] = -1
-    return slot
+def _facts(dataset: Dataset, user: Ints, wants: Wants) -> dict[str, Tensor]:
+    """[B] constant facts of the users, in codes."""
+    return {name: dataset.user_facts[name].values[torch.from_numpy(user)] for name in wants.users}
+
+
+def _kept(
+    dataset: Dataset, rows: Rows, inputs: _Inputs, key: int, config: StochasticLengthConfig, window: int
+) -> Tensor:
+    """[E] which inputs stay."""
+    time = None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[inputs.place.numpy()]))
+    names = draws.mix(draws.mix(torch.from_numpy(rows.user), key), torch.from_numpy(rows.end))
+    kept = torch.zeros(len(inputs.place), dtype=torch.bool)
+    kept[kept_events(inputs.offsets, time, names, config, window)] = True
+    return kept
+
+
+def _ranks(inputs: _Inputs, kept: Tensor, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """[S] kept inputs before each target, and its own place among them; -1 where it is none of them."""
+    before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
+    first, length = inputs.offsets[row], jagged.lengths(inputs.offsets)[row]
+    visible = before[first + place] - before[first]
+    inside = place < length
+    own = torch.where(inside, first + place, 0)
+    return visible, torch.where(inside & kept[own], visible, -1)
+
+
+def _counted(row: Tensor, count: int) -> Tensor:
+    """[n] ascending rows -> [B+1] offsets."""
+    return jagged.offsets_of(torch.bincount(row, minlength=count))
+
+
+def _successor_time(dataset: Dataset, rows: Rows, inputs: _Inputs) -> Tensor | None:
+    """[E] time of the true successor; nothing is read behind the last target, whose successor may not be known."""
+    if dataset.timestamp is None:
+        return None
+    last = torch.from_numpy(dataset.offsets[rows.user] + np.maximum(rows.last, 1) - 1)[jagged.rows(inputs.offsets)]
+    successor = torch.minimum(inputs.place + 1, last).numpy()
+    return torch.from_numpy(np.asarray(dataset.timestamp[successor], dtype=np.int64))
 
 
 def _next_time(dataset: Dataset, inputs: _Inputs, request_time: Tensor | None) -> Tensor | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from facta.data.features import Feature, feature
-from facta.data.histories import Dataset, Manifest
+from facta.data.histories import Dataset, Fields
 from facta.data.schema import Field
 
 
@@ -27,7 +27,7 @@ class Catalogue:
         return cls.described(dataset.items, dataset.manifest)
 
     @classmethod
-    def described(cls, items: pl.DataFrame, manifest: Manifest) -> Catalogue:
+    def described(cls, items: pl.DataFrame, known: Fields) -> Catalogue:
         """From an item table and what a dataset says of its columns."""
-        features = {one.name: feature(one, items[one.name]) for one in manifest.item_fields}
-        return cls(items.height, features, manifest.fields, manifest.user_fields, manifest.series_fields)
+        features = {one.name: feature(one, items[one.name]) for one in known.item_fields}
+        return cls(items.height, features, known.fields, known.user_fields, known.series_fields)

@@ -37,7 +37,16 @@ from facta.errors import ConfigError, DataError
 FORMAT = 1
 
 
-class Manifest(Config):
+class Fields(Config):
+    """What is known beside users, items and times."""
+
+    fields: tuple[Field, ...] = ()  # of events
+    item_fields: tuple[Field, ...] = ()  # features in items.parquet, as far as they are declared
+    user_fields: tuple[Field, ...] = ()  # constant facts in users.parquet
+    series_fields: tuple[Field, ...] = ()  # slowly changing facts of users
+
+
+class Manifest(Fields):
     """All that is known about a dataset without opening its arrays."""
 
     format: Annotated[PositiveInt, Strict()] = FORMAT
@@ -45,10 +54,6 @@ class Manifest(Config):
     items: int
     events: int
     has_time: bool
-    fields: tuple[Field, ...] = ()  # of events
-    item_fields: tuple[Field, ...] = ()  # features in items.parquet, as far as they are declared
-    user_fields: tuple[Field, ...] = ()  # constant facts in users.parquet
-    series_fields: tuple[Field, ...] = ()  # slowly changing facts of users
     order: str  # the rule that puts a user's events in order
     tied_share: float | None  # share of events that share user and time with another; None without times
     content_hash: str  # of ids, features, arrays and what they mean: equal for equal content

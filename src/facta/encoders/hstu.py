@@ -13,12 +13,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import ops
 from facta.config import Config
+from facta.errors import ConfigError
 from facta.layers.norms import plain_layer_norm
 from facta.ops.buckets import LAST
 from facta.ops.layer import Layer, hstu_layer
@@ -37,6 +38,9 @@ class HSTUConfig(Config):
     heads: int = Field(default=1, ge=1)
     qk_width: int | None = Field(default=None, ge=1, description="dqk of each head; None: D / heads")
     v_width: int | None = Field(default=None, ge=1, description="dv of each head; None: D / heads")
+    attention: Literal["silu", "softmax"] = Field(
+        default="silu", description="softmax: the paper's ablation, softmax(q·k / √dqk) in place of n⁻¹ SiLU; no bias"
+    )
     bias: Literal["none", "position", "time", "both"] = "both"
     normaliser: float | None = Field(
         default=None, gt=0, description="n; None: window + 11, the research code's constant"
@@ -46,6 +50,15 @@ class HSTUConfig(Config):
     activated: str = Field(default="uvqk", pattern="^u?v?q?k?$", description="which projections pass through SiLU")
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> HSTUConfig:
+        if self.attention == "softmax" and (self.bias != "none" or self.normaliser is not None):
+            raise ConfigError(
+                f"encoder.attention is softmax, which has neither bias nor normaliser; found bias {self.bias} and "
+                f"normaliser {self.normaliser}: set them to none and null, or attention to silu."
+            )
+        return self
+
 
 class HSTULayer(nn.Module):
     def __init__(self, config: HSTUConfig, width: int, window: int, salt: int) -> None:
@@ -53,7 +66,7 @@ class HSTULayer(nn.Module):
         self.heads, self.eps = config.heads, config.eps
         self.dqk = config.qk_width or width // config.heads
         self.dv = config.v_width or width // config.heads
-        self.activated = config.activated
+        self.activated, self.softmax = config.activated, config.attention == "softmax"
         self.scale = 1.0 / (config.normaliser or window + 11)
         self.uvqk = nn.Parameter(torch.randn(width, 2 * self.heads * (self.dv + self.dqk)) * config.init_std)
         self.position_bias = self._table(window + 1, config, "position")
@@ -69,7 +82,7 @@ class HSTULayer(nn.Module):
     def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
         """x [T, D] -> [T, D]."""
         kernels = ops.backend.native_for(x) if x.dtype == torch.float32 else None
-        if kernels is not None and self.activated == "uvqk":
+        if kernels is not None and self.activated == "uvqk" and not self.softmax:
             return self._fused(kernels, x, tokens, geometry)
         return self.by_parts(x, tokens, geometry)
 
@@ -87,9 +100,12 @@ class HSTULayer(nn.Module):
     def by_parts(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
         """The definition: x [T, D] -> [T, D]."""
         u, v, q, k = self._project(x)
-        o = ops.hstu_attention(
-            q, k, v, geometry, position_bias=self.position_bias, time_bias=self.time_bias, scale=self.scale
-        )
+        if self.softmax:
+            o = ops.softmax_attention(q, k, v, geometry, scale=self.dqk**-0.5)
+        else:
+            o = ops.hstu_attention(
+                q, k, v, geometry, position_bias=self.position_bias, time_bias=self.time_bias, scale=self.scale
+            )
         p = self.p if self.training else 0.0
         y: Tensor = self.out(ops.gate(o.flatten(1), u, tokens.key, p=p, salt=self.salt, eps=self.eps))
         return x + y

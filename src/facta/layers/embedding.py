@@ -1,30 +1,39 @@
-"""Token vectors: the item tower and learned positions.
+"""Token vectors: the facts that a token shows, and its place in time.
 
-Letters: V catalogue items, D width, T tokens, N window.
+Letters: V catalogue items, D width, T tokens, E input events, S targets, N window.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from facta import ops
+from facta import jagged
 from facta.config import Config
+from facta.data.catalogue import Catalogue
+from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
-from facta.types import SequenceBatch, TokenBatch
+from facta.layers.items import ItemTable, ItemTower
+from facta.types import PREFIX, SERIES, Fact, SequenceBatch, TokenBatch
 
-FEW = 4  # rows are few where the table has this many times more
+MINUTE = 60_000
+Shows = tuple[tuple[Fact, ...], ...]
+"""Facts that each token of an event shows (`layouts`)."""
+GAPS = 2049  # buckets of √minutes: the last one holds all from eight years on
 
 
 class EmbeddingConfig(Config):
-    """How an event becomes a vector; the defaults are those of the HSTU research code."""
+    """How facts become vectors; the defaults are those of the HSTU research code."""
 
-    item_std: float = Field(default=0.02, gt=0, description="of the item table's truncated normal initialisation")
-    scale_by_width: bool = Field(default=True, description="multiply item vectors by √D at the input")
+    item_std: float = Field(default=0.02, gt=0, description="of the initial vectors")
+    scale_by_width: bool = Field(default=True, description="multiply vectors of facts by √D at the input")
     positions: Literal["learned", "none"] = "learned"
+    gaps: bool = Field(default=False, description="add a vector for the √minutes since the event before")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="of the token vectors")
     table_dropout: float = Field(
         default=0.0,
@@ -32,53 +41,143 @@ class EmbeddingConfig(Config):
         lt=1,
         description="of the item table: one draw per step, the same where items are read and scored",
     )
-
-
-class ItemTable(nn.Module):
-    """The item tower of plain ids: one learned vector per catalogue row, shared by input and output."""
-
-    def __init__(self, num_items: int, width: int, std: float, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.width, self.dropout = width, dropout
-        self.weight = nn.Parameter(torch.empty(num_items, width))
-        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
-
-    def vectors(self, rows: Tensor | None = None) -> Tensor:
-        """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order.
-
-        The gradient of few rows is row-sparse: writing zeros for all others would cost more than the step itself.
-        """
-        if rows is None:
-            return self.weight
-        return nn.functional.embedding(rows, self.weight, sparse=rows.numel() * FEW < len(self.weight))
-
-    def dropped(self, key: int, rows: Tensor | None = None) -> Tensor:
-        """The same as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""
-        vectors = self.vectors(rows)
-        if not self.training or self.dropout == 0.0:
-            return vectors
-        rows = torch.arange(len(self.weight), device=vectors.device) if rows is None else rows
-        return ops.dropout(vectors, self.dropout, rows, key)
+    features: bool = Field(default=False, description="read the features of items that the dataset declares")
+    hidden_ids: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of input items shown by their features alone, so that those of new items suffice",
+    )
 
 
 class Embedder(nn.Module):
-    """x = item · √D + position, then dropout; [T, D]."""
+    """x = √D · (sum of the facts shown) + position [+ gap], then dropout; [T, D]."""
 
     SALT = 1
 
-    def __init__(self, config: EmbeddingConfig, num_items: int, width: int, window: int) -> None:
+    def __init__(
+        self, config: EmbeddingConfig, catalogue: Catalogue, width: int, window: int, shows: Shows = (("item",),)
+    ) -> None:
         super().__init__()
-        self.item = ItemTable(num_items, width, config.item_std, config.table_dropout)
+        self.shows, self.width, std = shows, width, config.item_std
+        self.item = ItemTower(config, catalogue, width) if config.features else ItemTable.of(config, catalogue, width)
         self.scale = width**0.5 if config.scale_by_width else 1.0
         self.position = nn.Embedding(window + 1, width) if config.positions == "learned" else None
         if self.position is not None:
             nn.init.xavier_normal_(self.position.weight)
+        self.gap = nn.Embedding(GAPS, width) if config.gaps else None
+        if self.gap is not None:
+            nn.init.uniform_(self.gap.weight, -(GAPS**-0.5), GAPS**-0.5)
+        shown = {fact for token in shows for fact in token}
+        self.facts = nn.ModuleDict()
+        for role in ("context", "feedback"):
+            fields = [field for field in catalogue.fields if field.role == role]
+            if role in shown and fields:
+                self.facts[role] = CodeTable(fields, width, std)
+        self.users = CodeTable(catalogue.users, width, std) if catalogue.users else None
+        self.series = CodeTable(catalogue.series, width, std) if catalogue.series else None
         self.dropout = Dropout(config.dropout, self.SALT)
+
+    @property
+    def fields(self) -> list[str]:
+        """Context and feedback that tokens show."""
+        return [name for table in self.facts.values() if isinstance(table, CodeTable) for name in table.names]
 
     def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
         """[T, D]: the sum of the facts that each token shows, and of its place."""
-        x = self.item.dropped(batch.key, batch.events.item[tokens.source]) * self.scale
+        if self.shows == (("item",),) and not batch.user and batch.series is None:
+            x = self.item.read(batch.key, batch.events.item[tokens.source], tokens.key) * self.scale
+        else:
+            x = self._shown(batch, tokens) * self.scale
         if self.position is not None:
             x = x + self.position(tokens.position)
+        if self.gap is not None:
+            x = x + self._gaps(batch, tokens)
         dropped: Tensor = self.dropout(x, tokens.key)
         return dropped
+
+    def late(self, batch: SequenceBatch, target: Tensor, facts: tuple[Fact, ...]) -> Tensor:
+        """[S', D · facts]: facts of the targets that no token has shown."""
+        columns = _Columns(batch, len(batch.events.item))
+        return torch.cat([self._fact(batch, columns, fact, columns.inputs + target) for fact in facts], dim=1)
+
+    def _shown(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
+        columns = _Columns(batch, len(batch.events.item))
+        x = torch.zeros(len(tokens.kind), self.width, device=tokens.kind.device)
+        made: dict[int, Callable[[Tensor], Tensor]] = {PREFIX: lambda at: self._prefix(batch, tokens.source[at])}
+        made[SERIES] = lambda at: self._series(batch, tokens.source[at])
+        for kind, facts in enumerate(self.shows):
+            made[kind] = partial(self._facts, batch, columns, tokens, facts)
+        for kind, make in made.items():
+            at = torch.nonzero(tokens.kind == kind).squeeze(1)
+            if len(at):
+                vectors = make(at)
+                x = x.to(vectors.dtype).index_copy(0, at, vectors)
+        return x
+
+    def _facts(
+        self, batch: SequenceBatch, columns: _Columns, tokens: TokenBatch, facts: tuple[Fact, ...], at: Tensor
+    ) -> Tensor:
+        parts = [self._fact(batch, columns, fact, tokens.source[at], tokens.key[at]) for fact in facts]
+        return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+
+    def _fact(
+        self, batch: SequenceBatch, columns: _Columns, fact: Fact, source: Tensor, key: Tensor | None = None
+    ) -> Tensor:
+        """[n] events or targets -> [n, D]; zeros for a fact of which the data has no field."""
+        if fact == "item":
+            return self.item.read(batch.key, columns.item[source], key)
+        if fact not in self.facts:
+            return torch.zeros(len(source), self.width, device=source.device)
+        table = self.facts[fact]
+        assert isinstance(table, CodeTable)
+        vectors: Tensor = table({name: columns.field(name) for name in table.names}, source)
+        return vectors
+
+    def _prefix(self, batch: SequenceBatch, source: Tensor) -> Tensor:
+        assert self.users is not None
+        values = torch.stack([batch.user[name] for name in self.users.names], dim=1)  # [B, P]
+        row, fact = source // values.shape[1], source % values.shape[1]
+        return self.users.each(values[row, fact], fact)
+
+    def _series(self, batch: SequenceBatch, source: Tensor) -> Tensor:
+        assert self.series is not None and batch.series is not None
+        return self.series.each(batch.series.value[source], batch.series.field[source])
+
+    def _gaps(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
+        """[T, D]: how long after the event before an event came; tokens that are no event's have none."""
+        assert self.gap is not None
+        minutes = (_since_previous(batch).clamp_min(0) // MINUTE).double()
+        bucket = minutes.sqrt().long().clamp_max(GAPS - 1)
+        shown = tokens.kind >= 0
+        x = self.gap(bucket[torch.where(shown, tokens.source, 0)])
+        return torch.where(shown[:, None], x, 0.0)
+
+
+class _Columns:
+    """Events and targets as one sequence of E + S, as tokens name their sources."""
+
+    def __init__(self, batch: SequenceBatch, inputs: int) -> None:
+        self.batch, self.inputs = batch, inputs
+        self.item = torch.cat([batch.events.item, batch.targets.events.item])
+
+    def field(self, name: str) -> Tensor:
+        """[E + S] codes; a target that gives none is undefined."""
+        given = self.batch.targets.events.fields.get(name)
+        asked = torch.zeros_like(self.batch.targets.events.item) if given is None else given
+        return torch.cat([self.batch.events.fields[name], asked])
+
+
+def _since_previous(batch: SequenceBatch) -> Tensor:
+    """[E + S] milliseconds since the input event before; 0 where there is none."""
+    time, targets = batch.events.time, batch.targets
+    assert time is not None
+    own = time if targets.events.time is None else torch.cat([time, targets.events.time])
+    before = torch.cat([torch.arange(len(time), device=time.device) - 1, _first(batch) + targets.after - 1])
+    some = torch.cat([jagged.places(batch.offsets) > 0, targets.after > 0])
+    return torch.where(some, own - time[torch.where(some, before, 0)], 0) if len(time) else own * 0
+
+
+def _first(batch: SequenceBatch) -> Tensor:
+    """[S] the first input event of each target's row."""
+    return batch.offsets[jagged.rows(batch.targets.offsets)]

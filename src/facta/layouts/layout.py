@@ -20,11 +20,9 @@ import torch
 from torch import Tensor
 
 from facta import draws, jagged
-from facta.types import Fact, Read, SequenceBatch, Series, TokenBatch
+from facta.types import PREFIX, SERIES, Fact, Read, SequenceBatch, Series, TokenBatch
 
 ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
-PREFIX, SERIES = -2, -1
-"""Kinds of tokens that are no token of an event; those count 0 … m - 1."""
 
 
 class Layout:

@@ -1,8 +1,8 @@
 """What a recommender costs per token, from its config: multiply and add count as two operations.
 
 Letters: D width, H heads, dqk, dv head widths, n tokens of the history (the average token sees (n + 1) / 2 of them).
-Activations are the float32 tensors that the reference implementation keeps for the backward pass, attention weights
-left out (a fused kernel keeps none).
+Activations are the float32 tensors that the backend in use keeps for the backward pass. For an HSTU layer by kernels
+that is exact; the rest counts the reference's tensors with the attention weights left out (a kernel keeps none).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
+from facta.ops import backend
 from facta.types import Cost
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def cost(config: RecommenderConfig, parameters: int, tokens: int) -> Cost:
             dqk = encoder.heads * (encoder.qk_width or width // encoder.heads)
             dv = encoder.heads * (encoder.v_width or width // encoder.heads)
             flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * dv * width
-            kept = (
-                2 * width + 4 * (dqk + dv) + 3 * dv
-            )  # input and norm; projections before and after SiLU; o, LN, gated
+            if encoder.activated == "uvqk" and backend.current() != backend.REFERENCE:
+                kept = width + 2 * (dqk + dv) + dv  # input; projection before SiLU; o: see ops/layer.py
+            else:  # input and norm; projections before and after SiLU; o, LN, gated
+                kept = 2 * width + 4 * (dqk + dv) + 3 * dv
             cached = dqk + dv
         case TransformerConfig():
             gated = encoder.preset == "modern"

@@ -14,18 +14,23 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from facta.config import Config
+from facta.data.batches import Wants
+from facta.data.catalogue import Catalogue
 from facta.data.negatives import NegativesConfig
 from facta.encoders.gru import GRU, GRUConfig
 from facta.encoders.hstu import HSTU, HSTUConfig
 from facta.encoders.transformer import Transformer, TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
-from facta.layouts.layout import ITEM
+from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, Layout
 from facta.models.cost import cost
+from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.objectives.items import Items
-from facta.objectives.next_item import NextItem, NextItemConfig, ReadOut
-from facta.types import Cost, Events, LossSum, Negatives, Product, SequenceBatch, TokenBatch
+from facta.objectives.next_item import NextItem, NextItemConfig
+from facta.objectives.readout import ReadOut
+from facta.types import Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
+LAYOUTS: dict[str, Layout] = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED}
 EncoderConfig = Annotated[HSTUConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")]
 
 
@@ -36,10 +41,11 @@ class RecommenderConfig(Config):
     kind: Literal["recommender"] = "recommender"
     window: int = Field(default=200, ge=1, description="N: events of a history that the model sees")
     width: int = Field(default=50, ge=1, description="D")
-    layout: Literal["item"] = "item"
+    layout: Literal["item", "fused", "interleaved"] = "item"
     embedding: EmbeddingConfig = EmbeddingConfig()
     encoder: EncoderConfig = HSTUConfig()
-    next_item: NextItemConfig = NextItemConfig()
+    next_item: NextItemConfig | None = NextItemConfig()
+    feedback: FeedbackConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> RecommenderConfig:
@@ -47,26 +53,33 @@ class RecommenderConfig(Config):
         given = isinstance(self.encoder, HSTUConfig) and self.encoder.qk_width and self.encoder.v_width
         if self.width % heads and not given:
             raise ConfigError(f"width {self.width} is not a multiple of encoder.heads {heads}; change one of them.")
+        if self.next_item is None and self.feedback is None:
+            raise ConfigError("A recommender learns the next item, feedback or both; set next_item or feedback.")
+        if self.feedback is not None and self.layout == "item":
+            raise ConfigError("The layout 'item' shows no feedback to learn from; use 'interleaved' or 'fused'.")
         return self
 
     @property
     def uses_time(self) -> bool:
         """Whether a request must say when it is made."""
-        return isinstance(self.encoder, HSTUConfig) and self.encoder.bias in ("time", "both")
+        biased = isinstance(self.encoder, HSTUConfig) and self.encoder.bias in ("time", "both")
+        return biased or self.embedding.gaps
 
 
 class Recommender(nn.Module):
-    """A model of the next item; single-device mathematics."""
+    """A model of the next item, of feedback, or of both; single-device mathematics."""
 
-    def __init__(self, config: RecommenderConfig, num_items: int, seed: int = 0) -> None:
+    def __init__(self, config: RecommenderConfig, catalogue: Catalogue, seed: int = 0) -> None:
         super().__init__()
-        self.config, self.window, self.num_items = config, config.window, num_items
-        self.layout = ITEM
+        self.config, self.window, self.num_items = config, config.window, catalogue.items
+        self.layout = LAYOUTS[config.layout]
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
-            self.embedder = Embedder(config.embedding, num_items, config.width, config.window)
+            self.embedder = Embedder(config.embedding, catalogue, config.width, config.window, self.layout.shows)
             self.encoder = self._encoder(config)
-            self.next_item = NextItem(config.next_item)
+            self.next_item = None if config.next_item is None else NextItem(config.next_item)
+            self.feedback = self._feedback(config, catalogue)
+        self._success = _success(config.next_item, catalogue)
 
     @staticmethod
     def _encoder(config: RecommenderConfig) -> nn.Module:
@@ -78,32 +91,79 @@ class Recommender(nn.Module):
             case GRUConfig() as gru:
                 return GRU(gru, config.width)
 
+    def _feedback(self, config: RecommenderConfig, catalogue: Catalogue) -> Feedback | None:
+        if config.feedback is None:
+            return None
+        return Feedback(config.feedback, catalogue.fields, config.width, self.layout.late("feedback"))
+
+    @property
+    def wants(self) -> Wants:
+        """What its batches have to hold."""
+        read = self.embedder.fields
+        asked = [] if self.feedback is None else [field.name for field in self.feedback.fields]
+        success = [self._success[0]] if self._success else []
+        users = () if self.embedder.users is None else self.embedder.users.names
+        return Wants(tuple(dict.fromkeys([*read, *asked, *success])), users, own=self.feedback is not None)
+
     @property
     def negatives(self) -> NegativesConfig | None:
         """What the loss wants drawn for each step; None: nothing."""
-        return self.config.next_item.negatives
+        return None if self.config.next_item is None else self.config.next_item.negatives
 
-    def encode(self, batch: SequenceBatch) -> tuple[TokenBatch, Tensor]:
-        """The tokens and their states [T, D]."""
-        tokens = self.layout.tokens(batch, ["item"])
+    def encode(self, batch: SequenceBatch, predicted: tuple[Fact, ...]) -> tuple[TokenBatch, Tensor]:
+        """The tokens, which of them predict the given facts, and their states [T, D]."""
+        tokens = self.layout.tokens(batch, predicted)
         return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
 
     def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
-        """Loss by objective; targets without anything to read from contribute nothing."""
-        tokens, states = self.encode(batch)
-        read = tokens.reads["item"]
-        targets = batch.targets
-        chosen = ReadOut(
-            states.index_select(0, read.state), _pick(targets.events, read.target), targets.weight[read.target]
-        )
+        """Loss by objective, of feedback by field; targets without anything to read from have no next-item loss."""
+        predicted: list[Fact] = [*(["item"] if self.next_item else []), *(["feedback"] if self.feedback else [])]  # type: ignore[list-item]
+        tokens, states = self.encode(batch, tuple(predicted))
+        found: dict[str, LossSum] = {}
+        if self.next_item is not None:
+            found["next_item"] = self._next_item_loss(batch, tokens, states, negatives)
+        if self.feedback is not None:
+            found |= self.feedback.loss(self._read_feedback(batch, tokens, states))
+        return found
+
+    def _next_item_loss(
+        self, batch: SequenceBatch, tokens: TokenBatch, states: Tensor, negatives: Negatives | None
+    ) -> LossSum:
+        assert self.next_item is not None
+        read, targets = tokens.reads["item"], batch.targets
+        weight = targets.weight[read.target]
+        if self._success:
+            name, codes = self._success
+            weight = weight * torch.isin(targets.events.fields[name][read.target], codes)
+        chosen = ReadOut(states.index_select(0, read.state), _pick(targets.events, read.target), weight)
         if negatives is not None and negatives.log_q_positive is not None:
             negatives = replace(negatives, log_q_positive=negatives.log_q_positive[read.target])
-        items = Items(self.num_items, partial(self.embedder.item.dropped, batch.key))
-        return {"next_item": self.next_item.loss(chosen, items, negatives)}
+        return self.next_item.loss(
+            chosen, Items(self.num_items, partial(self.embedder.item.dropped, batch.key)), negatives
+        )
+
+    def _read_feedback(self, batch: SequenceBatch, tokens: TokenBatch, states: Tensor) -> ReadOut:
+        """Of all S targets; zeros where a target has nothing before it to read."""
+        assert self.feedback is not None
+        read, targets = tokens.reads["feedback"], batch.targets
+        found = states.new_zeros(len(targets.after), states.shape[1])
+        found = found.index_copy(0, read.target, states.index_select(0, read.state))
+        every = torch.arange(len(targets.after), device=states.device)
+        late = self.embedder.late(batch, every, self.feedback.late) if self.feedback.late else None
+        return ReadOut(found, targets.events, targets.weight, late)
+
+    def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
+        if self.feedback is None:
+            raise ConfigError("This model predicts no feedback; train one whose recipe sets model.feedback.")
+        read = self._read_feedback(batch, *self.encode(batch, ("feedback",)))
+        return self.feedback.scores(read.states, read.late)
 
     def queries(self, batch: SequenceBatch) -> Tensor:
         """[S, P]; zeros for a target with an empty history, so that all its scores tie."""
-        tokens, states = self.encode(batch)
+        if self.next_item is None:
+            raise ConfigError("This model predicts feedback alone and recommends nothing; rank candidates with it.")
+        tokens, states = self.encode(batch, ("item",))
         read = tokens.reads["item"]
         queries = self.next_item.similarity.queries(states.index_select(0, read.state))
         empty = queries.new_zeros((len(batch.targets.after), queries.shape[1]))
@@ -111,6 +171,7 @@ class Recommender(nn.Module):
 
     def item_vectors(self, rows: Tensor | None = None) -> Tensor:
         """[V, P] (or of the given rows [U, P]): what an index stores."""
+        assert self.next_item is not None
         return self.next_item.similarity.items(self.embedder.item.vectors(rows))
 
     def catalogue_scores(self, batch: SequenceBatch) -> Product:
@@ -118,19 +179,32 @@ class Recommender(nn.Module):
         return Product(self.queries(batch), self.item_vectors())
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`table`: the item vectors; `head`: the objective; `backbone`: all else."""
+        """`table`: the item vectors; `head`: the objectives; `backbone`: all else."""
+        table = list(self.embedder.item.parameters())
+        heads = [parameter for part in (self.next_item, self.feedback) if part for parameter in part.parameters()]
+        named = {id(parameter) for parameter in (*table, *heads)}
         return {
-            "table": list(self.embedder.item.parameters()),
-            "backbone": [
-                *([] if self.embedder.position is None else self.embedder.position.parameters()),
-                *self.encoder.parameters(),
-            ],
-            "head": list(self.next_item.parameters()),
+            "table": table,
+            "backbone": [parameter for parameter in self.parameters() if id(parameter) not in named],
+            "head": heads,
         }
 
     def cost(self, tokens: int) -> Cost:
         """For a history of `tokens` tokens."""
         return cost(self.config, sum(p.numel() for p in self.parameters()), tokens)
+
+
+def _success(config: NextItemConfig | None, catalogue: Catalogue) -> tuple[str, Tensor] | None:
+    """The field that makes an event a target of the next item, and its codes of success."""
+    if config is None or config.positive is None:
+        return None
+    codes = [field.positives for field in catalogue.fields if field.name == config.positive]
+    if not codes or not codes[0]:
+        raise ConfigError(
+            f"next_item.positive is '{config.positive}'; fields that say what success is: "
+            f"{', '.join(field.name for field in catalogue.fields if field.positives) or 'none'}."
+        )
+    return config.positive, torch.tensor(codes[0])
 
 
 def _pick(events: Events, chosen: Tensor) -> Events:

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facta.ops.once import first_derivatives
+from facta.ops.sums import summed
+
 CHUNK = 1 << 26  # logits of a chunk at most: 256 MB in float32
 Logits = Callable[[Tensor, slice], Tensor]
 
@@ -27,7 +30,7 @@ class _Softmax(torch.autograd.Function):
             logits = queries[chunk] @ items.T
             lse = torch.logsumexp(logits, dim=1)
             own = logits.gather(1, positive[chunk, None])[:, 0]
-            total += ((lse - own) * weight[chunk]).sum()
+            total += summed((lse - own) * weight[chunk])
             slopes = torch.exp(logits.sub_(lse[:, None]), out=logits).mul_(weight[chunk, None])
             slopes.scatter_add_(1, positive[chunk, None], -weight[chunk, None])
             if grads[0] is not None:
@@ -38,6 +41,7 @@ class _Softmax(torch.autograd.Function):
         return total
 
     @staticmethod
+    @first_derivatives
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         scaled = (None if kept is None else kept * grads[0] for kept in ctx.saved_tensors)
         return (*scaled, None, None)
@@ -73,6 +77,7 @@ class _Shared(torch.autograd.Function):
         return total
 
     @staticmethod
+    @first_derivatives
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         return (None, *(None if kept is None else kept * grads[0] for kept in ctx.saved_tensors))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facta import jagged
+from facta.ops.once import first_derivatives
 
 
 class _GatheredLogits(torch.autograd.Function):
@@ -31,6 +32,7 @@ class _GatheredLogits(torch.autograd.Function):
         return logits.view(index.shape)
 
     @staticmethod
+    @first_derivatives
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         queries, items, index = ctx.saved_tensors
         weight = grads[0].contiguous()

@@ -22,6 +22,7 @@ from facta.errors import ConfigError
 from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
 from facta.objectives.items import Items
+from facta.ops.sums import summed
 from facta.types import LossSum, Negatives
 
 MASKED = -5e4  # logit of a negative that equals the positive; the HSTU research code's value
@@ -70,7 +71,7 @@ LossConfig = SoftmaxConfig | SampledSoftmaxConfig | BCEConfig | GBCEConfig
 
 def softmax(queries: Tensor, items: Tensor, positive: Tensor, weight: Tensor) -> LossSum:
     """-log softmax over all items, in float32."""
-    return LossSum(chunked.softmax(queries, items, positive, weight), weight.sum())
+    return LossSum(chunked.softmax(queries, items, positive, weight), summed(weight))
 
 
 def sampled_softmax(
@@ -85,7 +86,7 @@ def sampled_softmax(
     def share(own: Tensor, others: Tensor) -> Tensor:
         return torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own
 
-    return LossSum(_total(share, queries, items, positive, weight, negatives, keys), weight.sum())
+    return LossSum(_total(share, queries, items, positive, weight, negatives, keys), summed(weight))
 
 
 def generalised_bce(
@@ -107,7 +108,7 @@ def generalised_bce(
         beta = gbce_beta(others.shape[1], items.count, calibration)
         return beta * F.softplus(-own) + F.softplus(others).sum(dim=1)
 
-    return LossSum(_total(binary, queries, items, positive, weight, negatives, keys), weight.sum())
+    return LossSum(_total(binary, queries, items, positive, weight, negatives, keys), summed(weight))
 
 
 def gbce_beta(negatives: int, items: int, calibration: float) -> float:
@@ -132,7 +133,7 @@ def _total(
         drawn = uniform(keys, negatives.each, items.count)
         logits = gathered_logits(queries, items.vectors(None), torch.cat([positive[:, None], drawn], dim=1))
         others = logits[:, 1:].masked_fill(drawn == positive[:, None], MASKED)
-        return (loss(logits[:, 0], others) * weight).sum()
+        return summed(loss(logits[:, 0], others) * weight)
     rows = negatives.shared
     if rows is None:
         raise ConfigError("A sampled loss needs negatives: set next_item.loss.negatives.")
@@ -142,7 +143,7 @@ def _total(
         if negatives.log_q is not None and negatives.log_q_positive is not None:
             own, others = own - negatives.log_q_positive[chunk], others - negatives.log_q
         others = others.masked_fill(rows == positive[chunk, None], MASKED)
-        return (loss(own, others) * weight[chunk]).sum()
+        return summed(loss(own, others) * weight[chunk])
 
     return chunked.shared(part, items.vectors(rows), queries, items.vectors(positive))
 

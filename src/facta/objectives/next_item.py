@@ -5,7 +5,6 @@ Letters: S' targets that have a state to read, D width, P query width, V catalog
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -27,18 +26,11 @@ from facta.objectives.losses import (
     sampled_softmax,
     softmax,
 )
+from facta.objectives.readout import ReadOut
 from facta.ops.loss import sampled_loss
+from facta.ops.sums import summed
 from facta.similarity.inner import InnerProduct, SimilarityConfig
-from facta.types import Events, LossSum, Negatives
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """The states read for S' targets, aligned with them."""
-
-    states: Tensor  # [S', D]
-    events: Events  # [S']
-    weight: Tensor  # [S']
+from facta.types import LossSum, Negatives
 
 
 class NextItemConfig(Config):
@@ -46,6 +38,9 @@ class NextItemConfig(Config):
 
     similarity: SimilarityConfig = SimilarityConfig()
     loss: Annotated[LossConfig, Field(discriminator="kind")] = SampledSoftmaxConfig()
+    positive: str | None = Field(
+        default=None, description="feedback field: only events where it says success are targets; None: all events"
+    )
 
     @property
     def negatives(self) -> NegativesConfig | None:
@@ -63,7 +58,7 @@ class NextItem(nn.Module):
         """Against the table's items, width D -> (Σ weight · loss, Σ weight)."""
         queries, given = self.similarity.queries(read.states), negatives or Negatives()
         if given.each and queries.dtype == torch.float32 and (kernels := ops.backend.native_for(queries)) is not None:
-            return LossSum(self._fused(kernels, queries, items.vectors(None), read, given.each), read.weight.sum())
+            return LossSum(self._fused(kernels, queries, items.vectors(None), read, given.each), summed(read.weight))
         similar, positive, keys = items.through(self.similarity.items), read.events.item, read.events.key
         match self.config.loss:
             case SoftmaxConfig():

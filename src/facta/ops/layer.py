@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facta.ops import attention, backend, pointwise
+from facta.ops.once import first_derivatives
 from facta.types import TokenBatch
 
 
@@ -125,6 +126,7 @@ class _HSTULayer(torch.autograd.Function):
         return y
 
     @staticmethod
+    @first_derivatives
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         x, z, o, uvqk, weight, position_bias, time_bias = ctx.saved_tensors
         layer, tokens, d_y = ctx.layer, ctx.layer.tokens, grads[0].contiguous()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from facta.ops import backend
+from facta.ops.once import first_derivatives
+from facta.ops.sums import summed
 
 EPS = 1e-6  # the shortest length that an item vector is divided by, as in F.normalize
 FEW = 4  # draws are few where the table has this many times more rows: its gradient is row-sparse then
@@ -40,7 +42,7 @@ def _loss(
         kernels, torch.get_num_threads(), queries, table, positive, keys, weight, cosine, EPS, binary, beta, rows,
         slopes, losses, gradient,
     )  # fmt: skip
-    return (losses * weight).sum(), queries.new_empty(0) if gradient is None else gradient, rows, slopes
+    return summed(losses * weight), queries.new_empty(0) if gradient is None else gradient, rows, slopes
 
 
 @_loss.register_fake
@@ -84,6 +86,7 @@ class _SampledLoss(torch.autograd.Function):
         return total
 
     @staticmethod
+    @first_derivatives
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         d_queries, d_items = ctx.saved_tensors
         of_table = None if d_items is None else d_items * grads[0]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from facta import draws
 from facta.ops.geometry import Geometry
+from facta.ops.once import first_derivatives
 
 
 class _Lookup(torch.autograd.Function):
@@ -27,6 +28,7 @@ class _Lookup(torch.autograd.Function):
         return table[index]
 
     @staticmethod
+    @first_derivatives
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         total = torch.bincount(index.flatten(), weights=grads[0].flatten(), minlength=ctx.size)

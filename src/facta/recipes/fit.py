@@ -13,6 +13,7 @@ from torch import Tensor
 
 from facta.artifact.model import SavedModel, build
 from facta.data.batches import TrainingBatches
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.errors import ConfigError
@@ -42,7 +43,7 @@ def fit(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log:
         return _chosen(recipe, dataset, split)
     if recipe.training is not None:
         return learn(recipe, dataset, split, folder, log)[0]
-    counted = build(recipe.model, dataset.num_items)
+    counted = build(recipe.model, Catalogue.of(dataset))
     assert not isinstance(counted, Recommender)  # RecipeConfig sees to it
     return counted.fit(dataset, split)
 
@@ -50,7 +51,7 @@ def fit(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log:
 def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Recommender:
     """Initial weights are a function of the recipe's seed."""
     assert recipe.training is not None
-    model = build(recipe.model, dataset.num_items, recipe.training.seed)
+    model = build(recipe.model, Catalogue.of(dataset), recipe.training.seed)
     assert isinstance(model, Recommender)
     if model.config.uses_time and dataset.timestamp is None:
         raise ConfigError(

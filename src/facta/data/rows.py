@@ -1,0 +1,70 @@
+"""Rows of training and evaluation: which part of a history is read, and which of its events are predicted.
+
+    next item     inputs up to the event before the newest target, which is predicted aside
+    feedback      the newest target is an input too: its context and item are read before its feedback is predicted
+
+Letters: R rows, U users, N the window (inputs of a row at most). Places count the events of a user's history from 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facta import arrays
+from facta.arrays import Ints
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R rows: inputs [start, end) of a user's history; targets [first, last)."""
+
+    user: Ints  # [R]
+    start: Ints
+    end: Ints
+    first: Ints
+    last: Ints
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, rows: slice | Ints) -> Rows:
+        return Rows(self.user[rows], self.start[rows], self.end[rows], self.first[rows], self.last[rows])
+
+    @property
+    def lengths(self) -> Ints:
+        """[R] inputs of each."""
+        return self.end - self.start
+
+
+def newest(last: Ints, window: int) -> Rows:
+    """Of every user with two events before place `last` [U]: the newest N that have a successor, all of them targets'
+    predecessors."""
+    user = np.flatnonzero(last >= 2)
+    end = last[user] - 1
+    start = np.maximum(end - window, 0)
+    return Rows(user, start, end, start + 1, end + 1)
+
+
+def tiles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
+    """Targets [first, last) of the given users, all of them once, each with all events before it or at least N/2.
+
+    Rows overlap: half of a long one is there to be read alone. That costs twice the events, at most.
+    """
+    fresh = max(window // 2, 1)  # targets of a row; before them stand as many that are only read
+    span = last - first
+    count = np.maximum(-(-(span - (window - np.minimum(first, window - fresh))) // fresh) + 1, 1) * (span > 0)
+    row = np.repeat(np.arange(len(user)), count)
+    place = arrays.places(arrays.offsets_of(count))
+    head = (window - np.minimum(first, window - fresh))[row]  # targets of a user's first row
+    begins = first[row] + np.where(place == 0, 0, head + (place - 1) * fresh)
+    ends = np.minimum(first[row] + head + place * fresh, last[row])
+    return Rows(user[row], np.maximum(ends - window, 0), ends, begins, ends)
+
+
+def singles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
+    """One row per target: the events of an impression-level example, N with the target itself."""
+    count = np.maximum(last - first, 0)
+    place = arrays.spans(first, count)
+    return Rows(np.repeat(user, count), np.maximum(place + 1 - window, 0), place + 1, place, place + 1)

@@ -1,0 +1,77 @@
+"""Embeddings of coded facts: context and feedback of events, facts of users, features of items.
+
+Letters: n events, F fields, C codes of a field, D width, V items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta import jagged
+from facta.data.features import Feature
+from facta.data.schema import Field
+
+
+class CodeTable(nn.Module):
+    """One learned vector per code of each field, in one table; a set of facts is the sum of its vectors."""
+
+    base: Tensor  # [F] where each field's codes begin
+
+    def __init__(self, fields: Sequence[Field], width: int, std: float) -> None:
+        super().__init__()
+        self.names = tuple(field.name for field in fields)
+        sizes = torch.tensor([field.codes for field in fields], dtype=torch.int64)
+        self.register_buffer("base", jagged.offsets_of(sizes)[:-1], persistent=False)
+        self.weight = nn.Parameter(torch.randn(int(sizes.sum()), width) * std)
+
+    def forward(self, values: Mapping[str, Tensor], which: Tensor) -> Tensor:
+        """Field -> [N] codes; `which` [n] of the N -> [n, D], the sum over fields."""
+        codes = torch.stack([values[name][which] for name in self.names], dim=1)  # [n, F]
+        return F.embedding_bag(codes + self.base, self.weight, mode="sum")
+
+    def each(self, codes: Tensor, field: Tensor) -> Tensor:
+        """[n] codes of the fields in places `field` [n] -> [n, D]."""
+        return F.embedding(codes + self.base[field], self.weight)
+
+
+class FeatureVectors(nn.Module):
+    """What the features of items add to their vectors: the sum over features, of several values their mean."""
+
+    vectors: Tensor  # [V, width] of all vector features side by side
+
+    def __init__(self, features: Mapping[str, Feature], width: int, std: float) -> None:
+        super().__init__()
+        coded = {name: one for name, one in features.items() if one.field.kind not in ("multi", "vector")}
+        self.several = {name: one for name, one in features.items() if one.field.kind == "multi"}
+        self.table = CodeTable([one.field for one in coded.values()], width, std) if coded else None
+        self.bags = nn.ParameterList(torch.randn(one.field.codes, width) * std for one in self.several.values())
+        given = [one.values for one in features.values() if one.field.kind == "vector"]
+        vectors = torch.cat(given, dim=1) if given else torch.zeros(0, 0)
+        self.project = nn.Linear(vectors.shape[1], width, bias=False) if given else None
+        self.register_buffer("vectors", vectors, persistent=False)
+        for name, one in coded.items():
+            self.register_buffer(f"codes_{name}", one.values, persistent=False)
+        for name, one in self.several.items():
+            self.register_buffer(f"values_{name}", one.values, persistent=False)
+            self.register_buffer(f"offsets_{name}", one.offsets, persistent=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[U] rows -> [U, D]."""
+        parts = []
+        if self.table is not None:
+            parts.append(self.table({name: getattr(self, f"codes_{name}") for name in self.table.names}, rows))
+        for name, weight in zip(self.several, self.bags, strict=True):
+            parts.append(self._mean(getattr(self, f"values_{name}"), getattr(self, f"offsets_{name}"), weight, rows))
+        if self.project is not None:
+            parts.append(self.project(self.vectors[rows]))
+        return torch.stack(parts).sum(dim=0)
+
+    @staticmethod
+    def _mean(values: Tensor, offsets: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+        lengths = jagged.lengths(offsets)[rows]
+        of_rows = values[jagged.spans(offsets[rows], lengths)]
+        return F.embedding_bag(of_rows, weight, jagged.offsets_of(lengths)[:-1], mode="mean")

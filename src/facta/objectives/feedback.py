@@ -1,0 +1,179 @@
+"""Feedback of an event, given its item and context: one head per field, trained where the field is defined.
+
+    binary        one logit                                        binary cross-entropy
+    categorical   a logit per category                             cross-entropy
+    ordinal       one score against ascending thresholds           cross-entropy, cumulative (McCullagh 1980)
+    numeric       a logit per bucket                               cross-entropy; the value is the expected center
+
+Letters: S' targets read, D width, C codes of a field; code 0 is undefined and has no loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
+
+import torch
+from pydantic import Field as Setting
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta.config import Config
+from facta.data.codes import centers
+from facta.data.schema import Field
+from facta.errors import ConfigError
+from facta.objectives.readout import ReadOut
+from facta.types import Fact, LossSum
+
+EPS = 1e-7  # of probabilities under a logarithm
+
+
+class FeedbackConfig(Config):
+    """Which feedback is predicted, and from what."""
+
+    fields: tuple[str, ...] | None = Setting(default=None, description="None: every feedback field of the dataset")
+    weights: Mapping[str, float] = Setting(default={}, description="of fields in the loss; 1 where not named")
+    hidden: int | None = Setting(default=None, ge=1, description="width of a layer between state and heads")
+    late: tuple[Fact, ...] | None = Setting(
+        default=None, description="facts of the target that the head is given; None: all that its state has not seen"
+    )
+
+
+class Feedback(nn.Module):
+    """Heads over a state, or over a state with the facts that it has not seen."""
+
+    def __init__(
+        self, config: FeedbackConfig, fields: Sequence[Field], width: int, unseen: tuple[Fact, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.fields = _chosen(config, fields)
+        self.weights = config.weights
+        self.late = unseen if config.late is None else config.late
+        if set(self.late) - set(unseen):
+            raise ConfigError(f"feedback.late is {self.late}; states of this layout lack {unseen or 'nothing'} alone.")
+        given = width * (1 + len(self.late))
+        hidden = config.hidden or (2 * width if self.late else None)  # no linear head weighs a state against an item
+        self.norm = nn.LayerNorm(width)
+        self.inner = None if hidden is None else nn.Linear(given, hidden)
+        self.heads = nn.ModuleList(_head(field, hidden or given) for field in self.fields)
+
+    def loss(self, read: ReadOut) -> dict[str, LossSum]:
+        """Field -> (Σ weight · loss, Σ weight) over the targets that define it."""
+        hidden = self._hidden(read.states, read.late)
+        found = {}
+        for field, head in self._each():
+            code = read.events.fields[field.name]
+            weight = read.weight * (code > 0)
+            each = head.losses(hidden, (code - 1).clamp_min(0))
+            found[field.name] = LossSum((each * weight).sum() * self.weights.get(field.name, 1.0), weight.sum())
+        return found
+
+    def scores(self, states: Tensor, late: Tensor | None) -> dict[str, Tensor]:
+        """Field -> [S']: how probable success is, where the field says what that is; its expected value otherwise."""
+        hidden = self._hidden(states, late)
+        return {field.name: head.scores(hidden, field.positives) for field, head in self._each()}
+
+    def _each(self) -> Iterator[tuple[Field, _Head]]:
+        return zip(self.fields, cast("Iterable[_Head]", self.heads), strict=True)
+
+    def _hidden(self, states: Tensor, late: Tensor | None) -> Tensor:
+        x = self.norm(states)
+        x = x if late is None else torch.cat([x, late], dim=1)
+        return x if self.inner is None else F.silu(self.inner(x))
+
+
+def _chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
+    known = {field.name: field for field in fields if field.role == "feedback"}
+    names = tuple(known) if config.fields is None else config.fields
+    unknown = {*names, *config.weights} - known.keys()
+    if unknown or not names:
+        raise ConfigError(
+            f"Found the feedback {', '.join(sorted(unknown)) or '(none)'}; the dataset has "
+            f"{', '.join(known) or 'none'}: declare it when the log is prepared."
+        )
+    return [known[name] for name in names]
+
+
+def _head(field: Field, width: int) -> _Head:
+    match field.kind:
+        case "binary":
+            return _Binary(width)
+        case "ordinal":
+            return _Ordinal(field, width)
+        case _:
+            return _Categorical(field, width)
+
+
+class _Head(nn.Module):
+    centers: Tensor  # [C-1] the number that stands for each value
+
+    def losses(self, x: Tensor, value: Tensor) -> Tensor:
+        """[S', D], [S'] of 0 … C-2 -> [S']."""
+        raise NotImplementedError
+
+    def scores(self, x: Tensor, positives: tuple[int, ...]) -> Tensor:
+        """[S', D] -> [S']: P(success), or the expected value of a field without success."""
+        raise NotImplementedError
+
+
+class _Binary(_Head):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.logit = nn.Linear(width, 1)
+
+    def losses(self, x: Tensor, value: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.logit(x).squeeze(1), value.to(x.dtype), reduction="none")
+
+    def scores(self, x: Tensor, positives: tuple[int, ...]) -> Tensor:
+        found: Tensor = torch.sigmoid(self.logit(x).squeeze(1))
+        return found
+
+
+class _Categorical(_Head):
+    """Also numeric fields, by bucket."""
+
+    def __init__(self, field: Field, width: int) -> None:
+        super().__init__()
+        self.logits = nn.Linear(width, field.codes - 1)
+        middle = centers(field) if field.kind == "numeric" else torch.arange(field.codes - 1)
+        self.register_buffer("centers", torch.as_tensor(middle, dtype=torch.float32), persistent=False)
+
+    def losses(self, x: Tensor, value: Tensor) -> Tensor:
+        """[S', D], [S'] of 0 … C-2 -> [S']."""
+        return F.cross_entropy(self.logits(x), value, reduction="none")
+
+    def scores(self, x: Tensor, positives: tuple[int, ...]) -> Tensor:
+        return _score(self.logits(x).softmax(dim=1), positives, self.centers)
+
+
+class _Ordinal(_Head):
+    """P(value ≥ level j) = σ(score - threshold j), thresholds ascending."""
+
+    def __init__(self, field: Field, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+        steps = max(field.codes - 2, 1)
+        self.first = nn.Parameter(torch.tensor(-float(steps - 1) / 2))
+        self.gaps = nn.Parameter(torch.full((steps - 1,), 0.5413))  # softplus of it is 1
+        self.register_buffer("centers", torch.as_tensor(centers(field), dtype=torch.float32), persistent=False)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """[S', C-1] of each level."""
+        thresholds = self.first + torch.cat([self.first.new_zeros(1), F.softplus(self.gaps).cumsum(0)])
+        above = torch.sigmoid(self.score(x) - thresholds)
+        ends = above.new_ones(len(x), 1)
+        return torch.cat([ends, above], dim=1) - torch.cat([above, ends * 0], dim=1)
+
+    def losses(self, x: Tensor, value: Tensor) -> Tensor:
+        """[S', D], [S'] of 0 … C-2 -> [S']."""
+        own = self.probabilities(x).gather(1, value[:, None]).squeeze(1)
+        return -torch.log(own.clamp_min(EPS))
+
+    def scores(self, x: Tensor, positives: tuple[int, ...]) -> Tensor:
+        return _score(self.probabilities(x), positives, self.centers)
+
+
+def _score(probabilities: Tensor, positives: tuple[int, ...], middle: Tensor) -> Tensor:
+    if positives:
+        return probabilities[:, [code - 1 for code in positives]].sum(dim=1)
+    return probabilities @ middle
