@@ -395,3 +395,28 @@ def test_a_schema_says_what_the_columns_of_all_tables_mean(facta: Facta, tmp_pat
     assert said.code == 1 and "holds a list; expected an object such as" in said.err
     said = facta("prepare", *command[:-1], tmp_path / "no.json", "--out", tmp_path / "log")
     assert said.code == 1 and "expected a file of JSON" in said.err
+
+
+def test_a_simulated_service_becomes_a_dataset(facta: Facta, tmp_path: Path) -> None:
+    asked = ("--users", 60, "--items", 40, "--events-per-user", 20)
+    said = facta("data", "simulate", tmp_path / "a", *asked, "--seed", 5, "--json")
+    assert said.code == 0, said.err
+    assert said.json["users"] == 60 and said.json["events_per_second"] > 0
+    facta("data", "simulate", tmp_path / "b", *asked, "--seed", 6)
+    logs = [pl.read_parquet(tmp_path / name / "events.parquet") for name in "ab"]
+    assert said.json["events"] == logs[0].height and not logs[0].equals(logs[1])
+    again = facta("data", "simulate", tmp_path / "c", *asked, "--seed", 5)
+    assert pl.read_parquet(tmp_path / "c" / "events.parquet").equals(logs[0]) and "events a second" in again.err
+    command = re.search(r"^facta (prepare .*) --out DIR$", again.err, re.MULTILINE)
+    assert command is not None
+    prepared = facta(*command[1].split(), "--out", tmp_path / "log", "--json")
+    assert (prepared.code, prepared.json["users"], prepared.json["items"]) == (0, 60, 40)
+    assert facta("data", "simulate", tmp_path / "a", *asked).code == 1
+
+
+def test_public_datasets_are_commands_of_their_own(facta: Facta, tmp_path: Path) -> None:
+    assert "KuaiRand-Pure" in facta("data", "--help").out
+    said = facta("data", "movielens", "--out", tmp_path / "no")
+    assert said.code == 1 and "no public dataset 'movielens'; there are: movielens-100k, movielens-1m" in said.err
+    said = facta("data", "movielens-100k", "--from", tmp_path / "nowhere", "--out", tmp_path / "no")
+    assert said.code == 1 and "does not exist" in said.err

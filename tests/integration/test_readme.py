@@ -56,7 +56,9 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert words[1] in targets, line
         if words[0].split("/")[-1] == "facta" and not words[1].startswith("-"):
             assert words[1] in VERBS, line
-            known = {option for parameter in VERBS[words[1]].params for option in parameter.opts}
+            verb = VERBS[words[1]]
+            verb = getattr(verb, "commands", {}).get(words[2], verb)  # facta data NAME
+            known = {option for parameter in verb.params for option in parameter.opts}
             unknown = [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word) and word not in known]
             assert not unknown, f"{name(page)}: {line}: {unknown}"
 

@@ -45,7 +45,8 @@ def options(
         os.environ["FACTA_DEBUG"] = "1"
 
 
-for verb in (data, prepare, doctor, train, tune, evaluate, recommend, info):
+app.add_typer(data, name="data")
+for verb in (prepare, doctor, train, tune, evaluate, recommend, info):
     app.command()(verb)
 
 

@@ -1,34 +1,62 @@
-"""`facta data`: a public dataset by name, fetched, checked and prepared."""
+"""`facta data`: a public dataset by name, fetched, checked and prepared; or a simulated one (cli/simulate.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from typer.core import TyperGroup
 
 from facta.cli import console
+from facta.cli.simulate import simulate
 from facta.data import sources
 from facta.data.histories import Dataset
 from facta.data.origins import Progress as Told
 from facta.errors import DataError
 
 
-def data(
-    name: Annotated[str, typer.Argument(help=" | ".join(sources.SOURCES))],
-    out: Annotated[Path | None, typer.Option("--out", help="Directory to write; data/NAME when not given.")] = None,
-    place: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR|FILE", help="Files that you have, instead of a download.")
-    ] = None,
-    overwrite: console.OverwriteFlag = False,
-    as_json: console.JsonFlag = False,
-) -> None:
-    """Fetch a public dataset from the first origin that has it intact, and prepare it."""
+class Names(TyperGroup):
+    """The names of public datasets as commands, and `simulate`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            sources.find(args[0])  # raises, and lists the names
+        return super().resolve_command(ctx, args)
+
+
+data = typer.Typer(
+    cls=Names, no_args_is_help=True, help="Get a public dataset, checked and prepared, or simulate a service."
+)
+
+
+def _fetcher(name: str) -> Callable[..., None]:
+    """The command of one dataset."""
+
+    def fetch(
+        out: Annotated[Path | None, typer.Option("--out", help="Directory to write; data/NAME when not given.")] = None,
+        place: Annotated[
+            Path | None, typer.Option("--from", metavar="DIR|FILE", help="Files that you have, instead of a download.")
+        ] = None,
+        overwrite: console.OverwriteFlag = False,
+        as_json: console.JsonFlag = False,
+    ) -> None:
+        get(name, Path("data") / name if out is None else out, place, overwrite=overwrite, as_json=as_json)
+
+    return fetch
+
+
+for known, source in sources.SOURCES.items():
+    data.command(known, help=f"{source.title}.")(_fetcher(known))
+data.command()(simulate)
+
+
+def get(name: str, out: Path, place: Path | None, *, overwrite: bool, as_json: bool) -> None:
+    """Fetch a public dataset from the first origin that has it intact, prepare it, and say what it is."""
     title = sources.find(name).title
-    out = Path("data") / name if out is None else out
     dataset = None if overwrite else _present(name, out)
     if dataset is None:
         with _bar() as told:
