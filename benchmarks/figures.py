@@ -159,6 +159,25 @@ FIGURES: dict[str, Figure] = {
         "<= 1.1", "x", _module("lengths"), "time a token in 256 rows of 256: window of 16,384 over one of 256"
     ),
     "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
+    **{
+        f"simulator_feedback_gap_{size}": Figure(
+            bar,
+            "",
+            _module(f"simulator --events {size}"),
+            f"simulator, {events} events: the way to the floor that NE has left",
+        )
+        for size, events, bar in (("1m", "1 million", "<= 0.15"), ("10m", "10 million", "<= 0.1"))
+    },
+    **{
+        f"simulator_{name}_ne": Figure(
+            bar, "NE", _module("simulator --events 1m"), f"simulator, 1 million events, mean of both tasks: {what}"
+        )
+        for name, bar, what in (
+            ("gr_ranking", "<= simulator_gr_fused_ne", "interleaved"),
+            ("gr_fused", "< simulator_gr_unconditioned_ne", "fused"),
+            ("gr_unconditioned", "", "fused, the item hidden from the head"),
+        )
+    },
     **_synthetic(),
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(

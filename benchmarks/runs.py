@@ -59,23 +59,28 @@ def train(
     ks: Sequence[int] = KS,
 ) -> Seeds:
     """Train a recipe once per seed, or take what an earlier, interrupted measurement of this code left."""
-    place = ROOT / "runs" / "figures" / code()[:12] / "-".join([recipe.replace("/", "-"), *changes])
     found = Seeds(" ".join([recipe, *changes]), [], [], [], [], [])
     for seed in seeds:
-        out = place / str(seed)
-        if out.exists():
-            artifact = facta.load(out)
-        else:
-            artifact = facta.train(data, recipe, out, [*changes, f"training.seed={seed}"])
-        if len(ProtocolConfig.parse(artifact.config["protocol"]).cut(data).validation):
-            found.validation.append(facta.evaluate(artifact, data, stage="validation"))
-        found.test.append(facta.evaluate(artifact, data, ks=ks))
+        trained, out = artifact(recipe, data, changes, seed), _place(recipe, changes, seed)
+        if len(ProtocolConfig.parse(trained.config["protocol"]).cut(data).validation):
+            found.validation.append(facta.evaluate(trained, data, stage="validation"))
+        found.test.append(facta.evaluate(trained, data, ks=ks))
         epochs = journal.read(facta.run_folder(out), "epoch")
-        found.artifacts.append(artifact)
+        found.artifacts.append(trained)
         found.seconds_per_epoch.append(epochs[-1]["seconds"] / len(epochs))
         found.epochs.append(len(epochs))
         print(f"{found.name}, seed {seed}: {found.test[-1].means['NDCG@10']:.4f} NDCG@10", flush=True)
     return found
+
+
+def artifact(recipe: str, data: facta.Dataset, changes: Sequence[str], seed: int) -> facta.Artifact:
+    """One trained seed."""
+    out = _place(recipe, changes, seed)
+    return facta.load(out) if out.exists() else facta.train(data, recipe, out, [*changes, f"training.seed={seed}"])
+
+
+def _place(recipe: str, changes: Sequence[str], seed: int) -> Path:
+    return ROOT / "runs" / "figures" / code()[:12] / "-".join([recipe.replace("/", "-"), *changes]) / str(seed)
 
 
 def count(recipe: str, data: facta.Dataset) -> facta.Result:
