@@ -43,7 +43,7 @@ ARMS: dict[str, HSTUConfig | TransformerConfig] = {
     "hstu-softmax": HSTUConfig(bias="none", attention="softmax", dropout=0.0),
     "transformer": TransformerConfig(preset="sasrec", dropout=0.0),
 }
-RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 LOOK = 2e-3
 WIDTH, BATCH = 64, 32
 SWEEP, TRAINED = 100_000, 0.9
