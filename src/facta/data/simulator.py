@@ -280,7 +280,7 @@ def chunks(world: World, seed: int, users: int | None = None) -> Iterator[tuple[
     """(first user, log) of all users, a chunk after the other; each is a function of (world, seed, its number)."""
     users = world.config.users if users is None else users
     for number, first in enumerate(range(0, users, CHUNK)):
-        rng = np.random.default_rng([seed, world.config.version, number])
+        rng = np.random.default_rng([seed, world.config.version, 1 + number])  # the world has place 0
         steps = steps_of(world, min(CHUNK, users - first), rng)
         yield first, simulate_chunk(world, steps, rng)
 
