@@ -5,11 +5,12 @@ artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
 artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
 """
 
-from facta.api import doctor, evaluate, find_recipe, run_folder, train, tune
+from facta.api import doctor, evaluate, find_recipe, predict, run_folder, train, tune
 from facta.artifact.card import version as _version
 from facta.data.doctor import Finding
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
+from facta.data.schema import FeatureConfig, FieldConfig
 from facta.errors import (
     ArtifactError,
     ConfigError,
@@ -21,6 +22,7 @@ from facta.errors import (
     TrainingError,
 )
 from facta.eval.comparison import Comparison, compare
+from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.infer.engine import Answer, Artifact
@@ -41,8 +43,11 @@ __all__ = [
     "Dataset",
     "DownloadError",
     "FactaError",
+    "FeatureConfig",
+    "FieldConfig",
     "Finding",
     "History",
+    "Predictions",
     "ProtocolConfig",
     "ProtocolError",
     "RecipeConfig",
@@ -55,6 +60,7 @@ __all__ = [
     "find_recipe",
     "history_of",
     "load",
+    "predict",
     "prepare",
     "run_folder",
     "train",

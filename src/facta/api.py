@@ -6,21 +6,24 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import polars as pl
 
 from facta.artifact import files
+from facta.artifact.model import SavedModel
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
 from facta.data.splits import Split, check_trainable
 from facta.data.times import Unit
 from facta.errors import ConfigError, DataError, ProtocolError
-from facta.eval import evaluation
+from facta.eval import evaluation, predictions
+from facta.eval.predictions import Predictions, held_out
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
+from facta.models.recommender import Recommender
 from facta.recipes.find import find
 from facta.recipes.fit import fit, learn, training_counts
 from facta.recipes.recipe import RecipeConfig
@@ -85,7 +88,11 @@ def train(
         catalogue=_catalogue(dataset, split),
         model=model,
     )
-    results = [_measure(contents, dataset, chosen.protocol, stage, split=split) for stage in _stages(split)]
+    results = [
+        _measure(contents, dataset, chosen.protocol, stage, split, task)
+        for task in tasks(model)
+        for stage in _stages(dataset, split, task, model.window)
+    ]
     contents = replace(contents, metrics=[result.summary() for result in results])
     mark = files.save(contents, out, overwrite=overwrite)
     shutil.rmtree(run_folder(out) / "checkpoints", ignore_errors=True)
@@ -108,15 +115,47 @@ def evaluate(
     Raises DataError where the dataset has other items than the artifact; ProtocolError where the protocol is undefined
     or asks for events that the artifact may have been trained on.
     """
+    loaded, dataset = _asked(artifact, dataset, other_data=other_data)
+    if "next_item" not in tasks(loaded.model):
+        raise ConfigError("This artifact has learned feedback alone and ranks no catalogue: use facta.predict.")
+    chosen = _allowed(loaded, protocol, stage)
+    return _ranked(loaded, dataset, chosen, stage, ks=ks, told=told)
+
+
+def predict(
+    artifact: Artifact | Path | str,
+    dataset: Dataset | Path | str,
+    protocol: ProtocolConfig | None = None,
+    *,
+    stage: Stage = "test",
+    other_data: bool = False,
+    told: Told | None = None,
+) -> Predictions:
+    """What an artifact says of the feedback of every held-out event, told its time, context and item.
+
+    Everything else as in `evaluate`; raises ConfigError where the artifact has learned no feedback.
+    """
+    loaded, dataset = _asked(artifact, dataset, other_data=other_data)
+    chosen = _allowed(loaded, protocol, stage)
+    return _predicted(loaded, dataset, chosen, stage, told=told)
+
+
+def _asked(
+    artifact: Artifact | Path | str, dataset: Dataset | Path | str, *, other_data: bool
+) -> tuple[Artifact, Dataset]:
     loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
     dataset = _open(dataset)
     _same_items(loaded, dataset)
     if not other_data:
         _same_data(loaded, dataset)
-    own = ProtocolConfig.parse(loaded.config["protocol"])
+    return loaded, dataset
+
+
+def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) -> ProtocolConfig:
+    own = ProtocolConfig.parse(artifact.config["protocol"])
     chosen = own if protocol is None else _protocol(protocol)
     _refuse_known_answers(own, chosen, stage)
-    return _measure(loaded, dataset, chosen, stage, ks=ks, told=told)
+    return chosen
 
 
 def tune(
@@ -176,8 +215,20 @@ def _protocol(given: Any) -> ProtocolConfig:
     return given
 
 
-def _stages(split: Split) -> list[Stage]:
-    """The stages that have requests under a split."""
+Task = Literal["next_item", "feedback"]
+
+
+def tasks(model: SavedModel) -> list[Task]:
+    """What a model has learned."""
+    if not isinstance(model, Recommender):
+        return ["next_item"]
+    return [*(["next_item"] if model.next_item else []), *(["feedback"] if model.feedback else [])]  # type: ignore[list-item]
+
+
+def _stages(dataset: Dataset, split: Split, task: Task, window: int) -> list[Stage]:
+    """The stages that hold something out for a task under a split."""
+    if task == "feedback":
+        return [stage for stage in get_args(Stage) if len(held_out(dataset, split, stage, window))]
     stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(split.test)}
     return [stage for stage, requests in stages.items() if requests]
 
@@ -188,6 +239,14 @@ def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
 
 
 def _measure(
+    artifact: files.Contents, dataset: Dataset, protocol: ProtocolConfig, stage: Stage, split: Split, task: Task
+) -> Result | Predictions:
+    if task == "feedback":
+        return _predicted(artifact, dataset, protocol, stage, split=split)
+    return _ranked(artifact, dataset, protocol, stage, split=split)
+
+
+def _ranked(
     artifact: files.Contents,
     dataset: Dataset,
     protocol: ProtocolConfig,
@@ -209,6 +268,21 @@ def _measure(
         counts=artifact.catalogue["training_events"].to_numpy(),
         progress=told,
     )
+
+
+def _predicted(
+    artifact: files.Contents,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    stage: Stage,
+    *,
+    split: Split | None = None,
+    told: Told | None = None,
+) -> Predictions:
+    if "feedback" not in tasks(artifact.model):
+        raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
+    assert isinstance(artifact.model, Recommender)
+    return predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, told=told)
 
 
 def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:

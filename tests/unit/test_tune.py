@@ -89,13 +89,14 @@ def test_a_search_goes_on_where_it_stopped_also_with_more_trials(tmp_path: Path)
     lines = [json.loads(line) for line in (tmp_path / "two" / "trials.jsonl").read_text().splitlines()[1:]]
     assert [line["trial"] for line in lines] == list(range(9))
     assert lines[2]["value"] is None and lines[2]["error"] == "The loss became nan."
-    top = best(found)
+    top = best(found, "NDCG@10")
     assert top.value == max(t.value for t in found if t.value is not None) and top.overrides == overrides(top.settings)
 
 
 def test_best_is_the_first_of_equals_and_never_a_failed_one() -> None:
     trials = [Trial(0, {}, None, 1.0, "no"), Trial(1, {}, -2.0, 1.0), Trial(2, {}, -1.0, 1.0), Trial(3, {}, -1.0, 1.0)]
-    assert best(trials).trial == 2
+    assert best(trials, "NDCG@10").trial == 2
+    assert best(trials, "NE(click)").trial == 1  # of which less is better
 
 
 def test_another_seed_or_recipe_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def _numbers(contents: Contents) -> str:
 
 
 def _line(name: str, value: Mapping[str, Any]) -> str:
-    return f"| {name} | {value['mean']:.4f} | {value['low']:.4f} to {value['high']:.4f} |"
+    mean = "undefined" if value["mean"] is None else f"{value['mean']:.4f}"
+    between = "" if value["low"] is None else f"{value['low']:.4f} to {value['high']:.4f}"
+    return f"| {name} | {mean} | {between} |"
 
 
 def _use() -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from facta import api, durable
-from facta.cli import console, tables
+from facta.cli import console, predictions, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.eval.comparison import Comparison, compare
@@ -36,6 +36,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="A page with the table, curves and what is recommended.")
     ] = None,
+    task: Annotated[
+        Literal["next_item", "feedback"] | None,
+        typer.Option(help="Rank the catalogue, or predict feedback; what the first artifact has learned, else."),
+    ] = None,
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Allow a dataset that an artifact was not trained on.")
     ] = False,
@@ -50,6 +54,9 @@ def evaluate(
     own = [ProtocolConfig.parse(one.config["protocol"]) for one in loaded]
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(artifacts, loaded)
+    if (task or api.tasks(loaded[0].model)[0]) == "feedback":
+        predictions.evaluate(dict(zip(named, loaded, strict=True)), dataset, protocol, stage, out, metric, as_json)
+        return
     results = []
     for name, one, trained in zip(named, loaded, own, strict=True):
         with console.counting(f"evaluating {name}") as told:

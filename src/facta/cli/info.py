@@ -102,7 +102,7 @@ def _show(values: Mapping[str, Any]) -> None:
     rows = _rows({name: value for name, value in values.items() if name != "results"})
     console.table("", ["", ""], rows)
     for summary in results:
-        tables.results([(values["name"], summary)])
+        tables.shown([(values["name"], summary)])
 
 
 def _rows(values: Mapping[str, Any], prefix: str = "") -> list[list[object]]:

@@ -28,11 +28,39 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
         )
 
 
+def shown(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """The table of a result of either task."""
+    predictions(named) if "base_rates" in named[0][1] else results(named)
+
+
+def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """One table of summaries (`Predictions.summary`) that share a protocol, a line for each field of each."""
+    first = named[0][1]
+    metrics = list(dict.fromkeys(name.partition("(")[0] for name in first["metrics"]))
+    rows = [
+        [name, field, f"{rate:.3f}", *(cell(summary["metrics"][f"{metric}({field})"]) for metric in metrics)]
+        for name, summary in named
+        for field, rate in summary["base_rates"].items()
+    ]
+    console.table(
+        f"{first['stage']}, {first['requests']:,} events of {first['users']:,} users, mean [95 % interval over users]\n"
+        f"{first['protocol']}",
+        ["", "feedback", "base rate", *metrics],
+        rows,
+        numbers=["base rate", *metrics],
+    )
+
+
 def _shown(summaries: Sequence[Mapping[str, Any]], k: int) -> list[str]:
     """Recall says more than HR only where a request has several targets."""
     differs = any(one["metrics"][f"HR@{k}"] != one["metrics"][f"Recall@{k}"] for one in summaries)
     return [f"HR@{k}", *([f"Recall@{k}"] if differs else []), f"NDCG@{k}", f"MRR@{k}"]
 
 
-def cell(value: Mapping[str, float]) -> str:
+def cell(value: Mapping[str, float | None]) -> str:
+    """A mean with its interval, as far as they are defined."""
+    if value["mean"] is None:
+        return "–"
+    if value["low"] is None:
+        return f"{value['mean']:.4f}"
     return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"

@@ -36,7 +36,7 @@ def train(
         )
         return
     for summary in artifact.metrics:
-        tables.results([(str(artifact.config["name"]), summary)])
+        tables.shown([(str(artifact.config["name"]), summary)])
     for text in artifact.schema["notes"]:
         console.note(f"Note on the data: {text}")
     console.note(f"The artifact lies in '{out}' (fingerprint {artifact.fingerprint}).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import typer
 
 from facta import api
 from facta.cli import console
+from facta.eval.metrics import lower_is_better
 from facta.train.tune import Trial, best
 
 
@@ -29,13 +31,13 @@ def tune(
     """Try random settings of a recipe, judged on validation, and print the best as --set options."""
     out = Path("tuning") / recipe if out is None else out
     found = api.tune(data, recipe, out, changes or [], trials=trials, seed=seed, told=_say)
-    top = best(found)
+    metric = _metric(recipe, changes)
+    top = best(found, metric)
     if as_json:
         console.emit({"trials": [asdict(trial) for trial in found], "best": asdict(top), "overrides": top.overrides})
         return
-    order = sorted(found, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True)
+    order = sorted(found, key=lambda trial: _rank(trial, metric))
     rows = [[trial.trial, _value(trial), f"{trial.seconds:.0f}", _settings(trial)] for trial in order]
-    metric = _metric(recipe, changes)
     console.table(f"{recipe}, validation", ["trial", metric, "seconds", "settings"], rows, numbers=[metric, "seconds"])
     fixed = [change for change in changes or [] if not change.startswith("search")]  # training does not search
     options = [part for change in [*fixed, *top.overrides] for part in ("--set", change)]
@@ -47,6 +49,13 @@ def _metric(recipe: str, changes: Sequence[str] | None) -> str:
     training = api.find_recipe(recipe, changes or []).training
     assert training is not None  # the search has run
     return training.metric
+
+
+def _rank(trial: Trial, metric: str) -> float:
+    """The best first, what failed last."""
+    if trial.value is None:
+        return math.inf
+    return trial.value if lower_is_better(metric) else -trial.value
 
 
 def _say(trial: Trial) -> None:

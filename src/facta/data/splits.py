@@ -36,9 +36,10 @@ class Requests:
 
 @dataclass(frozen=True)
 class Split:
-    """A user's first `train_end` events may be trained on."""
+    """A user's first `train_end` events may be trained on; those up to `validation_end` validate, the rest test."""
 
     train_end: Ints  # [U]
+    validation_end: Ints  # [U]
     validation: Requests
     test: Requests
 
@@ -56,6 +57,7 @@ def leave_one_out(dataset: Dataset, *, validation: bool = True, ties: Ties = "in
         raise ProtocolError("Leave-one-out needs users with at least two events; this dataset has none.")
     return Split(
         train_end=length - tested - validated,
+        validation_end=length - tested,
         validation=_single(dataset, np.flatnonzero(validated), length[validated] - 2, ties),
         test=_single(dataset, np.flatnonzero(tested), length[tested] - 1, ties),
     )
@@ -87,6 +89,7 @@ def temporal(
 
     return Split(
         train_end=_events_before(dataset, first),
+        validation_end=_events_before(dataset, test_from),
         validation=asked(first, test_from),
         test=asked(test_from, np.iinfo(np.int64).max),
     )

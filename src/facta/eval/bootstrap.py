@@ -6,11 +6,12 @@ users meet the same resamples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from facta.arrays import Floats
+from facta.arrays import Floats, Ints
 
 SAMPLES, SEED, LEVEL = 1000, 0, 0.95
 
@@ -22,13 +23,17 @@ class Interval(NamedTuple):
 
 def bootstrap_means(values: Floats, samples: int = SAMPLES, seed: int = SEED) -> Floats:
     """[U, M] -> [S, M]: means over S draws of U users with replacement."""
-    users = len(values)
-    generator = np.random.default_rng([seed, users])
     means = np.empty((samples, values.shape[1]))
-    for sample in range(samples):
-        times = np.bincount(generator.integers(0, users, users), minlength=users)
-        means[sample] = times @ values / users
+    for sample, times in enumerate(resamples(len(values), samples, seed)):
+        means[sample] = times @ values / len(values)
     return means
+
+
+def resamples(users: int, samples: int = SAMPLES, seed: int = SEED) -> Iterator[Ints]:
+    """S times [U]: how often each user is in a draw of U with replacement."""
+    generator = np.random.default_rng([seed, users])
+    for _ in range(samples):
+        yield np.bincount(generator.integers(0, users, users), minlength=users)
 
 
 def interval(samples: Floats, level: float = LEVEL) -> Interval:

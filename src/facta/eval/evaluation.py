@@ -58,7 +58,7 @@ def evaluate(
     ranks = np.empty(len(targets.items), dtype=np.int64)
     lists = np.empty((len(requests), max(ks)), dtype=np.int32)
     done, readable = 0, _readable(dataset, requests, counts)
-    with _judging(ranker) as device:
+    with judging(ranker) as device:
         for rows in _batches(requests, readable, window, batch_size):
             if counts is None or readable[rows[0]]:
                 batch = to_device(request_batch(dataset, requests, rows, window), device)
@@ -107,7 +107,7 @@ def _result(
 
 
 @contextmanager
-def _judging(ranker: Ranker) -> Iterator[torch.device]:
+def judging(ranker: object) -> Iterator[torch.device]:
     """Without gradients and, for a module, without dropout, until its training mode returns; yields where it lives."""
     if not isinstance(ranker, nn.Module):
         yield torch.device("cpu")

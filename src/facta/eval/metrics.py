@@ -57,3 +57,8 @@ def coverage(lists: AnyInts, ranked: int) -> float:
 def mean_per_user(values: Floats, user: Ints) -> Floats:
     """[Q] values and [Q] places of their users 0 … U-1 -> [U]: each user's mean over its requests."""
     return np.bincount(user, weights=values) / np.bincount(user)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Of a printed name, as in NE(click): losses and errors want to be small, all else large."""
+    return metric.partition("(")[0] in ("NE", "LogLoss", "ECE")

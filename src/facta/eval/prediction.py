@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facta.arrays import Bools, Floats, Ints
-from facta.eval.bootstrap import SAMPLES, SEED, bootstrap_means
+from facta.eval.bootstrap import SAMPLES, SEED, resamples
 
 EPS = 1e-7  # predictions are held inside [EPS, 1 - EPS]
 BINS = 20
@@ -109,7 +109,7 @@ def prediction_metrics(p: Floats, y: Bools, user: Ints) -> dict[str, float]:
 
 
 def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int = SEED) -> dict[str, Floats]:
-    """NE, LogLoss and GAUC of `samples` draws of users with replacement, [samples] each.
+    """NE, LogLoss, AUC and GAUC of `samples` draws of users with replacement, [samples] each.
 
     `user` holds places 0 … U-1. Draws depend on (seed, U) alone, so two models judged on the same predictions meet the
     same users and their differences are paired. NE's base rate is that of the draw.
@@ -121,15 +121,29 @@ def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int
     own = user_auc(p, y, user)
     weight, area = np.zeros(users), np.zeros(users)
     weight[own.user], area[own.user] = own.weight, own.weight * own.auc
-    sums = _draws_of(np.stack([loss, count, positive, weight, area], axis=1), samples, seed)
+    values, order, group = np.stack([loss, count, positive, weight, area], axis=1), *_tied(p)
+    sums, areas = np.empty((samples, 5)), np.empty(samples)
+    for sample, times in enumerate(resamples(users, samples, seed)):
+        sums[sample] = times @ values
+        areas[sample] = _weighted_auc(times[user[order]].astype(np.float64), y[order], group)
     mean, q = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 1]
-    base = -q * np.log(q) - (1 - q) * np.log(1 - q)
-    return {"NE": mean / base, "LogLoss": mean, "GAUC": sums[:, 4] / sums[:, 3]}
+    with np.errstate(divide="ignore", invalid="ignore"):  # a draw of one label alone has neither
+        base = -q * np.log(q) - (1 - q) * np.log(1 - q)
+        return {"NE": mean / base, "LogLoss": mean, "AUC": areas, "GAUC": sums[:, 4] / sums[:, 3]}
 
 
-def _draws_of(values: Floats, samples: int, seed: int) -> Floats:
-    """[U, M] -> [samples, M]: sums over draws of U users."""
-    return bootstrap_means(values, samples, seed) * len(values)
+def _tied(p: Floats) -> tuple[Ints, Ints]:
+    """(ascending order [S], [S] which distinct value stands at each place of it)."""
+    order = np.argsort(p, kind="stable")
+    return order, np.cumsum(np.diff(p[order], prepend=p[order[:1]]) != 0)
+
+
+def _weighted_auc(weight: Floats, y: Bools, group: Ints) -> float:
+    """Of predictions in ascending order, each counted `weight` times; equal ones have one group."""
+    positive, negative = np.bincount(group, weights=weight * y), np.bincount(group, weights=weight * ~y)
+    below = np.cumsum(negative) - negative / 2
+    pairs = positive.sum() * negative.sum()
+    return float(positive @ below / pairs) if pairs else float("nan")
 
 
 def _mean_ranks(p: Floats) -> Floats:

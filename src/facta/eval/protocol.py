@@ -92,6 +92,15 @@ class ProtocolConfig(Config):
         return f"{self.split}/{cuts}order=user,time,row/users=with-history/{what}"
 
     @property
+    def feedback_id(self) -> str:
+        """The same of predicted feedback: every held-out event, told its own time, context and item, and all before it.
+
+        Also events of users without history; ties in order; the state is always rolling.
+        """
+        cuts = f"train-end={self.train_end}/validation-end={self.validation_end}/" if self.split == "temporal" else ""
+        return f"feedback/{self.split}/{cuts}order=user,time,row/users=all/ties=in-order/state=rolling"
+
+    @property
     def masked_events(self) -> int | None:
         """How many of the newest visible events are masked; None: all of them."""
         if self.mask.startswith("window"):

@@ -22,6 +22,7 @@ from facta.encoders.hstu import HSTU, HSTUConfig
 from facta.encoders.transformer import Transformer, TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
+from facta.layers.items import ItemTower
 from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, Layout
 from facta.models.cost import cost
 from facta.objectives.feedback import Feedback, FeedbackConfig
@@ -104,6 +105,16 @@ class Recommender(nn.Module):
         success = [self._success[0]] if self._success else []
         users = () if self.embedder.users is None else self.embedder.users.names
         return Wants(tuple(dict.fromkeys([*read, *asked, *success])), users, own=self.feedback is not None)
+
+    @property
+    def successes(self) -> list[str]:
+        """Feedback fields of which it predicts success."""
+        return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
+
+    def told(self, counts: Tensor) -> None:
+        """[V] training events: items without any have no id of their own."""
+        if isinstance(self.embedder.item, ItemTower):
+            self.embedder.item.trained.copy_(counts > 0)
 
     @property
     def negatives(self) -> NegativesConfig | None:

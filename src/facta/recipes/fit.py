@@ -18,6 +18,7 @@ from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate
+from facta.eval.predictions import METRICS, held_out, predict
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.models.baselines import (
@@ -30,6 +31,7 @@ from facta.models.baselines import (
 )
 from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
+from facta.train.model import Validate
 from facta.train.progress import TrainingResult
 from facta.train.trainer import Trainer
 
@@ -79,19 +81,22 @@ def learn(
     recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None
 ) -> tuple[Recommender, TrainingResult]:
     """A trained model, with its best weights, and what its run says. Goes on where the run in `folder` stopped."""
-    training, model = recipe.training, _untrained(recipe, dataset)
+    training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
     assert training is not None  # RecipeConfig sees to it
-    validate, popularity, counts = None, None, training_counts(dataset, split)
-    if len(split.validation):
-        ks = sorted({*KS, *_list_length(training.metric)})
-        validate = partial(_means, model, dataset, recipe.protocol, split, ks, counts)
-        counted = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
-        popularity = _means(counted, dataset, recipe.protocol, split, ks, counts)
-        if training.metric not in popularity:
-            raise ConfigError(f"training.metric is '{training.metric}'; validation measures {', '.join(popularity)}.")
+    model.told(counts)
+    validate, popularity = _validation(recipe, model, dataset, split, counts)
     result = Trainer(
         model,
-        TrainingBatches(dataset, split, window=model.window, batch_size=training.batch_size, seed=training.seed),
+        TrainingBatches(
+            dataset,
+            split,
+            window=model.window,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            wants=model.wants,
+            examples=training.examples,
+            stochastic_length=training.stochastic_length,
+        ),
         training,
         folder,
         counts=counts,
@@ -102,6 +107,31 @@ def learn(
         log=log,
     ).fit()
     return model, result
+
+
+def _validation(
+    recipe: RecipeConfig, model: Recommender, dataset: Dataset, split: Split, counts: Tensor
+) -> tuple[Validate | None, Mapping[str, float] | None]:
+    """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
+    assert recipe.training is not None
+    metric, protocol = recipe.training.metric, recipe.protocol
+    if not len(held_out(dataset, split, "validation", model.window)):
+        return None, None
+    if "(" in metric:  # NE(click): of a feedback field
+        known = [f"{one}({field})" for field in model.successes for one in METRICS]
+        if metric not in known:
+            raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or 'none'}.")
+        return lambda: predict(model, dataset, protocol, stage="validation", split=split).means, None
+    if model.next_item is None:
+        raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")
+    if not len(split.validation):
+        return None, None
+    ks = sorted({*KS, *_list_length(metric)})
+    counted = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
+    popularity = _means(counted, dataset, protocol, split, ks, counts)
+    if metric not in popularity:
+        raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(popularity)}.")
+    return partial(_means, model, dataset, protocol, split, ks, counts), popularity
 
 
 def _means(

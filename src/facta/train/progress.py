@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from facta.eval.metrics import lower_is_better
 from facta.train.step import Step, Sums, add
 
 
@@ -42,7 +43,8 @@ class Progress:
     def validated(self, metrics: Mapping[str, float], metric: str) -> bool:
         """Whether these weights are the best so far."""
         best = self.best
-        better = best is None or metrics[metric] > best[metric]
+        sign = -1 if lower_is_better(metric) else 1
+        better = best is None or sign * metrics[metric] > sign * best[metric]
         self.validations.append({"step": self.step, "epoch": self.epoch, **metrics})
         self.since_best = 0 if better else self.since_best + 1
         self.best_step = self.step if better else self.best_step

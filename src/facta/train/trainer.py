@@ -19,7 +19,9 @@ from pydantic import Field
 from torch import Tensor
 
 from facta import draws
+from facta.data.batches import Examples
 from facta.data.negatives import draw
+from facta.data.stochastic_length import StochasticLengthConfig
 from facta.draws import Purpose
 from facta.errors import ConfigError, TrainingError
 from facta.train import alarm
@@ -41,7 +43,9 @@ class TrainingConfig(OptimiserConfig):
     """How a model is trained. `batch_size` and `seed` also belong to the batches that the trainer is given."""
 
     epochs: int = Field(100, ge=1)
-    batch_size: int = Field(128, ge=1)  # users in a batch, on average
+    batch_size: int = Field(128, ge=1)  # rows in a batch, on average
+    examples: Examples = "user"  # or one row an impression, for models of feedback
+    stochastic_length: StochasticLengthConfig | None = None  # None: histories stay whole
     accumulate: int = Field(1, ge=1)  # batches per optimiser step
     seed: int = 0
     metric: str = "NDCG@10"  # decides which weights are kept

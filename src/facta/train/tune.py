@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 from facta import draws, durable
 from facta.config import Config
 from facta.errors import ArtifactError, ConfigError, TrainingError
+from facta.eval.metrics import lower_is_better
 from facta.train.identity import Identity
 
 DIGITS = 3  # significant ones of a drawn number: what is printed is what was tried
@@ -67,7 +68,7 @@ class Trial:
 
 
 Run = Callable[[int, list[str]], float]
-"""(trial, overrides) -> what the kept weights reach on validation; higher is better."""
+"""(trial, overrides) -> what the kept weights reach on validation."""
 
 
 def settings(space: Space, seed: int, trial: int) -> dict[str, Any]:
@@ -121,9 +122,10 @@ def search(
     return found
 
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """The highest value; the first of equals."""
-    return max(trials, key=lambda trial: (-math.inf if trial.value is None else trial.value, -trial.trial))
+def best(trials: Sequence[Trial], metric: str) -> Trial:
+    """The trial whose value of a metric is best; the first of equals."""
+    sign = -1 if lower_is_better(metric) else 1
+    return max(trials, key=lambda trial: (-math.inf if trial.value is None else sign * trial.value, -trial.trial))
 
 
 def _try(run: Run, number: int, chosen: Mapping[str, Any]) -> Trial:

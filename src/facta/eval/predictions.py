@@ -1,0 +1,235 @@
+"""Predicted feedback of held-out events: what a model said of every one of them, and what happened.
+
+Letters: S events, U users among them, K feedback fields.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facta import durable
+from facta.arrays import Bools, Floats, Ints
+from facta.data.batches import Wants, prediction_batches
+from facta.data.codes import codes
+from facta.data.histories import Dataset
+from facta.data.rows import Rows, tiles
+from facta.data.splits import Split
+from facta.errors import ProtocolError
+from facta.eval.bootstrap import Interval, interval
+from facta.eval.evaluation import judging
+from facta.eval.prediction import Calibration, calibration, prediction_metrics, resampled
+from facta.eval.protocol import ProtocolConfig, Stage, check_order
+from facta.types import SequenceBatch, to_device
+
+METRICS = ("NE", "LogLoss", "AUC", "GAUC", "ECE")
+
+
+class Predictor(Protocol):
+    """All that evaluation knows of a model of feedback."""
+
+    window: int
+
+    @property
+    def wants(self) -> Wants: ...
+
+    def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Field -> [S]: how probable success is."""
+        ...
+
+
+@dataclass(frozen=True, repr=False)
+class Predictions:
+    """Of S events under one protocol; one model, or the mean of several runs of it."""
+
+    protocol: str
+    stage: str
+    dataset: str  # content hash
+    user: Ints  # [S] user rows
+    place: Ints  # [S] places in their histories: events before
+    time: Ints | None  # [S] ms
+    p: Mapping[str, Floats]  # field -> [S]
+    y: Mapping[str, NDArray[np.int8]]  # field -> [S]: 1 success, 0 not, -1 undefined
+    runs: int = 1
+
+    def of(self, field: str) -> tuple[Floats, Bools, Ints]:
+        """(prediction, success, place of the user 0 … U-1) of the events that define a field."""
+        defined = self.y[field] >= 0
+        return self.p[field][defined], self.y[field][defined] == 1, self._people[defined]
+
+    @cached_property
+    def _people(self) -> Ints:
+        people: Ints = np.unique(self.user, return_inverse=True)[1]
+        return people
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """NE(click), AUC(click), … over all events that define the field."""
+        found = {field: prediction_metrics(*self.of(field)) for field in self.p}
+        return {f"{metric}({field})": found[field][metric] for field in self.p for metric in METRICS}
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """Metric -> 95 % interval over users; ECE has none: it is no mean."""
+        samples = {field: resampled(*self.of(field)) for field in self.p}
+        return {f"{name}({field})": interval(draws) for field, own in samples.items() for name, draws in own.items()}
+
+    def calibration(self, field: str) -> Calibration:
+        p, y, _ = self.of(field)
+        return calibration(p, y)
+
+    def only(self, chosen: Bools) -> Predictions:
+        """Those of a mask [S]: a day, people with long histories."""
+        return replace(
+            self,
+            user=self.user[chosen],
+            place=self.place[chosen],
+            time=None if self.time is None else self.time[chosen],
+            p={field: p[chosen] for field, p in self.p.items()},
+            y={field: y[chosen] for field, y in self.y.items()},
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What a person or `metrics.json` wants to know, as plain values."""
+        none = Interval(float("nan"), float("nan"))
+        bounds = {name: self.intervals.get(name, none) for name in self.means}
+        return {
+            "protocol": self.protocol,
+            "stage": self.stage,
+            "dataset": self.dataset,
+            "users": int(self._people.max(initial=-1)) + 1,
+            "requests": len(self.user),
+            "runs": self.runs,
+            "base_rates": {field: float((y == 1).sum() / max((y >= 0).sum(), 1)) for field, y in self.y.items()},
+            "metrics": {
+                name: {"mean": _plain(mean), "low": _plain(bounds[name].low), "high": _plain(bounds[name].high)}
+                for name, mean in self.means.items()
+            },
+        }
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name.startswith(("NE", "GAUC")))
+        return f"Predictions({self.protocol}, {self.stage}, {len(self.user):,} events: {shown})"
+
+    def save(self, path: Path | str) -> None:
+        """Write `path` (.json) and the arrays beside it (.npz). Raises ResourceError."""
+        path, buffer = Path(path), io.BytesIO()
+        arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
+        timed = {} if self.time is None else {"time": self.time}
+        np.savez_compressed(buffer, user=self.user, place=self.place, **timed, **arrays)  # type: ignore[arg-type]
+        durable.file(path.with_suffix(".npz"), buffer.getvalue())
+        durable.file(path, (json.dumps(self.summary(), indent=2) + "\n").encode())
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def held_out(dataset: Dataset, split: Split, stage: Stage, window: int) -> Rows:
+    """Rows with every event of a stage as a target once."""
+    length = np.diff(dataset.offsets)
+    first, last = (split.train_end, split.validation_end) if stage == "validation" else (split.validation_end, length)
+    users = np.flatnonzero(last > first)
+    return tiles(users, first[users], last[users], window)
+
+
+def predict(
+    model: Predictor,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    *,
+    stage: Stage = "test",
+    split: Split | None = None,
+    told: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """What a model says of every held-out event, told its time, context and item and all events before it.
+
+    Raises ProtocolError where the protocol is undefined for this dataset or holds no event out.
+    """
+    check_order(dataset)
+    if protocol.ties == "blind":
+        raise ProtocolError("Feedback is predicted with ties in order: set protocol.ties to in-order.")
+    rows = held_out(dataset, protocol.cut(dataset) if split is None else split, stage, model.window)
+    if not len(rows):
+        raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
+    counts = rows.last - rows.first
+    ends = np.cumsum(counts)
+    found: dict[str, Floats] = {}
+    done = 0
+    with judging(model) as device:
+        for part, batch in prediction_batches(dataset, rows, window=model.window, wants=model.wants):
+            scores = to_device(model.scores(to_device(batch, device)), "cpu")
+            at = np.concatenate([np.arange(ends[row] - counts[row], ends[row]) for row in part])
+            for field, score in scores.items():
+                found.setdefault(field, np.empty(int(ends[-1])))[at] = score.double().numpy()
+            done += len(at)
+            if told is not None:
+                told(done, int(ends[-1]))
+    return _predictions(dataset, protocol, stage, rows, found)
+
+
+def _predictions(
+    dataset: Dataset, protocol: ProtocolConfig, stage: Stage, rows: Rows, found: Mapping[str, Floats]
+) -> Predictions:
+    """Scores beside what happened; fields that do not say what success is are left out."""
+    count = rows.last - rows.first
+    user = np.repeat(rows.user, count)
+    place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
+    event = dataset.offsets[user] + place
+    labels = {field.name: _labels(dataset, field.name, event) for field in dataset.manifest.fields if field.positives}
+    known = [field for field in found if field in labels]
+    return Predictions(
+        protocol=protocol.feedback_id,
+        stage=stage,
+        dataset=dataset.content_hash,
+        user=user,
+        place=place,
+        time=None if dataset.timestamp is None else np.asarray(dataset.timestamp[event], dtype=np.int64),
+        p={field: found[field] for field in known},
+        y={field: labels[field] for field in known},
+    )
+
+
+def _labels(dataset: Dataset, name: str, event: Ints) -> NDArray[np.int8]:
+    field = next(one for one in dataset.manifest.fields if one.name == name)
+    code = codes(field, dataset.fields[name][event])
+    return np.where(code == 0, -1, np.isin(code, field.positives)).astype(np.int8)
+
+
+def average_predictions(runs: Sequence[Predictions]) -> Predictions:
+    """The mean prediction of several runs (seeds), event by event: an ensemble, better than each of its members."""
+    first = runs[0]
+    for other in runs[1:]:
+        check_same_events(first, other)
+    mean = {field: np.mean([run.p[field] for run in runs], axis=0) for field in first.p}
+    return replace(first, p=mean, runs=sum(run.runs for run in runs))
+
+
+def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) -> dict[str, tuple[float, Interval]]:
+    """Metric -> (mean of a's runs minus mean of b's, 95 % interval): users are resampled, the same for all runs."""
+    for other in (*a[1:], *b):
+        check_same_events(a[0], other)
+    samples = [[resampled(*run.of(field)) for run in runs] for runs in (a, b)]
+    means = [[run.means for run in runs] for runs in (a, b)]
+    found = {}
+    for metric in samples[0][0]:
+        ours, theirs = (np.mean([one[metric] for one in side], axis=0) for side in samples)
+        mean = [float(np.mean([one[f"{metric}({field})"] for one in side])) for side in means]
+        found[metric] = (mean[0] - mean[1], interval(ours - theirs))
+    return found
+
+
+def check_same_events(a: Predictions, b: Predictions) -> None:
+    """Refuse two whose numbers may not stand side by side."""
+    same = a.dataset == b.dataset and np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
+    if not same or set(a.p) != set(b.p):
+        raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
