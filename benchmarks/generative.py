@@ -5,8 +5,9 @@
 
 Every history of the simulated service has exactly N events here; the model is simulator/gr-ranking. Generative training
 takes a loss at every action of a user's row; an impression-level example carries one action and all that came before
-it (Zhai et al. 2024, section 2.3: a factor of N). The cost factor per event seen is the ratio of both, in FLOPs of the model's own count and in seconds of whole training steps (one thread), and its slope is that of a line
-through the logarithms. NE is compared after one epoch each, which shows both the same events, on the same test events.
+it (Zhai et al. 2024, section 2.3: a factor of N). The cost factor per event seen is the ratio of both, in FLOPs of the
+model's own count and in seconds of whole training steps (one thread); its slope is that of a line through the
+logarithms. NE is compared after one epoch each, which shows both the same events, on the same test events.
 """
 
 from __future__ import annotations
