@@ -74,3 +74,14 @@ def random_rows(
     names = [rng.integers(0, items, n).tolist() for n in length]
     gaps = [np.where(rng.random(n) < 0.3, 0, 10 ** rng.uniform(3, 9, n)).astype(np.int64) for n in length]
     return names, [(1_600_000_000_000 + np.cumsum(gap)).tolist() for gap in gaps]
+
+
+def colours(users: int = 150, items: int = 12, length: int = 24, seed: int = 0) -> pl.DataFrame:
+    """Everyone is shown random items and clicks on nine in ten of one colour (parity), one in ten of the other: the
+    history tells which. The best prediction has an NE of .469; without history nothing can be told."""
+    rng = np.random.default_rng(seed)
+    user, place = np.divmod(np.arange(users * length), length)
+    item = rng.integers(0, items, users * length)
+    click = rng.random(users * length) < np.where(item % 2 == user % 2, 0.9, 0.1)
+    facts = {"click": click.astype(np.int8), "tab": rng.integers(0, 2, users * length)}
+    return _frame(user, item, place).with_columns(**{name: pl.Series(value) for name, value in facts.items()})

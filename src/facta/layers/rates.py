@@ -114,6 +114,9 @@ class SmoothedRates(nn.Module):
     def _of_person(self, batch: SequenceBatch, keys: Tensor, pairs: Recent, odds: Tensor) -> Tensor:
         """Of the events before each target: all of them, and those of the same item, feature or context."""
         label, own = self.labels(batch.events)[pairs.source], self.keys(batch.events)[pairs.source]
+        assert batch.events.time is not None and batch.targets.events.time is not None
+        finished = batch.events.time[pairs.source] // DAY < batch.targets.events.time[pairs.target] // DAY
+        label = label * finished[:, None, None]
         every = pairs.sums(label)[:, None]  # [S, 1, K, 2]
         person = _odds(every, odds, self.prior)
         same = own == keys[pairs.target]  # [P, Q]

@@ -1,0 +1,263 @@
+"""The deep rankers: slow twins of their parts, who may see what, and a world that only a history tells about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from facta import api, jagged
+from facta.artifact.model import build, tasks
+from facta.config import Config
+from facta.data.batches import TrainingBatches, prediction_batches
+from facta.data.catalogue import Catalogue
+from facta.data.histories import Dataset
+from facta.data.prepare import prepare
+from facta.data.rows import Rows, singles
+from facta.data.splits import Split
+from facta.encoders.transformer import TransformerConfig
+from facta.errors import ConfigError
+from facta.eval.protocol import ProtocolConfig
+from facta.infer.engine import Artifact
+from facta.layers.crosses import Crosses, Experts
+from facta.layers.recent import AGES, Recent, recent
+from facta.layers.target_attention import TargetAttention
+from facta.models.dlrm import DLRM, DLRMConfig
+from facta.models.rates import RateRegression, RatesConfig
+from facta.objectives.feedback import FeedbackConfig
+from facta.recipes.recipe import RecipeConfig
+from facta.train.log import Log
+from facta.train.step import take_step
+from facta.train.trainer import TrainingConfig
+from facta.types import Events, Negatives, SequenceBatch, Targets
+from tests import worlds
+
+PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="80%")
+SMALL = DLRMConfig(
+    window=8, width=8, code_width=4, rank=6, experts=3, expert_width=8, feedback=FeedbackConfig(hidden=8)
+)
+CONFIGS: dict[str, Config] = {
+    "din": SMALL,
+    "gr": SMALL.change(features="gr"),
+    "no-history": SMALL.change(features="no-history"),
+    "bst": SMALL.change(history=TransformerConfig(layers=2, heads=2)),
+    "rates": RatesConfig(window=8),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The colours, with facts of items and users, and earlier histories."""
+    items = pl.DataFrame({"item_id": range(12), "kind": [f"k{i % 2}" for i in range(12)], "tags": ["a|b", "c", ""] * 4})
+    users = pl.DataFrame({"user_id": range(150), "land": ["x", "y", "z"] * 50, "before": [[u % 5, 3] for u in range(150)]})
+    return prepare(
+        worlds.colours(), tmp_path_factory.mktemp("data") / "colours", items=items, users=users,
+        fields={"click": {"kind": "binary"}, "tab": {"role": "context", "kind": "categorical"}},
+        item_fields={"kind": "categorical", "tags": "multi"}, user_fields={"land": "categorical", "before": "items"},
+    )  # fmt: skip
+
+
+def made(name: str, world: Dataset) -> DLRM | RateRegression:
+    model = build(CONFIGS[name], Catalogue.of(world), seed=1)  # type: ignore[arg-type]
+    assert isinstance(model, (DLRM, RateRegression))
+    model.told(world, PROTOCOL.cut(world))
+    torch.manual_seed(0)
+    for parameter in model.parameters():  # as if it were trained: nothing is zero
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def batch_of(world: Dataset, model: DLRM | RateRegression, rows: Rows) -> SequenceBatch:
+    return next(iter(prediction_batches(world, rows, window=model.window, wants=model.wants)))[1]
+
+
+def rows_of(world: Dataset, model: DLRM | RateRegression, users: list[int], first: int = 0) -> Rows:
+    """All events of users from a place on, one row each, as long as it takes."""
+    length = np.diff(world.offsets)[users]
+    return Rows(np.array(users), np.zeros_like(length), length, np.full_like(length, first), length)
+
+
+# --- parts
+
+
+def test_target_attention_is_the_sum_over_a_loop() -> None:
+    torch.manual_seed(0)
+    width, hidden, events, targets = 4, 5, 7, 3
+    unit = TargetAttention(width, hidden, std=0.5)
+    unit.of_age.data.normal_()
+    h, t = torch.randn(events, width), torch.randn(targets, width)
+    seen = [[0, 1, 2], [], [6, 2, 4, 5]]
+    pairs = Recent(
+        torch.tensor(sum(seen, [])),
+        torch.tensor([s for s, one in enumerate(seen) for _ in one]),
+        jagged.offsets_of(torch.tensor([len(one) for one in seen])),
+    )
+    age = torch.randint(0, AGES, (7,))
+    found = unit(h, t, pairs, age, age)
+    difference = torch.randn(hidden, width)  # as the paper writes it: h - t has weights of its own
+    matrix = torch.cat(
+        [unit.of_source.weight - difference, unit.of_target.weight + difference, difference, unit.of_product.weight], 1
+    )
+    place = 0
+    for s, one in enumerate(seen):
+        expected = torch.zeros(width)
+        for event in one:
+            x = torch.cat([h[event], t[s], h[event] - t[s], h[event] * t[s]])
+            inner = F.silu(matrix @ x + unit.of_source.bias + unit.of_age[age[place]])
+            weight = torch.sigmoid(unit.weigh(inner))
+            expected = expected + weight * (h[event] + unit.age[age[place]])
+            place += 1
+        torch.testing.assert_close(found[s], expected)
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_crosses_by_their_formula(rank: int | None) -> None:
+    torch.manual_seed(0)
+    crosses, x0 = Crosses(4, layers=2, rank=rank), torch.randn(3, 4)
+    x = x0
+    for layer in crosses.layers:
+        w = layer.weight if rank is None else layer[1].weight @ layer[0].weight  # type: ignore[index, union-attr]
+        b = layer.bias if rank is None else layer[1].bias  # type: ignore[index, union-attr]
+        x = torch.stack([x0[i] * (w @ x[i] + b) + x[i] for i in range(3)])  # type: ignore[operator]
+    torch.testing.assert_close(crosses(x0), x)
+
+
+def test_experts_by_their_formula() -> None:
+    torch.manual_seed(0)
+    experts, x = Experts(4, experts=3, out=5, tasks=2), torch.randn(6, 4)
+    found = experts(x)
+    assert found.shape == (2, 6, 5)
+    for task in range(2):
+        gate = torch.softmax(F.linear(x, experts.gates.weight[3 * task : 3 * task + 3], experts.gates.bias[3 * task : 3 * task + 3]), 1)
+        expected = sum(
+            gate[:, e, None] * F.silu(F.linear(x, experts.experts.weight[5 * e : 5 * e + 5], experts.experts.bias[5 * e : 5 * e + 5]))
+            for e in range(3)
+        )
+        torch.testing.assert_close(found[task], expected)
+
+
+@pytest.mark.parametrize("most", [1, 3, 4, 1000])
+def test_pieces_are_whole_targets_and_all_of_them(most: int) -> None:
+    lengths = torch.tensor([0, 3, 0, 0, 5, 1, 2, 0])
+    offsets = jagged.offsets_of(lengths)
+    pairs = Recent(torch.arange(11), jagged.rows(offsets), offsets)
+    parts = list(pairs.pieces(most))
+    assert torch.cat([part.source for part in parts]).tolist() == list(range(11))
+    assert torch.cat([jagged.lengths(part.offsets) for part in parts]).tolist() == lengths.tolist()
+    assert all(part.target.tolist() == jagged.rows(part.offsets).tolist() for part in parts)
+    assert all(len(part.source) < most + 5 for part in parts)  # a mark may fall into the longest target
+
+
+def test_a_target_looks_back_at_its_lists_and_the_newest_events_before_it(world: Dataset) -> None:
+    model = made("din", world)
+    batch = batch_of(world, model, rows_of(world, model, [4, 9]))
+    pairs = recent(batch, 3, lists=True)
+    events, target = len(batch.events.item), 24 + 5  # the second row's sixth event
+    own = pairs.source[pairs.target == target].tolist()
+    assert own == [events + 2, events + 3, 24 + 2, 24 + 3, 24 + 4]
+    assert pairs.source[pairs.target == 24].tolist() == [events + 2, events + 3]
+
+
+# --- who sees what
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_score_changes_with_what_came_before_and_with_nothing_else(world: Dataset, name: str) -> None:
+    model, place = made(name, world), 10
+    batch = batch_of(world, model, rows_of(world, model, [7]))
+    before = model.scores(batch)["click"]
+    for field in ("click", "tab"):
+        moved = model.scores(_changed(batch, place, field))["click"]
+        unchanged = torch.isclose(before, moved, atol=1e-6)
+        first = place + (field == "click")  # its own feedback is told to those behind it alone
+        assert unchanged[:first].all()
+        if name != "no-history":
+            assert not unchanged[first : first + 5].all()
+        assert unchanged[place + model.config.window + 1 :].all()
+    later = model.scores(_changed(batch, place, "item"))["click"]
+    assert torch.isclose(before, later, atol=1e-6)[:place].all() and not torch.isclose(before[place], later[place])
+
+
+def _changed(batch: SequenceBatch, place: int, field: str) -> SequenceBatch:
+    """The event at a place of the only row is another one, as input and as target."""
+
+    def other(events: Events) -> Events:
+        at = torch.zeros(len(events.item), dtype=torch.bool)
+        at[place] = True
+        if field == "item":
+            return replace(events, item=torch.where(at, (events.item + 1) % 12, events.item))
+        column = events.fields[field]
+        return replace(events, fields={**events.fields, field: torch.where(at, 3 - column, column)})
+
+    targets = replace(batch.targets, events=other(batch.targets.events))
+    return replace(batch, events=other(batch.events), targets=targets)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_targets_aside_in_line_and_in_rows_of_their_own_score_alike(world: Dataset, name: str) -> None:
+    model = made(name, world)
+    together = batch_of(world, model, rows_of(world, model, [3, 5, 8]))
+    scores = model.scores(together)["click"]
+    aside = replace(together, targets=replace(together.targets, slot=torch.full_like(together.targets.slot, -1)))
+    torch.testing.assert_close(model.scores(aside)["click"], scores)
+    for place, user in enumerate([3, 5, 8]):
+        alone = batch_of(world, model, rows_of(world, model, [user]))
+        torch.testing.assert_close(model.scores(alone)["click"], scores[24 * place : 24 * place + 24])
+    user = np.array([8])
+    each = singles(user, np.array([0]), np.array([24]), model.window)
+    found = torch.empty(24)
+    for rows, batch in prediction_batches(world, each, window=model.window, wants=model.wants, events=40):
+        found[torch.from_numpy(rows)] = model.scores(batch)["click"].detach()
+    torch.testing.assert_close(found, scores[48:].detach())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_loss_of_a_batch_is_the_sum_of_its_rows(world: Dataset, name: str) -> None:
+    """While training too, dropout and hidden ids included."""
+    model = made(name, world).train()
+    split = PROTOCOL.cut(world)
+    batches = TrainingBatches(world, split, window=model.window, batch_size=1000, wants=model.wants)
+    alone = TrainingBatches(world, split, window=model.window, batch_size=1, wants=model.wants)
+    whole = model.losses(batches.batch(0, 0), Negatives())["click"]
+    if name == "rates":
+        parts = [model.losses(alone.batch(0, step), Negatives())["click"] for step in range(alone.steps(0))]
+        torch.testing.assert_close(torch.stack([part.total for part in parts]).sum(), whole.total)
+        assert sum(float(part.weight) for part in parts) == float(whole.weight) == batches.events
+    assert whole.total.isfinite() and float(whole.weight) == batches.events
+
+
+# --- the whole
+
+
+def recipe(config: Config, epochs: int = 20, rate: float = 2e-2) -> RecipeConfig:
+    training = TrainingConfig(
+        epochs=epochs, batch_size=10, learning_rate=rate, schedule="cosine", metric="NE(click)", patience=None
+    )
+    return RecipeConfig(name="test/x", model=config, training=training, protocol=PROTOCOL)  # type: ignore[arg-type]
+
+
+def trained(config: Config, world: Dataset, out: Path) -> Artifact:
+    return api.train(world, recipe(config), out, log=Log("quiet"))
+
+
+@pytest.mark.parametrize("name", ["din", "gr", "bst"])
+def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str) -> None:
+    artifact = trained(CONFIGS[name], world, tmp_path / "artifact")
+    found = api.predict(artifact, world)
+    assert found.means["NE(click)"] < 0.75 and found.means["GAUC(click)"] > 0.8  # the best: .469 and .9
+    again = api.predict(Artifact.load(tmp_path / "artifact"), world)
+    assert np.array_equal(again.p["click"], found.p["click"])
+    assert tasks(artifact.model) == ["feedback"]
+    with pytest.raises(ConfigError, match="predicts feedback alone"):
+        artifact.recommend([3, 4], 2) if False else artifact.model.catalogue_scores(None)  # type: ignore[arg-type]
+
+
+def test_without_a_history_nothing_is_told(world: Dataset, tmp_path: Path) -> None:
+    artifact = trained(CONFIGS["no-history"], world, tmp_path / "artifact")
+    assert api.predict(artifact, world).means["NE(click)"] > 0.95
