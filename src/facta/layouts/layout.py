@@ -15,11 +15,13 @@ Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from facta import draws, jagged
+from facta.draws import Purpose
 from facta.types import PREFIX, SERIES, Fact, Read, SequenceBatch, Series, TokenBatch
 
 ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
@@ -155,7 +157,7 @@ class _Tokens:
         return columns
 
     def _prefix(self) -> dict[str, Tensor]:
-        """One token per constant fact of a user; its time is that of the row's first event, or of its first target."""
+        """One token per constant fact of a user; its time and draws are of the row's first event (or target)."""
         rows = len(self.offsets) - 1
         row = torch.arange(rows, device=self.row.device).repeat_interleave(self.prefix)
         fact = torch.arange(self.prefix, device=row.device).repeat(rows)
@@ -165,10 +167,10 @@ class _Tokens:
             "source": row * self.prefix + fact,
             "position": torch.zeros_like(row),
             "sees": torch.full_like(row, self.prefix),
-            "key": draws.mix(row, fact),
+            "key": draws.mix(draws.mix(_first(self.batch, "key")[row], Purpose.PREFIX), fact),
         }
         if self.batch.events.time is not None:
-            time = _first_time(self.batch)[row]
+            time = _first(self.batch, "time")[row]
             columns |= {"time": time, "query_time": time}
         return columns
 
@@ -222,14 +224,13 @@ class _Entries:
         return torch.searchsorted(self._at, row * self.FAR + event, right=True) - self.offsets[row]
 
 
-def _first_time(batch: SequenceBatch) -> Tensor:
-    """[B] time of each row's first event; of its first target where it has none."""
-    assert batch.events.time is not None
-    found = batch.events.time.new_zeros(len(batch.offsets) - 1)
-    for offsets, time in ((batch.targets.offsets, batch.targets.events.time), (batch.offsets, batch.events.time)):
-        filled = jagged.lengths(offsets) > 0
-        if time is not None:
-            found[filled] = time[offsets[:-1][filled]]
+def _first(batch: SequenceBatch, column: Literal["time", "key"]) -> Tensor:
+    """[B] time or key of each row's first event; of its first target where it has none."""
+    found = batch.events.key.new_zeros(len(batch.offsets) - 1)
+    for offsets, events in ((batch.targets.offsets, batch.targets.events), (batch.offsets, batch.events)):
+        filled, values = jagged.lengths(offsets) > 0, getattr(events, column)
+        if values is not None:
+            found[filled] = values[offsets[:-1][filled]]
     return found
 
 
