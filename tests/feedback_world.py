@@ -13,7 +13,7 @@ from facta import draws, jagged
 from facta.data.catalogue import Catalogue
 from facta.data.features import Feature
 from facta.data.schema import Field
-from facta.types import Events, SequenceBatch, Series, Targets
+from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 ITEMS = 20
 FIELDS = (
@@ -25,7 +25,9 @@ FIELDS = (
 USERS = (
     Field(name="age", role="user", kind="numeric", dtype="int8", boundaries=(18.0, 40.0)),
     Field(name="city", role="user", kind="categorical", dtype="str", categories=("x", "y")),
+    Field(name="earlier", role="user", kind="items", dtype="list"),
 )
+FACTS = USERS[:2]
 SERIES = tuple(
     Field(name=name, role="series", kind="categorical", dtype="str", categories=("p", "q", "r"))
     for name in ("plan", "mood")
@@ -52,7 +54,8 @@ def catalogue(*, users: bool, series: bool, described: bool) -> Catalogue:
 
 @dataclass(frozen=True)
 class Row:
-    """One person: events column by column; `series`: (field, value, time, events before it)."""
+    """One person: events column by column; `series`: (field, value, time, events before it); `earlier`: items that
+    came before the first event."""
 
     name: int
     item: list[int]
@@ -60,6 +63,7 @@ class Row:
     fields: dict[str, list[int]]  # codes
     user: dict[str, int] = field(default_factory=dict)
     series: tuple[tuple[int, int, int, int], ...] = ()
+    earlier: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.item)
@@ -71,7 +75,8 @@ class Row:
         return replace(self, item=self.item[:events], time=self.time[:events], fields=fields, series=series)
 
     def changed(self, fact: str, event: int) -> Row:
-        """Another time, context, item or feedback of one event; for "user" and "series", of the person and an entry."""
+        """Another time, context, item or feedback of one event; or other facts of the person, another earlier item,
+        another value of a series entry."""
 
         def other(column: Sequence[int], codes: int) -> list[int]:
             return [*column[:event], (column[event] + 1) % codes, *column[event + 1 :]]
@@ -89,6 +94,11 @@ class Row:
                 )
             case "user":
                 return replace(self, user={name: (code + 1) % 3 for name, code in self.user.items()})
+            case "earlier":
+                before = self.earlier
+                return replace(
+                    self, earlier=(*before[:event], (before[event] + 2) % (ITEMS + 1) - 1, *before[event + 1 :])
+                )
             case _:
                 one = self.series[event]
                 mine = (one[0], (one[1] + 1) % 4, *one[2:])
@@ -105,8 +115,9 @@ def random_row(rng: np.random.Generator, length: int, name: int = 0, *, series: 
         rng.integers(0, ITEMS, length).tolist(),
         time.tolist(),
         {one.name: rng.integers(0, one.codes, length).tolist() for one in FIELDS},
-        {one.name: int(rng.integers(one.codes)) for one in USERS},
+        {one.name: int(rng.integers(one.codes)) for one in FACTS},
         tuple(entries) if series else (),
+        tuple(rng.integers(-1, ITEMS, name % 3).tolist()),
     )
 
 
@@ -126,7 +137,8 @@ def batch(rows: Sequence[Row], *, users: bool = True, series: bool = True) -> Se
         targets=Targets(offsets, _as_targets(events), place, place, torch.ones(len(place))),
         key=11,
         series=_series(rows) if series else None,
-        user={one.name: torch.tensor([row.user[one.name] for row in rows]) for one in USERS} if users else {},
+        user={one.name: torch.tensor([row.user[one.name] for row in rows]) for one in FACTS} if users else {},
+        lists=_lists(rows) if users else None,
     )
 
 
@@ -188,6 +200,11 @@ def _joined(parts: Sequence[Events]) -> Events:
         one.name: torch.cat([part.fields[one.name] for part in parts]) for one in FIELDS
     }
     return Events(torch.cat([p.item for p in parts]), torch.cat(times), torch.cat([p.key for p in parts]), fields)
+
+
+def _lists(rows: Sequence[Row]) -> Lists:
+    items = torch.tensor([item for row in rows for item in row.earlier], dtype=torch.int64)
+    return Lists(jagged.offsets_of(torch.tensor([len(row.earlier) for row in rows])), items * 0, items)
 
 
 def _series(rows: Sequence[Row]) -> Series:

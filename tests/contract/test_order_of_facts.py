@@ -129,12 +129,12 @@ def predicted(model: Recommender, given: SequenceBatch) -> dict[str, Tensor]:
 def rows(seed: int, count: int = 1, length: int | None = EVENTS) -> list[Row]:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, EVENTS + 1, count) if length is None else [length] * count
-    return [random_row(rng, int(n), name) for name, n in enumerate(lengths)]
+    return [random_row(rng, int(n), name) for name, n in enumerate(lengths, 2)]
 
 
 def depends(kind: Kind, what: str, target: int, fact: str, event: int, row: Row) -> bool:
     """Whether the prediction of fact `what` of event `target` depends on `fact` of `event`: exactly."""
-    if fact == "user":
+    if fact in ("user", "earlier"):
         return kind.users
     if fact == "series":
         return kind.series and row.series[event][3] <= target
@@ -151,7 +151,8 @@ def depends(kind: Kind, what: str, target: int, fact: str, event: int, row: Row)
 def test_a_prediction_depends_on_earlier_facts_and_on_nothing_else(name: str, kind: Kind, model: Recommender) -> None:
     (row,) = rows(1)
     changes = [(fact, event) for fact in ORDER for event in range(EVENTS)]
-    changes += [("user", 0)] * kind.users + [("series", entry) for entry in range(len(row.series))] * kind.series
+    changes += [("user", 0), ("earlier", 0), ("earlier", 1)] * kind.users
+    changes += [("series", entry) for entry in range(len(row.series))] * kind.series
     found = predicted(model, batch([row, *(row.changed(*change) for change in changes)], **kind.parts))
     for what, values in found.items():
         base, *others = values.unflatten(0, (-1, EVENTS))
