@@ -122,9 +122,7 @@ def check(log: Dataset, wants: Wants, batch: SequenceBatch, *, shortened: bool) 
         if not shortened:
             assert before == list(range(place - len(before), place))
         index = batch.index[first:stop].tolist()
-        assert [b - a for a, b in zip(index, index[1:], strict=False)] == [
-            b - a for (_, a), (_, b) in zip(row, row[1:], strict=False)
-        ]  # gaps keep their true distance
+        assert np.diff(index).tolist() == np.diff([p for _, p in row]).tolist()  # gaps keep their true distance
         newest = max(place for t, (_, place) in enumerate(asked) if rows[t] == rows[s])
         for e, (_, place) in enumerate(row):
             after = min(place + 1, newest)  # of the true successor, as far as it is known

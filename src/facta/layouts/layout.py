@@ -224,7 +224,6 @@ class _Tokens:
         order = torch.argsort(target, stable=True)
         return Read(torch.cat([state, self._asides()["at"]])[order], target[order], self.layout.late(fact))
 
-
     def _gap(self) -> Tensor:
         """[S] whether a target is an input whose predecessor was left out: no request is ever asked across a gap."""
         targets, index, first = self.batch.targets, self.batch.index, self.batch.offsets[self.target_row]
