@@ -84,11 +84,16 @@ def weights_of(by: By | None, fields: Sequence[str]) -> dict[str, float]:
 def scores(
     model: Predictor, histories: Sequence[Known], at: Sequence[int] | None, asked: Sequence[Asked]
 ) -> dict[str, Floats32]:
-    """Field -> [S] scores of all candidates, history by history; `at`: the times of the requests, as in `request`."""
+    """Field -> [S] scores of all candidates, history by history; `at`: the times of the requests, as in `request`.
+
+    A candidate is one of the N events that the model sees: where histories are longer, the last place is its own, as
+    that of the newest event is in training.
+    """
+    window = model.window - 1
     found: dict[str, list[Floats32]] = {}
-    for places, part in _parts(histories, asked, model.window):
+    for places, part in _parts(histories, asked, window):
         moments = None if at is None else [at[place] for place in places]
-        batch = request([histories[place] for place in places], moments, model.window, part)
+        batch = request([histories[place] for place in places], moments, window, part)
         with torch.inference_mode():
             for name, column in model.scores(batch).items():
                 found.setdefault(name, []).append(column.float().numpy())

@@ -217,7 +217,7 @@ def request(
 
     Times are given for all histories or left out altogether (`at` None: nothing that reads time may be asked).
     """
-    parts = [history.rows[-window:] for history in histories]
+    parts = [_newest(history.rows, window) for history in histories]
     offsets = jagged.offsets_of(torch.tensor([len(part) for part in parts], dtype=torch.int64))
     times, next_time = (None, None) if at is None else _times(histories, at, window)
     first = histories[0]
@@ -228,7 +228,7 @@ def request(
             time=times,
             key=torch.zeros(int(offsets[-1]), dtype=torch.int64),
             fields={
-                name: torch.from_numpy(np.concatenate([history.fields[name][-window:] for history in histories]))
+                name: torch.from_numpy(np.concatenate([_newest(history.fields[name], window) for history in histories]))
                 for name in first.fields
             },
         ),
@@ -261,13 +261,17 @@ def _targets(asked: Sequence[Asked], at: Sequence[int] | None, visible: Tensor) 
     )
 
 
+def _newest(values: Ints, window: int) -> Ints:
+    return values[max(len(values) - window, 0) :]
+
+
 def _times(histories: Sequence[Known], at: Sequence[int], window: int) -> tuple[Tensor, Tensor]:
     """[E] own times and [E] times of the successors; the newest event's successor is the request."""
     own, successor = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for history, asked in zip(histories, at, strict=True):
         assert history.times is not None
-        own.append(history.times[-window:])
-        successor.append(np.append(history.times, asked)[1:][-window:])
+        own.append(_newest(history.times, window))
+        successor.append(_newest(np.append(history.times, asked)[1:], window))
     return torch.from_numpy(np.concatenate(own)), torch.from_numpy(np.concatenate(successor))
 
 
