@@ -92,7 +92,7 @@ class Accuracy:
     def __init__(self, model: ToyModel) -> None:
         self.model, self.calls = model, 0
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self, _: int) -> dict[str, float]:
         assert not self.model.training and not torch.is_grad_enabled()
         self.calls += 1
         logits = self.model.logits(self.model.table)

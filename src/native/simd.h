@@ -100,7 +100,7 @@ inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
 // e^x within 2 ulp for -87 <= x <= 88 (Cephes' polynomial), e^-87 below and infinite above; of what is no number, no
 // number. Infinite and not e^88: a number of 1e36 times a sigmoid of e^-88 would be far from nothing.
 [[gnu::always_inline]] inline vf exp(const vf given) {
-  const vf x = maximum(given, broadcast(-87.0f));
+  const vf x = minimum(maximum(given, broadcast(-87.0f)), broadcast(88.0f));  // no integer below may overflow
   const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
   const vf shifted = x * 1.44269504088896341f + magic;
   const vf n = shifted - magic;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,13 @@ def test_a_schema_is_the_same_in_all_its_forms() -> None:
     assert SchemaConfig(fields={"tab": "context"}, items={"genre": "multi"}) == whole
     assert SchemaConfig.parse(whole.model_dump()) == whole
     assert SchemaConfig(fields=["tab"]) == SchemaConfig(fields={"tab": FieldConfig()}) != SchemaConfig()
+
+
+def test_the_schema_of_the_documents_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    schema = SchemaConfig.parse(json.loads(text))
+    assert schema.fields is not None and schema.fields["rating"].time == "rated_at" and schema.series
 
 
 def test_quantiles_part_values_evenly_and_never_below_the_least(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ class Scripted:
     def __init__(self, *values: float) -> None:
         self.values = list(values)
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self, _: int) -> dict[str, float]:
         return {"MRR": self.values.pop(0)}
 
 
@@ -62,9 +62,9 @@ def test_the_best_weights_are_restored_and_patience_ends_the_run(tmp_path: Path)
     seen: list[torch.Tensor] = []
     scripted = Scripted(0.1, 0.5, 0.5, 0.2, 0.9)
 
-    def validate() -> dict[str, float]:
+    def validate(_: int) -> dict[str, float]:
         seen.append(model.table.detach().clone())
-        return scripted()
+        return scripted(0)
 
     result = toy_trainer(tmp_path, toy_config(epochs=9, patience=2), model=model, validate=validate).fit()
     assert (result.stopped, result.epochs, result.best_epoch) == ("patience", 4, 2)  # a tie is no improvement
@@ -240,7 +240,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_goes_on(tmp_path: Path) -> None:
-    def validate() -> dict[str, float]:
+    def validate(_: int) -> dict[str, float]:
         with pytest.raises(ResourceError, match="Another process is training"):
             toy_trainer(tmp_path).fit()
         return {"MRR": 0.5}

@@ -88,8 +88,8 @@ def temporal(
         return _frozen(dataset, start, stop) if state == "frozen" else _rolling(dataset, start, stop, ties)
 
     return Split(
-        train_end=_events_before(dataset, first),
-        validation_end=_events_before(dataset, test_from),
+        train_end=events_before(dataset, first),
+        validation_end=events_before(dataset, test_from),
         validation=asked(first, test_from),
         test=asked(test_from, np.iinfo(np.int64).max),
     )
@@ -103,7 +103,7 @@ def cut_at_share(dataset: Dataset, share: float) -> int:
     return int(np.partition(dataset.timestamp, place)[place])
 
 
-def _events_before(dataset: Dataset, time: int) -> Ints:
+def events_before(dataset: Dataset, time: int) -> Ints:
     """[U] how many of each user's events lie before a moment; histories are in time order."""
     assert dataset.timestamp is not None
     before = arrays.offsets_of(dataset.timestamp < time)
@@ -142,7 +142,7 @@ def _before_ties(dataset: Dataset, users: Ints, place: Ints) -> Ints:
 
 def _frozen(dataset: Dataset, start: int, stop: int) -> Requests:
     """One request per user with events in [start, stop): asked at `start`, relevant is all of the period."""
-    visible, until = _events_before(dataset, start), _events_before(dataset, stop)
+    visible, until = events_before(dataset, start), events_before(dataset, stop)
     users = np.flatnonzero((until > visible) & (visible > 0))
     count = until[users] - visible[users]
     events = arrays.spans(dataset.offsets[users] + visible[users], count)
@@ -157,7 +157,7 @@ def _frozen(dataset: Dataset, start: int, stop: int) -> Requests:
 
 def _rolling(dataset: Dataset, start: int, stop: int, ties: Ties) -> Requests:
     """One request per event in [start, stop) that has something visible before it."""
-    visible, until = _events_before(dataset, start), _events_before(dataset, stop)
+    visible, until = events_before(dataset, start), events_before(dataset, stop)
     count = until - visible
     users = np.repeat(np.arange(dataset.num_users), count)
     return _single(dataset, users, arrays.spans(visible, count), ties)

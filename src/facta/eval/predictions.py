@@ -161,6 +161,19 @@ def predict(
     rows = held_out(dataset, protocol.cut(dataset) if split is None else split, stage, model.window)
     if not len(rows):
         raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
+    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, told=told)
+
+
+def predict_rows(
+    model: Predictor,
+    dataset: Dataset,
+    rows: Rows,
+    protocol: str,
+    stage: str,
+    *,
+    told: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """What a model says of the targets of rows; `protocol` and `stage` say what they are."""
     counts = rows.last - rows.first
     ends = np.cumsum(counts)
     found: dict[str, Floats] = {}
@@ -177,9 +190,7 @@ def predict(
     return _predictions(dataset, protocol, stage, rows, found)
 
 
-def _predictions(
-    dataset: Dataset, protocol: ProtocolConfig, stage: Stage, rows: Rows, found: Mapping[str, Floats]
-) -> Predictions:
+def _predictions(dataset: Dataset, protocol: str, stage: str, rows: Rows, found: Mapping[str, Floats]) -> Predictions:
     """Scores beside what happened; fields that do not say what success is are left out."""
     count = rows.last - rows.first
     user = np.repeat(rows.user, count)
@@ -188,7 +199,7 @@ def _predictions(
     labels = {field.name: _labels(dataset, field.name, event) for field in dataset.manifest.fields if field.positives}
     known = [field for field in found if field in labels]
     return Predictions(
-        protocol=protocol.feedback_id,
+        protocol=protocol,
         stage=stage,
         dataset=dataset.content_hash,
         user=user,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.ops import backend
 from facta.types import Cost
@@ -31,6 +32,12 @@ def cost(config: RecommenderConfig, parameters: int, tokens: int) -> Cost:
                 kept = width + 2 * (dqk + dv) + dv  # input; projection before SiLU; o: see ops/layer.py
             else:  # input and norm; projections before and after SiLU; o, LN, gated
                 kept = 2 * width + 4 * (dqk + dv) + 3 * dv
+            cached = dqk + dv
+        case HSTUProductionConfig():
+            dqk = encoder.heads * (encoder.qk_width or width // encoder.heads)
+            dv = encoder.heads * (encoder.v_width or width // encoder.heads)
+            flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * 3 * dv * width
+            kept = 2 * width + 2 * (dqk + dv) + 9 * dv  # input, norm; projection; SiLU(u), o, LN(o), 2 [u, o, u·LN(o)]
             cached = dqk + dv
         case TransformerConfig():
             gated = encoder.preset == "modern"

@@ -19,6 +19,7 @@ from facta.data.catalogue import Catalogue
 from facta.data.negatives import NegativesConfig
 from facta.encoders.gru import GRU, GRUConfig
 from facta.encoders.hstu import HSTU, HSTUConfig
+from facta.encoders.production import HSTUProduction, HSTUProductionConfig
 from facta.encoders.transformer import Transformer, TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
@@ -32,7 +33,9 @@ from facta.objectives.readout import ReadOut
 from facta.types import Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
 LAYOUTS: dict[str, Layout] = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED}
-EncoderConfig = Annotated[HSTUConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")]
+EncoderConfig = Annotated[
+    HSTUConfig | HSTUProductionConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")
+]
 
 
 class RecommenderConfig(Config):
@@ -51,7 +54,11 @@ class RecommenderConfig(Config):
     @model_validator(mode="after")
     def _consistent(self) -> RecommenderConfig:
         heads = getattr(self.encoder, "heads", 1)
-        given = isinstance(self.encoder, HSTUConfig) and self.encoder.qk_width and self.encoder.v_width
+        given = (
+            isinstance(self.encoder, HSTUConfig | HSTUProductionConfig)
+            and self.encoder.qk_width
+            and self.encoder.v_width
+        )
         if self.width % heads and not given:
             raise ConfigError(f"width {self.width} is not a multiple of encoder.heads {heads}; change one of them.")
         if self.next_item is None and self.feedback is None:
@@ -87,6 +94,8 @@ class Recommender(nn.Module):
         match config.encoder:
             case HSTUConfig() as hstu:
                 return HSTU(hstu, config.width, config.window)
+            case HSTUProductionConfig() as production:
+                return HSTUProduction(production, config.width, config.window)
             case TransformerConfig() as transformer:
                 return Transformer(transformer, config.width)
             case GRUConfig() as gru:

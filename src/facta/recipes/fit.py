@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from facta.data.batches import TrainingBatches
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
+from facta.data.stream import StreamBatches
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate
-from facta.eval.predictions import METRICS, held_out, predict
+from facta.eval.predictions import METRICS, held_out, predict, predict_rows
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.models.baselines import (
@@ -33,7 +34,7 @@ from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
 from facta.train.model import Validate
 from facta.train.progress import TrainingResult
-from facta.train.trainer import Trainer
+from facta.train.trainer import Trainer, TrainingConfig
 
 if TYPE_CHECKING:
     from facta.train.log import Log
@@ -84,19 +85,14 @@ def learn(
     training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
     assert training is not None  # RecipeConfig sees to it
     model.told(counts)
+    batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
+    if isinstance(batches, StreamBatches):
+        training = training.change(epochs=batches.periods)
+        validate = partial(_next_period, model, dataset, batches)
     result = Trainer(
         model,
-        TrainingBatches(
-            dataset,
-            split,
-            window=model.window,
-            batch_size=training.batch_size,
-            seed=training.seed,
-            wants=model.wants,
-            examples=training.examples,
-            stochastic_length=training.stochastic_length,
-        ),
+        batches,
         training,
         folder,
         counts=counts,
@@ -107,6 +103,35 @@ def learn(
         log=log,
     ).fit()
     return model, result
+
+
+def _batches(
+    training: TrainingConfig, model: Recommender, dataset: Dataset, split: Split
+) -> TrainingBatches | StreamBatches:
+    settings: dict[str, Any] = {
+        "window": model.window,
+        "batch_size": training.batch_size,
+        "seed": training.seed,
+        "wants": model.wants,
+        "examples": training.examples,
+        "stochastic_length": training.stochastic_length,
+    }
+    if training.hours is None:
+        return TrainingBatches(dataset, split, **settings)
+    if not model.wants.own or (training.epochs, training.keep, training.patience) != (1, "last", None):
+        raise ConfigError(
+            "A stream (training.hours) goes once through the log of a model of feedback: set training.epochs=1, "
+            "training.keep=last and training.patience=null."
+        )
+    return StreamBatches(dataset, split, hours=training.hours, **settings)
+
+
+def _next_period(model: Recommender, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:
+    """What the model says of the period behind the `done` ones that it has learned; nothing where nothing happened."""
+    rows = batches.asked(done, model.window)
+    if not len(rows):
+        return {}
+    return predict_rows(model, dataset, rows, f"stream/period={done}", "validation").means
 
 
 def _validation(
@@ -121,7 +146,7 @@ def _validation(
         known = [f"{one}({field})" for field in model.successes for one in METRICS]
         if metric not in known:
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or 'none'}.")
-        return lambda: predict(model, dataset, protocol, stage="validation", split=split).means, None
+        return lambda _: predict(model, dataset, protocol, stage="validation", split=split).means, None
     if model.next_item is None:
         raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")
     if not len(split.validation):
@@ -131,7 +156,7 @@ def _validation(
     popularity = _means(counted, dataset, protocol, split, ks, counts)
     if metric not in popularity:
         raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(popularity)}.")
-    return partial(_means, model, dataset, protocol, split, ks, counts), popularity
+    return lambda _: _means(model, dataset, protocol, split, ks, counts), popularity
 
 
 def _means(

@@ -42,5 +42,6 @@ class Batches(Protocol):
     def batch(self, epoch: int, step: int) -> SequenceBatch: ...
 
 
-Validate = Callable[[], Mapping[str, float]]
-"""Metrics on the validation targets, by printed name (`NDCG@10`); called with the model in evaluation mode."""
+Validate = Callable[[int], Mapping[str, float]]
+"""Epochs done -> metrics on the validation targets, by printed name (`NDCG@10`); the model is in evaluation mode.
+Nothing at all where there is nothing to measure."""

@@ -40,11 +40,11 @@ class Progress:
         self.epoch_losses.append(loss)
         self.epoch, self.position, self.sums = self.epoch + 1, 0, {}
 
-    def validated(self, metrics: Mapping[str, float], metric: str) -> bool:
-        """Whether these weights are the best so far."""
+    def validated(self, metrics: Mapping[str, float], metric: str, keep: str = "best") -> bool:
+        """Whether these weights are the ones to keep so far."""
         best = self.best
         sign = -1 if lower_is_better(metric) else 1
-        better = best is None or sign * metrics[metric] > sign * best[metric]
+        better = best is None or keep == "last" or sign * metrics[metric] > sign * best[metric]
         self.validations.append({"step": self.step, "epoch": self.epoch, **metrics})
         self.since_best = 0 if better else self.since_best + 1
         self.best_step = self.step if better else self.best_step

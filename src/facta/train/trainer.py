@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -46,6 +46,8 @@ class TrainingConfig(OptimiserConfig):
     batch_size: int = Field(128, ge=1)  # rows in a batch, on average
     examples: Examples = "user"  # or one row an impression, for models of feedback
     stochastic_length: StochasticLengthConfig | None = None  # None: histories stay whole
+    hours: float | None = Field(None, gt=0)  # a stream, once through the log: an epoch is a period of so many
+    keep: Literal["best", "last"] = "best"  # whose weights: of the best validation, or of the last one
     accumulate: int = Field(1, ge=1)  # batches per optimiser step
     seed: int = 0
     metric: str = "NDCG@10"  # decides which weights are kept
@@ -112,8 +114,11 @@ class Trainer:
     def _epoch(self, progress: Progress, interrupts: Interrupts) -> None:
         """The rest of the current epoch."""
         epoch, steps = progress.epoch, self.batches.steps(progress.epoch)
-        if steps == 0:
+        if steps == 0 and epoch == 0:
             raise TrainingError("There is nothing to learn from: no user has two training events. Check the split.")
+        if steps == 0:  # a period of a stream in which nothing happened
+            self._end_epoch(progress)
+            return
         self.model.train(True)
         with closing(prefetched(partial(self._build, epoch), range(progress.position, steps))) as built:
             while progress.epoch == epoch:
@@ -184,18 +189,21 @@ class Trainer:
         config, began = self.config, time.perf_counter()
         self.model.train(False)
         with torch.no_grad():
-            metrics = {name: float(value) for name, value in validate().items()}
+            metrics = {name: float(value) for name, value in validate(progress.epoch).items()}
         self.model.train(True)
+        if not metrics:
+            return
         if config.metric not in metrics:
             raise ConfigError(f"training.metric is '{config.metric}'; validation measures {', '.join(metrics)}.")
-        better = progress.validated(metrics, config.metric)
+        better = progress.validated(metrics, config.metric, config.keep)
         if better:
             self._folder.save_best(progress.step, progress.validations[-1])
         if config.patience is not None and progress.since_best >= config.patience:
             progress.stopped = "patience"
         seconds = time.perf_counter() - began
         self._journal.write("validation", progress.step, progress.epoch, **metrics, best=better, seconds=seconds)
-        self.log.validation(progress.epoch, config.metric, metrics[config.metric], better, self.popularity)
+        best = better and config.keep == "best"
+        self.log.validation(progress.epoch, config.metric, metrics[config.metric], best, self.popularity)
         self._sound_alarm(progress)
 
     def _sound_alarm(self, progress: Progress) -> None:

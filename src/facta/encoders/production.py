@@ -1,0 +1,81 @@
+"""HSTU as it runs in production: the second flavour of the public code (`modules/stu.py`), which its ranking uses.
+
+    u, v, q, k = split(LN(x) W + b),   u <- SiLU(u);   v, q, k stay linear
+    o          = n⁻¹ · Σ_j SiLU(q·k_j / √dqk) v_j      no relative bias: positions and gaps are added at the input
+    x         <- x + W_o dropout([u, o, u ⊙ LN(o)])
+
+Norms are affine and W_o has no bias. The public code divides by the longest row of the batch, so that a score depends
+on batch mates; n is a constant here. Time belongs into the embedding (`gaps`).
+
+Letters: T tokens, D width, H heads, dqk, dv head widths.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, cat, nn
+from torch.nn import functional as F
+
+from facta import ops
+from facta.config import Config
+from facta.layers.dropout import Dropout
+from facta.types import TokenBatch
+
+
+class HSTUProductionConfig(Config):
+    kind: Literal["hstu-production"] = "hstu-production"
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=4, ge=1)
+    qk_width: int | None = Field(default=None, ge=1, description="dqk of each head; None: D / heads")
+    v_width: int | None = Field(default=None, ge=1, description="dv of each head; None: D / heads")
+    normaliser: float | None = Field(default=None, gt=0, description="n; None: the window")
+    eps: float = Field(default=1e-6, gt=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+class HSTUProductionLayer(nn.Module):
+    def __init__(self, config: HSTUProductionConfig, width: int, window: int, salt: int) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.dqk = config.qk_width or width // config.heads
+        self.dv = config.v_width or width // config.heads
+        self.scale = 1.0 / (config.normaliser or window)
+        self.norm, self.norm_out = nn.LayerNorm(width, config.eps), nn.LayerNorm(self.heads * self.dv, config.eps)
+        self.uvqk = nn.Linear(width, 2 * self.heads * (self.dv + self.dqk))
+        self.out = nn.Linear(3 * self.heads * self.dv, width, bias=False)
+        for layer in (self.uvqk, self.out):
+            nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(self.uvqk.bias)
+        self.dropout = Dropout(config.dropout, salt)
+
+    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        """x [T, D] -> [T, D]."""
+        values, keys = self.heads * self.dv, self.heads * self.dqk
+        u, v, q, k = self.uvqk(self.norm(x)).split((values, values, keys, keys), dim=1)
+        u = F.silu(u)
+        v, q, k = (part.unflatten(1, (self.heads, -1)) for part in (v, q * self.dqk**-0.5, k))
+        o = ops.hstu_attention(q, k, v, geometry, position_bias=None, time_bias=None, scale=self.scale).flatten(1)
+        y = self.dropout(cat([u, o, u * self.norm_out(o)], dim=1), tokens.key)
+        out: Tensor = x + self.out(y)
+        return out
+
+
+class HSTUProduction(nn.Module):
+    """A stack of layers; objectives norm what they read."""
+
+    prefix_stable = True
+
+    def __init__(self, config: HSTUProductionConfig, width: int, window: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            HSTUProductionLayer(config, width, window, salt=100 + i) for i in range(config.layers)
+        )
+
+    def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
+        """x [T, D] -> states [T, D]."""
+        geometry = ops.Geometry(tokens)
+        for layer in self.layers:
+            x = layer(x, tokens, geometry)
+        return x
