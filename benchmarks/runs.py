@@ -16,7 +16,12 @@ from facta.eval.result import average
 from facta.train import journal
 
 SEEDS = (0, 1, 2)
-FOLDERS = {"movielens-100k": "ml-100k", "movielens-1m": "ml-1m", "amazon-beauty": "s3rec"}
+FOLDERS = {
+    "movielens-100k": "ml-100k",
+    "movielens-1m": "ml-1m",
+    "amazon-beauty": "s3rec",
+    "kuairand-pure": "kuairand-pure-part",
+}
 """Where a data set lies below FACTA_SHARED_DATA; without that variable it is downloaded."""
 
 

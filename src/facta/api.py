@@ -6,15 +6,16 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
 from facta.artifact import files
-from facta.artifact.model import SavedModel
+from facta.artifact.model import Task, tasks
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
+from facta.data.schema import Declared
 from facta.data.splits import Split, check_trainable
 from facta.data.times import Unit
 from facta.errors import ConfigError, DataError, ProtocolError
@@ -50,14 +51,18 @@ def find_recipe(name: str | RecipeConfig, overrides: Sequence[str] = ()) -> Reci
 
 
 def doctor(
-    events: Source | Dataset, *, columns: Mapping[str, str] | None = None, unit: Unit | None = None
+    events: Source | Dataset,
+    *,
+    columns: Mapping[str, str] | None = None,
+    fields: Declared | None = None,
+    unit: Unit | None = None,
 ) -> list[Finding]:
     """What will spoil results in an event log or a prepared dataset, worst first; an empty list where nothing will.
 
-    `columns` (role -> name) and `unit` of the times are those that `prepare` would be given. What it would refuse is a
+    `columns` (role -> name), `fields` and `unit` of the times are those that `prepare` would be given. What it would refuse is a
     finding too, of level "error". Raises DataError where there is no file, and for columns and units that do not exist.
     """
-    return examine(events, columns=columns, unit=unit)
+    return examine(events, columns=columns, fields=fields, unit=unit)
 
 
 def train(
@@ -213,16 +218,6 @@ def _protocol(given: Any) -> ProtocolConfig:
             "facta.ProtocolConfig(split='loo-val'), or None for the one that the artifact was trained for."
         )
     return given
-
-
-Task = Literal["next_item", "feedback"]
-
-
-def tasks(model: SavedModel) -> list[Task]:
-    """What a model has learned."""
-    if not isinstance(model, Recommender):
-        return ["next_item"]
-    return [*(["next_item"] if model.next_item else []), *(["feedback"] if model.feedback else [])]  # type: ignore[list-item]
 
 
 def _stages(dataset: Dataset, split: Split, task: Task, window: int) -> list[Stage]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -46,6 +46,16 @@ def build(config: RecommenderConfig | BaselineConfig, catalogue: Catalogue, seed
             return DecayedPopularity(config, catalogue.items)
         case ItemKNNConfig():
             return ItemKNN(config, catalogue.items)
+
+
+Task = Literal["next_item", "feedback"]
+
+
+def tasks(model: SavedModel) -> list[Task]:
+    """What a model has learned."""
+    if not isinstance(model, Recommender):
+        return ["next_item"]
+    return [*(["next_item"] if model.next_item else []), *(["feedback"] if model.feedback else [])]  # type: ignore[list-item]
 
 
 def state_of(model: SavedModel) -> dict[str, Tensor]:

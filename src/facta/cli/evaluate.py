@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from facta import api, durable
+from facta.artifact.model import tasks
 from facta.cli import console, predictions, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
@@ -54,7 +55,7 @@ def evaluate(
     own = [ProtocolConfig.parse(one.config["protocol"]) for one in loaded]
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(artifacts, loaded)
-    if (task or api.tasks(loaded[0].model)[0]) == "feedback":
+    if (task or tasks(loaded[0].model)[0]) == "feedback":
         predictions.evaluate(dict(zip(named, loaded, strict=True)), dataset, protocol, stage, out, metric, as_json)
         return
     results = []

@@ -10,6 +10,7 @@ Letters: S' targets read, D width, C codes of a field; code 0 is undefined and h
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -104,16 +105,16 @@ def _head(field: Field, width: int) -> _Head:
             return _Categorical(field, width)
 
 
-class _Head(nn.Module):
+class _Head(nn.Module, ABC):
     centers: Tensor  # [C-1] the number that stands for each value
 
+    @abstractmethod
     def losses(self, x: Tensor, value: Tensor) -> Tensor:
         """[S', D], [S'] of 0 … C-2 -> [S']."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, x: Tensor, positives: tuple[int, ...]) -> Tensor:
         """[S', D] -> [S']: P(success), or the expected value of a field without success."""
-        raise NotImplementedError
 
 
 class _Binary(_Head):
