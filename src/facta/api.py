@@ -59,8 +59,9 @@ def doctor(
 ) -> list[Finding]:
     """What will spoil results in an event log or a prepared dataset, worst first; an empty list where nothing will.
 
-    `columns` (role -> name), `fields` and `unit` of the times are those that `prepare` would be given. What it would refuse is a
-    finding too, of level "error". Raises DataError where there is no file, and for columns and units that do not exist.
+    `columns` (role -> name), `fields` and `unit` of the times are those that `prepare` would be given. What it would
+    refuse is a finding too, of level "error". Raises DataError where there is no file, and for columns and units that
+    do not exist.
     """
     return examine(events, columns=columns, fields=fields, unit=unit)
 

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     STEP = EVENT + 4  # draws that all rows of a step share
     NEGATIVES = EVENT + 5  # negatives that all targets of a step share
     STOCHASTIC_LENGTH = EVENT + 6  # which events of a history stay
+    PREFIX = EVENT + 7  # keys of tokens that stand before a history
 
 
 def _signed(value: int) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 Fact = Literal["time", "context", "item", "feedback"]
 """The facts of one event, in the order in which they become known."""
 
-PREFIX, SERIES = -2, -1
+LIST, PREFIX, SERIES = -3, -2, -1
 """Kinds of tokens that are no token of an event; those count 0 … m - 1."""
 
 
@@ -55,6 +55,15 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Lists:
+    """Earlier histories without times: of every row some items in order, list after list."""
+
+    offsets: Tensor  # [B+1]
+    which: Tensor  # [L] which list
+    item: Tensor  # [L] catalogue rows; -1: not in the catalogue
+
+
+@dataclass(frozen=True)
 class SequenceBatch:
     """Histories and targets: the one batch type of training, evaluation and requests."""
 
@@ -66,6 +75,7 @@ class SequenceBatch:
     key: int = 0  # int64, of (seed, epoch, step): from it derive the draws that all rows of a training step share
     series: Series | None = None
     user: Mapping[str, Tensor] = field(default_factory=dict)  # [B] constant facts of the users
+    lists: Lists | None = None
 
 
 @dataclass(frozen=True)

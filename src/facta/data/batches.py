@@ -28,7 +28,7 @@ from facta.data.splits import Requests, Split
 from facta.data.stochastic_length import StochasticLengthConfig, kept_events
 from facta.draws import Purpose
 from facta.errors import ConfigError
-from facta.types import Events, SequenceBatch, Targets
+from facta.types import Events, Lists, SequenceBatch, Targets
 
 LENGTH_JITTER = 0.25  # spread of log length within a batch: mixes users between epochs, costs about 12 % padding
 Examples = Literal["user", "impression"]
@@ -40,6 +40,7 @@ class Wants:
 
     fields: tuple[str, ...] = ()  # context and feedback of events
     users: tuple[str, ...] = ()  # constant facts of users
+    lists: tuple[str, ...] = ()  # earlier histories of users, without times
     own: bool = False  # it predicts feedback, at tokens that show the event's own item
 
 
@@ -68,6 +69,7 @@ def request_batch(
             weight=torch.ones(count),
         ),
         user=_facts(dataset, user, wants),
+        lists=_lists(dataset, user, wants),
     )
 
 
@@ -207,6 +209,7 @@ def _batch(
         ),
         key=step_key,
         user=_facts(dataset, rows.user, wants),
+        lists=_lists(dataset, rows.user, wants),
     )
 
 
@@ -250,6 +253,20 @@ def _events(dataset: Dataset, place: Tensor, key: Tensor, wants: Wants) -> Event
 def _facts(dataset: Dataset, user: Ints, wants: Wants) -> dict[str, Tensor]:
     """[B] constant facts of the users, in codes."""
     return {name: dataset.user_facts[name].values[torch.from_numpy(user)] for name in wants.users}
+
+
+def _lists(dataset: Dataset, user: Ints, wants: Wants) -> Lists | None:
+    """Earlier histories of the users, list after list in each row."""
+    if not wants.lists:
+        return None
+    users, parts = torch.from_numpy(user), [dataset.user_facts[name] for name in wants.lists]
+    lengths = torch.stack([jagged.lengths(part.offsets)[users] for part in parts if part.offsets is not None], dim=1)
+    first = torch.stack([part.offsets[users] for part in parts if part.offsets is not None], dim=1)
+    base = jagged.offsets_of(torch.tensor([len(part.values) for part in parts]))[:-1]
+    at = jagged.spans((first + base).flatten(), lengths.flatten())
+    which = torch.arange(len(parts)).repeat(len(users)).repeat_interleave(lengths.flatten())
+    rows = torch.cat([part.values for part in parts])[at] - 1
+    return Lists(jagged.offsets_of(lengths.sum(dim=1)), which, rows)
 
 
 def _kept(

@@ -19,7 +19,7 @@ from facta.data.catalogue import Catalogue
 from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
 from facta.layers.items import ItemTable, ItemTower
-from facta.types import PREFIX, SERIES, Fact, SequenceBatch, TokenBatch
+from facta.types import LIST, PREFIX, SERIES, Fact, SequenceBatch, TokenBatch
 
 MINUTE = 60_000
 Shows = tuple[tuple[Fact, ...], ...]
@@ -74,7 +74,10 @@ class Embedder(nn.Module):
             fields = [field for field in catalogue.fields if field.role == role]
             if role in shown and fields:
                 self.facts[role] = CodeTable(fields, width, std)
-        self.users = CodeTable(catalogue.users, width, std) if catalogue.users else None
+        constant = [field for field in catalogue.users if field.kind != "items"]
+        self.users = CodeTable(constant, width, std) if constant else None
+        self.lists = tuple(field.name for field in catalogue.users if field.kind == "items")
+        self.list = nn.Parameter(torch.randn(len(self.lists), width) * std) if self.lists else None
         self.series = CodeTable(catalogue.series, width, std) if catalogue.series else None
         self.dropout = Dropout(config.dropout, self.SALT)
 
@@ -85,7 +88,7 @@ class Embedder(nn.Module):
 
     def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
         """[T, D]: the sum of the facts that each token shows, and of its place."""
-        if self.shows == (("item",),) and not batch.user and batch.series is None:
+        if self.shows == (("item",),) and not batch.user and batch.lists is None and batch.series is None:
             x = self.item.read(batch.key, batch.events.item[tokens.source], tokens.key) * self.scale
         else:
             x = self._shown(batch, tokens) * self.scale
@@ -106,6 +109,7 @@ class Embedder(nn.Module):
         x = torch.zeros(len(tokens.kind), self.width, device=tokens.kind.device)
         made: dict[int, Callable[[Tensor], Tensor]] = {PREFIX: lambda at: self._prefix(batch, tokens.source[at])}
         made[SERIES] = lambda at: self._series(batch, tokens.source[at])
+        made[LIST] = lambda at: self._listed(batch, tokens.source[at], tokens.key[at])
         for kind, facts in enumerate(self.shows):
             made[kind] = partial(self._facts, batch, columns, tokens, facts)
         for kind, make in made.items():
@@ -139,6 +143,12 @@ class Embedder(nn.Module):
         values = torch.stack([batch.user[name] for name in self.users.names], dim=1)  # [B, P]
         row, fact = source // values.shape[1], source % values.shape[1]
         return self.users.each(values[row, fact], fact)
+
+    def _listed(self, batch: SequenceBatch, source: Tensor, key: Tensor) -> Tensor:
+        assert self.list is not None and batch.lists is not None
+        item = batch.lists.item[source]
+        known = (item >= 0)[:, None]
+        return self.list[batch.lists.which[source]] + known * self.item.read(batch.key, item.clamp_min(0), key)
 
     def _series(self, batch: SequenceBatch, source: Tensor) -> Tensor:
         assert self.series is not None and batch.series is not None

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from facta import draws, jagged
-from facta.types import PREFIX, SERIES, Fact, Read, SequenceBatch, Series, TokenBatch
+from facta.draws import Purpose
+from facta.types import LIST, PREFIX, SERIES, Fact, Read, SequenceBatch, Series, TokenBatch
 
 ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
 
@@ -67,7 +68,10 @@ class _Tokens:
 
     def __init__(self, layout: Layout, batch: SequenceBatch, predicted: Collection[Fact]) -> None:
         self.layout, self.batch, self.predicted = layout, batch, predicted
-        self.m, self.prefix = len(layout.shows), len(batch.user)
+        self.m, self.facts = len(layout.shows), len(batch.user)
+        self.prefix = torch.full_like(batch.offsets[1:], self.facts)  # [B] tokens
+        if batch.lists is not None:
+            self.prefix = self.prefix + jagged.lengths(batch.lists.offsets)
         self.row, self.event = jagged.rows(batch.offsets), jagged.places(batch.offsets)  # [E]
         self.entries = None if batch.series is None else _Entries(batch.series)
         self.target_row = jagged.rows(batch.targets.offsets)
@@ -78,7 +82,7 @@ class _Tokens:
         self.offsets = self._offsets()
 
     def made(self) -> TokenBatch:
-        parts = [part for part in (self._prefix(), self._series(), self._asides()) if len(part["at"])]
+        parts = [part for part in (self._prefix(), self._lists(), self._series(), self._asides()) if len(part["at"])]
         parts.append(self._events())
         at = torch.cat([part["at"] for part in parts])
         order = torch.empty_like(at)
@@ -110,7 +114,7 @@ class _Tokens:
 
     def _place_of(self, row: Tensor, event: Tensor) -> Tensor:
         """Place in its row of the first token of an event, or of what follows the newest one."""
-        place = self.prefix + self.m * event
+        place = self.prefix[row] + self.m * event
         return place if self.entries is None else place + self.entries.until(row, event)
 
     def _events(self) -> dict[str, Tensor]:
@@ -157,15 +161,28 @@ class _Tokens:
     def _prefix(self) -> dict[str, Tensor]:
         """One token per constant fact of a user; its time is that of the row's first event, or of its first target."""
         rows = len(self.offsets) - 1
-        row = torch.arange(rows, device=self.row.device).repeat_interleave(self.prefix)
-        fact = torch.arange(self.prefix, device=row.device).repeat(rows)
+        row = torch.arange(rows, device=self.row.device).repeat_interleave(self.facts)
+        fact = torch.arange(self.facts, device=row.device).repeat(rows)
+        return self._first_tokens(row, fact, PREFIX, row * self.facts + fact)
+
+    def _lists(self) -> dict[str, Tensor]:
+        """One token per item of an earlier history, behind the facts."""
+        if self.batch.lists is None:
+            return dict.fromkeys(("at",), self.row[:0])
+        offsets = self.batch.lists.offsets
+        row = jagged.rows(offsets)
+        source = torch.arange(len(row), device=row.device)
+        return self._first_tokens(row, self.facts + jagged.places(offsets), LIST, source)
+
+    def _first_tokens(self, row: Tensor, place: Tensor, kind: int, source: Tensor) -> dict[str, Tensor]:
+        """Tokens of the prefix, which see all of it."""
         columns = {
-            "at": self.offsets[row] + fact,
-            "kind": torch.full_like(row, PREFIX),
-            "source": row * self.prefix + fact,
+            "at": self.offsets[row] + place,
+            "kind": torch.full_like(row, kind),
+            "source": source,
             "position": torch.zeros_like(row),
-            "sees": torch.full_like(row, self.prefix),
-            "key": draws.mix(row, fact),
+            "sees": self.prefix[row],
+            "key": draws.mix(draws.mix(_first_key(self.batch)[row], Purpose.PREFIX), place),
         }
         if self.batch.events.time is not None:
             time = _first_time(self.batch)[row]
@@ -178,7 +195,7 @@ class _Tokens:
             none = self.row[:0]
             return dict.fromkeys(("at", "kind", "source", "position", "sees", "key", "time", "query_time"), none)
         series, row = self.entries.series, self.entries.row
-        place = self.prefix + self.m * series.after + jagged.places(series.offsets)
+        place = self.prefix[row] + self.m * series.after + jagged.places(series.offsets)
         first = self.batch.offsets[row]
         newest = first + series.after - 1
         columns = {
@@ -224,12 +241,20 @@ class _Entries:
 
 def _first_time(batch: SequenceBatch) -> Tensor:
     """[B] time of each row's first event; of its first target where it has none."""
-    assert batch.events.time is not None
-    found = batch.events.time.new_zeros(len(batch.offsets) - 1)
-    for offsets, time in ((batch.targets.offsets, batch.targets.events.time), (batch.offsets, batch.events.time)):
+    return _first(batch, batch.targets.events.time, batch.events.time)
+
+
+def _first_key(batch: SequenceBatch) -> Tensor:
+    """[B] the same of their keys: a row's own, whatever stands beside it."""
+    return _first(batch, batch.targets.events.key, batch.events.key)
+
+
+def _first(batch: SequenceBatch, of_targets: Tensor | None, of_events: Tensor | None) -> Tensor:
+    found = torch.zeros_like(batch.offsets[1:])
+    for offsets, values in ((batch.targets.offsets, of_targets), (batch.offsets, of_events)):
         filled = jagged.lengths(offsets) > 0
-        if time is not None:
-            found[filled] = time[offsets[:-1][filled]]
+        if values is not None:
+            found[filled] = values[offsets[:-1][filled]]
     return found
 
 

@@ -113,7 +113,8 @@ class Recommender(nn.Module):
         asked = [] if self.feedback is None else [field.name for field in self.feedback.fields]
         success = [self._success[0]] if self._success else []
         users = () if self.embedder.users is None else self.embedder.users.names
-        return Wants(tuple(dict.fromkeys([*read, *asked, *success])), users, own=self.feedback is not None)
+        fields = tuple(dict.fromkeys([*read, *asked, *success]))
+        return Wants(fields, users, self.embedder.lists, own=self.feedback is not None)
 
     @property
     def successes(self) -> list[str]:
