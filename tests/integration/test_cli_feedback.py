@@ -76,6 +76,17 @@ def test_a_history_given_on_the_spot_lacks_what_was_said_of_it(facta: Facta, pla
     assert re.search(r"│ 2 │ Item [12], category", said.out)
 
 
+def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the report draws with the extra `plot`")
+    asked = ("evaluate", place / "ranking", place / "fused", "--data", place / "log", "--report", tmp_path / "r.html")
+    said = facta(*asked, "--json")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "r.html" in said.err and page.count("data:image/png;base64,") == 3
+    first, _ = said.json["results"]
+    assert first["protocol"] in page and f"{first['base_rates']['click']:.4f}<small>of" in page
+    assert f"{first['metrics']['NE(click)']['mean']:.4f}" in page and "GAUC against simulator/gr-ranking" in page
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
