@@ -159,6 +159,15 @@ FIGURES: dict[str, Figure] = {
         "<= 1.1", "x", _module("lengths"), "time a token in 256 rows of 256: window of 16,384 over one of 256"
     ),
     "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
+    "generative_cost_slope_flops": Figure(
+        ">= 0.8", "", _module("generative"), "cost per event seen, impressions over users, log-log slope in N: FLOPs"
+    ),
+    "generative_cost_slope_seconds": Figure(
+        ">= 0.8", "", _module("generative"), "the same in seconds of training steps, N 16 … 128"
+    ),
+    "generative_ne_apart": Figure(
+        "", "NE", _module("generative"), "impression-level against generative training at equal events seen"
+    ),
     **{
         f"simulator_feedback_gap_{size}": Figure(
             bar,
