@@ -76,6 +76,17 @@ def test_a_history_given_on_the_spot_lacks_what_was_said_of_it(facta: Facta, pla
     assert re.search(r"│ 2 │ Item [12], category", said.out)
 
 
+def test_the_python_of_the_page_on_ranking_runs(place: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    scope: dict[str, object] = {}
+    code = code.replace("data/service", str(place / "log")).replace("artifacts/ranking", str(place / "ranking"))
+    exec(compile(code, "ranking.md", "exec"), scope)
+    assert isinstance(scope["ranking"], library.Ranking) and sorted(scope["ranking"].ids[0]) == [1, 2, 3, 4]
+    card = (place / "ranking" / "README.md").read_text(encoding="utf-8")
+    assert "artifact.rank(history" in card and "artifact.recommend(" not in card
+
+
 def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the report draws with the extra `plot`")
     asked = ("evaluate", place / "ranking", place / "fused", "--data", place / "log", "--report", tmp_path / "r.html")
