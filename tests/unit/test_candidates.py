@@ -48,6 +48,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     people = pl.DataFrame(
         {"user_id": range(USERS), "city": ["Ulm", "Bonn", None] * 4, "since": [date(2020, 1, 1)] * 12}
     )
+    before = [[user % 8] * (user % 3) for user in range(USERS)]
     shown = pl.DataFrame(
         {"item_id": range(ITEMS), "title": [f"film {i}" for i in range(ITEMS)], "genre": [*"aabbccaab"]}
     )
@@ -55,7 +56,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         frame.drop("place"),
         tmp_path_factory.mktemp("candidates") / "log",
         items=shown,
-        users=people,
+        users=people.with_columns(before=pl.Series(before, dtype=pl.List(pl.Int64))),
         fields={
             "tab": "context",
             "click": "feedback",
@@ -63,7 +64,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
             "seconds": {"kind": "numeric", "boundaries": [0.1, 0.7, 3.0], "positive": ">= 0.7"},
         },
         item_fields={"genre": "categorical"},
-        user_fields={"city": "categorical", "since": "numeric"},
+        user_fields={"city": "categorical", "before": "items", "since": "numeric"},
     )
 
 
@@ -160,8 +161,13 @@ def test_context_feedback_and_user_change_what_is_predicted(log: Dataset) -> Non
         return engine.rank(changed, [4], at=time, context={"tab": tab}).scores["click"][0][0]
 
     clicks = [None if click is None else 1 - click for click in history.fields["click"]]
-    others = [replace(history, user={}), replace(history, fields={**history.fields, "click": clicks}), history]
-    assert len({of(one) for one in others} | {of(history, tab) for tab in ("search", None)}) == 5
+    people = [{}, {**history.user, "city": "Ulm"}, {**history.user, "before": [5, 99]}]
+    others = [
+        *(replace(history, user=user) for user in people),
+        replace(history, fields={**history.fields, "click": clicks}),
+        history,
+    ]
+    assert len({of(one) for one in others} | {of(history, tab) for tab in ("search", None)}) == 7
     assert of(history, "no such tab") == of(history, None)
     each = engine.rank([history, history], [4], at=time, context=[{"tab": "home"}, {}]).scores["click"]
     assert each == [[pytest.approx(of(history))], [pytest.approx(of(history, None))]]
@@ -198,6 +204,9 @@ def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, l
         assert torch.equal(column, evaluated.events.fields[name]), name
     for name, column in made.user.items():
         assert torch.equal(column, evaluated.user[name]), name
+    assert made.lists is not None and evaluated.lists is not None
+    for name in ("offsets", "which", "item"):
+        assert torch.equal(getattr(made.lists, name), getattr(evaluated.lists, name)), name
     scores = engine.model.catalogue_scores(evaluated).dense()[0]  # type: ignore[union-attr]
     answer = engine.recommend(history_of(log, 11), 3, at=int(times[0]), exclude="nothing")
     assert answer.scores[0] == pytest.approx(scores[:8].topk(3).values.tolist(), abs=1e-5)
@@ -222,6 +231,7 @@ def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, l
         ({"history": History([1], [T0], {"click": [2]})}, "2 for 'click', which is binary"),
         ({"history": History([1], [T0], {"stars": ["good"]})}, "'good' for 'stars', which is ordinal"),
         ({"history": History([1], [T0], user={"town": "Ulm"})}, "'town' among the facts of a user"),
+        ({"history": History([1], [T0], user={"before": "12"})}, "'12'; expected a list of item ids"),
         ({"at": None, "history": History([1], [T0])}, "reads time"),
     ],
 )

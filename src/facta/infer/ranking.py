@@ -107,7 +107,8 @@ def _parts(histories: Sequence[Known], asked: Sequence[Asked], window: int) -> I
         for place, one in enumerate(asked)
         for start in range(0, len(one.rows), MICROBATCH)
     ]
-    sizes = [min(len(histories[place].rows), window) + len(part.rows) for place, part in pieces]
+    events = [min(len(one.rows), window) + sum(map(len, one.lists.values())) for one in histories]
+    sizes = [events[place] + len(part.rows) for place, part in pieces]
     batch = arrays.offsets_of(np.array(sizes, dtype=np.int64))[:-1] // EVENTS
     for together in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(batch)) + 1) if pieces else []:
         yield [pieces[one][0] for one in together], [pieces[one][1] for one in together]

@@ -22,7 +22,7 @@ from facta.data.raw import raw_codes, raw_values
 from facta.data.schema import Field
 from facta.data.times import Time, moment
 from facta.errors import DataError
-from facta.types import Events, SequenceBatch, Targets
+from facta.types import Events, Lists, SequenceBatch, Targets
 
 ItemId = int | str
 _STORED = np.dtype("datetime64[ms]")
@@ -38,7 +38,7 @@ class History:
     items: Sequence[ItemId]
     times: Sequence[Time] | None = None
     fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # context and feedback, a value for each event
-    user: Mapping[str, Any] = field(default_factory=dict)  # constant facts of the person
+    user: Mapping[str, Any] = field(default_factory=dict)  # constant facts of the person; lists of item ids, of items
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Known:
     unknown: int  # events dropped because their item is not in the catalogue
     fields: Mapping[str, Ints] = field(default_factory=dict)  # [n] codes of what the model reads
     user: Mapping[str, int] = field(default_factory=dict)
+    lists: Mapping[str, Ints] = field(default_factory=dict)  # rows of earlier histories; -1: not in the catalogue
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Asked:
 def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
     """The history of a user of a dataset, up to and including a moment, with all that is known of events and user.
 
-    Times are np.datetime64 of milliseconds, UTC; a user's facts that are lists of items are left out.
+    Times are np.datetime64 of milliseconds, UTC.
 
     Raises DataError for an unknown user, and for a moment where the dataset has no times.
     """
@@ -71,14 +72,24 @@ def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> 
     start, stop = int(dataset.offsets[row]), int(dataset.offsets[row + 1])
     if until is not None:
         stop = start + _events_until(dataset, start, stop, until)
-    items = dataset.items["item_id"].gather(np.asarray(dataset.item[start:stop], dtype=np.int64)).to_list()
+    ids, rows = dataset.items["item_id"], np.asarray(dataset.item[start:stop], dtype=np.int64)
     times = dataset.timestamp
     return History(
-        items,
+        ids.gather(rows).to_list(),
         None if times is None else list(np.asarray(times[start:stop]).astype(_STORED)),
         {one.name: raw_values(one, dataset.fields[one.name][start:stop]) for one in dataset.manifest.fields},
-        {one.name: dataset.users[one.name][row] for one in dataset.manifest.user_fields if one.kind != "items"},
+        {one.name: _fact(dataset, one, row) for one in dataset.manifest.user_fields},
     )
+
+
+def _fact(dataset: Dataset, one: Field, user: int) -> Any:
+    """What is known of a user: the value of the user table, or ids of items."""
+    if one.kind != "items":
+        return dataset.users[one.name][user]
+    listed = dataset.user_facts[one.name]
+    assert listed.offsets is not None
+    rows = listed.values[listed.offsets[user] : listed.offsets[user + 1]] - 1
+    return dataset.items["item_id"].gather(rows.numpy()).to_list()
 
 
 def _events_until(dataset: Dataset, start: int, stop: int, until: Time) -> int:
@@ -153,7 +164,13 @@ def known(
         unknown=len(rows) - len(order),
         fields={name: codes[order] for name, codes in fields.items()},
         user=user,
+        lists={name: _listed(history.user.get(name) or [], rows_of) for name in wants.lists},
     )
+
+
+def _listed(ids: Any, rows_of: Callable[[Sequence[ItemId]], Ints]) -> Ints:
+    _refuse_text(ids)
+    return rows_of(ids)
 
 
 def _event_codes(history: History, events: int, schema: Fields, wants: Wants) -> dict[str, Ints]:
@@ -174,7 +191,7 @@ def _event_codes(history: History, events: int, schema: Fields, wants: Wants) ->
 
 
 def _user_codes(history: History, schema: Fields, wants: Wants) -> dict[str, int]:
-    if wants.users:
+    if wants.users or wants.lists:
         _refuse_unknown(history.user, schema.user_fields, "facts of a user")
     return _one_each(history.user, [one for one in schema.user_fields if one.name in wants.users])
 
@@ -236,6 +253,21 @@ def request(
         next_time=next_time,
         targets=_targets(asked or [Asked(np.array([-1]))] * len(parts), at, jagged.lengths(offsets)),
         user={name: torch.tensor([history.user[name] for history in histories]) for name in first.user},
+        lists=_lists(histories),
+    )
+
+
+def _lists(histories: Sequence[Known]) -> Lists | None:
+    """Earlier histories, list after list in each row."""
+    names = list(histories[0].lists)
+    if not names:
+        return None
+    rows = [history.lists[name] for history in histories for name in names]
+    lengths = torch.tensor([len(one) for one in rows])
+    return Lists(
+        offsets=jagged.offsets_of(lengths.view(-1, len(names)).sum(dim=1)),
+        which=torch.arange(len(names)).repeat(len(histories)).repeat_interleave(lengths),
+        item=torch.from_numpy(np.concatenate(rows)),
     )
 
 
