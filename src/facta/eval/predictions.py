@@ -83,6 +83,11 @@ class Predictions:
         samples = {field: resampled(*self.of(field)) for field in self.p}
         return {f"{name}({field})": interval(draws) for field, own in samples.items() for name, draws in own.items()}
 
+    @property
+    def base_rates(self) -> dict[str, float]:
+        """Field -> share of successes among the events that define it."""
+        return {field: float((y == 1).sum() / max((y >= 0).sum(), 1)) for field, y in self.y.items()}
+
     def calibration(self, field: str) -> Calibration:
         p, y, _ = self.of(field)
         return calibration(p, y)
@@ -109,7 +114,7 @@ class Predictions:
             "users": int(self._people.max(initial=-1)) + 1,
             "requests": len(self.user),
             "runs": self.runs,
-            "base_rates": {field: float((y == 1).sum() / max((y >= 0).sum(), 1)) for field, y in self.y.items()},
+            "base_rates": self.base_rates,
             "metrics": {
                 name: {"mean": _plain(mean), "low": _plain(bounds[name].low), "high": _plain(bounds[name].high)}
                 for name, mean in self.means.items()
