@@ -252,7 +252,7 @@ def check_same_events(a: Predictions, b: Predictions) -> None:
 
 
 def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
-    """Several predictions of different events as one, such as of seven days by seven models; `protocol` says of what."""
+    """Predictions of different events as one, such as of seven days by seven models; `protocol` says of what."""
     first = parts[0]
     if any(part.dataset != first.dataset or set(part.p) != set(first.p) for part in parts):
         raise ProtocolError("Predictions of different datasets or fields cannot be pooled.")
