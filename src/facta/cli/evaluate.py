@@ -56,7 +56,12 @@ def evaluate(
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(artifacts, loaded)
     if (task or tasks(loaded[0].model)[0]) == "feedback":
-        predictions.evaluate(dict(zip(named, loaded, strict=True)), dataset, protocol, stage, out, metric, as_json)
+        if k or report is not None:
+            raise ConfigError("-k and --report are of ranked lists; this artifact predicts feedback: leave them out.")
+        asked = dict(zip(named, loaded, strict=True))
+        predictions.evaluate(
+            asked, dataset, protocol, stage, other_data=other_data, out=out, metric=metric, as_json=as_json
+        )
         return
     results = []
     for name, one, trained in zip(named, loaded, own, strict=True):
