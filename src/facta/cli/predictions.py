@@ -9,6 +9,7 @@ from facta import api, durable
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
+from facta.eval.feedback_report import write_feedback_report
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.infer.engine import Artifact
@@ -24,6 +25,7 @@ def evaluate(
     *,
     other_data: bool,
     out: Path | None,
+    report: Path | None,
     metric: str | None,
     as_json: bool,
 ) -> None:
@@ -36,6 +38,9 @@ def evaluate(
     if out is not None:
         _save(out, found)
     pairs = _pairs(found, compared)
+    if report is not None:
+        write_feedback_report(report, dataset, found, metrics=compared)
+        console.note(f"The report lies in '{report}'.")
     if as_json:
         results = [{"name": name, **one.summary()} for name, one in found.items()]
         console.emit({"results": results, "comparisons": pairs})
