@@ -142,6 +142,7 @@ def test_only_events_of_success_are_targets_of_the_next_item() -> None:
     next_item = NextItemConfig(loss=SoftmaxConfig(), positive="rating")
     config = RecommenderConfig(window=10, width=8, layout="fused", next_item=next_item)
     model = Recommender(config, catalogue(users=False, series=False, described=False), seed=1).eval()
+    model.requires_grad_(False)
     rows = [random_row(np.random.default_rng(seed), 9, seed) for seed in range(4)]
     given = batch(rows, users=False, series=False)
     success = torch.isin(given.targets.events.fields["rating"], torch.tensor([4, 5])) & (given.targets.after > 0)
