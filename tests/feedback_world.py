@@ -16,6 +16,7 @@ from facta.data.schema import Field
 from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 ITEMS = 20
+DAY = 86_400_000
 FIELDS = (
     Field(name="surface", role="context", kind="categorical", dtype="int8", categories=("a", "b", "c")),
     Field(name="click", kind="binary", dtype="int8"),
@@ -85,8 +86,8 @@ class Row:
             case "item":
                 return replace(self, item=other(self.item, ITEMS))
             case "time":
-                before = self.time[event - 1] if event else self.time[0] - 40 * 86_400_000
-                return replace(self, time=[*self.time[:event], before + 1000, *self.time[event + 1 :]])
+                earlier = self.time[event] - 40 * DAY  # out of order, so that it is another time to all others
+                return replace(self, time=[*self.time[:event], earlier, *self.time[event + 1 :]])
             case "context" | "feedback":
                 asked = {one.name: one.codes for one in FIELDS if one.role == fact}
                 return replace(

@@ -56,8 +56,13 @@ def evaluate(
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(artifacts, loaded)
     if (task or tasks(loaded[0].model)[0]) == "feedback":
+        if k:
+            raise ConfigError("-k is of ranked lists, and feedback is predicted here: leave it out.")
         asked = dict(zip(named, loaded, strict=True))
-        predictions.evaluate(asked, dataset, protocol, stage, out=out, report=report, metric=metric, as_json=as_json)
+        predictions.evaluate(
+            asked, dataset, protocol, stage, other_data=other_data, out=out, report=report, metric=metric,
+            as_json=as_json,
+        )  # fmt: skip
         return
     results = []
     for name, one, trained in zip(named, loaded, own, strict=True):

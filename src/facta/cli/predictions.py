@@ -23,6 +23,7 @@ def evaluate(
     protocol: ProtocolConfig,
     stage: Stage,
     *,
+    other_data: bool,
     out: Path | None,
     report: Path | None,
     metric: str | None,
@@ -30,7 +31,10 @@ def evaluate(
 ) -> None:
     """Print what every artifact says of the held-out events, and how far the others lie from the first."""
     compared = COMPARED if metric is None else (metric,)
-    found = {name: _predict(name, one, dataset, protocol, stage) for name, one in artifacts.items()}
+    found = {}
+    for name, one in artifacts.items():
+        with console.counting(f"predicting with {name}") as told:
+            found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, told=told)
     if out is not None:
         _save(out, found)
     pairs = _pairs(found, compared)
@@ -51,11 +55,6 @@ def evaluate(
             markup=False,
             highlight=False,
         )
-
-
-def _predict(name: str, artifact: Artifact, dataset: Dataset, protocol: ProtocolConfig, stage: Stage) -> Predictions:
-    with console.counting(f"predicting with {name}") as told:
-        return api.predict(artifact, dataset, protocol, stage=stage, told=told)
 
 
 def _save(folder: Path, found: Mapping[str, Predictions]) -> None:
