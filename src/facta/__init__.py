@@ -26,6 +26,7 @@ from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.infer.engine import Answer, Artifact
+from facta.infer.ranking import Ranking
 from facta.infer.request import History, history_of
 from facta.recipes.recipe import RecipeConfig
 
@@ -50,6 +51,7 @@ __all__ = [
     "Predictions",
     "ProtocolConfig",
     "ProtocolError",
+    "Ranking",
     "RecipeConfig",
     "ResourceError",
     "Result",

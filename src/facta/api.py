@@ -258,6 +258,7 @@ def _ranked(
         dataset,
         protocol,
         window=artifact.model.window,
+        wants=artifact.model.wants,
         stage=stage,
         ks=ks,
         split=split,

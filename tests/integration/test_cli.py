@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +16,9 @@ import pytest
 from facta import cli
 from facta.errors import ConfigError
 from tests import worlds
+from tests.integration.conftest import Facta
 
 FAST = ["--set", "training.epochs=1"]
-
-
-class Said:
-    """What one command printed and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Facta = Callable[..., Said]
-
-
-@pytest.fixture
-def facta(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Facta:
-    """Run a command line in this process, through the function that the console script calls."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["facta", *map(str, arguments)])
-        monkeypatch.delenv("FACTA_DEBUG", raising=False)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return Said(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +329,9 @@ def test_the_console_script_and_help(place: Path) -> None:
     assert failed.returncode == 1 and failed.stdout == "" and failed.stderr.startswith("facta: ")
 
 
-@pytest.mark.parametrize("verb", ["", "data", "prepare", "doctor", "train", "tune", "evaluate", "recommend", "info"])
+@pytest.mark.parametrize(
+    "verb", ["", "data", "prepare", "doctor", "train", "tune", "evaluate", "recommend", "rank", "info"]
+)
 def test_every_verb_has_help(facta: Facta, verb: str) -> None:
     said = facta(*([verb] if verb else []), "--help")
     assert said.code == 0 and "Usage: facta" in said.out

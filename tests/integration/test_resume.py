@@ -14,6 +14,8 @@ import pytest
 from safetensors.torch import load_file
 
 import facta
+from facta.data.simulate import SCHEMA, write
+from facta.data.simulator import SimulatorConfig, World
 from facta.ops import backend
 from facta.train.journal import TIMINGS
 from tests import toy_training, worlds
@@ -138,14 +140,52 @@ def test_every_system_goes_on_exactly_after_a_crash(
     system: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACTA_BACKEND", name)
+    dataset = facta.prepare(worlds.checkerboard(users=40), tmp_path / "data")
+    settings = ["training.epochs=3", "training.checkpoint_every=2", "model.encoder.dropout=0.3"]
+    assert_crashed_goes_on(dataset, facta.find_recipe(f"debug/{system}", settings), tmp_path, monkeypatch)
+
+
+FEEDBACK = [
+    *("model.window=16", "model.width=16", "model.encoder.layers=2", "training.batch_size=4"),
+    *("training.checkpoint_every=2", "training.patience=null"),
+]
+SHORT = 'training.stochastic_length={"alpha": 1.3, "subsequence": "uniform"}'
+
+
+@pytest.mark.parametrize("name", [FASTEST])
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        ("gr-ranking", ["training.epochs=3", SHORT]),
+        ("gr-ranking", ["training.epochs=1", 'model.next_item={"loss": {"kind": "softmax"}, "positive": "click"}']),
+        ("gr-ranking", ["training.epochs=1", "training.hours=200", "training.keep=last"]),
+        ("gr-fused", ["training.epochs=1", "training.examples=impression", "training.batch_size=20", SHORT]),
+    ],
+    ids=["shortened", "joint", "stream", "impressions"],
+)
+def test_every_way_to_learn_feedback_goes_on_exactly_after_a_crash(
+    recipe: str, settings: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTA_BACKEND", name)
+    world, log = World(SimulatorConfig(users=24, items=40, events_per_user=20)), tmp_path / "log"
+    write(world, log, seed=1)
+    dataset = facta.prepare(
+        log / "events.parquet", tmp_path / "data", items=log / "items.parquet", fields=SCHEMA.fields,
+        item_fields=SCHEMA.items,
+    )  # fmt: skip
+    chosen = facta.find_recipe(f"simulator/{recipe}", [*FEEDBACK, *settings])
+    assert_crashed_goes_on(dataset, chosen, tmp_path, monkeypatch)
+
+
+def assert_crashed_goes_on(
+    dataset: facta.Dataset, recipe: facta.RecipeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that breaks down between two checkpoints, and one that does not, end in the same bits."""
     from facta.train import trainer
 
     class Crash(Exception):
         pass
 
-    dataset = facta.prepare(worlds.checkerboard(users=40), tmp_path / "data")
-    settings = ["training.epochs=3", "training.checkpoint_every=2", "model.encoder.dropout=0.3"]
-    recipe = facta.find_recipe(f"debug/{system}", settings)
     straight = facta.train(dataset, recipe, tmp_path / "straight").fingerprint
     with monkeypatch.context() as patch:
         record, left = trainer.Trainer._record, [6]  # step 5 is in the journal, not in a checkpoint

@@ -88,3 +88,11 @@ def test_resampling_is_paired_and_centred() -> None:
     assert (one["NE"] - other["NE"]).std() < one["NE"].std() + other["NE"].std()
     assert np.quantile(one["NE"] - other["NE"], 0.975) < 0  # the better model is better
     assert np.array_equal(prediction.resampled(good, y, user, samples=300)["NE"], one["NE"])
+
+
+def test_resampling_of_ne_alone_gives_the_same_draws() -> None:
+    rng = np.random.default_rng(2)
+    user, p = rng.permutation(np.arange(900) % 40), rng.random(900)
+    y = rng.random(900) < p
+    whole = prediction.resampled(p, y, user, samples=50)["NE"]
+    assert prediction.resampled_ne(p, y, user * 7 + 3, 50) == pytest.approx(whole)

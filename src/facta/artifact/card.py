@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
-from facta.artifact.model import parameters_of
+from facta.artifact.model import Task, parameters_of, tasks
 
 if TYPE_CHECKING:
     from facta.artifact.files import Contents
@@ -19,7 +19,7 @@ def version() -> str:
 
 def text(contents: Contents) -> str:
     """The card as Markdown."""
-    parts = [_head(contents), _numbers(contents), _use(), _limits()]
+    parts = [_head(contents), _numbers(contents), _use(tasks(contents.model)), _limits()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,10 +58,14 @@ def _line(name: str, value: Mapping[str, Any]) -> str:
     return f"| {name} | {mean} | {between} |"
 
 
-def _use() -> str:
+def _use(learned: Sequence[Task]) -> str:
+    verbs: dict[Task, str] = {
+        "next_item": "artifact.recommend(history, k=10, at='2030-01-01T12:00')\n",
+        "feedback": "artifact.rank(history, candidates=[...], at='2030-01-01T12:00')\n",
+    }
     return (
         "## Use\n\n```python\nimport facta\n\nartifact = facta.load('THIS_DIRECTORY')\n"
-        "artifact.recommend(facta.History(items=[...], times=[...]), k=10, at='2030-01-01T12:00')\n```\n\n"
+        f"history = facta.History(items=[...], times=[...])\n{''.join(verbs[task] for task in learned)}```\n\n"
         "Loading runs no code from this directory and needs no dataset; altered files are refused."
     )
 

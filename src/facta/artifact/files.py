@@ -93,7 +93,7 @@ def load(path: Path | str) -> Contents:
     config = _read_json(path / "config.json")
     schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", pl.read_parquet)
     try:
-        model = build(parse(config["model"]), Catalogue.described(catalogue, _fields(schema)))
+        model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
         read_state(model, load_file(path / "model.safetensors"))
     except (ConfigError, KeyError, TypeError) as error:
         raise ArtifactError(
@@ -104,7 +104,8 @@ def load(path: Path | str) -> Contents:
     return Contents(config, schema, catalogue, model, _read_json(path / "metrics.json"), fingerprint=mark)
 
 
-def _fields(schema: Mapping[str, Any]) -> Fields:
+def described(schema: Mapping[str, Any]) -> Fields:
+    """The fields that a schema of plain values names."""
     return Fields.parse({name: schema[name] for name in Fields.model_fields if name in schema})
 
 

@@ -14,6 +14,7 @@ from facta.cli.doctor import doctor
 from facta.cli.evaluate import evaluate
 from facta.cli.info import info
 from facta.cli.prepare import prepare
+from facta.cli.rank import rank
 from facta.cli.recommend import recommend
 from facta.cli.train import train
 from facta.cli.tune import tune
@@ -46,7 +47,7 @@ def options(
 
 
 app.add_typer(data, name="data")
-for verb in (prepare, doctor, train, tune, evaluate, recommend, info):
+for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, info):
     app.command()(verb)
 
 

@@ -35,7 +35,7 @@ def evaluate(
     metric: Annotated[str | None, typer.Option(help="What artifacts are compared in; NDCG@10 when not given.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for results with the values of every user.")] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="A page with the table, curves and what is recommended.")
+        Path | None, typer.Option(metavar="FILE.html", help="A page with the table and pictures of what is behind it.")
     ] = None,
     task: Annotated[
         Literal["next_item", "feedback"] | None,
@@ -56,7 +56,13 @@ def evaluate(
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(artifacts, loaded)
     if (task or tasks(loaded[0].model)[0]) == "feedback":
-        predictions.evaluate(dict(zip(named, loaded, strict=True)), dataset, protocol, stage, out, metric, as_json)
+        if k:
+            raise ConfigError("-k is of ranked lists, and feedback is predicted here: leave it out.")
+        asked = dict(zip(named, loaded, strict=True))
+        predictions.evaluate(
+            asked, dataset, protocol, stage, other_data=other_data, out=out, report=report, metric=metric,
+            as_json=as_json,
+        )  # fmt: skip
         return
     results = []
     for name, one, trained in zip(named, loaded, own, strict=True):

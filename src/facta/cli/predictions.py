@@ -9,6 +9,7 @@ from facta import api, durable
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
+from facta.eval.feedback_report import write_feedback_report
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.infer.engine import Artifact
@@ -21,16 +22,25 @@ def evaluate(
     dataset: Dataset,
     protocol: ProtocolConfig,
     stage: Stage,
+    *,
+    other_data: bool,
     out: Path | None,
+    report: Path | None,
     metric: str | None,
     as_json: bool,
 ) -> None:
     """Print what every artifact says of the held-out events, and how far the others lie from the first."""
     compared = COMPARED if metric is None else (metric,)
-    found = {name: _predict(name, one, dataset, protocol, stage) for name, one in artifacts.items()}
+    found = {}
+    for name, one in artifacts.items():
+        with console.counting(f"predicting with {name}") as told:
+            found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, told=told)
     if out is not None:
         _save(out, found)
     pairs = _pairs(found, compared)
+    if report is not None:
+        write_feedback_report(report, dataset, found, metrics=compared)
+        console.note(f"The report lies in '{report}'.")
     if as_json:
         results = [{"name": name, **one.summary()} for name, one in found.items()]
         console.emit({"results": results, "comparisons": pairs})
@@ -45,11 +55,6 @@ def evaluate(
             markup=False,
             highlight=False,
         )
-
-
-def _predict(name: str, artifact: Artifact, dataset: Dataset, protocol: ProtocolConfig, stage: Stage) -> Predictions:
-    with console.counting(f"predicting with {name}") as told:
-        return api.predict(artifact, dataset, protocol, stage=stage, told=told)
 
 
 def _save(folder: Path, found: Mapping[str, Predictions]) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from facta import arrays
 from facta.arrays import Bools, Floats, Ints
-from facta.data.batches import request_batch
+from facta.data.batches import Wants, request_batch
 from facta.data.histories import Dataset
 from facta.data.splits import Requests, Split
 from facta.errors import ConfigError, ProtocolError
@@ -36,6 +36,7 @@ def evaluate(
     protocol: ProtocolConfig,
     *,
     window: int,
+    wants: Wants = Wants(),
     stage: Stage = "test",
     ks: Sequence[int] = KS,
     batch_size: int = 256,
@@ -45,10 +46,10 @@ def evaluate(
 ) -> Result:
     """Every metric of every user of a stage; no user with a visible history is sampled, capped or dropped.
 
-    `window`: how many of the newest visible events the ranker is shown. `split` saves cutting again. `counts` [V]: the
-    training events of each item; a history that shows no item with any is then answered with the most popular items,
-    as people are, and the ranker is not asked. `progress` is told (requests done, requests in all). Raises
-    ProtocolError where the protocol is undefined for this dataset.
+    `window`: how many of the newest visible events the ranker is shown; `wants`: what it reads of them beside items and
+    times. `split` saves cutting again. `counts` [V]: the training events of each item; a history that shows no item
+    with any is then answered with the most popular items, as people are, and the ranker is not asked. `progress` is
+    told (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this dataset.
     """
     if not ks or min(ks) < 1:
         raise ConfigError(f"Found ks {tuple(ks)}; expected at least one list length, each at least 1.")
@@ -61,7 +62,7 @@ def evaluate(
     with judging(ranker) as device:
         for rows in _batches(requests, readable, window, batch_size):
             if counts is None or readable[rows[0]]:
-                batch = to_device(request_batch(dataset, requests, rows, window), device)
+                batch = to_device(request_batch(dataset, requests, rows, window, wants), device)
                 scores = to_device(ranker.catalogue_scores(batch), "cpu")
             else:
                 scores = torch.from_numpy(counts.astype(np.float32)).expand(len(rows), -1)

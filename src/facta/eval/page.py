@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from facta.data.histories import Dataset
+from facta.eval.bootstrap import Interval
 from facta.eval.comparison import compare
+from facta.eval.predictions import METRICS, Predictions, differences
 from facta.eval.result import Result
 
 COLOURS = ("#0b6e99", "#d95f02", "#1b9e77", "#7b4fa3", "#c2185b", "#8c6d1f", "#4c4c4c", "#5aa9e6")
@@ -48,16 +52,19 @@ def table(entries: Sequence[Entry], metric: str) -> str:
         cells = "".join(_cell(entry.result, name, top[name]) for name in columns)
         share = f"{entry.result.coverage[coverage]:.1%}" if coverage in entry.result.coverage else "–"
         against = "" if place == 0 else _difference(entry, entries[0], metric)
-        swatch = f'<span class="swatch" style="background:{COLOURS[place % len(COLOURS)]}"></span>'
-        seeds = f" <small>mean of {entry.result.runs} runs</small>" if entry.result.runs > 1 else ""
-        rows.append(
-            f"<tr><td>{swatch}{html.escape(entry.name)}{seeds}</td>{cells}<td>{share}</td><td>{against}</td></tr>"
-        )
+        name = _named(entry.name, place, entry.result.runs)
+        rows.append(f"<tr><td>{name}</td>{cells}<td>{share}</td><td>{against}</td></tr>")
     return (
         f"<table><thead><tr><th></th>{head}<th>{coverage}</th>"
         f"<th>{html.escape(metric)} against {html.escape(entries[0].name)}</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _named(name: str, place: int, runs: int) -> str:
+    swatch = f'<span class="swatch" style="background:{COLOURS[place % len(COLOURS)]}"></span>'
+    seeds = f" <small>mean of {runs} runs</small>" if runs > 1 else ""
+    return f"{swatch}{html.escape(name)}{seeds}"
 
 
 def _cell(result: Result, name: str, top: float) -> str:
@@ -74,16 +81,74 @@ def _difference(entry: Entry, first: Entry, metric: str) -> str:
 
 def facts(dataset: Dataset, result: Result) -> str:
     """What the numbers are of."""
-    lines = {
-        "protocol": f"<code>{html.escape(result.protocol)}</code>",
-        "stage": f"{result.stage}: {result.requests:,} requests of {len(result.user):,} users, all of them",
-        "ranked": f"{result.ranked:,} items, none sampled; ties count against the target",
-        "masked targets": f"{result.unreachable:.2%} of all: nobody may recommend them, so everybody misses them",
-        "dataset": f"{dataset.num_users:,} users, {dataset.num_items:,} items, {dataset.num_events:,} events; "
-        f"content <code>{result.dataset[:16]}</code>",
-        "intervals": "95 %, bootstrap over users; differences are paired, user by user",
-    }
+    return _facts(
+        {
+            "protocol": f"<code>{html.escape(result.protocol)}</code>",
+            "stage": f"{result.stage}: {result.requests:,} requests of {len(result.user):,} users, all of them",
+            "ranked": f"{result.ranked:,} items, none sampled; ties count against the target",
+            "masked targets": f"{result.unreachable:.2%} of all: nobody may recommend them, so everybody misses them",
+            "dataset": _dataset(dataset, result.dataset),
+            "intervals": "95 %, bootstrap over users; differences are paired, user by user",
+        }
+    )
+
+
+def _dataset(dataset: Dataset, content: str) -> str:
+    return (
+        f"{dataset.num_users:,} users, {dataset.num_items:,} items, {dataset.num_events:,} events; "
+        f"content <code>{content[:16]}</code>"
+    )
+
+
+def _facts(lines: Mapping[str, str]) -> str:
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in lines.items()) + "</dl>"
+
+
+def prediction_table(found: Mapping[str, Predictions], metrics: Sequence[str]) -> str:
+    """A line for each field of each model: base rate, means, 95 % intervals, and paired differences to the first."""
+    (base, first), *_ = found.items()
+    against = "".join(f"<th>{html.escape(metric)} against {html.escape(base)}</th>" for metric in metrics)
+    head = "".join(f"<th>{metric}</th>" for metric in METRICS)
+    rows = []
+    for field in first.p:
+        for place, (name, one) in enumerate(found.items()):
+            cells = "".join(_predicted(one, f"{metric}({field})") for metric in METRICS)
+            moved = {} if one is first else differences([one], [first], field)
+            shown = "".join(f"<td>{_moved(*moved[metric]) if moved else ''}</td>" for metric in metrics)
+            rate = f"{one.base_rates[field]:.4f}<small>of {int((one.y[field] >= 0).sum()):,}</small>"
+            rows.append(f"<tr><td>{_named(name, place, one.runs)}</td><td>{html.escape(field)}</td>")
+            rows.append(f"<td>{rate}</td>{cells}{shown}</tr>")
+    return (
+        f"<table><thead><tr><th></th><th>feedback</th><th>base rate</th>{head}{against}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _predicted(one: Predictions, name: str) -> str:
+    if np.isnan(one.means[name]):
+        return "<td>–</td>"
+    bounds = one.intervals.get(name)
+    small = "" if bounds is None else f"<small>{bounds.low:.4f} – {bounds.high:.4f}</small>"
+    return f"<td>{one.means[name]:.4f}{small}</td>"
+
+
+def _moved(difference: float, bounds: Interval) -> str:
+    verdict = "higher" if bounds.low > 0 else "lower" if bounds.high < 0 else "undecided"
+    return f"{difference:+.4f} <b>{verdict}</b><small>{bounds.low:+.4f} – {bounds.high:+.4f}</small>"
+
+
+def prediction_facts(dataset: Dataset, found: Predictions) -> str:
+    """What the numbers are of."""
+    return _facts(
+        {
+            "protocol": f"<code>{html.escape(found.protocol)}</code>",
+            "stage": f"{found.stage}: {len(found.user):,} events of {len(np.unique(found.user)):,} users, all of them",
+            "NE": "log loss over that of always saying the base rate of the same events: lower is better, 1 is no use",
+            "GAUC": "mean AUC of the users who have both outcomes, weighted by their events",
+            "dataset": _dataset(dataset, found.dataset),
+            "intervals": "95 %, bootstrap over users; differences are paired, user by user",
+        }
+    )
 
 
 _STYLE = """

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facta.arrays import Bools, Floats, Ints
-from facta.eval.bootstrap import SAMPLES, SEED, resamples
+from facta.eval.bootstrap import SAMPLES, SEED, bootstrap_means, resamples
 
 EPS = 1e-7  # predictions are held inside [EPS, 1 - EPS]
 BINS = 20
@@ -97,7 +97,9 @@ def calibration(p: Floats, y: Bools, bins: int = BINS) -> Calibration:
 
 
 def prediction_metrics(p: Floats, y: Bools, user: Ints) -> dict[str, float]:
-    """All of them; NE is NaN where every label is equal."""
+    """All of them; NE is NaN where every label is equal, and all are where there is no prediction."""
+    if not len(p):
+        return dict.fromkeys(("NE", "LogLoss", "AUC", "GAUC", "ECE"), float("nan"))
     loss, base = float(losses(p, y).mean()), entropy(float(y.mean()))
     return {
         "NE": loss / base if base else float("nan"),
@@ -114,6 +116,8 @@ def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int
     `user` holds places 0 … U-1. Draws depend on (seed, U) alone, so two models judged on the same predictions meet the
     same users and their differences are paired. NE's base rate is that of the draw.
     """
+    if not len(p):
+        return {name: np.full(samples, np.nan) for name in ("NE", "LogLoss", "AUC", "GAUC")}
     users = int(user.max()) + 1
     loss = np.bincount(user, weights=losses(p, y), minlength=users)
     count = np.bincount(user, minlength=users).astype(np.float64)
@@ -126,10 +130,24 @@ def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int
     for sample, times in enumerate(resamples(users, samples, seed)):
         sums[sample] = times @ values
         areas[sample] = _weighted_auc(times[user[order]].astype(np.float64), y[order], group)
-    mean, q = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 1]
-    with np.errstate(divide="ignore", invalid="ignore"):  # a draw of one label alone has neither
-        base = -q * np.log(q) - (1 - q) * np.log(1 - q)
-        return {"NE": mean / base, "LogLoss": mean, "AUC": areas, "GAUC": sums[:, 4] / sums[:, 3]}
+    with np.errstate(invalid="ignore", divide="ignore"):  # of one label alone, or of people without predictions
+        own_area, mean = sums[:, 4] / sums[:, 3], sums[:, 0] / sums[:, 1]
+    return {"NE": _ne(sums), "LogLoss": mean, "AUC": areas, "GAUC": own_area}
+
+
+def resampled_ne(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES) -> Floats:
+    """[samples] NE as in `resampled`, without the cost of the others; `user` may be any numbers."""
+    people = np.unique(user, return_inverse=True)[1]
+    columns = (losses(p, y), np.ones(len(p)), y.astype(np.float64))
+    return _ne(bootstrap_means(np.stack([np.bincount(people, weights=column) for column in columns], axis=1), samples))
+
+
+def _ne(sums: Floats) -> Floats:
+    """[S, 3 or more] loss, predictions and positives of draws -> [S]; NaN or endless where all labels are equal."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, q = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 1]
+        found: Floats = mean / (-q * np.log(q) - (1 - q) * np.log(1 - q))
+    return found
 
 
 def _tied(p: Floats) -> tuple[Ints, Ints]:

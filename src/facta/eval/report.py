@@ -52,15 +52,15 @@ def write_report(
     durable.file(Path(path), text.encode())
 
 
-def _figure(height: float, panels: int = 1) -> tuple[Any, Any]:
+def figure(height: float, panels: int = 1) -> tuple[Any, Any]:
     """A matplotlib figure and its axes, at most three in a row; made without pyplot: no window, no global state."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("The report draws with matplotlib: install it with pip install 'facta[plot]'.") from error
     columns, rows = min(panels, 3), -(-panels // 3)
-    figure = Figure(figsize=(9.2, height * rows), dpi=160, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    picture = Figure(figsize=(9.2, height * rows), dpi=160, layout="constrained")
+    axes = picture.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
         spare.remove()
     for axis in axes[:panels]:
@@ -69,17 +69,18 @@ def _figure(height: float, panels: int = 1) -> tuple[Any, Any]:
         axis.tick_params(colors="#444444", labelsize=9)
         axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axis.set_axisbelow(True)
-    return figure, axes[:panels]
+    return picture, axes[:panels]
 
 
-def _legend(axis: Any) -> None:
+def legend(axis: Any) -> None:
     """Above the picture, where it covers nothing; as many columns as the names leave room for."""
     handles, names = axis.get_legend_handles_labels()
     columns = min(4, max(1, LEGEND_CHARACTERS // (max(map(len, names)) + 8)))
     axis.figure.legend(handles, names, frameon=False, fontsize=9, loc="outside upper left", ncols=columns)
 
 
-def _look(place: int) -> dict[str, Any]:
+def look(place: int) -> dict[str, Any]:
+    """Colour and marker of an entry."""
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "markersize": 4.5}
 
 
@@ -90,16 +91,16 @@ def _validation_picture(entries: Sequence[Entry], metric: str) -> str:
     ]
     if not any(validated):
         return ""
-    figure, (axis,) = _figure(3.4)
+    picture, (axis,) = figure(3.4)
     for place, (entry, points) in enumerate(zip(entries, validated, strict=True)):
         if points:
             epochs, values = np.array(points).T
-            axis.plot(epochs, values, label=entry.name, linewidth=1.8, **_look(place) | {"markersize": 2.5})
+            axis.plot(epochs, values, label=entry.name, linewidth=1.8, **look(place) | {"markersize": 2.5})
             best = int(np.argmax(values))
-            axis.plot(epochs[best], values[best], **_look(place) | {"markersize": 8}, markerfacecolor="white", zorder=5)
+            axis.plot(epochs[best], values[best], **look(place) | {"markersize": 8}, markerfacecolor="white", zorder=5)
     axis.set(xlabel="epoch", ylabel=f"{metric} on validation", ylim=(0, None))
-    _legend(axis)
-    return _png(figure, "The large marker is the epoch that was kept.")
+    legend(axis)
+    return png(picture, "The large marker is the epoch that was kept.")
 
 
 def _loss_picture(entries: Sequence[Entry]) -> str:
@@ -107,7 +108,7 @@ def _loss_picture(entries: Sequence[Entry]) -> str:
     shown = [place for place, lines in enumerate(steps) if lines]
     if not shown:
         return ""
-    figure, axes = _figure(2.6, len(shown))
+    picture, axes = figure(2.6, len(shown))
     for axis, place in zip(axes, shown, strict=True):
         loss = np.array([line["loss"] for line in steps[place]])
         epochs = np.arange(1, len(loss) + 1) * steps[place][-1]["epoch"] / len(loss)
@@ -118,13 +119,13 @@ def _loss_picture(entries: Sequence[Entry]) -> str:
         axis.set_title(entries[place].name, fontsize=10, color="#222222", loc="left")
         axis.set_xlabel("epoch")
     axes[0].set_ylabel("loss")
-    return _png(figure, "Thin: every step; thick: running mean. Losses of different kinds have different scales.")
+    return png(picture, "Thin: every step; thick: running mean. Losses of different kinds have different scales.")
 
 
 def _popularity_picture(entries: Sequence[Entry], dataset: Dataset) -> str:
     counts = np.bincount(dataset.item, minlength=dataset.num_items)
     rank = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")  # 0: the most popular item
-    figure, (axis,) = _figure(3.8)
+    picture, (axis,) = figure(3.8)
     places = np.arange(1, dataset.num_items + 1)
     axis.plot(
         places,
@@ -145,8 +146,8 @@ def _popularity_picture(entries: Sequence[Entry], dataset: Dataset) -> str:
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.grid(axis="x", color="#f0f0f0", linewidth=0.8)
-    _legend(axis)
-    return _png(figure, "A line above the log's recommends what is popular anyway; one below it, what is rare.")
+    legend(axis)
+    return png(picture, "A line above the log's recommends what is popular anyway; one below it, what is rare.")
 
 
 def _length_picture(entries: Sequence[Entry], metric: str) -> str:
@@ -154,28 +155,28 @@ def _length_picture(entries: Sequence[Entry], metric: str) -> str:
     edges = np.unique(np.quantile(history, np.linspace(0, 1, BINS + 1)[1:-1]))
     group = np.searchsorted(edges, history, side="left")
     groups = np.unique(group)
-    figure, (axis,) = _figure(3.4)
+    picture, (axis,) = figure(3.4)
     for place, entry in enumerate(entries):
         values = [entry.result.values[metric][group == one] for one in groups]
         means = [float(one.mean()) for one in values]
         ends = np.array([interval(bootstrap_means(one[:, None])[:, 0]) for one in values])
         places = np.arange(len(groups)) + (place - (len(entries) - 1) / 2) * 0.8 / (len(entries) + 1)
         axis.vlines(places, ends[:, 0], ends[:, 1], color=COLOURS[place % len(COLOURS)], linewidth=5, alpha=0.3)
-        axis.plot(places, means, label=entry.name, linewidth=0.8, **_look(place))
+        axis.plot(places, means, label=entry.name, linewidth=0.8, **look(place))
     ranges = [(int(history[group == one].min()), int(history[group == one].max())) for one in groups]
     names = [f"{low:,}" if low == high else f"{low:,} – {high:,}" for low, high in ranges]
     axis.set_xticks(
         np.arange(len(groups)), [f"{n}\n{(group == g).sum():,} users" for n, g in zip(names, groups, strict=True)]
     )
     axis.set(xlabel="visible events in the user's history", ylabel=metric, ylim=(0, None))
-    _legend(axis)
-    return _png(figure, "Means with 95 % intervals over the users of each group; groups hold about equally many users.")
+    legend(axis)
+    return png(picture, "Means with 95 % intervals over the users of each group; groups hold about equally many users.")
 
 
-def _png(figure: Any, caption: str) -> str:
+def png(picture: Any, caption: str) -> str:
     """An <img> with the picture inside, and what to see in it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    picture.savefig(buffer, format="png")
     data = base64.b64encode(buffer.getvalue()).decode()
     text = html.escape(caption)
     return f'<img alt="{text}" src="data:image/png;base64,{data}"><p class="caption">{text}</p>'

@@ -1,12 +1,12 @@
 """The engine: an artifact answers requests, one person or many, with ids, titles and scores.
 
-Letters: B histories, V catalogue items, k recommendations.
+Letters: B histories, V catalogue items, k recommendations, M candidates.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,20 +20,26 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
 from facta.artifact import files
+from facta.data.histories import Fields
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.ranking import ItemSets, rank_catalogue
+from facta.infer import ranking
+from facta.infer.ranking import By, Ranking
 from facta.infer.request import (
+    Asked,
     History,
     ItemId,
     Known,
     as_histories,
+    context_codes,
     from_text,
     known,
     plain_value,
     request,
 )
+from facta.models.recommender import Recommender
 from facta.types import CatalogueScores
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
@@ -52,7 +58,7 @@ class Answer:
 
 
 class Artifact(files.Contents):
-    """A loaded artifact that recommends."""
+    """A loaded artifact that recommends and ranks."""
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -93,7 +99,7 @@ class Artifact(files.Contents):
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
         k = _length(k)
-        histories = [known(one, self.rows_of) for one in as_histories(history)]
+        histories = self._histories(history)
         readable = np.array([self._trained[one.rows].any() for one in histories], dtype=bool)
         times = self._times(histories, readable, at)
         hidden = self._hidden(histories, exclude)
@@ -104,6 +110,48 @@ class Artifact(files.Contents):
                 asked = self._ask(histories, times, chosen) if readable[chosen[0]] else self._popularity(len(chosen))
                 rows[chosen], scores[chosen] = self._best(asked, [hidden[place] for place in chosen], k)
         return self._answer(histories, readable, rows, scores)
+
+    def rank(
+        self,
+        history: History | Iterable[Any],
+        candidates: Iterable[Any],
+        *,
+        at: Time | Iterable[Time] | None = None,
+        context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
+        by: By | None = None,
+    ) -> Ranking:
+        """Candidates for one history or for each of many, by what the person would do with them.
+
+        `history`, `at`: as in `recommend`; an empty history is no hindrance.
+        `candidates`: a list of item ids for all histories, or a list of lists, one each.
+        `context`: what is known before the item, such as {"tab": 1}, as in the log: for all, or one mapping each.
+        `by`: the feedback field that orders them, or weights of several; the first that the model predicts, else.
+
+        A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
+        where the model reads any. Raises DataError and ConfigError.
+        """
+        if not isinstance(self.model, Recommender) or self.model.feedback is None:
+            raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
+        fields = [field.name for field in self.model.feedback.fields]
+        weights, histories = ranking.weights_of(by, fields), self._histories(history)
+        times = self._times(histories, np.ones(len(histories), dtype=bool), at)
+        rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
+        asked = [
+            Asked(one[one >= 0], context_codes(given, self._fields, self.model.wants))
+            for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
+        ]
+        none = dict.fromkeys(fields, np.zeros(0, dtype=np.float32))
+        found = none | ranking.scores(self.model, histories, times, asked)
+        best, every = ranking.orders(found, weights, asked), np.concatenate([one.rows for one in asked])
+        return Ranking(
+            by=weights,
+            ids=[[self._ids[row] for row in every[line]] for line in best],
+            titles=[[self._titles[row] for row in every[line]] for line in best],
+            scores={name: [column[line].tolist() for line in best] for name, column in found.items()},
+            left_out=[int((one < 0).sum()) for one in rows],
+            untrained=[int((~self._trained[one.rows]).sum()) for one in asked],
+            unknown=[one.unknown for one in histories],
+        )
 
     def rows_of(self, ids: Iterable[ItemId]) -> Ints:
         """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
@@ -117,6 +165,10 @@ class Artifact(files.Contents):
         """Titles of items; None for an unknown item and where the catalogue has no titles."""
         rows = self.rows_of(ids)
         return [self._titles[row] if row >= 0 else None for row in rows]
+
+    @cached_property
+    def _fields(self) -> Fields:
+        return files.described(self.schema)
 
     @cached_property
     def _ids(self) -> list[ItemId]:
@@ -141,6 +193,9 @@ class Artifact(files.Contents):
     def _trained(self) -> Bools:
         """[V] whether an item has training events."""
         return self._training_events.numpy() > 0
+
+    def _histories(self, given: History | Iterable[Any]) -> list[Known]:
+        return [known(one, self.rows_of, self._fields, self.model.wants) for one in as_histories(given)]
 
     def _same_type(self, ids: list[Any]) -> list[ItemId]:
         plain = [plain_value(id_) for id_ in ids]

@@ -1,24 +1,28 @@
 """Requests: a history given on the spot, or stored in a dataset, becomes the one batch type.
 
-Letters: B histories, E events in their windows. Rows are catalogue rows of the artifact that is asked.
+Letters: B histories, E events in their windows, S candidates. Rows are catalogue rows of the artifact that is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from facta import jagged
 from facta.arrays import Ints
-from facta.data.histories import Dataset
+from facta.data.batches import Wants
+from facta.data.histories import Dataset, Fields
+from facta.data.raw import raw_codes, raw_values
+from facta.data.schema import Field
 from facta.data.times import Time, moment
 from facta.errors import DataError
-from facta.types import Events, SequenceBatch, Targets
+from facta.types import Events, Lists, SequenceBatch, Targets
 
 ItemId = int | str
 _STORED = np.dtype("datetime64[ms]")
@@ -26,10 +30,15 @@ _STORED = np.dtype("datetime64[ms]")
 
 @dataclass(frozen=True)
 class History:
-    """What one person did: item ids, oldest first, and when. Events of equal time keep their order."""
+    """What one person did: item ids, oldest first, and when. Events of equal time keep their order.
+
+    Values are as in the log, of a category its text; None, and all that is not given, is undefined.
+    """
 
     items: Sequence[ItemId]
     times: Sequence[Time] | None = None
+    fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # context and feedback, a value for each event
+    user: Mapping[str, Any] = field(default_factory=dict)  # constant facts of the person; lists of item ids, of items
 
 
 @dataclass(frozen=True)
@@ -39,10 +48,23 @@ class Known:
     rows: Ints  # [n]
     times: Ints | None  # [n] milliseconds
     unknown: int  # events dropped because their item is not in the catalogue
+    fields: Mapping[str, Ints] = field(default_factory=dict)  # [n] codes of what the model reads
+    user: Mapping[str, int] = field(default_factory=dict)
+    lists: Mapping[str, Ints] = field(default_factory=dict)  # rows of earlier histories; -1: not in the catalogue
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a history: how each candidate, or any item (-1), would do in a context."""
+
+    rows: Ints  # [M]
+    context: Mapping[str, int] = field(default_factory=dict)  # codes
 
 
 def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
-    """The history of a user of a dataset, up to and including a moment; times are np.datetime64 of milliseconds, UTC.
+    """The history of a user of a dataset, up to and including a moment, with all that is known of events and user.
+
+    Times are np.datetime64 of milliseconds, UTC.
 
     Raises DataError for an unknown user, and for a moment where the dataset has no times.
     """
@@ -50,10 +72,24 @@ def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> 
     start, stop = int(dataset.offsets[row]), int(dataset.offsets[row + 1])
     if until is not None:
         stop = start + _events_until(dataset, start, stop, until)
-    items = dataset.items["item_id"].gather(np.asarray(dataset.item[start:stop], dtype=np.int64)).to_list()
-    if dataset.timestamp is None:
-        return History(items)
-    return History(items, list(np.asarray(dataset.timestamp[start:stop]).astype(_STORED)))
+    ids, rows = dataset.items["item_id"], np.asarray(dataset.item[start:stop], dtype=np.int64)
+    times = dataset.timestamp
+    return History(
+        ids.gather(rows).to_list(),
+        None if times is None else list(np.asarray(times[start:stop]).astype(_STORED)),
+        {one.name: raw_values(one, dataset.fields[one.name][start:stop]) for one in dataset.manifest.fields},
+        {one.name: _fact(dataset, one, row) for one in dataset.manifest.user_fields},
+    )
+
+
+def _fact(dataset: Dataset, one: Field, user: int) -> Any:
+    """What is known of a user: the value of the user table, or ids of items."""
+    if one.kind != "items":
+        return dataset.users[one.name][user]
+    listed = dataset.user_facts[one.name]
+    assert listed.offsets is not None
+    rows = listed.values[listed.offsets[user] : listed.offsets[user + 1]] - 1
+    return dataset.items["item_id"].gather(rows.numpy()).to_list()
 
 
 def _events_until(dataset: Dataset, start: int, stop: int, until: Time) -> int:
@@ -102,23 +138,83 @@ def _refuse_text(items: Any) -> None:
         raise DataError(f"Found the history {items!r}; expected a list of item ids, as in [{items!r}].")
 
 
-def known(history: History, rows_of: Callable[[Sequence[ItemId]], Ints]) -> Known:
+def known(
+    history: History, rows_of: Callable[[Sequence[ItemId]], Ints], schema: Fields = Fields(), wants: Wants = Wants()
+) -> Known:
     """Look a history up; items that the catalogue lacks are dropped and counted. `rows_of` gives -1 for those.
 
-    Raises DataError for ids of another type, for what is no time, and where items and times differ in number.
+    Of the fields of the schema, those that the model wants are coded. Raises DataError for ids or values of another
+    type, for what is no time, for fields that the schema lacks, and where items and times differ in number.
     """
     _refuse_text(history.items)
     rows = rows_of(history.items)
-    kept = rows >= 0
-    times = None
+    fields, user = _event_codes(history, len(rows), schema, wants), _user_codes(history, schema, wants)
+    order, times = np.arange(len(rows)), None
     if history.times is not None:
         times = _moments(history.times)
         if len(times) != len(rows):
             raise DataError(f"Found {len(rows)} items and {len(times)} times in a history; expected one time per item.")
         order = np.argsort(times, kind="stable")
-        rows, kept, times = rows[order], kept[order], times[order]
-        times = times[kept]
-    return Known(rows[kept], times, int((~kept).sum()))
+    order = order[rows[order] >= 0]
+    if times is None and not len(order):
+        times = np.zeros(0, dtype=np.int64)  # of no event
+    return Known(
+        rows=rows[order],
+        times=None if times is None else times[order],
+        unknown=len(rows) - len(order),
+        fields={name: codes[order] for name, codes in fields.items()},
+        user=user,
+        lists={name: _listed(history.user.get(name) or [], rows_of) for name in wants.lists},
+    )
+
+
+def _listed(ids: Any, rows_of: Callable[[Sequence[ItemId]], Ints]) -> Ints:
+    _refuse_text(ids)
+    return rows_of(ids)
+
+
+def _event_codes(history: History, events: int, schema: Fields, wants: Wants) -> dict[str, Ints]:
+    """[n] of every wanted field; undefined where the history does not give it."""
+    if wants.fields:  # else nothing is read
+        _refuse_unknown(history.fields, schema.fields, "fields of a history")
+    found = {}
+    for one in schema.fields:
+        values = history.fields.get(one.name)
+        if one.name not in wants.fields:
+            continue
+        if values is not None and len(values) != events:
+            raise DataError(
+                f"Found {events} items and {len(values)} values of '{one.name}' in a history; expected one per item."
+            )
+        found[one.name] = np.zeros(events, dtype=np.int64) if values is None else raw_codes(one, values)
+    return found
+
+
+def _user_codes(history: History, schema: Fields, wants: Wants) -> dict[str, int]:
+    if wants.users or wants.lists:
+        _refuse_unknown(history.user, schema.user_fields, "facts of a user")
+    return _one_each(history.user, [one for one in schema.user_fields if one.name in wants.users])
+
+
+def context_codes(context: Mapping[str, Any], schema: Fields, wants: Wants) -> dict[str, int]:
+    """The context of a request, in codes. Raises DataError for what is no context field, and for other types."""
+    known = [one for one in schema.fields if one.role == "context"]
+    _refuse_unknown(context, known, "context of a request")
+    return _one_each(context, [one for one in known if one.name in wants.fields])
+
+
+def _one_each(given: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:
+    return {one.name: int(raw_codes(one, [given.get(one.name)])[0]) for one in fields}
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Sequence[Field], what: str) -> None:
+    names = [one.name for one in known]
+    for name in given:
+        if name not in names:
+            raise DataError(
+                f"Found '{name}' among the {what}; the data that this artifact was trained on has: "
+                f"{', '.join(names) or 'none'}."
+            )
 
 
 def _moments(times: Sequence[Time]) -> Ints:
@@ -130,46 +226,88 @@ def _moments(times: Sequence[Time]) -> Ints:
     return np.array([moment(time) for time in times], dtype=np.int64)
 
 
-def request(histories: Sequence[Known], at: Sequence[int] | None, window: int) -> SequenceBatch:
-    """One row per history: its last `window` events, and one target aside without an item, at the request's time.
+def request(
+    histories: Sequence[Known], at: Sequence[int] | None, window: int, asked: Sequence[Asked] | None = None
+) -> SequenceBatch:
+    """One row per history: its last `window` events, and targets aside at the request's time: what is `asked` of each,
+    or one without an item.
 
     Times are given for all histories or left out altogether (`at` None: nothing that reads time may be asked).
     """
-    parts = [history.rows[-window:] for history in histories]
+    parts = [_newest(history.rows, window) for history in histories]
     offsets = jagged.offsets_of(torch.tensor([len(part) for part in parts], dtype=torch.int64))
-    total, count = int(offsets[-1]), len(parts)
-    asked = None if at is None else torch.tensor(list(at), dtype=torch.int64)
     times, next_time = (None, None) if at is None else _times(histories, at, window)
+    first = histories[0]
     return SequenceBatch(
         offsets=offsets,
         events=Events(
-            item=torch.from_numpy(np.concatenate([*parts, np.zeros(0, dtype=np.int64)])),
+            item=torch.from_numpy(np.concatenate(parts)),
             time=times,
-            key=torch.zeros(total, dtype=torch.int64),
+            key=torch.zeros(int(offsets[-1]), dtype=torch.int64),
+            fields={
+                name: torch.from_numpy(np.concatenate([_newest(history.fields[name], window) for history in histories]))
+                for name in first.fields
+            },
         ),
         index=jagged.places(offsets),
         next_time=next_time,
-        targets=Targets(
-            offsets=torch.arange(count + 1),
-            events=Events(torch.full((count,), -1), asked, torch.zeros(count, dtype=torch.int64)),
-            after=jagged.lengths(offsets),
-            slot=torch.full((count,), -1),
-            weight=torch.ones(count),
-        ),
+        targets=_targets(asked or [Asked(np.array([-1]))] * len(parts), at, jagged.lengths(offsets)),
+        user={name: torch.tensor([history.user[name] for history in histories]) for name in first.user},
+        lists=_lists(histories),
     )
 
 
-def _times(histories: Sequence[Known], at: Sequence[int], window: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _lists(histories: Sequence[Known]) -> Lists | None:
+    """Earlier histories, list after list in each row."""
+    names = list(histories[0].lists)
+    if not names:
+        return None
+    rows = [history.lists[name] for history in histories for name in names]
+    lengths = torch.tensor([len(one) for one in rows])
+    return Lists(
+        offsets=jagged.offsets_of(lengths.view(-1, len(names)).sum(dim=1)),
+        which=torch.arange(len(names)).repeat(len(histories)).repeat_interleave(lengths),
+        item=torch.from_numpy(np.concatenate(rows)),
+    )
+
+
+def _targets(asked: Sequence[Asked], at: Sequence[int] | None, visible: Tensor) -> Targets:
+    """[S] all that is asked of rows with `visible` [B] events."""
+    counts = torch.tensor([len(one.rows) for one in asked], dtype=torch.int64)
+    total = int(counts.sum())
+
+    def each(values: Sequence[int] | Tensor) -> Tensor:
+        return torch.repeat_interleave(torch.as_tensor(values, dtype=torch.int64), counts)
+
+    return Targets(
+        offsets=jagged.offsets_of(counts),
+        events=Events(
+            item=torch.from_numpy(np.concatenate([one.rows for one in asked])),
+            time=None if at is None else each(at),
+            key=torch.zeros(total, dtype=torch.int64),
+            fields={name: each([one.context[name] for one in asked]) for name in asked[0].context},
+        ),
+        after=each(visible),
+        slot=torch.full((total,), -1),
+        weight=torch.ones(total),
+    )
+
+
+def _newest(values: Ints, window: int) -> Ints:
+    return values[max(len(values) - window, 0) :]
+
+
+def _times(histories: Sequence[Known], at: Sequence[int], window: int) -> tuple[Tensor, Tensor]:
     """[E] own times and [E] times of the successors; the newest event's successor is the request."""
     own, successor = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for history, asked in zip(histories, at, strict=True):
         assert history.times is not None
-        own.append(history.times[-window:])
-        successor.append(np.append(history.times, asked)[1:][-window:])
+        own.append(_newest(history.times, window))
+        successor.append(_newest(np.append(history.times, asked)[1:], window))
     return torch.from_numpy(np.concatenate(own)), torch.from_numpy(np.concatenate(successor))
 
 
 def plain_value(value: Any) -> Any:
     """NumPy and torch scalars as Python values; nothing else is converted, so ids never pass through floats."""
-    scalar = isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0)
+    scalar = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
     return value.item() if scalar else value

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from facta import draws, ops
 from facta.arrays import AnyInts
 from facta.data.catalogue import Catalogue
+from facta.errors import ConfigError
 from facta.layers.codes import FeatureVectors
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class ItemTower(nn.Module):
 
     def __init__(self, config: EmbeddingConfig, catalogue: Catalogue, width: int) -> None:
         super().__init__()
+        if not catalogue.features:
+            raise ConfigError(
+                "embedding.features is true, and this dataset declares no features of items: set it to false, or "
+                "declare some when the log is prepared."
+            )
         self.width, self.hidden = width, config.hidden_ids
         self.ids = ItemTable.of(config, catalogue, width)
         self.unknown = nn.Parameter(torch.zeros(width))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from facta import arrays, jagged
 from facta.arrays import Ints
 from facta.config import Config
+from facta.data.batches import Wants
 from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.errors import DataError
@@ -63,6 +64,7 @@ class _Scores(nn.Module):
     """One score per item, the same for every request."""
 
     window = 1  # nothing of a history is read
+    wants = Wants()
     scores: Tensor  # [V]
 
     def __init__(self, num_items: int) -> None:
@@ -131,6 +133,7 @@ class ItemKNN(nn.Module):
     SHRINKAGES = (0.0, 5.0, 20.0, 50.0)
     HALF_LIVES = (None, 10.0, 4.0, 2.0, 1.0)
 
+    wants = Wants()
     neighbours: Tensor  # [V, K] int32 rows
     similarity: Tensor  # [V, K], descending; 0 behind the last neighbour
 

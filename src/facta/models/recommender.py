@@ -116,7 +116,8 @@ class Recommender(nn.Module):
         success = [self._success[0]] if self._success else []
         users = () if self.embedder.users is None else self.embedder.users.names
         fields = tuple(dict.fromkeys([*read, *asked, *success]))
-        return Wants(fields, users, self.embedder.lists, own=self.feedback is not None)
+        own = self.feedback is not None
+        return Wants(fields, users, self.embedder.lists, own=own, ahead=own and not self.layout.own("feedback"))
 
     @property
     def successes(self) -> list[str]:

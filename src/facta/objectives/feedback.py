@@ -153,15 +153,15 @@ class _Ordinal(_Head):
     def __init__(self, field: Field, width: int) -> None:
         super().__init__()
         self.score = nn.Linear(width, 1)
-        steps = max(field.codes - 2, 1)
-        self.first = nn.Parameter(torch.tensor(-float(steps - 1) / 2))
-        self.gaps = nn.Parameter(torch.full((steps - 1,), 0.5413))  # softplus of it is 1
+        self.steps = max(field.codes - 2, 0)  # a field of one level has none: it is certain
+        self.first = nn.Parameter(torch.tensor(-float(self.steps - 1) / 2))
+        self.gaps = nn.Parameter(torch.full((max(self.steps - 1, 0),), 0.5413))  # softplus of it is 1
         self.register_buffer("centers", torch.as_tensor(centers(field), dtype=torch.float32), persistent=False)
 
     def probabilities(self, x: Tensor) -> Tensor:
         """[S', C-1] of each level."""
         thresholds = self.first + torch.cat([self.first.new_zeros(1), F.softplus(self.gaps).cumsum(0)])
-        above = torch.sigmoid(self.score(x) - thresholds)
+        above = torch.sigmoid(self.score(x) - thresholds[: self.steps])
         ends = above.new_ones(len(x), 1)
         return torch.cat([ends, above], dim=1) - torch.cat([above, ends * 0], dim=1)
 

@@ -171,7 +171,15 @@ def _means(
 ) -> Mapping[str, float]:
     """What a model reaches on validation."""
     return evaluate(
-        model, dataset, protocol, window=model.window, stage="validation", ks=ks, split=split, counts=counts.numpy()
+        model,
+        dataset,
+        protocol,
+        window=model.window,
+        wants=model.wants,
+        stage="validation",
+        ks=ks,
+        split=split,
+        counts=counts.numpy(),
     ).means
 
 

@@ -1,0 +1,81 @@
+"""Whose history is used, for `recommend` and `rank`: that of a stored user, or one of the command line."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facta.cli import console
+from facta.data.histories import Dataset
+from facta.data.times import Time
+from facta.errors import ConfigError, counted
+from facta.infer.engine import Artifact
+from facta.infer.request import History, ItemId, from_text, history_of
+
+UserOption = Annotated[str | None, typer.Option(help="A user of the dataset --data.")]
+DataOption = Annotated[Path | None, typer.Option(help="The prepared dataset that holds the user's history.")]
+HistoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID,ID…", help="Item ids, oldest first; those with a comma in quotes, as in '\"a,b\",c'."),
+]
+TimesOption = Annotated[str | None, typer.Option(metavar="TIME,TIME…", help="When, for each item of --history.")]
+AtOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="When the request is made: ISO time, milliseconds since 1970, now.")
+]
+_PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|((?!")[^,]*))(?:,|\Z)')  # of a list: quoted, or up to the next comma
+
+
+def chosen(
+    artifact: Artifact, user: str | None, data: Path | None, history: str | None, times: str | None, at: Time | None
+) -> tuple[History, Dataset | None]:
+    """The history that the options name, and the dataset that it is stored in. Raises ConfigError."""
+    if history is not None and user is None and data is None:
+        items = [artifact.id_from_text(part) for part in parts(history)]
+        return History(items, None if times is None else [moment(part) or 0 for part in parts(times)]), None
+    if user is None or data is None or history is not None or times is not None:
+        raise ConfigError("Give either --user and --data, or --history (and --times), to say whose history to use.")
+    dataset = Dataset.open(data)
+    return history_of(dataset, from_text(dataset.users["user_id"], user, "user"), until=at), dataset
+
+
+def moment(at: str | None) -> Time | None:
+    """A time of the command line."""
+    if at is None:
+        return None
+    return datetime.now(UTC) if at == "now" else int(at) if at.lstrip("-").isdigit() else at
+
+
+def parts(text: str) -> list[str]:
+    """What stands between commas, without the spaces around it; what is quoted, as in CSV, keeps both."""
+    found, place = [], 0
+    while place < len(text):
+        part = _PART.match(text, place)
+        if part is None:
+            raise ConfigError(
+                f"Found {text[place:]} in a list; expected ids divided by commas, those with commas in quotes, "
+                "as in '\"a,b\",c'; a quote inside of quotes is written twice."
+            )
+        quoted, bare = part.groups()
+        found.append(bare.strip() if quoted is None else quoted.replace('""', '"'))
+        place = part.end()
+    return [part for part in found if part]
+
+
+def name(id_: ItemId, title: str | None) -> str:
+    """How an item is shown to people."""
+    return str(id_) if title is None else f"{title} ({id_})"
+
+
+def told(artifact: Artifact, history: History, unknown: int) -> None:
+    """Say what of a history was not read, and what it lacks."""
+    if unknown:
+        console.note(f"Left out {counted(unknown, 'event')}: their items are not in the catalogue of this artifact.")
+    if artifact.model.wants.fields and history.items and not history.fields:
+        console.note(
+            f"This model reads {', '.join(artifact.model.wants.fields)} of events; those of --history have items and "
+            "times alone. --user and --data give all that is known."
+        )

@@ -1,0 +1,125 @@
+"""`facta rank`: given candidates by what a person would do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facta.artifact.files import described
+from facta.cli import console, histories
+from facta.data.raw import from_text
+from facta.errors import ConfigError, DataError, counted
+from facta.infer.engine import Artifact
+from facta.infer.ranking import Ranking
+
+
+def rank(
+    artifact: Annotated[Path, typer.Argument(help="An artifact that has learned feedback (`facta train`).")],
+    user: histories.UserOption = None,
+    data: histories.DataOption = None,
+    history: histories.HistoryOption = None,
+    times: histories.TimesOption = None,
+    candidates: Annotated[str | None, typer.Option(metavar="ID,ID…", help="The items to rank, as --history.")] = None,
+    candidates_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same from a text file, one id a line.")
+    ] = None,
+    at: histories.AtOption = None,
+    context: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="What is known before the item, as in tab=1.")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD|FIELD=WEIGHT,…", help="The feedback that orders them; the first predicted, when not given."
+        ),
+    ] = None,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Rank candidates for a stored user (--user, --data) or for a history given on the spot (--history)."""
+    loaded, asked = Artifact.load(artifact), histories.moment(at)
+    given, _ = histories.chosen(loaded, user, data, history, times, asked)
+    ids = [loaded.id_from_text(text) for text in _texts(candidates, candidates_file)]
+    found = loaded.rank(given, ids, at=asked, context=_context(loaded, context or []), by=_by(by))
+    if as_json:
+        moment = asked.isoformat() if isinstance(asked, datetime) else asked
+        console.emit({"artifact": loaded.fingerprint, "at": moment, **_values(found)})
+    else:
+        histories.told(loaded, given, found.unknown[0])
+        _show(found)
+
+
+def _texts(candidates: str | None, file: Path | None) -> list[str]:
+    """Ids as they are written."""
+    if (candidates is None) == (file is None):
+        raise ConfigError("Give either --candidates or --candidates-file, to say which items to rank.")
+    if file is None:
+        return histories.parts(candidates or "")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The candidates '{file}' cannot be read ({error}); expected text, one id a line.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _context(artifact: Artifact, assignments: Sequence[str]) -> dict[str, Any]:
+    fields = {field.name: field for field in described(artifact.schema).fields}
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"Found --context {assignment}; expected NAME=VALUE, as in tab=1.")
+        found[name] = from_text(fields[name], text) if name in fields else text  # who ranks names those there are
+        known = fields[name].categories if name in fields else None
+        if known is not None and text not in known:
+            console.note(f"No event of this artifact's data has {assignment}: read as undefined. Known: {_few(known)}.")
+    return found
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+
+
+def _by(text: str | None) -> str | dict[str, float] | None:
+    if text is None or "=" not in text:
+        return text
+    weights = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        try:
+            weights[name.strip()] = float(weight)
+        except ValueError:
+            raise ConfigError(f"Found --by {text}; expected a field, or weights, as in click=1,like=0.5.") from None
+    return weights
+
+
+def _values(found: Ranking) -> Mapping[str, Any]:
+    scores = zip(*(lists[0] for lists in found.scores.values()), strict=True)
+    return {
+        "by": found.by,
+        "left_out": found.left_out[0],
+        "untrained": found.untrained[0],
+        "unknown": found.unknown[0],
+        "items": [
+            {"id": id_, "title": title, "scores": dict(zip(found.scores, one, strict=True))}
+            for id_, title, one in zip(found.ids[0], found.titles[0], scores, strict=True)
+        ],
+    }
+
+
+def _show(found: Ranking) -> None:
+    if found.left_out[0]:
+        console.note(f"Left out {counted(found.left_out[0], 'candidate')} that the catalogue of this artifact lacks.")
+    if found.untrained[0]:
+        console.note(
+            f"{counted(found.untrained[0], 'candidate')} without a training event: known by features alone, where the "
+            "model reads any (embedding.features)."
+        )
+    rows = [
+        [place, histories.name(id_, title), *(f"{lists[0][place - 1]:.4f}" for lists in found.scores.values())]
+        for place, (id_, title) in enumerate(zip(found.ids[0], found.titles[0], strict=True), start=1)
+    ]
+    console.table("", ["", "candidate", *found.scores], rows, numbers=["", *found.scores])

@@ -1,0 +1,85 @@
+"""Item towers with features: vectors against the sum written out, new items, hidden ids."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from facta.data.catalogue import Catalogue
+from facta.errors import ConfigError
+from facta.layers.embedding import EmbeddingConfig
+from facta.layers.items import ItemTower
+from facta.models.recommender import Recommender, RecommenderConfig
+from tests.feedback_world import ITEMS, catalogue, features
+
+WIDTH = 5
+
+
+def tower(hidden_ids: float = 0.0) -> ItemTower:
+    torch.manual_seed(0)
+    config = EmbeddingConfig(features=True, hidden_ids=hidden_ids, item_std=1.0)
+    made = ItemTower(config, catalogue(users=False, series=False, described=True), WIDTH)
+    with torch.no_grad():
+        made.unknown.normal_()
+    return made
+
+
+def described(made: ItemTower, item: int) -> Tensor:
+    """What its features add: a category's vector, the mean of its tags', and its text turned into width D."""
+    known, parts = features(), made.features
+    assert parts.table is not None and parts.project is not None and known["tags"].offsets is not None
+    found = parts.table.weight[known["kind"].values[item]] + known["text"].values[item] @ parts.project.weight.T
+    first, last = known["tags"].offsets[item : item + 2].tolist()
+    tags = known["tags"].values[first:last]
+    return found + (parts.bags[0][tags].mean(dim=0) if len(tags) else 0)
+
+
+def test_vectors_are_ids_and_features_and_unknown_ids_one_vector() -> None:
+    made = tower()
+    made.trained[[3, 7]] = False
+    vectors = made.vectors()
+    for item in range(ITEMS):
+        own = made.unknown if item in (3, 7) else made.ids.weight[item]
+        torch.testing.assert_close(vectors[item], own + described(made, item))
+    for rows in (torch.tensor([3, 3, 0]), torch.arange(ITEMS).repeat(3)):  # few of them, and more than there are
+        torch.testing.assert_close(made.vectors(rows), vectors[rows])
+        torch.testing.assert_close(made.eval().read(5, rows, rows), vectors[rows])
+
+
+def test_hidden_ids_are_drawn_by_token_in_training_alone() -> None:
+    made = tower(hidden_ids=0.3)
+    rows, keys = torch.zeros(2000, dtype=torch.int64), torch.arange(2000)
+    vectors = made.read(0, rows, keys)
+    hidden = torch.isclose(vectors, made.unknown + described(made, 0), atol=1e-5).all(dim=1)
+    shown = torch.isclose(vectors, made.ids.weight[0] + described(made, 0), atol=1e-5).all(dim=1)
+    assert (hidden ^ shown).all()
+    assert float(hidden.double().mean()) == pytest.approx(0.3, abs=0.05)
+    turned = torch.arange(2000).flip(0)
+    torch.testing.assert_close(made.read(0, rows, keys[turned]), vectors[turned])
+    torch.testing.assert_close(made.read(0, rows), made.vectors(rows))  # what is scored is never hidden
+
+
+def test_a_new_item_is_told_by_its_features_and_trains_no_id() -> None:
+    made = tower()
+    made.trained[4] = False
+    made.vectors(torch.tensor([4])).sum().backward()
+    assert made.ids.weight.grad is None or not made.ids.weight.grad.to_dense()[4].any()
+    assert made.unknown.grad is not None and made.unknown.grad.any()
+    assert made.features.bags[0].grad is not None
+
+
+def test_a_model_is_told_which_items_were_trained() -> None:
+    config = RecommenderConfig(window=8, width=8, embedding=EmbeddingConfig(features=True))
+    model = Recommender(config, catalogue(users=False, series=False, described=True))
+    item = model.embedder.item
+    assert isinstance(item, ItemTower)
+    item.told(np.array([5, 3, 5]))
+    assert torch.nonzero(item.trained).squeeze(1).tolist() == [3, 5]
+    assert "embedder.item.trained" in model.state_dict()  # an artifact knows it too
+
+
+def test_features_that_the_data_does_not_have_are_refused() -> None:
+    with pytest.raises(ConfigError, match="declares no features of items"):
+        Recommender(RecommenderConfig(embedding=EmbeddingConfig(features=True)), Catalogue(ITEMS))
