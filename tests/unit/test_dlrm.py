@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from facta import api, jagged
@@ -20,11 +19,11 @@ from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.rows import Rows, singles
-from facta.data.splits import Split
 from facta.encoders.transformer import TransformerConfig
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
+from facta.infer.request import History, history_of
 from facta.layers.crosses import Crosses, Experts
 from facta.layers.recent import AGES, Recent, recent
 from facta.layers.target_attention import TargetAttention
@@ -33,9 +32,8 @@ from facta.models.rates import RateRegression, RatesConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.train.log import Log
-from facta.train.step import take_step
 from facta.train.trainer import TrainingConfig
-from facta.types import Events, Negatives, SequenceBatch, Targets
+from facta.types import Events, Negatives, SequenceBatch
 from tests import worlds
 
 PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="80%")
@@ -55,7 +53,9 @@ CONFIGS: dict[str, Config] = {
 def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """The colours, with facts of items and users, and earlier histories."""
     items = pl.DataFrame({"item_id": range(12), "kind": [f"k{i % 2}" for i in range(12)], "tags": ["a|b", "c", ""] * 4})
-    users = pl.DataFrame({"user_id": range(150), "land": ["x", "y", "z"] * 50, "before": [[u % 5, 3] for u in range(150)]})
+    users = pl.DataFrame(
+        {"user_id": range(150), "land": ["x", "y", "z"] * 50, "before": [[u % 5, 3] for u in range(150)]}
+    )
     return prepare(
         worlds.colours(), tmp_path_factory.mktemp("data") / "colours", items=items, users=users,
         fields={"click": {"kind": "binary"}, "tab": {"role": "context", "kind": "categorical"}},
@@ -94,7 +94,7 @@ def test_target_attention_is_the_sum_over_a_loop() -> None:
     h, t = torch.randn(events, width), torch.randn(targets, width)
     seen = [[0, 1, 2], [], [6, 2, 4, 5]]
     pairs = Recent(
-        torch.tensor(sum(seen, [])),
+        torch.tensor([event for one in seen for event in one]),
         torch.tensor([s for s, one in enumerate(seen) for _ in one]),
         jagged.offsets_of(torch.tensor([len(one) for one in seen])),
     )
@@ -133,13 +133,14 @@ def test_experts_by_their_formula() -> None:
     experts, x = Experts(4, experts=3, out=5, tasks=2), torch.randn(6, 4)
     found = experts(x)
     assert found.shape == (2, 6, 5)
-    for task in range(2):
-        gate = torch.softmax(F.linear(x, experts.gates.weight[3 * task : 3 * task + 3], experts.gates.bias[3 * task : 3 * task + 3]), 1)
-        expected = sum(
-            gate[:, e, None] * F.silu(F.linear(x, experts.experts.weight[5 * e : 5 * e + 5], experts.experts.bias[5 * e : 5 * e + 5]))
-            for e in range(3)
-        )
-        torch.testing.assert_close(found[task], expected)
+    gates = zip(experts.gates.weight.split(3), experts.gates.bias.split(3), strict=True)
+    said = [
+        F.silu(F.linear(x, weight, bias))
+        for weight, bias in zip(experts.experts.weight.split(5), experts.experts.bias.split(5), strict=True)
+    ]
+    for task, (weight, bias) in enumerate(gates):
+        gate = torch.softmax(F.linear(x, weight, bias), dim=1)
+        torch.testing.assert_close(found[task], sum(gate[:, e, None] * said[e] for e in range(3)))
 
 
 @pytest.mark.parametrize("most", [1, 3, 4, 1000])
@@ -246,7 +247,7 @@ def trained(config: Config, world: Dataset, out: Path) -> Artifact:
     return api.train(world, recipe(config), out, log=Log("quiet"))
 
 
-@pytest.mark.parametrize("name", ["din", "gr", "bst"])
+@pytest.mark.parametrize("name", ["din", "gr", "bst", "rates"])
 def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str) -> None:
     artifact = trained(CONFIGS[name], world, tmp_path / "artifact")
     found = api.predict(artifact, world)
@@ -255,7 +256,25 @@ def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: s
     assert np.array_equal(again.p["click"], found.p["click"])
     assert tasks(artifact.model) == ["feedback"]
     with pytest.raises(ConfigError, match="predicts feedback alone"):
-        artifact.recommend([3, 4], 2) if False else artifact.model.catalogue_scores(None)  # type: ignore[arg-type]
+        artifact.recommend(History([3, 4], ["2020-01-01", "2020-01-02"]), 2, at="2020-01-03")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_candidates_score_as_events_do(world: Dataset, name: str) -> None:
+    model, user = made(name, world), 11
+    seen = batch_of(world, model, rows_of(world, model, [user]))
+    expected = model.scores(seen)["click"][-1]
+    schema = world.manifest.model_dump(mode="json")
+    protocol = {"protocol": PROTOCOL.model_dump(mode="json")}
+    items = world.items.with_columns(training_events=pl.lit(1))
+    artifact = Artifact(config=protocol, schema=schema, catalogue=items, model=model)
+    at, place = int(world.timestamp[world.offsets[user + 1] - 1]), int(world.offsets[user + 1]) - 1  # type: ignore[index]
+    tab = int(world.fields["tab"][place])
+    found = artifact.rank(
+        history_of(world, user, until=at - 1), [0, int(world.item[place])], at=at, context={"tab": tab}, by="click"
+    )
+    best = found.ids[0].index(int(world.item[place]))
+    assert found.scores["click"][0][best] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_without_a_history_nothing_is_told(world: Dataset, tmp_path: Path) -> None:

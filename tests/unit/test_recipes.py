@@ -12,9 +12,11 @@ from facta.config import Config
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
+from facta.data.schema import Field
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.request import History
+from facta.models.baselines import Baseline
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.recipes.find import every, find
 from facta.recipes.recipe import RecipeConfig
@@ -54,8 +56,9 @@ def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
     recipe = find(name)
     assert recipe.name == name
     assert recipe == RecipeConfig.parse(recipe.model_dump(mode="json"))  # what an artifact keeps is all of it
-    model = build(recipe.model, Catalogue(7))
-    assert isinstance(model, Recommender) == (recipe.training is not None)
+    fields = tuple(Field(name=field, kind="binary", dtype="int8") for field in ("click", "long_view"))
+    model = build(recipe.model, Catalogue(7, fields=fields))
+    assert isinstance(model, Baseline) == (recipe.training is None)
     for trial in range(8):  # wherever a search goes, the recipe stays valid
         recipe.override(overrides(settings(recipe.search, 0, trial)))
 

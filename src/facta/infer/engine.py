@@ -39,7 +39,7 @@ from facta.infer.request import (
     plain_value,
     request,
 )
-from facta.models.recommender import Recommender
+from facta.models.baselines import Baseline
 from facta.types import CatalogueScores
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
@@ -130,9 +130,9 @@ class Artifact(files.Contents):
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
         """
-        if not isinstance(self.model, Recommender) or self.model.feedback is None:
+        if isinstance(self.model, Baseline) or not self.model.predicts:
             raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
-        fields = [field.name for field in self.model.feedback.fields]
+        fields = self.model.predicts
         weights, histories = ranking.weights_of(by, fields), self._histories(history)
         times = self._times(histories, np.ones(len(histories), dtype=bool), at)
         rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]

@@ -1,8 +1,12 @@
 """Counting features: how often feedback was a success for the same item, feature or context, and for the same person.
 
 Counts of items, features and context are of the training events and stay as they are afterwards; a training event is
-told those of all days but its own, so never its own answer. Counts of a person are of the events before the target.
-Rates are pulled towards what is known less closely (a person's towards the base rate, an item's too, a person's on one
+told those of all days but its own, so never its own answer. Counts of a person are of the days (UTC) before the
+target's. Brought up to date with every event they order the events of one person wrongly, for after each success fewer
+of the successes that the person had are left to come: on the validation day of KuaiRand-Pure GAUC(click) of the
+logistic regression is .58 so and .62 as it is, at the same NE.
+
+Rates are pulled towards what is known less closely (an item's and a person's towards the base rate, a person's on one
 surface towards that person's) as if `prior` events had been of that rate, and are given as differences of log odds.
 
 Letters: S targets, n events, K fields with success, Q keys (item, each coded feature of it, each field of context),
@@ -114,9 +118,8 @@ class SmoothedRates(nn.Module):
     def _of_person(self, batch: SequenceBatch, keys: Tensor, pairs: Recent, odds: Tensor) -> Tensor:
         """Of the events before each target: all of them, and those of the same item, feature or context."""
         label, own = self.labels(batch.events)[pairs.source], self.keys(batch.events)[pairs.source]
-        assert batch.events.time is not None and batch.targets.events.time is not None
-        finished = batch.events.time[pairs.source] // DAY < batch.targets.events.time[pairs.target] // DAY
-        label = label * finished[:, None, None]
+        earlier = _date(batch.events)[pairs.source] < _date(batch.targets.events)[pairs.target]
+        label = label * earlier[:, None, None]
         every = pairs.sums(label)[:, None]  # [S, 1, K, 2]
         person = _odds(every, odds, self.prior)
         same = own == keys[pairs.target]  # [P, Q]
@@ -140,7 +143,12 @@ def _times(dataset: Dataset, places: np.ndarray) -> Tensor | None:
     return None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[places]))
 
 
+def _date(events: Events) -> Tensor:
+    """[n] days since 1970, UTC."""
+    assert events.time is not None  # models that count read time
+    return events.time // DAY
+
+
 def _day(events: Events) -> Tensor:
     """[n] which of the days told apart an event is of."""
-    assert events.time is not None  # models that count read time
-    return events.time // DAY % DAYS
+    return _date(events) % DAYS

@@ -38,7 +38,7 @@ from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
-STD = 0.3  # of initial vectors: the crosses are products of them
+STD = 0.1  # of initial vectors: the crosses are products of them
 
 
 class DLRMConfig(Config):
@@ -111,6 +111,11 @@ class DLRM(ImpressionModel):
                     for field in whole.fields
                 }
             )
+
+    @property
+    def predicts(self) -> list[str]:
+        """Feedback fields that it has learned."""
+        return list(self.heads)
 
     @property
     def successes(self) -> list[str]:

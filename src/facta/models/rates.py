@@ -30,6 +30,7 @@ class RatesConfig(Config):
     trained: ClassVar[bool] = True
     kind: Literal["rates"] = "rates"
     window: int = Field(default=50, ge=1, description="events before a target that its user's rates are of")
+    history: bool = Field(default=True, description="rates of the user; without, of items and context alone")
     prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
     fields: tuple[str, ...] = Field(default=(), description="with success; none named: every such field")
 
@@ -55,16 +56,18 @@ class RateRegression(ImpressionModel):
                 f"{', '.join(succeed) or 'none'}."
             )
         self.fields = [succeed[name] for name in names]
-        self.rates = SmoothedRates(catalogue, self.fields, config.prior, history=True)
+        self.rates = SmoothedRates(catalogue, self.fields, config.prior, history=config.history)
         self.linear = nn.Linear(self.rates.width + len(self.lists), len(names))
         nn.init.zeros_(self.linear.weight)
         self.facts = CodeTable([*self.context, *self.users], len(names), 0.0) if self.context or self.users else None
         self.features = FeatureVectors(catalogue.features, len(names), 0.0) if catalogue.features else None
 
     @property
-    def successes(self) -> list[str]:
-        """Feedback fields of which it predicts success."""
+    def predicts(self) -> list[str]:
+        """Feedback fields that it has learned, all of them as success or not."""
         return [field.name for field in self.fields]
+
+    successes = predicts
 
     def logits(self, batch: SequenceBatch) -> Tensor:
         """[S, K]."""
@@ -100,7 +103,7 @@ class RateRegression(ImpressionModel):
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Field -> [S]: how probable success is."""
-        return dict(zip(self.successes, torch.sigmoid(self.logits(batch)).unbind(1), strict=True))
+        return dict(zip(self.predicts, torch.sigmoid(self.logits(batch)).unbind(1), strict=True))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All of them: there is nothing but a head."""

@@ -120,6 +120,11 @@ class Recommender(nn.Module):
         return Wants(fields, users, self.embedder.lists, own=own, ahead=own and not self.layout.own("feedback"))
 
     @property
+    def predicts(self) -> list[str]:
+        """Feedback fields that it has learned."""
+        return [] if self.feedback is None else [field.name for field in self.feedback.fields]
+
+    @property
     def successes(self) -> list[str]:
         """Feedback fields of which it predicts success."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]

@@ -120,6 +120,12 @@ def rates() -> RecipeConfig:
     )
 
 
+def rates_no_history() -> RecipeConfig:
+    """The same without the rates of users."""
+    recipe = rates()
+    return recipe.change(name="simulator/rates-no-history", model=recipe.model.change(history=False))
+
+
 def _dlrm(name: str, **changes: Any) -> RecipeConfig:
     recipe = dlrm()
     search = {key: tried for key, tried in recipe.search.items() if "features" not in changes or "prior" not in key}
