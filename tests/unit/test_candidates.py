@@ -24,7 +24,8 @@ from facta.errors import ConfigError, DataError
 from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
-from facta.infer.request import History, history_of, known, request
+from facta.infer.history import History, history_of, known
+from facta.infer.request import request
 
 T0, MINUTE, ITEMS, USERS = 1_600_000_000_000, 60_000, 9, 12
 LAYOUTS = ("interleaved", "fused")

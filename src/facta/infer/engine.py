@@ -26,19 +26,9 @@ from facta.errors import ConfigError, DataError
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.ranking import ItemSets, rank_catalogue
 from facta.infer import ranking
+from facta.infer.history import History, ItemId, Known, as_histories, context_codes, from_text, known, plain_value
 from facta.infer.ranking import By, Ranking
-from facta.infer.request import (
-    Asked,
-    History,
-    ItemId,
-    Known,
-    as_histories,
-    context_codes,
-    from_text,
-    known,
-    plain_value,
-    request,
-)
+from facta.infer.request import Asked, request
 from facta.models.recommender import Recommender
 from facta.types import CatalogueScores
 
