@@ -24,7 +24,7 @@ from facta.eval.predictions import Predictions, held_out
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
-from facta.models.recommender import Recommender
+from facta.models.baselines import Baseline
 from facta.recipes.find import find
 from facta.recipes.fit import fit, learn, training_counts
 from facta.recipes.recipe import RecipeConfig
@@ -278,7 +278,7 @@ def _predicted(
 ) -> Predictions:
     if "feedback" not in tasks(artifact.model):
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
-    assert isinstance(artifact.model, Recommender)
+    assert not isinstance(artifact.model, Baseline)
     return predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, told=told)
 
 

@@ -76,6 +76,7 @@ class SequenceBatch:
     series: Series | None = None
     user: Mapping[str, Tensor] = field(default_factory=dict)  # [B] constant facts of the users
     lists: Lists | None = None
+    dropped: int = 0  # input events that Stochastic Length left out
 
 
 @dataclass(frozen=True)

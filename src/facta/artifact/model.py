@@ -20,26 +20,34 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.dlrm import DLRM, DLRMConfig
+from facta.models.rates import RateRegression, RatesConfig
 from facta.models.recommender import Recommender, RecommenderConfig
 
-ModelConfig = Annotated[RecommenderConfig | BaselineConfig, Field(discriminator="kind")]
-SavedModel = Recommender | Baseline
+TrainedConfig = RecommenderConfig | DLRMConfig | RatesConfig
+ModelConfig = Annotated[TrainedConfig | BaselineConfig, Field(discriminator="kind")]
+TrainedModel = Recommender | DLRM | RateRegression
+SavedModel = TrainedModel | Baseline
 
 
 class _Choice(Config):
     model: ModelConfig
 
 
-def parse(values: Mapping[str, Any]) -> RecommenderConfig | BaselineConfig:
+def parse(values: Mapping[str, Any]) -> TrainedConfig | BaselineConfig:
     """The config that plain values describe. Raises ConfigError."""
     return _Choice.parse({"model": values}).model
 
 
-def build(config: RecommenderConfig | BaselineConfig, catalogue: Catalogue, seed: int = 0) -> SavedModel:
+def build(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, seed: int = 0) -> SavedModel:
     """The model of a config for a catalogue: neither trained nor fitted yet."""
     match config:
         case RecommenderConfig():
             return Recommender(config, catalogue, seed)
+        case DLRMConfig():
+            return DLRM(config, catalogue, seed)
+        case RatesConfig():
+            return RateRegression(config, catalogue)
         case PopularityConfig():
             return Popularity(config, catalogue.items)
         case DecayedPopularityConfig():
@@ -54,7 +62,7 @@ Task = Literal["next_item", "feedback"]
 def tasks(model: SavedModel) -> list[Task]:
     """What a model has learned."""
     if not isinstance(model, Recommender):
-        return ["next_item"]
+        return ["next_item"] if isinstance(model, Baseline) else ["feedback"]
     return [*(["next_item"] if model.next_item else []), *(["feedback"] if model.feedback else [])]  # type: ignore[list-item]
 
 

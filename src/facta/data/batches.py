@@ -41,7 +41,8 @@ class Wants:
     fields: tuple[str, ...] = ()  # context and feedback of events
     users: tuple[str, ...] = ()  # constant facts of users
     lists: tuple[str, ...] = ()  # earlier histories of users, without times
-    own: bool = False  # it predicts feedback, at tokens that show the event's own item
+    own: bool = False  # it predicts feedback: of events among its inputs
+    ahead: bool = False  # from what it has read before the event (and not where the event's own item is shown)
 
 
 def request_batch(
@@ -83,6 +84,9 @@ class TrainingBatches:
     event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024, section 2.3),
     or of a row of its own ("impression": what that paper compares it with). `since` [U]: the first place of each
     history whose event may be a target.
+
+    Where Stochastic Length shortens rows, a target stays whose own event is kept, if the model reads it there, or whose
+    true predecessor is: when a request is answered, nothing is missing in between. A row's only target stays.
     """
 
     def __init__(
@@ -185,9 +189,12 @@ def _batch(
     row = jagged.rows(offsets)
     place = jagged.places(offsets) + first[row]  # [S] counted from the row's start
     visible, slot = place, torch.where(place < jagged.lengths(inputs.offsets)[row], place, -1)
+    whole = len(inputs.place)
     if shortened is not None:
         kept = _kept(dataset, rows, inputs, key, shortened, window)
-        predicted = kept[inputs.offsets[row] + (place if wants.own else place - 1)]
+        read = place if wants.own and not wants.ahead else (place - 1).clamp_min(0)
+        kept[(inputs.offsets[row] + read)[(last - first == 1)[row]]] = True
+        predicted = kept[inputs.offsets[row] + read]
         row, place, offsets = row[predicted], place[predicted], _counted(row[predicted], len(rows))
         visible, slot = _ranks(inputs, kept, row, place)
         inputs = inputs.only(kept)
@@ -210,6 +217,7 @@ def _batch(
         key=step_key,
         user=_facts(dataset, rows.user, wants),
         lists=_lists(dataset, rows.user, wants),
+        dropped=whole - len(inputs.place),
     )
 
 

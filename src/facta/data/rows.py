@@ -52,7 +52,7 @@ def tiles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
 
     Rows overlap: half of a long one is there to be read alone. That costs twice the events, at most.
     """
-    fresh = max(window // 2, 1)  # targets of a row; before them stand as many that are only read
+    fresh = window - window // 2  # targets of a row; before them stand at most as many that are only read
     span = last - first
     count = np.maximum(-(-(span - (window - np.minimum(first, window - fresh))) // fresh) + 1, 1) * (span > 0)
     row = np.repeat(np.arange(len(user)), count)

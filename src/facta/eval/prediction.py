@@ -97,7 +97,9 @@ def calibration(p: Floats, y: Bools, bins: int = BINS) -> Calibration:
 
 
 def prediction_metrics(p: Floats, y: Bools, user: Ints) -> dict[str, float]:
-    """All of them; NE is NaN where every label is equal."""
+    """All of them; NE is NaN where every label is equal, and all are where there is no prediction."""
+    if not len(p):
+        return dict.fromkeys(("NE", "LogLoss", "AUC", "GAUC", "ECE"), float("nan"))
     loss, base = float(losses(p, y).mean()), entropy(float(y.mean()))
     return {
         "NE": loss / base if base else float("nan"),
@@ -114,6 +116,8 @@ def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int
     `user` holds places 0 … U-1. Draws depend on (seed, U) alone, so two models judged on the same predictions meet the
     same users and their differences are paired. NE's base rate is that of the draw.
     """
+    if not len(p):
+        return {name: np.full(samples, np.nan) for name in ("NE", "LogLoss", "AUC", "GAUC")}
     users = int(user.max()) + 1
     loss = np.bincount(user, weights=losses(p, y), minlength=users)
     count = np.bincount(user, minlength=users).astype(np.float64)
@@ -126,9 +130,9 @@ def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int
     for sample, times in enumerate(resamples(users, samples, seed)):
         sums[sample] = times @ values
         areas[sample] = _weighted_auc(times[user[order]].astype(np.float64), y[order], group)
-    with np.errstate(invalid="ignore"):  # a draw of one label alone has no GAUC
-        area_mean = sums[:, 4] / sums[:, 3]
-    return {"NE": _ne(sums), "LogLoss": sums[:, 0] / sums[:, 1], "AUC": areas, "GAUC": area_mean}
+    with np.errstate(invalid="ignore", divide="ignore"):  # of one label alone, or of people without predictions
+        own_area, mean = sums[:, 4] / sums[:, 3], sums[:, 0] / sums[:, 1]
+    return {"NE": _ne(sums), "LogLoss": mean, "AUC": areas, "GAUC": own_area}
 
 
 def resampled_ne(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES) -> Floats:
@@ -140,8 +144,8 @@ def resampled_ne(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES) -> Flo
 
 def _ne(sums: Floats) -> Floats:
     """[S, 3 or more] loss, predictions and positives of draws -> [S]; NaN or endless where all labels are equal."""
-    mean, q = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 1]
     with np.errstate(divide="ignore", invalid="ignore"):
+        mean, q = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 1]
         found: Floats = mean / (-q * np.log(q) - (1 - q) * np.log(1 - q))
     return found
 

@@ -33,6 +33,11 @@ class CodeTable(nn.Module):
         codes = torch.stack([values[name][which] for name in self.names], dim=1)  # [n, F]
         return F.embedding_bag(codes + self.base, self.weight, mode="sum")
 
+    def apart(self, values: Mapping[str, Tensor], which: Tensor) -> Tensor:
+        """The same, [n, F · D]: the fields' vectors side by side."""
+        codes = torch.stack([values[name][which] for name in self.names], dim=1)
+        return F.embedding(codes + self.base, self.weight).flatten(1)
+
     def each(self, codes: Tensor, field: Tensor) -> Tensor:
         """[n] codes of the fields in places `field` [n] -> [n, D]."""
         return F.embedding(codes + self.base[field], self.weight)

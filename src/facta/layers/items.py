@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from facta import draws, ops
+from facta.arrays import AnyInts
 from facta.data.catalogue import Catalogue
 from facta.layers.codes import FeatureVectors
 
@@ -68,6 +70,14 @@ class ItemTower(nn.Module):
         self.unknown = nn.Parameter(torch.zeros(width))
         self.features = FeatureVectors(catalogue.features, width, config.item_std)
         self.register_buffer("trained", torch.ones(catalogue.items, dtype=torch.bool))
+
+    @classmethod
+    def of(cls, config: EmbeddingConfig, catalogue: Catalogue, width: int) -> ItemTower:
+        return cls(config, catalogue, width)
+
+    def told(self, rows: AnyInts) -> None:
+        """[n] the rows of all training events."""
+        self.trained.fill_(False)[torch.from_numpy(np.unique(rows).astype(np.int64))] = True
 
     def vectors(self, rows: Tensor | None = None) -> Tensor:
         """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order."""

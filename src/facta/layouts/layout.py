@@ -215,7 +215,7 @@ class _Tokens:
         targets, own = self.batch.targets, self.layout.own(fact)
         if own == 0:
             last = self._place_of(self.target_row, targets.after) - 1
-            read = torch.nonzero(last >= 0).squeeze(1)
+            read = torch.nonzero((last >= 0) & ~self._gap()).squeeze(1)
             return Read(self.offsets[self.target_row[read]] + last[read], read, self.layout.late(fact))
         inline = torch.nonzero((targets.slot >= 0) & (targets.weight != 0)).squeeze(1)
         place = self._place_of(self.target_row[inline], targets.slot[inline]) + own - 1
@@ -223,6 +223,15 @@ class _Tokens:
         target = torch.cat([inline, self.aside])
         order = torch.argsort(target, stable=True)
         return Read(torch.cat([state, self._asides()["at"]])[order], target[order], self.layout.late(fact))
+
+    def _gap(self) -> Tensor:
+        """[S] whether a target is an input whose predecessor was left out: no request is ever asked across a gap."""
+        targets, index, first = self.batch.targets, self.batch.index, self.batch.offsets[self.target_row]
+        if not len(index):
+            return torch.zeros_like(targets.slot, dtype=torch.bool)
+        own = index[(first + targets.slot).clamp(0, len(index) - 1)]
+        newest = torch.where(targets.after > 0, index[(first + targets.after - 1).clamp_min(0)], -1)
+        return (targets.slot >= 0) & (newest + 1 < own)
 
 
 class _Entries:

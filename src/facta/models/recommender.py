@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from facta.config import Config
 from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
+from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig
+from facta.data.splits import Split, training_events
 from facta.encoders.gru import GRU, GRUConfig
 from facta.encoders.hstu import HSTU, HSTUConfig
 from facta.encoders.production import HSTUProduction, HSTUProductionConfig
@@ -114,17 +116,18 @@ class Recommender(nn.Module):
         success = [self._success[0]] if self._success else []
         users = () if self.embedder.users is None else self.embedder.users.names
         fields = tuple(dict.fromkeys([*read, *asked, *success]))
-        return Wants(fields, users, self.embedder.lists, own=self.feedback is not None)
+        own = self.feedback is not None
+        return Wants(fields, users, self.embedder.lists, own=own, ahead=own and not self.layout.own("feedback"))
 
     @property
     def successes(self) -> list[str]:
         """Feedback fields of which it predicts success."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
-    def told(self, counts: Tensor) -> None:
-        """[V] training events: items without any have no id of their own."""
+    def told(self, dataset: Dataset, split: Split) -> None:
+        """What it takes from the training events beside its batches: items without any have no id of their own."""
         if isinstance(self.embedder.item, ItemTower):
-            self.embedder.item.trained.copy_(counts > 0)
+            self.embedder.item.told(dataset.item[training_events(dataset, split)])
 
     @property
     def negatives(self) -> NegativesConfig | None:

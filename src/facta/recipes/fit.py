@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facta.artifact.model import SavedModel, build
+from facta.artifact.model import SavedModel, TrainedModel, build
 from facta.data.batches import TrainingBatches
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
@@ -23,6 +23,7 @@ from facta.eval.predictions import METRICS, held_out, predict, predict_rows
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.models.baselines import (
+    Baseline,
     DecayedPopularity,
     DecayedPopularityConfig,
     ItemKNN,
@@ -30,6 +31,7 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.impressions import ImpressionModel
 from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
 from facta.train.model import Validate
@@ -47,19 +49,19 @@ def fit(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log:
     if recipe.training is not None:
         return learn(recipe, dataset, split, folder, log)[0]
     counted = build(recipe.model, Catalogue.of(dataset))
-    assert not isinstance(counted, Recommender)  # RecipeConfig sees to it
+    assert isinstance(counted, Baseline)  # RecipeConfig sees to it
     return counted.fit(dataset, split)
 
 
-def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Recommender:
+def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
     """Initial weights are a function of the recipe's seed."""
     assert recipe.training is not None
     model = build(recipe.model, Catalogue.of(dataset), recipe.training.seed)
-    assert isinstance(model, Recommender)
+    assert not isinstance(model, Baseline)
     if model.config.uses_time and dataset.timestamp is None:
         raise ConfigError(
-            f"The recipe '{recipe.name}' reads time, and this dataset has only an order; "
-            "set model.encoder.bias=position (--set), or prepare a log with timestamps."
+            f"The recipe '{recipe.name}' reads time, and this dataset has only an order; prepare a log with timestamps"
+            + (", or set model.encoder.bias=position (--set)." if isinstance(model, Recommender) else ".")
         )
     return model
 
@@ -80,11 +82,11 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
 
 def learn(
     recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None
-) -> tuple[Recommender, TrainingResult]:
+) -> tuple[TrainedModel, TrainingResult]:
     """A trained model, with its best weights, and what its run says. Goes on where the run in `folder` stopped."""
     training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
     assert training is not None  # RecipeConfig sees to it
-    model.told(counts)
+    model.told(dataset, split)
     batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
     if isinstance(batches, StreamBatches):
@@ -106,7 +108,7 @@ def learn(
 
 
 def _batches(
-    training: TrainingConfig, model: Recommender, dataset: Dataset, split: Split
+    training: TrainingConfig, model: TrainedModel, dataset: Dataset, split: Split
 ) -> TrainingBatches | StreamBatches:
     settings: dict[str, Any] = {
         "window": model.window,
@@ -123,10 +125,15 @@ def _batches(
             "A stream (training.hours) goes once through the log of a model of feedback: set training.epochs=1, "
             "training.keep=last and training.patience=null."
         )
+    if isinstance(model, ImpressionModel) and model.rates is not None:
+        raise ConfigError(
+            f"A model of kind '{model.config.kind}' counts the whole training period before it learns, so a stream "
+            "would meet its own answers: set model.features=gr for a DLRM, or training.hours=null."
+        )
     return StreamBatches(dataset, split, hours=training.hours, **settings)
 
 
-def _next_period(model: Recommender, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:
+def _next_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:
     """What the model says of the period behind the `done` ones that it has learned; nothing where nothing happened."""
     rows = batches.asked(done, model.window)
     if not len(rows):
@@ -135,7 +142,7 @@ def _next_period(model: Recommender, dataset: Dataset, batches: StreamBatches, d
 
 
 def _validation(
-    recipe: RecipeConfig, model: Recommender, dataset: Dataset, split: Split, counts: Tensor
+    recipe: RecipeConfig, model: TrainedModel, dataset: Dataset, split: Split, counts: Tensor
 ) -> tuple[Validate | None, Mapping[str, float] | None]:
     """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
     assert recipe.training is not None
@@ -147,7 +154,7 @@ def _validation(
         if metric not in known:
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or 'none'}.")
         return lambda _: predict(model, dataset, protocol, stage="validation", split=split).means, None
-    if model.next_item is None:
+    if not isinstance(model, Recommender) or model.next_item is None:
         raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")
     if not len(split.validation):
         return None, None

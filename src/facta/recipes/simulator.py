@@ -5,10 +5,14 @@ Trained on the first 80 % of the log's time, chosen on the next 10 %, tested on 
 
 from __future__ import annotations
 
+from typing import Any
+
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
+from facta.models.dlrm import DLRMConfig
+from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.recipes.recipe import RecipeConfig
@@ -63,3 +67,60 @@ def transformer_ranking() -> RecipeConfig:
     recipe = gr_ranking()
     encoder = TransformerConfig(preset="modern", layers=3, heads=2, dropout=0.1)
     return recipe.change(name="simulator/transformer-ranking", model=recipe.model.change(encoder=encoder))
+
+
+def dlrm() -> RecipeConfig:
+    """Target attention, crosses and experts over all features, counts among them: what generative rankers replace."""
+    return RecipeConfig(
+        name="simulator/dlrm",
+        model=DLRMConfig(feedback=FeedbackConfig(fields=("click", "long_view"), hidden=32)),
+        training=TrainingConfig(
+            epochs=10, batch_size=64, learning_rate=2e-3, schedule="cosine", metric="NE(click)", patience=3
+        ),
+        protocol=gr_ranking().protocol,
+        search={
+            "training.learning_rate": Range(low=3e-4, high=5e-3, log=True),
+            "model.width": (16, 32, 64),
+            "model.crosses": (1, 2, 3),
+            "model.dropout": Range(low=0.0, high=0.4),
+            "model.hidden_ids": Range(low=0.0, high=0.3),
+            "model.prior": Range(low=3.0, high=100.0, log=True),
+        },
+    )
+
+
+def dlrm_gr_features() -> RecipeConfig:
+    """Of only what the generative ranker sees: no counts (Zhai et al. 2024, table 7)."""
+    return _dlrm("dlrm-gr-features", features="gr")
+
+
+def dlrm_no_history() -> RecipeConfig:
+    """Without what the user did before."""
+    return _dlrm("dlrm-no-history", features="no-history")
+
+
+def bst() -> RecipeConfig:
+    """A transformer over the last 20 events and the item (Chen et al. 2019) in the place of target attention."""
+    encoder = TransformerConfig(layers=1, heads=2, dropout=0.1)
+    return _dlrm("bst", history=encoder, window=20)
+
+
+def rates() -> RecipeConfig:
+    """Logistic regression on smoothed rates: the floor for anything that learns more."""
+    recipe = dlrm()
+    training = recipe.training.change(learning_rate=2e-2) if recipe.training else None
+    return recipe.change(
+        name="simulator/rates",
+        model=RatesConfig(fields=("click", "long_view")),
+        training=training,
+        search={
+            "training.learning_rate": Range(low=3e-3, high=1e-1, log=True),
+            "model.prior": Range(low=3.0, high=100.0, log=True),
+        },
+    )
+
+
+def _dlrm(name: str, **changes: Any) -> RecipeConfig:
+    recipe = dlrm()
+    search = {key: tried for key, tried in recipe.search.items() if "features" not in changes or "prior" not in key}
+    return recipe.change(name=f"simulator/{name}", model=recipe.model.change(**changes), search=search)

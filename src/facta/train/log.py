@@ -63,6 +63,10 @@ class Log:
             self._printed = now
             self.say(f"{where}  {fraction:4.0%}  {status}")
 
+    def shortened(self, epoch: int, dropped: float) -> None:
+        """Which share of the epoch's input events was left out."""
+        self.say(f"epoch {epoch}/{self._epochs}  Stochastic Length dropped {dropped:.1%} of the events")
+
     def validation(self, epoch: int, metric: str, value: float, best: bool, popularity: float | None) -> None:
         mark = "  best" if best else ""
         self.say(f"epoch {epoch}/{self._epochs}  validation {metric} {value:.4f}{_beside(popularity)}{mark}")

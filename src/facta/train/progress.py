@@ -18,6 +18,8 @@ class Progress:
     position: int = 0  # batches of the epoch that are done
     step: int = 0  # optimiser steps since the start
     sums: Sums = field(default_factory=dict)  # losses of the epoch so far
+    kept: int = 0  # input events of the epoch so far
+    dropped: int = 0  # those that Stochastic Length left out
     events: int = 0  # input events since the start
     seconds: float = 0.0  # spent in steps since the start
     last_loss: float | None = None
@@ -32,13 +34,14 @@ class Progress:
         self.position += batches
         self.step += 1
         self.sums = add(self.sums, step.sums)
+        self.kept, self.dropped = self.kept + step.events, self.dropped + step.dropped
         self.events += step.events
         self.seconds += seconds
         self.last_loss = step.loss
 
     def end_epoch(self, loss: float) -> None:
         self.epoch_losses.append(loss)
-        self.epoch, self.position, self.sums = self.epoch + 1, 0, {}
+        self.epoch, self.position, self.sums, self.kept, self.dropped = self.epoch + 1, 0, {}, 0, 0
 
     def validated(self, metrics: Mapping[str, float], metric: str, keep: str = "best") -> bool:
         """Whether these weights are the ones to keep so far."""
@@ -60,7 +63,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Progress:
-        values = {f.name: state[f.name] for f in fields(cls)}
+        values = {f.name: state[f.name] for f in fields(cls) if f.name in state}  # a new field has its default
         sums = {name: (total, weight) for name, (total, weight) in values.pop("sums").items()}
         return cls(**values, sums=sums)
 

@@ -36,6 +36,7 @@ class Step:
     sums: Sums
     gradient_norm: float  # before clipping
     events: int  # input events in its batches
+    dropped: int = 0  # those that Stochastic Length left out
 
     @property
     def loss(self) -> float:
@@ -67,12 +68,12 @@ def take_step(
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     optimiser.zero_grad(set_to_none=True)
-    sums, events = _gradients(model, parameters, micro_steps, count)
+    sums, events, dropped = _gradients(model, parameters, micro_steps, count)
     norm = _norm_and_clip(parameters, clip_norm)
     if not math.isfinite(norm):
         raise NonFinite("gradient norm", norm)
     optimiser.step()
-    return Step(sums, norm, events)
+    return Step(sums, norm, events, dropped)
 
 
 @torch.no_grad()
@@ -97,10 +98,10 @@ def _gradients(
     parameters: Sequence[Parameter],
     micro_steps: Iterable[tuple[SequenceBatch, Negatives]],
     count: int,
-) -> tuple[Sums, int]:
+) -> tuple[Sums, int, int]:
     """Leave the gradient of Σ_objectives total / weight in `.grad`; totals and weights run over all micro-steps."""
     sums: Sums = {}
-    events = 0
+    events = dropped = 0
     collected: dict[str, list[Tensor | None]] = {}
     for place, (batch, negatives) in enumerate(micro_steps):
         losses = model.losses(batch, negatives)
@@ -109,14 +110,14 @@ def _gradients(
             if not math.isfinite(total):
                 raise NonFinite(f"loss '{name}'" if len(found) > 1 else "loss", total, place)
         sums = add(sums, found)
-        events += batch.events.item.numel()
+        events, dropped = events + batch.events.item.numel(), dropped + batch.dropped
         if count == 1:
             _backward(losses)
         else:
             _collect(losses, parameters, collected)
     for name, gradients in collected.items():
         _spread(parameters, gradients, max(sums[name][1], 1e-12))
-    return sums, events
+    return sums, events, dropped
 
 
 def _floats(losses: dict[str, LossSum]) -> Sums:

@@ -175,8 +175,12 @@ class Trainer:
     def _end_epoch(self, progress: Progress) -> bool:
         """Whether something happened that a checkpoint should hold."""
         config, loss = self.config, mean(progress.sums)
+        shortened = {}
+        if config.stochastic_length is not None:
+            shortened = {"dropped": progress.dropped / max(progress.kept + progress.dropped, 1)}
+            self.log.shortened(progress.epoch + 1, shortened["dropped"])
         progress.end_epoch(loss)
-        self._journal.write("epoch", progress.step, progress.epoch, loss=loss, seconds=progress.seconds)
+        self._journal.write("epoch", progress.step, progress.epoch, loss=loss, **shortened, seconds=progress.seconds)
         last = progress.epoch == config.epochs
         due = last or progress.epoch % config.validate_every == 0
         if self.validate is not None and due:

@@ -1,0 +1,143 @@
+"""Counting features: how often feedback was a success for the same item, feature or context, and for the same person.
+
+Counts of items, features and context are of the training events and stay as they are afterwards; a training event is
+told those of all days but its own, so never its own answer. Counts of a person are of the events before the target.
+Rates are pulled towards what is known less closely (a person's towards the base rate, an item's too, a person's on one
+surface towards that person's) as if `prior` events had been of that rate, and are given as differences of log odds.
+
+Letters: S targets, n events, K fields with success, Q keys (item, each coded feature of it, each field of context),
+C values of all keys, F days apart, P pairs of an event and a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facta import jagged
+from facta.data.catalogue import Catalogue
+from facta.data.codes import codes
+from facta.data.histories import Dataset
+from facta.data.schema import Field
+from facta.data.splits import Split, training_events
+from facta.layers.recent import Recent
+from facta.types import Events, SequenceBatch
+
+DAY = 86_400_000
+DAYS = 16  # days that are told apart; the 17th counts as the first
+
+
+class SmoothedRates(nn.Module):
+    """Numbers [S, `width`] of each target."""
+
+    base: Tensor  # [Q] where each key's values begin
+    total: Tensor  # [C, K, 2] successes and events that define the field
+    overall: Tensor  # [K, 2] the same of all training events
+    daily: Tensor  # [F, C, K, 2] of each day; needed for training alone
+
+    def __init__(self, catalogue: Catalogue, fields: Sequence[Field], prior: float, *, history: bool) -> None:
+        super().__init__()
+        self.fields, self.prior, self.history = tuple(fields), prior, history
+        self.context = [field for field in catalogue.fields if field.role == "context"]
+        coded = {name: one for name, one in catalogue.features.items() if one.field.kind not in ("multi", "vector")}
+        self.features = tuple(coded)
+        for name, one in coded.items():
+            self.register_buffer(f"codes_{name}", one.values, persistent=False)
+        sizes = [catalogue.items, *(one.field.codes for one in coded.values()), *(one.codes for one in self.context)]
+        self.register_buffer("base", jagged.offsets_of(torch.tensor(sizes))[:-1], persistent=False)
+        self.register_buffer("total", torch.zeros(sum(sizes), len(fields), 2))
+        self.register_buffer("overall", torch.zeros(len(fields), 2))
+        self.register_buffer("daily", torch.zeros(0), persistent=False)
+
+    @property
+    def width(self) -> int:
+        """Numbers of each target."""
+        each = len(self.fields) + 1
+        return each * len(self.base) + (each * (len(self.base) + 1) if self.history else 0)
+
+    def count(self, dataset: Dataset, split: Split) -> None:
+        """Count the training events of a split."""
+        places = training_events(dataset, split)
+        described = {field.name: field for field in dataset.manifest.fields}
+        wanted = [*(field.name for field in self.context), *(field.name for field in self.fields)]
+        columns = {name: torch.from_numpy(codes(described[name], dataset.fields[name][places])) for name in wanted}
+        item = torch.from_numpy(dataset.item[places].astype(np.int64))
+        events = Events(item, _times(dataset, places), item, columns)
+        keys, label = self.keys(events), self.labels(events)
+        cell = keys + _day(events)[:, None] * len(self.total)  # [n, Q]
+        daily = torch.zeros(DAYS * len(self.total), len(self.fields), 2)
+        for column in cell.unbind(1):
+            for field in range(len(self.fields)):
+                for part in range(2):
+                    weight = label[:, field, part].double()
+                    daily[:, field, part] += torch.bincount(column, weight, minlength=len(daily)).float()
+        self.daily = daily.view(DAYS, *self.total.shape)
+        self.total.copy_(self.daily.sum(0))
+        self.overall.copy_(label.sum(0))
+
+    def keys(self, events: Events) -> Tensor:
+        """[n, Q] rows of `total`."""
+        item = events.item
+        columns = [item, *(getattr(self, f"codes_{name}")[item] for name in self.features)]
+        columns += [events.fields[field.name] for field in self.context]
+        return torch.stack(columns, dim=1) + self.base
+
+    def labels(self, events: Events) -> Tensor:
+        """[n, K, 2]: 1 where feedback was a success; 1 where it was defined."""
+        found = []
+        for field in self.fields:
+            code = events.fields[field.name]
+            success = torch.isin(code, torch.tensor(field.positives, device=code.device))
+            found.append(torch.stack([success, code > 0], dim=1))
+        return torch.stack(found, dim=1).float()
+
+    def forward(self, batch: SequenceBatch, pairs: Recent) -> Tensor:
+        """[S, width]; of `pairs`, those with events alone."""
+        events = batch.targets.events
+        keys = self.keys(events)
+        found = self.total[keys]
+        if self.training and len(self.daily):
+            found = found - self.daily[_day(events)[:, None], keys]
+        odds = self._base_odds()
+        parts = [_described(found, odds, self.prior)]
+        if self.history:
+            parts.append(self._of_person(batch, keys, pairs, odds))
+        return torch.cat(parts, dim=1)
+
+    def _base_odds(self) -> Tensor:
+        """[K] log odds of success among all training events."""
+        return torch.logit((self.overall[:, 0] + 1) / (self.overall[:, 1] + 2))
+
+    def _of_person(self, batch: SequenceBatch, keys: Tensor, pairs: Recent, odds: Tensor) -> Tensor:
+        """Of the events before each target: all of them, and those of the same item, feature or context."""
+        label, own = self.labels(batch.events)[pairs.source], self.keys(batch.events)[pairs.source]
+        every = pairs.sums(label)[:, None]  # [S, 1, K, 2]
+        person = _odds(every, odds, self.prior)
+        same = own == keys[pairs.target]  # [P, Q]
+        alike = torch.stack([pairs.sums(label * one[:, None, None]) for one in same.unbind(1)], dim=1)
+        return torch.cat([_described(every, odds, self.prior), _described(alike, person, self.prior)], dim=1)
+
+
+def _odds(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
+    """[…, K, 2] counts, log odds expected -> [… , K] smoothed log odds."""
+    return torch.logit((counts[..., 0] + prior * torch.sigmoid(odds)) / (counts[..., 1] + prior))
+
+
+def _described(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
+    """[S, Q, K, 2] -> [S, Q · (K + 1)]: log odds above those expected, and the logarithm of the number of events."""
+    above = _odds(counts, odds, prior) - odds
+    events = torch.log1p(counts[..., 1].amax(dim=2, keepdim=True)) / 5
+    return torch.cat([above, events], dim=2).flatten(1)
+
+
+def _times(dataset: Dataset, places: np.ndarray) -> Tensor | None:
+    return None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[places]))
+
+
+def _day(events: Events) -> Tensor:
+    """[n] which of the days told apart an event is of."""
+    assert events.time is not None  # models that count read time
+    return events.time // DAY % DAYS

@@ -1,0 +1,70 @@
+"""What a target looks back at: the newest events before it, and what its user had before the log began.
+
+Letters: B rows, E input events, L entries of earlier lists, S targets, N the window, P pairs of a source and a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from facta import jagged
+from facta.ops.buckets import LAST, bucket
+from facta.types import SequenceBatch
+
+TIMELESS = LAST + 1  # age of what has no time
+AGES = LAST + 2
+
+
+@dataclass(frozen=True)
+class Recent:
+    """P pairs, target by target: earlier lists, then events, oldest first. No target is a source."""
+
+    source: Tensor  # [P] 0 … E-1: an input event; E …: an entry of an earlier list
+    target: Tensor  # [P]
+    offsets: Tensor  # [S+1]
+
+    def pieces(self, most: int) -> Iterator[Recent]:
+        """The same pairs, whole targets at a time, about `most` pairs in each."""
+        marks = torch.arange(0, len(self.source), most, device=self.offsets.device)[1:]
+        cuts = torch.unique(torch.searchsorted(self.offsets[1:], marks, right=True)).tolist()  # targets that hold them
+        for first, last in pairwise([0, *(cut for cut in cuts if cut), len(self.offsets) - 1]):
+            low, high = int(self.offsets[first]), int(self.offsets[last])
+            offsets = self.offsets[first : last + 1] - low
+            yield Recent(self.source[low:high], self.target[low:high] - first, offsets)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """[P, …] -> [S, …]: the sum over each target's pairs."""
+        found = values.new_zeros((len(self.offsets) - 1, *values.shape[1:]))
+        return found.index_add(0, self.target, values)
+
+
+def recent(batch: SequenceBatch, window: int, *, lists: bool = False) -> Recent:
+    """The last N of the events that each target may see; with `lists`, before them all that its user had earlier."""
+    targets = batch.targets
+    row = jagged.rows(targets.offsets)
+    count = targets.after.clamp_max(window)
+    starts, counts = [batch.offsets[row] + targets.after - count], [count]
+    if lists and batch.lists is not None:
+        starts.insert(0, len(batch.events.item) + batch.lists.offsets[row])
+        counts.insert(0, jagged.lengths(batch.lists.offsets)[row])
+    length = torch.stack(counts, dim=1)
+    offsets = jagged.offsets_of(length.sum(dim=1))
+    return Recent(jagged.spans(torch.stack(starts, dim=1).flatten(), length.flatten()), jagged.rows(offsets), offsets)
+
+
+def ages(batch: SequenceBatch, pairs: Recent, first: int = 0) -> Tensor:
+    """[P] how long before its target each source was, in buckets a factor 1.35 wide (`ops.buckets`).
+
+    `first`: the target of the batch that the pairs count from.
+    """
+    time, asked = batch.events.time, batch.targets.events.time
+    if time is None or asked is None:
+        return torch.full_like(pairs.source, TIMELESS)
+    event = pairs.source < len(time)
+    since = asked[pairs.target + first] - time[torch.where(event, pairs.source, 0)] if len(time) else pairs.source
+    return torch.where(event, bucket(since.clamp_min(0)).long(), TIMELESS)

@@ -1,0 +1,193 @@
+"""The deep rankers that generative ones replace: target attention over the history, crosses, experts by task.
+
+    item, context, facts of the user, counts ─┐
+    history ── attention by the item ─────────┴─ x0 ── crosses ── experts ── one head per feedback field
+
+DIN (Zhou et al. 2018), DCN-v2 (Wang et al. 2021) and MMoE (Ma et al. 2018) as Zhai et al. 2024 combine them in their
+baseline; with `history` a transformer over history and item, BST (Chen et al. 2019).
+
+Letters: S targets, n sources (events and entries of earlier lists), P pairs, D width, W width of x0, K fields.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from facta import draws, jagged
+from facta.config import Config
+from facta.data.catalogue import Catalogue
+from facta.data.histories import Dataset
+from facta.data.splits import Split, training_events
+from facta.draws import Purpose
+from facta.encoders.transformer import TransformerConfig
+from facta.errors import ConfigError
+from facta.layers.codes import CodeTable
+from facta.layers.crosses import Crosses, Experts
+from facta.layers.dropout import Dropout
+from facta.layers.embedding import EmbeddingConfig
+from facta.layers.items import ItemTable, ItemTower
+from facta.layers.rates import SmoothedRates
+from facta.layers.recent import recent
+from facta.models.history import DINConfig, HistoryConfig, HistoryReader
+from facta.models.impressions import ImpressionModel
+from facta.objectives.feedback import Feedback, FeedbackConfig
+from facta.objectives.readout import ReadOut
+from facta.types import Cost, LossSum, Negatives, SequenceBatch
+
+STD = 0.1  # of initial vectors: the crosses are products of them
+
+
+class DLRMConfig(Config):
+    """A whole model. `features`: all; what a generative ranker sees, so no counts; or all that is no history."""
+
+    trained: ClassVar[bool] = True
+    kind: Literal["dlrm"] = "dlrm"
+    window: int = Field(default=50, ge=1, description="events before a target that it sees")
+    width: int = Field(default=32, ge=1, description="D, of items and events")
+    code_width: int = Field(default=8, ge=1, description="of each field of context and of users, side by side in x0")
+    features: Literal["all", "gr", "no-history"] = "all"
+    history: HistoryConfig = DINConfig()
+    crosses: int = Field(default=2, ge=0, description="layers")
+    rank: int | None = Field(default=64, ge=1, description="of the crosses' matrices; null: full")
+    experts: int = Field(default=4, ge=1)
+    expert_width: int = Field(default=64, ge=1)
+    feedback: FeedbackConfig = FeedbackConfig(hidden=32)
+    prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="of x0")
+    hidden_ids: float = Field(default=0.1, ge=0, lt=1, description="share of items shown by their features alone")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DLRMConfig:
+        heads = self.history.heads if isinstance(self.history, TransformerConfig) else 1
+        if self.width % heads:
+            raise ConfigError(f"width {self.width} is not a multiple of history.heads {heads}; change one of them.")
+        if self.feedback.late is not None:
+            raise ConfigError("feedback.late is of layouts; every head of a DLRM is given all: set it to null.")
+        return self
+
+    @property
+    def uses_time(self) -> bool:
+        """Ages of events and days of counts."""
+        return True
+
+
+class DLRM(ImpressionModel):
+    """A score of one impression from what is known before it."""
+
+    SALT = 300
+
+    def __init__(self, config: DLRMConfig, catalogue: Catalogue, seed: int = 0) -> None:
+        super().__init__(catalogue, config.window)
+        self.config, width = config, config.width
+        with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
+            torch.manual_seed(seed)
+            tower = EmbeddingConfig(item_std=STD, hidden_ids=config.hidden_ids)
+            self.item = (ItemTower if catalogue.features else ItemTable).of(tower, catalogue, width)
+            known = [*self.context, *self.users]
+            self.facts = CodeTable(known, config.code_width, STD) if known else None
+            whole = Feedback(config.feedback, catalogue.fields, config.expert_width)
+            success = [field for field in whole.fields if field.positives]
+            history = config.features != "no-history"
+            counted = config.features != "gr" and success
+            self.rates = SmoothedRates(catalogue, success, config.prior, history=history) if counted else None
+            self.history = (
+                HistoryReader(config.history, catalogue.fields, len(self.lists), width, STD) if history else None
+            )
+            wide = width * (1 + history) + config.code_width * len(known)
+            wide += 0 if self.rates is None else self.rates.width
+            self.dropout = Dropout(config.dropout, self.SALT)
+            self.norm = nn.LayerNorm(wide)
+            self.crosses = Crosses(wide, config.crosses, config.rank)
+            self.experts = Experts(wide, config.experts, config.expert_width, len(whole.fields))
+            self.heads = nn.ModuleDict(
+                {
+                    field.name: Feedback(
+                        config.feedback.change(fields=(field.name,)), catalogue.fields, config.expert_width
+                    )
+                    for field in whole.fields
+                }
+            )
+
+    @property
+    def successes(self) -> list[str]:
+        """Feedback fields of which it predicts success."""
+        return [name for name in self.heads if self._head(name).fields[0].positives]
+
+    def told(self, dataset: Dataset, split: Split) -> None:
+        """Counts, and which items have an id of their own."""
+        super().told(dataset, split)
+        if isinstance(self.item, ItemTower):
+            self.item.told(dataset.item[training_events(dataset, split)])
+
+    def states(self, batch: SequenceBatch) -> Tensor:
+        """[K, S, X]: what each task is read from."""
+        targets = batch.targets
+        row, every = jagged.rows(targets.offsets), torch.arange(len(targets.after), device=targets.after.device)
+        vectors, items = self._items(batch)
+        parts = [items]
+        if self.facts is not None:
+            values = {name: batch.user[name][row] for name in batch.user} | dict(targets.events.fields)
+            parts.append(self.facts.apart(values, every))
+        if self.history is not None:
+            parts.append(self.history(batch, vectors, items, self.config.window))
+        if self.rates is not None:
+            parts.append(self.rates(batch, recent(batch, self.config.window)))
+        x0 = self.dropout(self.norm(torch.cat(parts, dim=1)), targets.events.key)
+        found: Tensor = self.experts(self.crosses(x0))
+        return found
+
+    def _items(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """[n, D] item vectors of the sources, zeros for items that are not in the catalogue; [S, D] of the targets."""
+        events, targets = batch.events, batch.targets
+        rows, keys = [events.item, targets.events.item], [events.key, targets.events.key]
+        if batch.lists is not None and self.history is not None:
+            own = draws.mix(keys[1][targets.offsets[:-1].clamp_max(len(keys[1]) - 1)], Purpose.PREFIX)  # of the row
+            rows.insert(1, batch.lists.item)
+            keys.insert(1, draws.mix(own[jagged.rows(batch.lists.offsets)], jagged.places(batch.lists.offsets)))
+        row = torch.cat(rows)
+        vectors = self.item.read(batch.key, row.clamp_min(0), torch.cat(keys)) * (row >= 0)[:, None]
+        count = len(row) - len(targets.after)
+        return vectors[:count], vectors[count:]
+
+    def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
+        """Loss by field."""
+        found: dict[str, LossSum] = {}
+        for state, name in zip(self.states(batch), self.heads, strict=True):
+            found |= self._head(name).loss(ReadOut(state, batch.targets.events, batch.targets.weight))
+        return found
+
+    def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
+        found: dict[str, Tensor] = {}
+        for state, name in zip(self.states(batch), self.heads, strict=True):
+            found |= self._head(name).scores(state, None)
+        return found
+
+    def _head(self, name: str) -> Feedback:
+        head = self.heads[name]
+        assert isinstance(head, Feedback)
+        return head
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """`table`: the item vectors; `head`: the experts and what reads them; `backbone`: all else."""
+        table, head = list(self.item.parameters()), [*self.experts.parameters(), *self.heads.parameters()]
+        named = {id(parameter) for parameter in (*table, *head)}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in named]
+        return {"table": table, "backbone": rest, "head": head}
+
+    def cost(self, tokens: int) -> Cost:
+        """Of one target with a history of `tokens` events; matrices alone."""
+        config, seen = self.config, 0 if self.history is None else min(tokens, self.config.window)
+        match config.history:
+            case DINConfig(hidden=hidden):
+                flops, kept = 2 * config.width * (hidden + 2) * seen, (2 * config.width + 3 * hidden) * seen
+            case TransformerConfig() as encoder:
+                layer = 2 * config.width * (6 * config.width + 2 * (seen + 1)) * (seen + 1)
+                flops, kept = encoder.layers * layer, 11 * encoder.layers * config.width * (seen + 1)
+        matrices = sum(p.numel() for part in (self.crosses, self.experts, self.heads) for p in part.parameters())
+        kept += self.norm.normalized_shape[0] * (2 + 2 * config.crosses) + 2 * config.experts * config.expert_width
+        return Cost(sum(p.numel() for p in self.parameters()), 2.0 * matrices + flops, 4.0 * kept)

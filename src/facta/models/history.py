@@ -1,0 +1,110 @@
+"""What a history says of the item that is asked about: by target attention, or by a transformer over both.
+
+Letters: E input events, L entries of earlier lists, n = E + L sources, S targets, P pairs, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta import draws, jagged
+from facta.config import Config
+from facta.data.schema import Field as Column
+from facta.draws import Purpose
+from facta.encoders.transformer import Transformer, TransformerConfig
+from facta.layers.codes import CodeTable
+from facta.layers.recent import AGES, Recent, ages, recent
+from facta.layers.target_attention import TargetAttention
+from facta.types import SequenceBatch, TokenBatch
+
+PAIRS_AT_ONCE = 200_000  # of a source and a target: a tensor of them at width 64 takes 51 MB
+
+
+class DINConfig(Config):
+    """Target attention."""
+
+    kind: Literal["din"] = "din"
+    hidden: int = Field(default=32, ge=1, description="A, width of the attention unit")
+
+
+HistoryConfig = Annotated[DINConfig | TransformerConfig, Field(discriminator="kind")]
+
+
+class HistoryReader(nn.Module):
+    """[S, D] of each target: the last events that it may see, with their feedback, and what its user had earlier."""
+
+    def __init__(
+        self, config: DINConfig | TransformerConfig, events: tuple[Column, ...], lists: int, width: int, std: float
+    ) -> None:
+        super().__init__()
+        self.facts = CodeTable(events, width, std) if events else None
+        self.list = nn.Parameter(torch.randn(lists, width) * std) if lists else None
+        self.attention = (
+            TargetAttention(width, config.hidden, std)
+            if isinstance(config, DINConfig)
+            else SequenceAttention(config, width, std)
+        )
+
+    def forward(self, batch: SequenceBatch, items: Tensor, targets: Tensor, window: int) -> Tensor:
+        """[n, D] item vectors of the sources, [S, D] of the targets -> [S, D]."""
+        sources, keys, first = self._sources(batch, items), batch.targets.events.key, 0
+        found = []
+        for pairs in recent(batch, window, lists=True).pieces(PAIRS_AT_ONCE):
+            last = first + len(pairs.offsets) - 1
+            age = ages(batch, pairs, first)
+            found.append(self.attention(sources, targets[first:last], pairs, age, keys[first:last]))
+            first = last
+        return torch.cat(found)
+
+    def _sources(self, batch: SequenceBatch, items: Tensor) -> Tensor:
+        """[n, D]: item + context + feedback of events, item + list of earlier entries."""
+        count = len(batch.events.item)
+        shown = items[:count]
+        if self.facts is not None:
+            shown = shown + self.facts(batch.events.fields, torch.arange(count, device=items.device))
+        if self.list is None or batch.lists is None:
+            return shown
+        return torch.cat([shown, items[count:] + F.embedding(batch.lists.which, self.list)])
+
+
+class SequenceAttention(nn.Module):
+    """BST (Chen et al. 2019): the history and, behind it, the target through a transformer in which all see all.
+
+    An event is told apart by its age, the paper's position, and the state of the target is read; the paper puts the
+    states of all places side by side, which fixes the length of a history.
+    """
+
+    def __init__(self, config: TransformerConfig, width: int, std: float) -> None:
+        super().__init__()
+        self.encoder = Transformer(config, width)
+        self.age = nn.Parameter(torch.randn(AGES, width) * std)
+        self.target = nn.Parameter(torch.randn(width) * std)
+
+    def forward(self, sources: Tensor, targets: Tensor, pairs: Recent, age: Tensor, keys: Tensor) -> Tensor:
+        """[n, D], [S, D], ages of the pairs [P], keys of the targets [S] -> [S, D]."""
+        length = jagged.lengths(pairs.offsets) + 1
+        offsets = jagged.offsets_of(length)
+        newest = offsets[1:] - 1
+        shown = F.embedding(pairs.source, sources) + F.embedding(age, self.age)
+        at = torch.arange(len(pairs.source), device=age.device) + pairs.target
+        x = targets.new_zeros(int(offsets[-1]), targets.shape[1])
+        x = x.index_copy(0, at, shown).index_copy(0, newest, targets + self.target)
+        row, place = jagged.rows(offsets), jagged.places(offsets)
+        tokens = TokenBatch(
+            offsets=offsets,
+            kind=torch.zeros_like(row),
+            source=row,
+            time=None,
+            query_time=None,
+            position=place,
+            sees=length[row],
+            key=draws.mix(draws.mix(keys[row], Purpose.TARGET), place),
+            reads={},
+        )
+        found: Tensor = self.encoder(x, tokens).index_select(0, newest)
+        return found

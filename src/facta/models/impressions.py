@@ -1,0 +1,55 @@
+"""What the classical rankers have in common: each impression is scored by itself, from columns of the same batches.
+
+Letters: S targets, K feedback fields.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from facta.data.batches import Wants
+from facta.data.catalogue import Catalogue
+from facta.data.histories import Dataset
+from facta.data.negatives import NegativesConfig
+from facta.data.splits import Split
+from facta.errors import ConfigError
+from facta.layers.rates import SmoothedRates
+from facta.types import SequenceBatch
+
+
+class ImpressionModel(nn.Module):
+    """A model of feedback that recommends nothing from the catalogue.
+
+    `window`: rows hold twice the events that a target sees, so that every target of a long history's row
+    (`data.rows.tiles`) has all of its own.
+    """
+
+    rates: SmoothedRates | None
+
+    def __init__(self, catalogue: Catalogue, sees: int) -> None:
+        super().__init__()
+        self.window = 2 * sees
+        self.users = tuple(field for field in catalogue.users if field.kind != "items")
+        self.lists = tuple(field.name for field in catalogue.users if field.kind == "items")
+        self.events = catalogue.fields
+        self.context = tuple(field for field in catalogue.fields if field.role == "context")
+
+    @property
+    def wants(self) -> Wants:
+        """What its batches have to hold."""
+        fields, users = (tuple(field.name for field in of) for of in (self.events, self.users))
+        return Wants(fields, users, self.lists, own=True)
+
+    @property
+    def negatives(self) -> NegativesConfig | None:
+        """Nothing is drawn."""
+        return None
+
+    def told(self, dataset: Dataset, split: Split) -> None:
+        """What it takes from the training events beside its batches: counts."""
+        if self.rates is not None:
+            self.rates.count(dataset, split)
+
+    def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
+        """Raises ConfigError: scoring a catalogue is not what this model is for."""
+        raise ConfigError("This model predicts feedback alone and recommends nothing; rank candidates with it.")

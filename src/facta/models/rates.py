@@ -1,0 +1,113 @@
+"""Logistic regression on smoothed rates of users, items and context, and on the codes of all that is known of them: the
+floor that a learned ranker has to be above.
+
+Letters: S targets, K fields with success.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta import jagged
+from facta.config import Config
+from facta.data.catalogue import Catalogue
+from facta.errors import ConfigError
+from facta.layers.codes import CodeTable, FeatureVectors
+from facta.layers.rates import SmoothedRates
+from facta.layers.recent import recent
+from facta.models.impressions import ImpressionModel
+from facta.types import Cost, LossSum, Negatives, SequenceBatch
+
+
+class RatesConfig(Config):
+    """Which feedback, and what its rates are of."""
+
+    trained: ClassVar[bool] = True
+    kind: Literal["rates"] = "rates"
+    window: int = Field(default=50, ge=1, description="events before a target that its user's rates are of")
+    prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
+    fields: tuple[str, ...] = Field(default=(), description="with success; none named: every such field")
+
+    @property
+    def uses_time(self) -> bool:
+        """Days are told apart, so that no training event is told its own answer."""
+        return True
+
+
+class RateRegression(ImpressionModel):
+    """One logit per field, linear in everything."""
+
+    rates: SmoothedRates
+
+    def __init__(self, config: RatesConfig, catalogue: Catalogue) -> None:
+        super().__init__(catalogue, config.window)
+        self.config = config
+        succeed = {field.name: field for field in catalogue.fields if field.positives}
+        names = config.fields or tuple(succeed)
+        if not names or set(names) - succeed.keys():
+            raise ConfigError(
+                f"model.fields is {', '.join(names) or 'empty'}; feedback that says what success is: "
+                f"{', '.join(succeed) or 'none'}."
+            )
+        self.fields = [succeed[name] for name in names]
+        self.rates = SmoothedRates(catalogue, self.fields, config.prior, history=True)
+        self.linear = nn.Linear(self.rates.width + len(self.lists), len(names))
+        nn.init.zeros_(self.linear.weight)
+        self.facts = CodeTable([*self.context, *self.users], len(names), 0.0) if self.context or self.users else None
+        self.features = FeatureVectors(catalogue.features, len(names), 0.0) if catalogue.features else None
+
+    @property
+    def successes(self) -> list[str]:
+        """Feedback fields of which it predicts success."""
+        return [field.name for field in self.fields]
+
+    def logits(self, batch: SequenceBatch) -> Tensor:
+        """[S, K]."""
+        targets = batch.targets
+        row, every = jagged.rows(targets.offsets), torch.arange(len(targets.after), device=targets.after.device)
+        numbers = [self.rates(batch, recent(batch, self.config.window)), *self._listed(batch, row)]
+        found: Tensor = self.linear(torch.cat(numbers, dim=1))
+        if self.facts is not None:
+            values = {name: batch.user[name][row] for name in batch.user} | dict(targets.events.fields)
+            found = found + self.facts(values, every)
+        if self.features is not None:
+            found = found + self.features(targets.events.item)
+        return found
+
+    def _listed(self, batch: SequenceBatch, row: Tensor) -> list[Tensor]:
+        """[S, lists]: how much a user had earlier, as a logarithm."""
+        if batch.lists is None:
+            return []
+        cell = jagged.rows(batch.lists.offsets) * len(self.lists) + batch.lists.which
+        counts = torch.bincount(cell, minlength=(len(batch.offsets) - 1) * len(self.lists))
+        return [torch.log1p(counts.view(-1, len(self.lists))[row].float()) / 5]
+
+    def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
+        """Field -> log loss over the targets that define it."""
+        logits, label = self.logits(batch), self.rates.labels(batch.targets.events)
+        found = {}
+        for place, field in enumerate(self.fields):
+            success, defined = label[:, place].unbind(1)
+            weight = batch.targets.weight * defined
+            each = F.binary_cross_entropy_with_logits(logits[:, place], success, reduction="none")
+            found[field.name] = LossSum((each * weight).sum(), weight.sum())
+        return found
+
+    def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Field -> [S]: how probable success is."""
+        return dict(zip(self.successes, torch.sigmoid(self.logits(batch)).unbind(1), strict=True))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All of them: there is nothing but a head."""
+        return {"head": list(self.parameters())}
+
+    def cost(self, tokens: int) -> Cost:
+        """Of one target with a history of `tokens` events."""
+        keys, fields = len(self.rates.base), len(self.fields)
+        flops = 2.0 * self.linear.weight.numel() + 4.0 * keys * fields * min(tokens, self.config.window)
+        return Cost(sum(p.numel() for p in self.parameters()), flops, 4.0 * self.linear.in_features)

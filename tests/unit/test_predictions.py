@@ -1,0 +1,212 @@
+"""Predicted feedback of held-out events: which events, what happened, and the slow loop that asks for one at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import facta
+from facta import jagged
+from facta.data.batches import Wants, prediction_batches
+from facta.data.catalogue import Catalogue
+from facta.data.codes import codes
+from facta.data.histories import Dataset
+from facta.data.rows import Rows
+from facta.encoders.hstu import HSTUConfig
+from facta.errors import ProtocolError
+from facta.eval.prediction import prediction_metrics, resampled
+from facta.eval.predictions import Predictions, average_predictions, check_same_events, differences, held_out, predict
+from facta.eval.protocol import ProtocolConfig
+from facta.models.recommender import Recommender, RecommenderConfig
+from facta.objectives.feedback import FeedbackConfig
+from facta.types import SequenceBatch
+
+PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="75%", state="rolling")
+SCHEMA = {
+    "liked": {"kind": "binary"},
+    "rating": {"kind": "ordinal", "positive": ">= 4"},
+    "watched": {"kind": "numeric"},
+    "surface": "context",
+}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    rng = np.random.default_rng(4)
+    count = 400
+    frame = pl.DataFrame(
+        {
+            "user_id": rng.integers(0, 11, count),
+            "item_id": rng.integers(0, 25, count),
+            "timestamp": 1_700_000_000_000 + rng.integers(0, 90, count) * 3_600_000,  # ties
+            "liked": pl.Series(rng.integers(-1, 2, count)).replace(-1, None),
+            "rating": rng.integers(1, 6, count),
+            "watched": rng.random(count),
+            "surface": rng.choice(["feed", "search"], count),
+        }
+    )
+    return facta.prepare(frame, tmp_path_factory.mktemp("log") / "d", fields=SCHEMA)
+
+
+@pytest.fixture(scope="module", params=["interleaved", "fused"])
+def model(request: pytest.FixtureRequest, log: Dataset) -> Recommender:
+    config = RecommenderConfig(
+        window=200, width=8, layout=request.param, encoder=HSTUConfig(init_std=0.3), next_item=None,
+        feedback=FeedbackConfig(),
+    )  # fmt: skip
+    return Recommender(config, Catalogue.of(log), seed=2).double()
+
+
+@pytest.mark.parametrize("stage", ["validation", "test"])
+def test_every_held_out_event_once_as_a_slow_loop_would_ask(log: Dataset, model: Recommender, stage: str) -> None:
+    """In order: each told its time, context and item and all events before it, also those of its own moment."""
+    assert log.timestamp is not None
+    found = predict(model, log, PROTOCOL, stage=stage)  # type: ignore[arg-type]
+    split = PROTOCOL.cut(log)
+    low, high = (split.train_end, split.validation_end) if stage == "validation" else (
+        split.validation_end, np.diff(log.offsets)
+    )  # fmt: skip
+    wanted = [(u, p) for u in range(log.num_users) for p in range(low[u], high[u])]
+    assert list(zip(found.user.tolist(), found.place.tolist(), strict=True)) == wanted
+    event = log.offsets[found.user] + found.place
+    np.testing.assert_array_equal(found.time, log.timestamp[event])
+    described = {field.name: field for field in log.manifest.fields}
+    for name, positives in (("liked", (2,)), ("rating", (4, 5))):
+        code = codes(described[name], log.fields[name][event])
+        np.testing.assert_array_equal(found.y[name], np.where(code == 0, -1, np.isin(code, positives)))
+    assert set(found.p) == {"liked", "rating"}  # nothing says what success of a number is
+    model.eval()
+    for s, (user, place) in list(enumerate(wanted))[::7]:
+        one = np.array([user]), np.array([0]), np.array([place + 1]), np.array([place]), np.array([place + 1])
+        ((_, batch),) = prediction_batches(log, Rows(*one), window=model.window, wants=model.wants)
+        assert len(batch.index) == place + 1
+        with torch.no_grad():
+            scores = model.scores(batch)
+        for name in found.p:
+            assert found.p[name][s] == pytest.approx(float(scores[name][0]), rel=1e-9)
+
+
+def test_long_histories_are_read_in_part_and_batches_do_not_matter(log: Dataset, model: Recommender) -> None:
+    rows = held_out(log, PROTOCOL.cut(log), "test", 6)
+    assert (rows.lengths <= 6).all() and len(rows) > log.num_users
+    few, many = (
+        {
+            (int(rows.user[row]), int(rows.first[row])): scores
+            for part, batch in prediction_batches(log, rows, window=6, wants=model.wants, events=events)
+            for row, scores in zip(part, _by_row(model, batch), strict=True)
+        }
+        for events in (10, 10_000)
+    )
+    assert few.keys() == many.keys() and len(few) == len(rows)
+    for name in few:
+        torch.testing.assert_close(few[name], many[name], rtol=0, atol=1e-12)
+
+
+def _by_row(model: Recommender, batch: SequenceBatch) -> tuple[torch.Tensor, ...]:
+    with torch.no_grad():
+        return model.eval().scores(batch)["liked"].split(jagged.lengths(batch.targets.offsets).tolist())
+
+
+class Seer:
+    """Says what happened, blurred: [S] of the codes that it should not be shown, had it to learn them."""
+
+    window = 8
+    wants = Wants(("liked", "rating"), own=True)
+
+    def __init__(self, blur: float) -> None:
+        self.blur = blur
+
+    def scores(self, batch: SequenceBatch) -> dict[str, torch.Tensor]:
+        events = batch.targets.events
+        noise = (events.item % 7 - 3).double() * self.blur
+        right = {"liked": events.fields["liked"] == 2, "rating": events.fields["rating"] >= 4}
+        return {name: torch.sigmoid(torch.where(y, 2.0, -2.0) + noise) for name, y in right.items()}
+
+
+def test_numbers_are_those_of_the_events_that_define_a_field(log: Dataset) -> None:
+    found = predict(Seer(0.5), log, PROTOCOL)
+    p, y, user = found.of("liked")
+    assert len(p) == int((found.y["liked"] >= 0).sum()) < len(found.user)
+    assert found.means["NE(liked)"] == prediction_metrics(p, y, user)["NE"]
+    assert found.means["NE(rating)"] < 0.6
+    low, high = found.intervals["NE(liked)"]
+    assert low < found.means["NE(liked)"] < high
+    assert "ECE(liked)" not in found.intervals
+    half = found.only(found.place % 2 == 0)
+    assert len(half.user) == int((found.place % 2 == 0).sum()) and half.means["NE(liked)"] > 0
+    summary = found.summary()
+    assert summary["users"] == len(np.unique(found.user)) and summary["requests"] == len(found.user)
+    assert summary["base_rates"]["liked"] == pytest.approx(float(y.mean()))
+
+
+def test_runs_are_compared_in_pairs_and_averaged(log: Dataset) -> None:
+    sharp, dull = predict(Seer(0.1), log, PROTOCOL), predict(Seer(1.0), log, PROTOCOL)
+    moved, (low, high) = differences([sharp], [dull], "rating")["NE"]
+    assert moved == pytest.approx(sharp.means["NE(rating)"] - dull.means["NE(rating)"])
+    assert low <= moved <= high < 0
+    mean = average_predictions([sharp, dull])
+    np.testing.assert_allclose(mean.p["liked"], (sharp.p["liked"] + dull.p["liked"]) / 2)
+    assert mean.runs == 2
+    with pytest.raises(ProtocolError, match="different events"):
+        check_same_events(sharp, predict(Seer(1.0), log, PROTOCOL, stage="validation"))
+
+
+def test_what_cannot_be_predicted_is_refused(log: Dataset) -> None:
+    with pytest.raises(ProtocolError, match="ties in order"):
+        predict(Seer(1.0), log, PROTOCOL.change(ties="blind"))
+    short = ProtocolConfig(split="loo-paper")
+    with pytest.raises(ProtocolError, match="holds no validation event out"):
+        predict(Seer(1.0), log, short, stage="validation")
+
+
+def test_a_field_that_no_event_defines_has_no_numbers(log: Dataset) -> None:
+    found = predict(Seer(1.0), log, PROTOCOL)
+    unsaid = Predictions(**{**vars_of(found), "y": found.y | {"liked": np.full_like(found.y["liked"], -1)}})
+    assert np.isnan(unsaid.means["NE(liked)"]) and np.isnan(unsaid.means["AUC(liked)"])
+    assert unsaid.means["NE(rating)"] == found.means["NE(rating)"]
+    values = unsaid.summary()["metrics"]
+    assert values["NE(liked)"] == {"mean": None, "low": None, "high": None}
+
+
+def vars_of(found: Predictions) -> dict[str, object]:
+    return {name: getattr(found, name) for name in ("protocol", "stage", "dataset", "user", "place", "time", "p", "y")}
+
+
+def test_what_is_saved_can_be_read(log: Dataset, tmp_path: Path) -> None:
+    found = predict(Seer(1.0), log, PROTOCOL)
+    found.save(tmp_path / "a.json")
+    with np.load(tmp_path / "a.npz") as arrays:
+        np.testing.assert_array_equal(arrays["user"], found.user)
+        np.testing.assert_array_equal(arrays["p/liked"], found.p["liked"])
+        np.testing.assert_array_equal(arrays["y/liked"], found.y["liked"])
+
+
+def test_resampled_auc_is_that_of_the_drawn_users() -> None:
+    """Against repeating every drawn user's predictions and counting pairs anew."""
+    from facta.eval.bootstrap import SEED, resamples
+
+    rng = np.random.default_rng(0)
+    user = rng.integers(0, 12, 150)
+    p, y = rng.integers(0, 9, 150) / 9, rng.random(150) < 0.4  # many ties
+    found = resampled(p, y, user, samples=20)
+    for sample, times in enumerate(resamples(12, 20, SEED)):
+        again = np.repeat(np.arange(150), times.astype(int)[user])
+        slow = prediction_metrics(p[again], y[again], user[again])
+        assert found["AUC"][sample] == pytest.approx(slow["AUC"], rel=1e-12)
+        assert found["NE"][sample] == pytest.approx(slow["NE"], rel=1e-9)
+        assert found["LogLoss"][sample] == pytest.approx(slow["LogLoss"], rel=1e-9)
+
+
+def test_the_split_tells_where_validation_ends(log: Dataset) -> None:
+    assert log.timestamp is not None
+    split, length = PROTOCOL.cut(log), np.diff(log.offsets)
+    assert (split.train_end <= split.validation_end).all() and (split.validation_end <= length).all()
+    for user in range(log.num_users):
+        times = log.timestamp[log.offsets[user] : log.offsets[user + 1]]
+        assert (times[: split.validation_end[user]] < times[split.validation_end[user] :].min(initial=2**62)).all()
+    one = ProtocolConfig(split="loo-val").cut(log)
+    np.testing.assert_array_equal(one.validation_end, length - (length >= 2))

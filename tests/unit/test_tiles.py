@@ -1,0 +1,80 @@
+"""Which part of a history a row reads, and which of its events it predicts, against the sentence that says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facta.data.rows import Rows, newest, singles, tiles
+
+spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=6)
+
+
+def bounds(given: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[U] users and the places of their targets; some have none."""
+    first, last = np.array([min(pair) for pair in given]), np.array([max(pair) for pair in given])
+    return np.arange(len(given)) * 3, first, last
+
+
+def targets(rows: Rows) -> Counter[tuple[int, int]]:
+    ends = zip(rows.user.tolist(), rows.first.tolist(), rows.last.tolist(), strict=True)
+    return Counter((user, place) for user, first, last in ends for place in range(first, last))
+
+
+@given(spans, st.integers(1, 20))
+@settings(max_examples=300, deadline=None)
+def test_tiles_hold_every_target_once_with_all_before_it_or_half_a_window(
+    given: list[tuple[int, int]], window: int
+) -> None:
+    user, first, last = bounds(given)
+    rows = tiles(user, first, last, window)
+    spans_of = zip(user.tolist(), first.tolist(), last.tolist(), strict=True)
+    asked = Counter((u, p) for u, a, b in spans_of for p in range(a, b))
+    assert targets(rows) == asked
+    assert (rows.lengths <= window).all() and (rows.start >= 0).all()
+    assert (rows.first < rows.last).all()  # no row without a target
+    assert (rows.end == rows.last).all()  # the newest target is an input, and nothing behind it
+    before = rows.first - rows.start
+    assert ((before >= window // 2) | (rows.start == 0)).all()
+    assert int(rows.lengths.sum()) <= int((last - first).sum()) * 2 + window * len(user)
+
+
+def test_tiles_by_hand() -> None:
+    rows = tiles(np.array([7]), np.array([0]), np.array([11]), 4)
+    assert rows.start.tolist() == [0, 2, 4, 6, 7] and rows.end.tolist() == [4, 6, 8, 10, 11]
+    assert rows.first.tolist() == [0, 4, 6, 8, 10] and rows.last.tolist() == [4, 6, 8, 10, 11]
+    late = tiles(np.array([7]), np.array([9]), np.array([11]), 4)  # the older ones are read alone
+    assert (late.start.tolist(), late.end.tolist(), late.first.tolist()) == ([7], [11], [9])
+
+
+@given(spans, st.integers(1, 20))
+@settings(max_examples=100, deadline=None)
+def test_singles_hold_one_target_each_and_the_window_that_ends_with_it(
+    given: list[tuple[int, int]], window: int
+) -> None:
+    user, first, last = bounds(given)
+    rows = singles(user, first, last, window)
+    assert targets(rows) == targets(tiles(user, first, last, window))
+    assert (rows.last - rows.first == 1).all() and (rows.end == rows.last).all()
+    np.testing.assert_array_equal(rows.start, np.maximum(rows.end - window, 0))
+
+
+@pytest.mark.parametrize("window", [1, 3, 50])
+def test_newest_predicts_the_successor_of_every_input(window: int) -> None:
+    last = np.array([0, 1, 2, 5, 9])
+    rows = newest(last, window)
+    assert rows.user.tolist() == [2, 3, 4]
+    np.testing.assert_array_equal(rows.lengths, np.minimum(last[2:] - 1, window))
+    np.testing.assert_array_equal(rows.first, rows.start + 1)
+    np.testing.assert_array_equal(rows.last, last[2:])
+    np.testing.assert_array_equal(rows.end, rows.last - 1)
+
+
+def test_rows_are_chosen_by_slice_and_by_place() -> None:
+    rows = tiles(np.array([1, 2]), np.array([0, 0]), np.array([3, 4]), 2)
+    assert len(rows[1:]) == len(rows) - 1
+    assert rows[np.array([0])].end.tolist() == rows.end[:1].tolist()
