@@ -88,6 +88,23 @@ def _synthetic() -> dict[str, Figure]:
     }
 
 
+def _kuairand() -> dict[str, Figure]:
+    """The verdict day by day, and every system on the last two days; GR is to be better than the DLRM."""
+    found = {}
+    for field in ("click", "long_view"):
+        for metric, sign in (("NE", "<"), ("GAUC", ">")):
+            name = f"{field}_{metric.lower()}"
+            for side in ("gr", "dlrm"):
+                bar = f"{sign} kuairand_{name}_dlrm" if side == "gr" else ""
+                what = f"KuaiRand-Pure, {field}, last seven days pooled, trained up to each: {side.upper()}"
+                found[f"kuairand_{name}_{side}"] = Figure(bar, metric, _module("kuairand days"), what)
+            for system in ("gr_ranking", "dlrm", "dlrm_gr_features", "dlrm_no_history", "bst", "rates"):
+                bar = f"{sign} kuairand_test_{name}_rates" if system in ("gr_ranking", "dlrm") else ""
+                what = f"KuaiRand-Pure, {field}, last two days: {system.replace('_', ' ')}"
+                found[f"kuairand_test_{name}_{system}"] = Figure(bar, metric, _module("kuairand test"), what)
+    return found
+
+
 FIGURES: dict[str, Figure] = {
     "quickstart_seconds": Figure("<= 600", "s", _module("quickstart"), "clean clone to finished `make quickstart`"),
     "test_seconds": Figure("<= 600", "s", _module("quickstart"), "`make test` after set-up"),
@@ -187,6 +204,7 @@ FIGURES: dict[str, Figure] = {
             ("gr_unconditioned", "", "fused, the item hidden from the head"),
         )
     },
+    **_kuairand(),
     **_synthetic(),
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(

@@ -249,3 +249,23 @@ def check_same_events(a: Predictions, b: Predictions) -> None:
     same = a.dataset == b.dataset and np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
     if not same or set(a.p) != set(b.p):
         raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
+
+
+def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
+    """Predictions of different events as one, such as of seven days by seven models; `protocol` says of what."""
+    first = parts[0]
+    if any(part.dataset != first.dataset or set(part.p) != set(first.p) for part in parts):
+        raise ProtocolError("Predictions of different datasets or fields cannot be pooled.")
+    event = np.stack([np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "place")], axis=1)
+    if len(np.unique(event, axis=0)) < len(event):
+        raise ProtocolError("Some events were predicted twice; pool predictions of different events alone.")
+    timed = all(part.time is not None for part in parts)
+    return replace(
+        first,
+        protocol=protocol,
+        user=event[:, 0],
+        place=event[:, 1],
+        time=np.concatenate([part.time for part in parts if part.time is not None]) if timed else None,
+        p={field: np.concatenate([part.p[field] for part in parts]) for field in first.p},
+        y={field: np.concatenate([part.y[field] for part in parts]) for field in first.y},
+    )
