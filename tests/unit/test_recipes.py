@@ -14,7 +14,7 @@ from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
-from facta.infer.request import History
+from facta.infer.history import History
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.recipes.find import every, find
 from facta.recipes.recipe import RecipeConfig

@@ -113,6 +113,11 @@ class DLRM(ImpressionModel):
             )
 
     @property
+    def predicted(self) -> list[str]:
+        """Feedback fields that it scores."""
+        return list(self.heads)
+
+    @property
     def successes(self) -> list[str]:
         """Feedback fields of which it predicts success."""
         return [name for name in self.heads if self._head(name).fields[0].positives]

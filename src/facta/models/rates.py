@@ -66,6 +66,8 @@ class RateRegression(ImpressionModel):
         """Feedback fields of which it predicts success."""
         return [field.name for field in self.fields]
 
+    predicted = successes
+
     def logits(self, batch: SequenceBatch) -> Tensor:
         """[S, K]."""
         targets = batch.targets
