@@ -26,8 +26,8 @@ from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.infer.engine import Answer, Artifact
+from facta.infer.history import History, history_of
 from facta.infer.ranking import Ranking
-from facta.infer.request import History, history_of
 from facta.recipes.recipe import RecipeConfig
 
 __version__ = _version()

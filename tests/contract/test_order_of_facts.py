@@ -103,7 +103,7 @@ def rankers() -> dict[str, Kind]:
         "dlrm-bst": Kind(DLRMConfig.parse({**small, "history": bst}), **plain),
         "dlrm-as-gr": Kind(DLRMConfig.parse({**small, "features": "gr"}), **plain),
         "dlrm-without-history": Kind(alone, history=False, series=False),
-        "rates": Kind(RatesConfig(window=10), series=False, exact=False),
+        "rates": Kind(RatesConfig(window=10), **plain, exact=False),
     }
 
 

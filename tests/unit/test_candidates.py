@@ -24,10 +24,13 @@ from facta.errors import ConfigError, DataError
 from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
-from facta.infer.request import History, history_of, known, request
+from facta.infer.history import History, history_of, known
+from facta.infer.request import request
+from facta.models.baselines import Baseline
 
 T0, MINUTE, ITEMS, USERS = 1_600_000_000_000, 60_000, 9, 12
 LAYOUTS = ("interleaved", "fused")
+MODELS = (*LAYOUTS, "dlrm", "rates")
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +71,23 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
 
 
-def artifact(log: Dataset, layout: str = "interleaved", *, window: int = 6, joint: bool = False) -> Artifact:
+def artifact(log: Dataset, model: str = "interleaved", *, window: int = 6, joint: bool = False) -> Artifact:
     """Untrained: any weights tell whether two ways lead to one score."""
-    config = {
-        "kind": "recommender",
-        "window": window,
-        "width": 8,
-        "layout": layout,
-        "embedding": {"features": True, "item_std": 1.0},
-        "encoder": {"kind": "hstu", "layers": 2, "bias": "both"},
-        "next_item": {} if joint else None,
-        "feedback": {},
-    }
-    model = saved_model.build(saved_model.parse(config), Catalogue.of(log), seed=3)
-    counts = np.bincount(log.item, minlength=log.num_items)
-    model.told(torch.from_numpy(counts))  # type: ignore[union-attr]
-    model.eval()
+    config: dict[str, object] = {"kind": model, "window": window}
+    if model in LAYOUTS:
+        config |= {"kind": "recommender", "width": 8, "layout": model, "feedback": {}}
+        config |= {"embedding": {"features": True, "item_std": 1.0}, "next_item": {} if joint else None}
+        config |= {"encoder": {"kind": "hstu", "layers": 2, "bias": "both"}}
+    built = saved_model.build(saved_model.parse(config), Catalogue.of(log), seed=3)
+    assert not isinstance(built, Baseline)
+    built.told(log, ProtocolConfig(split="loo-paper").cut(log))
+    built.eval()
+    for parameter in built.parameters():  # some start at zero
+        with torch.no_grad():
+            parameter.add_(torch.linspace(-0.3, 0.3, parameter.numel()).view_as(parameter))
+    catalogue = log.items.with_columns(training_events=pl.Series(np.bincount(log.item, minlength=log.num_items)))
     schema = log.manifest.model_dump(mode="json")
-    catalogue = log.items.with_columns(training_events=pl.Series(counts))
-    return Artifact.of(Contents({"name": "t", "model": config, "protocol": {}}, schema, catalogue, model))
+    return Artifact.of(Contents({"name": "t", "model": config, "protocol": {}}, schema, catalogue, built))
 
 
 def asked(log: Dataset, user: int) -> tuple[History, int]:
@@ -95,9 +96,9 @@ def asked(log: Dataset, user: int) -> tuple[History, int]:
     return history_of(log, user, until=np.datetime64(time - 1, "ms")), time
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_candidates_score_alike_together_alone_and_in_any_order(log: Dataset, layout: str) -> None:
-    engine, (history, time) = artifact(log, layout), asked(log, 11)
+@pytest.mark.parametrize("model", MODELS)
+def test_candidates_score_alike_together_alone_and_in_any_order(log: Dataset, model: str) -> None:
+    engine, (history, time) = artifact(log, model), asked(log, 11)
     told = {"at": time, "context": {"tab": "home"}}
     together = engine.rank(history, range(ITEMS), **told)  # type: ignore[arg-type]
     assert len(set(together.scores["click"][0])) == ITEMS
@@ -125,10 +126,10 @@ def test_many_candidates_are_scored_in_parts(log: Dataset, monkeypatch: pytest.M
     assert engine.rank(History([]), [], at=T0).scores == {"click": [[]], "stars": [[]], "seconds": [[]]}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_aside_equals_in_line(log: Dataset, layout: str) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_aside_equals_in_line(log: Dataset, model: str) -> None:
     """A candidate at the time and in the context of a stored event gets what evaluation predicts of that event."""
-    engine = artifact(log, layout)  # of six events: some histories are longer
+    engine = artifact(log, model)  # of six events: some histories are longer
     predicted = predict(engine.model, log, ProtocolConfig(split="loo-paper"))  # type: ignore[arg-type]
     assert len(predicted.user) == USERS - 1  # a history of one event is not held out
     for place, user in enumerate(predicted.user):
@@ -139,7 +140,7 @@ def test_aside_equals_in_line(log: Dataset, layout: str) -> None:
         found = engine.rank(history, [item, 8], at=time, context={"tab": tab}, by="stars")
         at = found.ids[0].index(item)
         for field, p in predicted.p.items():
-            assert found.scores[field][0][at] == pytest.approx(p[place], abs=1e-6), (user, field)
+            assert found.scores[field][0][at] == pytest.approx(p[place], abs=2e-5), (user, field)
 
 
 def test_order_titles_and_what_is_left_out(log: Dataset) -> None:
@@ -186,8 +187,8 @@ def test_a_new_item_is_known_by_its_features(log: Dataset) -> None:
     with torch.no_grad():
         tower.ids.weight.mul_(-3)  # type: ignore[union-attr]
         assert of()[8] == before[8] and of()[2] != before[2]
-        tower.ids.weight.zero_()  # type: ignore[union-attr]
-        assert of()[8] == pytest.approx(of()[2])  # and of its genre alone
+        tower.ids.weight.copy_(tower.unknown.expand_as(tower.ids.weight))  # type: ignore[union-attr]
+        assert of()[8] == pytest.approx(of()[2])  # an unknown item of its genre
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -23,7 +23,7 @@ from facta.encoders.transformer import TransformerConfig
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
-from facta.infer.request import History, history_of
+from facta.infer.history import History, history_of
 from facta.layers.crosses import Crosses, Experts
 from facta.layers.recent import AGES, Recent, recent
 from facta.layers.target_attention import TargetAttention
@@ -263,7 +263,7 @@ def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: s
 def test_candidates_score_as_events_do(world: Dataset, name: str) -> None:
     model, user = made(name, world), 11
     seen = batch_of(world, model, rows_of(world, model, [user]))
-    expected = model.scores(seen)["click"][-1]
+    expected = model.scores(seen)["click"][-1].detach()
     schema = world.manifest.model_dump(mode="json")
     protocol = {"protocol": PROTOCOL.model_dump(mode="json")}
     items = world.items.with_columns(training_events=pl.lit(1))

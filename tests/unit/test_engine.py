@@ -17,7 +17,8 @@ from facta.data.splits import Requests
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.infer.engine import Artifact
-from facta.infer.request import History, as_histories, history_of, known, request
+from facta.infer.history import History, as_histories, history_of, known
+from facta.infer.request import request
 
 TIMED = {"kind": "recommender", "window": 4, "width": 8, "encoder": {"kind": "hstu", "layers": 1, "bias": "both"}}
 ITEMS = 12

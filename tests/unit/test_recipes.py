@@ -5,18 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from facta import api
 from facta.artifact.model import build
 from facta.config import Config
 from facta.data.catalogue import Catalogue
+from facta.data.features import Feature
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
-from facta.data.schema import Field
+from facta.data.schema import Field, SchemaConfig
+from facta.data.simulate import SCHEMA
+from facta.data.sources import find as find_source
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
-from facta.infer.request import History
-from facta.models.baselines import Baseline
+from facta.infer.history import History
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.recipes.find import every, find
 from facta.recipes.recipe import RecipeConfig
@@ -51,14 +54,25 @@ def test_a_folder_that_is_derived_has_the_systems_of_its_base_each_changed(folde
     assert find(f"{folder}/popularity").model == find(f"{BASE}/popularity").model
 
 
+def catalogue_for(name: str) -> Catalogue:
+    """Seven items, with what the dataset of the recipe's folder declares."""
+    schemas = {"simulator": SCHEMA, "kuairand-pure": find_source("kuairand-pure").schema}
+    schema = schemas.get(name.partition("/")[0], SchemaConfig())
+    fields = [
+        Field(name=field, role=one.role, kind=one.kind or "binary", dtype="int8", file=field, levels=(1.0, 2.0))
+        for field, one in (schema.fields or {}).items()
+    ]
+    genre = Field(name="genre", role="item", kind="categorical", dtype="str", file="genre", categories=("a", "b"))
+    return Catalogue(7, {"genre": Feature(genre, torch.arange(7) % 3)}, tuple(fields))
+
+
 @pytest.mark.parametrize("name", list(every()))
 def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
     recipe = find(name)
     assert recipe.name == name
     assert recipe == RecipeConfig.parse(recipe.model_dump(mode="json"))  # what an artifact keeps is all of it
-    fields = tuple(Field(name=field, kind="binary", dtype="int8") for field in ("click", "long_view"))
-    model = build(recipe.model, Catalogue(7, fields=fields))
-    assert isinstance(model, Baseline) == (recipe.training is None)
+    model = build(recipe.model, catalogue_for(name))
+    assert bool(list(model.parameters())) == (recipe.training is not None)
     for trial in range(8):  # wherever a search goes, the recipe stays valid
         recipe.override(overrides(settings(recipe.search, 0, trial)))
 
@@ -68,7 +82,7 @@ def test_the_published_settings_of_hstu() -> None:
     recipe = find("movielens-1m/hstu")
     assert isinstance(recipe.model, RecommenderConfig) and recipe.training is not None
     assert (recipe.model.window, recipe.model.width, recipe.model.next_item.similarity.temperature) == (200, 50, 0.05)
-    assert recipe.training.betas == (0.9, 0.98) and recipe.training.batch_size == 128
+    assert recipe.training.betas == (0.9, 0.98) and recipe.training.epochs == 101
     model = build(recipe.model, Catalogue(3706))
     assert isinstance(model, Recommender)
     layer = model.encoder.layers[0]  # type: ignore[index]
@@ -86,7 +100,7 @@ def test_beauty_has_no_time_bias() -> None:
     ("name", "listed"),
     [
         ("movielens-1m/bert", "movielens-1m/hstu, movielens-1m/hstu-large"),
-        ("hstu", "amazon-beauty, debug, movielens-100k, movielens-1m"),
+        ("hstu", "amazon-beauty, debug, kuairand-pure, movielens-100k, movielens-1m"),
         ("recipe/find", "amazon-beauty, debug"),
         ("", "amazon-beauty, debug"),
     ],
@@ -102,7 +116,7 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("training.epoch=3", "Unknown key 'epoch' for TrainingConfig; valid keys: .*epochs"),
         ("model.encoder.bias=all", r"^Config key 'model\.encoder\.bias' has the value 'all': input should be 'none'"),
         ("model.next_item.loss.negatives.count=x", r"^Config key 'model\.next_item\.loss\.negatives\.count'"),
-        ("model.encoder.kind=rnn", r"^Config key 'model\.encoder' .*'hstu', 'transformer', 'gru'"),
+        ("model.encoder.kind=rnn", r"^Config key 'model\.encoder' .*'hstu', 'hstu-production', 'transformer', 'gru'"),
         ('search={"training.seed": {"low": 3}}', r"required config key 'search\.training\.seed\.high' is missing"),
         ("model.encoder.colour=red", "'colour'.*valid keys"),
         ("training.epochs=0", "training.epochs"),

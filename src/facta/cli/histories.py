@@ -14,7 +14,7 @@ from facta.data.histories import Dataset
 from facta.data.times import Time
 from facta.errors import ConfigError, counted
 from facta.infer.engine import Artifact
-from facta.infer.request import History, ItemId, from_text, history_of
+from facta.infer.history import History, ItemId, from_text, history_of
 
 UserOption = Annotated[str | None, typer.Option(help="A user of the dataset --data.")]
 DataOption = Annotated[Path | None, typer.Option(help="The prepared dataset that holds the user's history.")]

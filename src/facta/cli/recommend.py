@@ -15,7 +15,7 @@ from facta.data.histories import Dataset
 from facta.data.schema import plain
 from facta.data.times import Time, moment
 from facta.infer.engine import Answer, Artifact, Exclude
-from facta.infer.request import History, ItemId
+from facta.infer.history import History, ItemId
 
 SHOWN_EVENTS = 10
 NEWEST = "newest first"

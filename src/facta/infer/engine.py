@@ -26,19 +26,9 @@ from facta.errors import ConfigError, DataError
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.ranking import ItemSets, rank_catalogue
 from facta.infer import ranking
+from facta.infer.history import History, ItemId, Known, as_histories, context_codes, from_text, known, plain_value
 from facta.infer.ranking import By, Ranking
-from facta.infer.request import (
-    Asked,
-    History,
-    ItemId,
-    Known,
-    as_histories,
-    context_codes,
-    from_text,
-    known,
-    plain_value,
-    request,
-)
+from facta.infer.request import Asked, request
 from facta.models.baselines import Baseline
 from facta.types import CatalogueScores
 
@@ -130,17 +120,16 @@ class Artifact(files.Contents):
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
         """
-        if isinstance(self.model, Baseline) or not self.model.predicts:
+        if isinstance(self.model, Baseline) or not self.model.predicted:
             raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
-        fields = self.model.predicts
-        weights, histories = ranking.weights_of(by, fields), self._histories(history)
+        weights, histories = ranking.weights_of(by, self.model.predicted), self._histories(history)
         times = self._times(histories, np.ones(len(histories), dtype=bool), at)
         rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
             Asked(one[one >= 0], context_codes(given, self._fields, self.model.wants))
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
-        none = dict.fromkeys(fields, np.zeros(0, dtype=np.float32))
+        none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
         found = none | ranking.scores(self.model, histories, times, asked)
         best, every = ranking.orders(found, weights, asked), np.concatenate([one.rows for one in asked])
         return Ranking(

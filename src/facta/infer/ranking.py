@@ -17,7 +17,8 @@ from facta import arrays
 from facta.arrays import Floats32, Ints
 from facta.errors import ConfigError, DataError
 from facta.eval.predictions import Predictor
-from facta.infer.request import Asked, ItemId, Known, plain_value, request
+from facta.infer.history import ItemId, Known, plain_value
+from facta.infer.request import Asked, request
 
 MICROBATCH = 1024  # candidates of a history that are scored together; both bound memory and change no answer
 EVENTS = 16_384  # inputs and candidates of a batch

@@ -113,8 +113,8 @@ class DLRM(ImpressionModel):
             )
 
     @property
-    def predicts(self) -> list[str]:
-        """Feedback fields that it has learned."""
+    def predicted(self) -> list[str]:
+        """Feedback fields that it scores."""
         return list(self.heads)
 
     @property

@@ -63,11 +63,11 @@ class RateRegression(ImpressionModel):
         self.features = FeatureVectors(catalogue.features, len(names), 0.0) if catalogue.features else None
 
     @property
-    def predicts(self) -> list[str]:
-        """Feedback fields that it has learned, all of them as success or not."""
+    def successes(self) -> list[str]:
+        """Feedback fields of which it predicts success."""
         return [field.name for field in self.fields]
 
-    successes = predicts
+    predicted = successes
 
     def logits(self, batch: SequenceBatch) -> Tensor:
         """[S, K]."""
@@ -103,7 +103,7 @@ class RateRegression(ImpressionModel):
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Field -> [S]: how probable success is."""
-        return dict(zip(self.predicts, torch.sigmoid(self.logits(batch)).unbind(1), strict=True))
+        return dict(zip(self.successes, torch.sigmoid(self.logits(batch)).unbind(1), strict=True))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All of them: there is nothing but a head."""

@@ -112,16 +112,15 @@ class Recommender(nn.Module):
     def wants(self) -> Wants:
         """What its batches have to hold."""
         read = self.embedder.fields
-        asked = [] if self.feedback is None else [field.name for field in self.feedback.fields]
         success = [self._success[0]] if self._success else []
         users = () if self.embedder.users is None else self.embedder.users.names
-        fields = tuple(dict.fromkeys([*read, *asked, *success]))
+        fields = tuple(dict.fromkeys([*read, *self.predicted, *success]))
         own = self.feedback is not None
         return Wants(fields, users, self.embedder.lists, own=own, ahead=own and not self.layout.own("feedback"))
 
     @property
-    def predicts(self) -> list[str]:
-        """Feedback fields that it has learned."""
+    def predicted(self) -> list[str]:
+        """Feedback fields that it scores."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields]
 
     @property

@@ -1,0 +1,221 @@
+"""Histories: given on the spot, or stored in a dataset; looked up in the catalogue and the fields of an artifact.
+
+Letters: n events of a history. Rows are catalogue rows of the artifact that is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from facta.arrays import Ints
+from facta.data.batches import Wants
+from facta.data.histories import Dataset, Fields
+from facta.data.raw import raw_codes, raw_values
+from facta.data.schema import Field
+from facta.data.times import Time, moment
+from facta.errors import DataError
+
+ItemId = int | str
+_STORED = np.dtype("datetime64[ms]")
+
+
+@dataclass(frozen=True)
+class History:
+    """What one person did: item ids, oldest first, and when. Events of equal time keep their order.
+
+    Values are as in the log, of a category its text; None, and all that is not given, is undefined.
+    """
+
+    items: Sequence[ItemId]
+    times: Sequence[Time] | None = None
+    fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # context and feedback, a value for each event
+    user: Mapping[str, Any] = field(default_factory=dict)  # constant facts of the person; lists of item ids, of items
+
+
+@dataclass(frozen=True)
+class Known:
+    """The part of a history that the catalogue knows."""
+
+    rows: Ints  # [n]
+    times: Ints | None  # [n] milliseconds
+    unknown: int  # events dropped because their item is not in the catalogue
+    fields: Mapping[str, Ints] = field(default_factory=dict)  # [n] codes of what the model reads
+    user: Mapping[str, int] = field(default_factory=dict)
+    lists: Mapping[str, Ints] = field(default_factory=dict)  # rows of earlier histories; -1: not in the catalogue
+
+
+def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
+    """The history of a user of a dataset, up to and including a moment, with all that is known of events and user.
+
+    Times are np.datetime64 of milliseconds, UTC.
+
+    Raises DataError for an unknown user, and for a moment where the dataset has no times.
+    """
+    row = int(dataset.user_rows([user])[0])
+    start, stop = int(dataset.offsets[row]), int(dataset.offsets[row + 1])
+    if until is not None:
+        stop = start + _events_until(dataset, start, stop, until)
+    ids, rows = dataset.items["item_id"], np.asarray(dataset.item[start:stop], dtype=np.int64)
+    times = dataset.timestamp
+    return History(
+        ids.gather(rows).to_list(),
+        None if times is None else list(np.asarray(times[start:stop]).astype(_STORED)),
+        {one.name: raw_values(one, dataset.fields[one.name][start:stop]) for one in dataset.manifest.fields},
+        {one.name: _fact(dataset, one, row) for one in dataset.manifest.user_fields},
+    )
+
+
+def _fact(dataset: Dataset, one: Field, user: int) -> Any:
+    """What is known of a user: the value of the user table, or ids of items."""
+    if one.kind != "items":
+        return dataset.users[one.name][user]
+    listed = dataset.user_facts[one.name]
+    assert listed.offsets is not None
+    rows = listed.values[listed.offsets[user] : listed.offsets[user + 1]] - 1
+    return dataset.items["item_id"].gather(rows.numpy()).to_list()
+
+
+def _events_until(dataset: Dataset, start: int, stop: int, until: Time) -> int:
+    if dataset.timestamp is None:
+        raise DataError(
+            f"Found the moment {until} for a history of '{dataset.path}', which has an order of events but no times; "
+            "leave it out (until=, or --at)."
+        )
+    return int(np.searchsorted(dataset.timestamp[start:stop], moment(until), side="right"))
+
+
+def from_text(ids: pl.Series, text: str, what: str) -> ItemId:
+    """The id that a command line means by `text`: a whole number where `ids` are numbers. Raises DataError."""
+    if ids.dtype == pl.String:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"Found the {what} id '{text}'; {what} ids here are whole numbers, such as {ids[0]}.") from None
+
+
+def as_histories(history: History | Iterable[Any]) -> list[History]:
+    """One history or many, given as History objects or as plain item ids: always a list of histories.
+
+    Raises DataError for a text, whose letters are no ids, and for ids beside histories.
+    """
+    if isinstance(history, History):
+        return [history]
+    _refuse_text(history)
+    entries = [plain_value(entry) for entry in history]
+    many = [
+        isinstance(entry, History) or (not isinstance(entry, (str, bytes)) and isinstance(entry, Iterable))
+        for entry in entries
+    ]
+    if not any(many):
+        return [History(entries)]
+    if not all(many):
+        raise DataError("Found item ids and histories side by side; expected one history (ids) or a list of histories.")
+    return [
+        entry if isinstance(entry, History) else History([plain_value(item) for item in entry]) for entry in entries
+    ]
+
+
+def _refuse_text(items: Any) -> None:
+    if isinstance(items, (str, bytes)):
+        raise DataError(f"Found the history {items!r}; expected a list of item ids, as in [{items!r}].")
+
+
+def known(
+    history: History, rows_of: Callable[[Sequence[ItemId]], Ints], schema: Fields = Fields(), wants: Wants = Wants()
+) -> Known:
+    """Look a history up; items that the catalogue lacks are dropped and counted. `rows_of` gives -1 for those.
+
+    Of the fields of the schema, those that the model wants are coded. Raises DataError for ids or values of another
+    type, for what is no time, for fields that the schema lacks, and where items and times differ in number.
+    """
+    _refuse_text(history.items)
+    rows = rows_of(history.items)
+    fields, user = _event_codes(history, len(rows), schema, wants), _user_codes(history, schema, wants)
+    order, times = np.arange(len(rows)), None
+    if history.times is not None:
+        times = _moments(history.times)
+        if len(times) != len(rows):
+            raise DataError(f"Found {len(rows)} items and {len(times)} times in a history; expected one time per item.")
+        order = np.argsort(times, kind="stable")
+    order = order[rows[order] >= 0]
+    if times is None and not len(order):
+        times = np.zeros(0, dtype=np.int64)  # of no event
+    return Known(
+        rows=rows[order],
+        times=None if times is None else times[order],
+        unknown=len(rows) - len(order),
+        fields={name: codes[order] for name, codes in fields.items()},
+        user=user,
+        lists={name: _listed(history.user.get(name) or [], rows_of) for name in wants.lists},
+    )
+
+
+def _listed(ids: Any, rows_of: Callable[[Sequence[ItemId]], Ints]) -> Ints:
+    _refuse_text(ids)
+    return rows_of(ids)
+
+
+def _event_codes(history: History, events: int, schema: Fields, wants: Wants) -> dict[str, Ints]:
+    """[n] of every wanted field; undefined where the history does not give it."""
+    if wants.fields:  # else nothing is read
+        _refuse_unknown(history.fields, schema.fields, "fields of a history")
+    found = {}
+    for one in schema.fields:
+        values = history.fields.get(one.name)
+        if one.name not in wants.fields:
+            continue
+        if values is not None and len(values) != events:
+            raise DataError(
+                f"Found {events} items and {len(values)} values of '{one.name}' in a history; expected one per item."
+            )
+        found[one.name] = np.zeros(events, dtype=np.int64) if values is None else raw_codes(one, values)
+    return found
+
+
+def _user_codes(history: History, schema: Fields, wants: Wants) -> dict[str, int]:
+    if wants.users or wants.lists:
+        _refuse_unknown(history.user, schema.user_fields, "facts of a user")
+    return _one_each(history.user, [one for one in schema.user_fields if one.name in wants.users])
+
+
+def context_codes(context: Mapping[str, Any], schema: Fields, wants: Wants) -> dict[str, int]:
+    """The context of a request, in codes. Raises DataError for what is no context field, and for other types."""
+    known = [one for one in schema.fields if one.role == "context"]
+    _refuse_unknown(context, known, "context of a request")
+    return _one_each(context, [one for one in known if one.name in wants.fields])
+
+
+def _one_each(given: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:
+    return {one.name: int(raw_codes(one, [given.get(one.name)])[0]) for one in fields}
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Sequence[Field], what: str) -> None:
+    names = [one.name for one in known]
+    for name in given:
+        if name not in names:
+            raise DataError(
+                f"Found '{name}' among the {what}; the data that this artifact was trained on has: "
+                f"{', '.join(names) or 'none'}."
+            )
+
+
+def _moments(times: Sequence[Time]) -> Ints:
+    """[n] milliseconds; those of a stored history at once: read one by one, each would cost microseconds."""
+    if all(getattr(time, "dtype", None) == _STORED for time in times):
+        stored = np.array(times, dtype=_STORED)
+        if not np.isnat(stored).any():
+            return stored.astype(np.int64)
+    return np.array([moment(time) for time in times], dtype=np.int64)
+
+
+def plain_value(value: Any) -> Any:
+    """NumPy and torch scalars as Python values; nothing else is converted, so ids never pass through floats."""
+    scalar = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
+    return value.item() if scalar else value
