@@ -33,7 +33,7 @@ from facta.objectives.feedback import FeedbackConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.train.log import Log
 from facta.train.trainer import TrainingConfig
-from facta.types import Events, Negatives, SequenceBatch
+from facta.types import Events, Lists, Negatives, SequenceBatch
 from tests import worlds
 
 PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="80%")
@@ -158,11 +158,17 @@ def test_pieces_are_whole_targets_and_all_of_them(most: int) -> None:
 def test_a_target_looks_back_at_its_lists_and_the_newest_events_before_it(world: Dataset) -> None:
     model = made("din", world)
     batch = batch_of(world, model, rows_of(world, model, [4, 9]))
-    pairs = recent(batch, 3, lists=True)
+    pairs = recent(batch, 3, lists=1)
     events, target = len(batch.events.item), 24 + 5  # the second row's sixth event
     own = pairs.source[pairs.target == target].tolist()
     assert own == [events + 2, events + 3, 24 + 2, 24 + 3, 24 + 4]
     assert pairs.source[pairs.target == 24].tolist() == [events + 2, events + 3]
+    short = recent(batch, 1, lists=1)
+    assert short.source[short.target == target].tolist() == [events + 3, 24 + 4]
+    three = replace(batch, lists=Lists(torch.tensor([0, 2, 7]), torch.tensor([0, 2, 0, 0, 1, 1, 1]), torch.arange(7)))
+    pairs = recent(three, 2, lists=3)
+    assert pairs.source[pairs.target == 1].tolist() == [events, events + 1, 0]
+    assert pairs.source[pairs.target == 24].tolist() == [events + 2, events + 3, events + 5, events + 6]
 
 
 # --- who sees what
@@ -220,17 +226,16 @@ def test_targets_aside_in_line_and_in_rows_of_their_own_score_alike(world: Datas
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_loss_of_a_batch_is_the_sum_of_its_rows(world: Dataset, name: str) -> None:
-    """While training too, dropout and hidden ids included."""
+    """While training: the draws of dropout and of hidden ids are the rows' own."""
     model = made(name, world).train()
-    split = PROTOCOL.cut(world)
-    batches = TrainingBatches(world, split, window=model.window, batch_size=1000, wants=model.wants)
-    alone = TrainingBatches(world, split, window=model.window, batch_size=1, wants=model.wants)
-    whole = model.losses(batches.batch(0, 0), Negatives())["click"]
-    if name == "rates":
-        parts = [model.losses(alone.batch(0, step), Negatives())["click"] for step in range(alone.steps(0))]
-        torch.testing.assert_close(torch.stack([part.total for part in parts]).sum(), whole.total)
-        assert sum(float(part.weight) for part in parts) == float(whole.weight) == batches.events
-    assert whole.total.isfinite() and float(whole.weight) == batches.events
+
+    def batches(size: int) -> TrainingBatches:
+        return TrainingBatches(world, PROTOCOL.cut(world), window=model.window, batch_size=size, wants=model.wants)
+
+    whole, alone = model.losses(batches(1000).batch(0, 0), Negatives())["click"], batches(1)
+    parts = [model.losses(alone.batch(0, step), Negatives())["click"] for step in range(alone.steps(0))]
+    torch.testing.assert_close(torch.stack([part.total for part in parts]).sum(), whole.total)
+    assert sum(float(part.weight) for part in parts) == float(whole.weight) == alone.events
 
 
 # --- the whole

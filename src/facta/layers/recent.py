@@ -43,18 +43,20 @@ class Recent:
         return found.index_add(0, self.target, values)
 
 
-def recent(batch: SequenceBatch, window: int, *, lists: bool = False) -> Recent:
-    """The last N of the events that each target may see; with `lists`, before them all that its user had earlier."""
+def recent(batch: SequenceBatch, window: int, lists: int = 0) -> Recent:
+    """The last N of the events that each target may see; before them the last N of each of `lists` earlier lists."""
     targets = batch.targets
     row = jagged.rows(targets.offsets)
-    count = targets.after.clamp_max(window)
-    starts, counts = [batch.offsets[row] + targets.after - count], [count]
-    if lists and batch.lists is not None:
-        starts.insert(0, len(batch.events.item) + batch.lists.offsets[row])
-        counts.insert(0, jagged.lengths(batch.lists.offsets)[row])
-    length = torch.stack(counts, dim=1)
-    offsets = jagged.offsets_of(length.sum(dim=1))
-    return Recent(jagged.spans(torch.stack(starts, dim=1).flatten(), length.flatten()), jagged.rows(offsets), offsets)
+    ends, counts = (batch.offsets[row] + targets.after)[:, None], targets.after[:, None]
+    if batch.lists is not None and lists:
+        cell = jagged.rows(batch.lists.offsets) * lists + batch.lists.which  # ascending
+        of_cells = torch.bincount(cell, minlength=lists * (len(batch.offsets) - 1))
+        last = len(batch.events.item) + jagged.offsets_of(of_cells)[1:]
+        ends = torch.cat([last.view(-1, lists)[row], ends], dim=1)
+        counts = torch.cat([of_cells.view(-1, lists)[row], counts], dim=1)
+    counts = counts.clamp_max(window)
+    offsets = jagged.offsets_of(counts.sum(dim=1))
+    return Recent(jagged.spans((ends - counts).flatten(), counts.flatten()), jagged.rows(offsets), offsets)
 
 
 def ages(batch: SequenceBatch, pairs: Recent, first: int = 0) -> Tensor:

@@ -46,7 +46,7 @@ class DLRMConfig(Config):
 
     trained: ClassVar[bool] = True
     kind: Literal["dlrm"] = "dlrm"
-    window: int = Field(default=50, ge=1, description="events before a target that it sees")
+    window: int = Field(default=50, ge=1, description="events before a target that it sees, and of each earlier list")
     width: int = Field(default=32, ge=1, description="D, of items and events")
     code_width: int = Field(default=8, ge=1, description="of each field of context and of users, side by side in x0")
     features: Literal["all", "gr", "no-history"] = "all"

@@ -54,7 +54,8 @@ class HistoryReader(nn.Module):
         """[n, D] item vectors of the sources, [S, D] of the targets -> [S, D]."""
         sources, keys, first = self._sources(batch, items), batch.targets.events.key, 0
         found = []
-        for pairs in recent(batch, window, lists=True).pieces(PAIRS_AT_ONCE):
+        lists = 0 if self.list is None else len(self.list)
+        for pairs in recent(batch, window, lists).pieces(PAIRS_AT_ONCE):
             last = first + len(pairs.offsets) - 1
             age = ages(batch, pairs, first)
             found.append(self.attention(sources, targets[first:last], pairs, age, keys[first:last]))

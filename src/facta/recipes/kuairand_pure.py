@@ -85,7 +85,7 @@ def dlrm_no_history() -> RecipeConfig:
 
 
 def bst() -> RecipeConfig:
-    """A transformer over the last 20 events, what was before, and the video (Chen et al. 2019)."""
+    """A transformer over the last 20 events, 20 of each earlier list, and the video (Chen et al. 2019)."""
     return _dlrm("bst", window=20, history=TransformerConfig(layers=1, heads=2, dropout=0.2))
 
 
