@@ -27,6 +27,7 @@ import torch
 from benchmarks.figures import ROOT, code, record
 from facta import draws
 from facta.arrays import Floats, Ints
+from facta.data.catalogue import Catalogue
 from facta.data.dirichlet import DirichletConfig, DirichletWorld, Records, counting, oracle, probability
 from facta.draws import Purpose
 from facta.encoders.hstu import HSTUConfig
@@ -153,7 +154,7 @@ def run(arm: str, rate: float, world: DirichletWorld, records: int, folder: Path
         epochs=1, batch_size=BATCH, learning_rate=rate, warmup_steps=100, patience=None, checkpoint_every=2000
     )
     parts = {"world": world.config, "model": config, "training": training}
-    model = Recommender(config, world.config.items, training.seed)
+    model = Recommender(config, Catalogue(world.config.items), training.seed)
     Trainer(
         model,
         StreamBatches(world, trained, training.batch_size),

@@ -14,6 +14,7 @@ from facta.data.splits import temporal
 from facta.data.stream import HOUR, StreamBatches
 from facta.train import journal
 
+PLAIN = "model.embedding.features=false"  # the log declares no features of items
 WANTS = Wants(fields=("liked",), own=True)
 
 
@@ -75,7 +76,7 @@ def test_a_streaming_run_tells_how_good_it_was_on_each_next_period(log: facta.Da
         "model.width=8",
         "model.encoder.heads=1",
         "model.encoder.layers=1",
-        "model.embedding.features=false",
+        PLAIN,
         "training.hours=8",
         "training.epochs=1",
         "training.keep=last",
@@ -94,5 +95,5 @@ def test_a_stream_of_several_passes_is_refused(log: facta.Dataset, tmp_path: Pat
             log,
             "simulator/gr-ranking",
             tmp_path / "out",
-            ["training.hours=8", "model.feedback.fields=null", "training.metric=NE(liked)"],
+            [*("training.hours=8", "training.metric=NE(liked)"), *("model.feedback.fields=null", PLAIN)],
         )

@@ -22,13 +22,14 @@ from facta import arrays, draws, jagged
 from facta.arrays import Ints
 from facta.data import rows as shapes
 from facta.data.codes import codes
+from facta.data.entries import entries
 from facta.data.histories import Dataset
 from facta.data.rows import Rows
 from facta.data.splits import Requests, Split
 from facta.data.stochastic_length import StochasticLengthConfig, kept_events
 from facta.draws import Purpose
-from facta.errors import ConfigError
-from facta.types import Events, Lists, SequenceBatch, Targets
+from facta.errors import ConfigError, DataError
+from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 LENGTH_JITTER = 0.25  # spread of log length within a batch: mixes users between epochs, costs about 12 % padding
 Examples = Literal["user", "impression"]
@@ -41,6 +42,7 @@ class Wants:
     fields: tuple[str, ...] = ()  # context and feedback of events
     users: tuple[str, ...] = ()  # constant facts of users
     lists: tuple[str, ...] = ()  # earlier histories of users, without times
+    series: bool = False  # facts of users that change
     own: bool = False  # it predicts feedback: of events among its inputs
     ahead: bool = False  # from what it has read before the event (and not where the event's own item is shown)
 
@@ -57,9 +59,10 @@ def request_batch(
     count = len(user)
     target = Events(item=torch.full((count,), -1), time=time, key=torch.zeros(count, dtype=torch.int64))
     inputs = _inputs(dataset, user, np.maximum(end - window, 0), end, key=0)
+    events = _events(dataset, inputs.place, inputs.key, wants)
     return SequenceBatch(
         offsets=inputs.offsets,
-        events=_events(dataset, inputs.place, inputs.key, wants),
+        events=events,
         index=inputs.index,
         next_time=_next_time(dataset, inputs, time),
         targets=Targets(
@@ -71,6 +74,7 @@ def request_batch(
         ),
         user=_facts(dataset, user, wants),
         lists=_lists(dataset, user, wants),
+        series=_series(dataset, user, inputs.offsets, events, time, 0, wants),
     )
 
 
@@ -202,14 +206,16 @@ def _batch(
     target = start[row] + place
     before = place + torch.from_numpy(rows.start)[row] - 1  # of the event that it follows
     keys = _keys(torch.from_numpy(rows.user)[row], before, key)
+    events = _events(dataset, inputs.place, inputs.key, wants)
+    asked = _events(dataset, target, draws.mix(keys, Purpose.TARGET), wants)
     return SequenceBatch(
         offsets=inputs.offsets,
-        events=_events(dataset, inputs.place, inputs.key, wants),
+        events=events,
         index=inputs.index,
         next_time=_successor_time(dataset, rows, inputs),
         targets=Targets(
             offsets=offsets,
-            events=_events(dataset, target, draws.mix(keys, Purpose.TARGET), wants),
+            events=asked,
             after=visible,
             slot=slot,
             weight=torch.ones(len(target)),
@@ -217,6 +223,7 @@ def _batch(
         key=step_key,
         user=_facts(dataset, rows.user, wants),
         lists=_lists(dataset, rows.user, wants),
+        series=_series(dataset, rows.user, inputs.offsets, events, _last_time(offsets, asked), key, wants),
         dropped=whole - len(inputs.place),
     )
 
@@ -275,6 +282,27 @@ def _lists(dataset: Dataset, user: Ints, wants: Wants) -> Lists | None:
     which = torch.arange(len(parts)).repeat(len(users)).repeat_interleave(lengths.flatten())
     rows = torch.cat([part.values for part in parts])[at] - 1
     return Lists(jagged.offsets_of(lengths.sum(dim=1)), which, rows)
+
+
+def _series(
+    dataset: Dataset, user: Ints, offsets: Tensor, events: Events, until: Tensor | None, key: int, wants: Wants
+) -> Series | None:
+    """What changed before `until` [B], for a model that reads it."""
+    if not wants.series:
+        return None
+    if until is None or events.time is None:
+        raise DataError("The model reads facts that change, and here are no times to tell which of them are known.")
+    return entries(dataset, user, offsets, events.time, until.numpy(), key)
+
+
+def _last_time(offsets: Tensor, targets: Events) -> Tensor | None:
+    """[B] the time of each row's last target; nothing is known before a row that has none."""
+    if targets.time is None:
+        return None
+    last = targets.time.new_zeros(len(offsets) - 1)
+    filled = jagged.lengths(offsets) > 0
+    last[filled] = targets.time[offsets[1:][filled] - 1]
+    return last
 
 
 def _kept(

@@ -115,8 +115,9 @@ class Recommender(nn.Module):
         success = [self._success[0]] if self._success else []
         users = () if self.embedder.users is None else self.embedder.users.names
         fields = tuple(dict.fromkeys([*read, *self.predicted, *success]))
-        own = self.feedback is not None
-        return Wants(fields, users, self.embedder.lists, own=own, ahead=own and not self.layout.own("feedback"))
+        own, series = self.feedback is not None, self.embedder.series is not None
+        ahead = own and not self.layout.own("feedback")
+        return Wants(fields, users, self.embedder.lists, series, own=own, ahead=ahead)
 
     @property
     def predicted(self) -> list[str]:
