@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from facta.data.catalogue import Catalogue
-from facta.layers.embedding import EmbeddingConfig
+from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layers.items import ItemTable
+from facta.layouts.layout import INTERLEAVED
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.types import Negatives
+from tests.feedback_world import batch, catalogue, random_row
 from tests.worlds import batch_of
 
 ROWS, TIMES = [[1, 2, 3, 4], [5, 6, 7]], [[0, 9, 99, 999], [0, 5, 50]]
@@ -47,3 +51,23 @@ def test_items_are_read_and_scored_with_the_same_draw() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
     again = one.losses(replace(batch, key=8), Negatives(each=4))["next_item"].total.item()
     assert again != pytest.approx(losses[0], rel=1e-6)
+
+
+def test_the_calendar_is_part_of_the_context() -> None:
+    """A week later everything looks the same; an hour later the tokens that show context differ, and no others."""
+    config = EmbeddingConfig(dropout=0.0, calendar=True)
+    embedder = Embedder(config, catalogue(users=False, series=False, described=False), 8, 10, INTERLEAVED.shows)
+    row = random_row(np.random.default_rng(0), 5, 1)
+
+    def vectors(shift: int) -> tuple[Tensor, Tensor]:
+        plain = batch([row], users=False, series=False)
+        events = replace(plain.events, time=plain.events.time + shift)  # type: ignore[operator]
+        targets = replace(plain.targets, events=replace(plain.targets.events, time=events.time))
+        moved = replace(plain, events=events, targets=targets)
+        tokens = INTERLEAVED.tokens(moved, ("feedback",))
+        return embedder.tokens(moved, tokens), tokens.kind
+
+    (now, kind), (week, _), (hour, _) = vectors(0), vectors(7 * 24 * 3_600_000), vectors(3_600_000)
+    assert torch.equal(now, week)
+    changed = (now != hour).any(dim=1)
+    assert torch.equal(changed, kind == 0)

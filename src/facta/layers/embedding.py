@@ -21,7 +21,7 @@ from facta.layers.dropout import Dropout
 from facta.layers.items import ItemTable, ItemTower
 from facta.types import LIST, PREFIX, SERIES, Fact, SequenceBatch, TokenBatch
 
-MINUTE = 60_000
+MINUTE, HOUR = 60_000, 3_600_000
 Shows = tuple[tuple[Fact, ...], ...]
 """Facts that each token of an event shows (`layouts`)."""
 GAPS = 2049  # buckets of √minutes: the last one holds all from eight years on
@@ -34,6 +34,9 @@ class EmbeddingConfig(Config):
     scale_by_width: bool = Field(default=True, description="multiply vectors of facts by √D at the input")
     positions: Literal["learned", "none"] = "learned"
     gaps: bool = Field(default=False, description="add a vector for the √minutes since the event before")
+    calendar: bool = Field(
+        default=False, description="hour of the day and day of the week (UTC) are part of the context"
+    )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="of the token vectors")
     table_dropout: float = Field(
         default=0.0,
@@ -74,6 +77,8 @@ class Embedder(nn.Module):
             fields = [field for field in catalogue.fields if field.role == role]
             if role in shown and fields:
                 self.facts[role] = CodeTable(fields, width, std)
+        tells = config.calendar and "context" in shown
+        self.calendar = nn.Parameter(torch.randn(24 + 7, width) * std) if tells else None
         constant = [field for field in catalogue.users if field.kind != "items"]
         self.users = CodeTable(constant, width, std) if constant else None
         self.lists = tuple(field.name for field in catalogue.users if field.kind == "items")
@@ -131,12 +136,21 @@ class Embedder(nn.Module):
         """[n] events or targets -> [n, D]; zeros for a fact of which the data has no field."""
         if fact == "item":
             return self.item.read(batch.key, columns.item[source], key)
-        if fact not in self.facts:
-            return torch.zeros(len(source), self.width, device=source.device)
-        table = self.facts[fact]
-        assert isinstance(table, CodeTable)
-        vectors: Tensor = table({name: columns.field(name) for name in table.names}, source)
+        vectors = torch.zeros(len(source), self.width, device=source.device)
+        if fact in self.facts:
+            table = self.facts[fact]
+            assert isinstance(table, CodeTable)
+            vectors = table({name: columns.field(name) for name in table.names}, source)
+        if fact == "context" and self.calendar is not None:
+            vectors = vectors + self._calendar(columns.time()[source])
         return vectors
+
+    def _calendar(self, time: Tensor) -> Tensor:
+        """[n] milliseconds -> [n, D]: hour of the day and day of the week, UTC."""
+        assert self.calendar is not None
+        hours = time // HOUR
+        places = torch.stack([hours % 24, 24 + hours // 24 % 7], dim=1)
+        return nn.functional.embedding_bag(places, self.calendar, mode="sum")
 
     def _prefix(self, batch: SequenceBatch, source: Tensor) -> Tensor:
         assert self.users is not None
@@ -170,6 +184,12 @@ class _Columns:
     def __init__(self, batch: SequenceBatch, inputs: int) -> None:
         self.batch, self.inputs = batch, inputs
         self.item = torch.cat([batch.events.item, batch.targets.events.item])
+
+    def time(self) -> Tensor:
+        """[E + S] milliseconds."""
+        events, targets = self.batch.events.time, self.batch.targets.events.time
+        assert events is not None and targets is not None
+        return torch.cat([events, targets])
 
     def field(self, name: str) -> Tensor:
         """[E + S] codes; a target that gives none is undefined."""

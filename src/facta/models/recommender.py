@@ -73,7 +73,7 @@ class RecommenderConfig(Config):
     def uses_time(self) -> bool:
         """Whether a request must say when it is made."""
         biased = isinstance(self.encoder, HSTUConfig) and self.encoder.bias in ("time", "both")
-        return biased or self.embedding.gaps
+        return biased or self.embedding.gaps or self.embedding.calendar
 
 
 class Recommender(nn.Module):
