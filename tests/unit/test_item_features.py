@@ -12,14 +12,15 @@ from facta.errors import ConfigError
 from facta.layers.embedding import EmbeddingConfig
 from facta.layers.items import ItemTower
 from facta.models.recommender import Recommender, RecommenderConfig
+from facta.train.optim import OptimiserConfig, adamw
 from tests.feedback_world import ITEMS, catalogue, features
 
 WIDTH = 5
 
 
-def tower(hidden_ids: float = 0.0) -> ItemTower:
+def tower(hidden_ids: float = 0.0, id_width: int | None = None) -> ItemTower:
     torch.manual_seed(0)
-    config = EmbeddingConfig(features=True, hidden_ids=hidden_ids, item_std=1.0)
+    config = EmbeddingConfig(features=True, hidden_ids=hidden_ids, item_std=1.0, id_width=id_width)
     made = ItemTower(config, catalogue(users=False, series=False, described=True), WIDTH)
     with torch.no_grad():
         made.unknown.normal_()
@@ -46,6 +47,32 @@ def test_vectors_are_ids_and_features_and_unknown_ids_one_vector() -> None:
     for rows in (torch.tensor([3, 3, 0]), torch.arange(ITEMS).repeat(3)):  # few of them, and more than there are
         torch.testing.assert_close(made.vectors(rows), vectors[rows])
         torch.testing.assert_close(made.eval().read(5, rows, rows), vectors[rows])
+
+
+def test_narrow_ids_are_made_wide_by_one_matrix() -> None:
+    made = tower(id_width=2)
+    made.trained[3] = False
+    assert made.wide is not None and made.ids.weight.shape == (ITEMS, 2)
+    for item, vector in enumerate(made.vectors()):
+        own = made.unknown if item == 3 else made.wide.weight @ made.ids.weight[item]
+        torch.testing.assert_close(vector, own + described(made, item))
+
+
+@pytest.mark.parametrize("table", ["adam", "lazy-adam", "row-wise-adam"])
+def test_a_step_moves_tower_and_table(table: str) -> None:
+    """Rows of items move by the rule of the table; the vectors that stand for no item move as all other weights do."""
+    config = RecommenderConfig(window=10, width=8, embedding=EmbeddingConfig(features=True, hidden_ids=0.5))
+    model = Recommender(config, catalogue(users=False, series=False, described=True))
+    groups = model.parameter_groups()
+    tower = model.embedder.item
+    assert isinstance(tower, ItemTower)
+    assert [id(one) for one in groups["table"]] == [id(tower.ids.weight)]
+    optimiser = adamw(groups, OptimiserConfig(table=table))  # type: ignore[arg-type]
+    before = {name: one.detach().clone() for name, one in tower.named_parameters()}
+    tower.read(0, torch.arange(ITEMS).repeat(9), torch.arange(9 * ITEMS)).square().sum().backward()
+    optimiser.step()
+    moved = {name for name, one in tower.named_parameters() if not torch.equal(one, before[name])}
+    assert moved == set(before)
 
 
 def test_hidden_ids_are_drawn_by_token_in_training_alone() -> None:

@@ -45,6 +45,9 @@ class EmbeddingConfig(Config):
         description="of the item table: one draw per step, the same where items are read and scored",
     )
     features: bool = Field(default=False, description="read the features of items that the dataset declares")
+    id_width: int | None = Field(
+        default=None, ge=1, description="of the items' own part beside features, made D wide by one matrix; None: D"
+    )
     hidden_ids: float = Field(
         default=0.0,
         ge=0,

@@ -37,6 +37,11 @@ class ItemTable(nn.Module):
     def of(cls, config: EmbeddingConfig, catalogue: Catalogue, width: int) -> ItemTable:
         return cls(catalogue.items, width, config.item_std, config.table_dropout)
 
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """What has a row for every item."""
+        return [self.weight]
+
     def vectors(self, rows: Tensor | None = None) -> Tensor:
         """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order.
 
@@ -72,7 +77,8 @@ class ItemTower(nn.Module):
                 "declare some when the log is prepared."
             )
         self.width, self.hidden = width, config.hidden_ids
-        self.ids = ItemTable.of(config, catalogue, width)
+        self.ids = ItemTable.of(config, catalogue, config.id_width or width)
+        self.wide = nn.Linear(config.id_width, width, bias=False) if config.id_width else None
         self.unknown = nn.Parameter(torch.zeros(width))
         self.features = FeatureVectors(catalogue.features, width, config.item_std)
         self.register_buffer("trained", torch.ones(catalogue.items, dtype=torch.bool))
@@ -80,6 +86,11 @@ class ItemTower(nn.Module):
     @classmethod
     def of(cls, config: EmbeddingConfig, catalogue: Catalogue, width: int) -> ItemTower:
         return cls(config, catalogue, width)
+
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """What has a row for every item."""
+        return self.ids.tables
 
     def told(self, rows: AnyInts) -> None:
         """[n] the rows of all training events."""
@@ -104,6 +115,7 @@ class ItemTower(nn.Module):
     def _of(self, rows: Tensor | None, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         known = self.trained if rows is None else self.trained[rows]
         known = known if hidden is None else known & ~hidden
+        ids = ids if self.wide is None else self.wide(ids)
         ids = torch.where(known[:, None], ids, self.unknown)
         return ids + self._features(rows)
 

@@ -178,8 +178,8 @@ class DLRM(ImpressionModel):
         return head
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`table`: the item vectors; `head`: the experts and what reads them; `backbone`: all else."""
-        table, head = list(self.item.parameters()), [*self.experts.parameters(), *self.heads.parameters()]
+        """`table`: what has a row for every item; `head`: the experts and what reads them; `backbone`: all else."""
+        table, head = self.item.tables, [*self.experts.parameters(), *self.heads.parameters()]
         named = {id(parameter) for parameter in (*table, *head)}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in named]
         return {"table": table, "backbone": rest, "head": head}
