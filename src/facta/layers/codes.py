@@ -64,6 +64,11 @@ class FeatureVectors(nn.Module):
             self.register_buffer(f"values_{name}", one.values, persistent=False)
             self.register_buffer(f"offsets_{name}", one.offsets, persistent=False)
 
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """What has a row for every code."""
+        return [*([] if self.table is None else [self.table.weight]), *self.bags]
+
     def forward(self, rows: Tensor) -> Tensor:
         """[U] rows -> [U, D]."""
         parts = []

@@ -94,6 +94,12 @@ class Embedder(nn.Module):
         """Context and feedback that tokens show."""
         return [name for table in self.facts.values() if isinstance(table, CodeTable) for name in table.names]
 
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """What has a row for every item, or for every code of a fact: a step touches few of them."""
+        coded = [*self.facts.values(), self.users, self.series]
+        return [*self.item.tables, *(table.weight for table in coded if isinstance(table, CodeTable))]
+
     def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
         """[T, D]: the sum of the facts that each token shows, and of its place."""
         if self.shows == (("item",),) and not batch.user and batch.lists is None and batch.series is None:

@@ -89,8 +89,8 @@ class ItemTower(nn.Module):
 
     @property
     def tables(self) -> list[nn.Parameter]:
-        """What has a row for every item."""
-        return self.ids.tables
+        """What has a row for every item, or for every code of a feature."""
+        return [*self.ids.tables, *self.features.tables]
 
     def told(self, rows: AnyInts) -> None:
         """[n] the rows of all training events."""

@@ -177,9 +177,14 @@ class DLRM(ImpressionModel):
         assert isinstance(head, Feedback)
         return head
 
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """What has a row for every item, or for every code of a fact."""
+        return [*self.item.tables, *([] if self.facts is None else [self.facts.weight])]
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`table`: what has a row for every item; `head`: the experts and what reads them; `backbone`: all else."""
-        table, head = self.item.tables, [*self.experts.parameters(), *self.heads.parameters()]
+        """`table`: what has a row for every item or code; `head`: experts and what reads them; `backbone`: all else."""
+        table, head = self.tables, [*self.experts.parameters(), *self.heads.parameters()]
         named = {id(parameter) for parameter in (*table, *head)}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in named]
         return {"table": table, "backbone": rest, "head": head}

@@ -208,8 +208,8 @@ class Recommender(nn.Module):
         return Product(self.queries(batch), self.item_vectors())
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`table`: what has a row for every item; `head`: the objectives; `backbone`: all else."""
-        table = self.embedder.item.tables
+        """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""
+        table = self.embedder.tables
         heads = [parameter for part in (self.next_item, self.feedback) if part for parameter in part.parameters()]
         named = {id(parameter) for parameter in (*table, *heads)}
         return {
