@@ -1,6 +1,8 @@
 """Systems for logs of the simulated service (`facta data simulate`): feedback on shown items, with a known floor.
 
-Trained on the first 80 % of the log's time, chosen on the next 10 %, tested on the rest.
+Trained on the first 80 % of the log's time, chosen on the next 10 %, tested on the rest. What an item is beside its
+features is two numbers wide, because most of a wide vector of a rare item is noise: NE(click) on validation, a million
+events, seed 0, width 32, 6 epochs: .886 with ids of full width, .878 with ids of 4 (both lazy Adam, 2 layers).
 """
 
 from __future__ import annotations
@@ -34,15 +36,21 @@ def gr_ranking() -> RecipeConfig:
         name="simulator/gr-ranking",
         model=RecommenderConfig(
             window=256,
-            width=64,
+            width=32,
             layout="interleaved",
-            embedding=EmbeddingConfig(dropout=0.1, features=True, hidden_ids=0.1),
-            encoder=HSTUConfig(layers=3, heads=2, bias="both", dropout=0.1),
+            embedding=EmbeddingConfig(dropout=0.0, features=True, calendar=True, id_width=2, hidden_ids=0.1),
+            encoder=HSTUConfig(layers=3, heads=4, bias="both", dropout=0.0),
             next_item=None,
             feedback=FeedbackConfig(fields=("click", "long_view")),
         ),
         training=TrainingConfig(
-            epochs=20, batch_size=64, learning_rate=3e-3, schedule="cosine", metric="NE(click)", patience=5
+            epochs=8,
+            batch_size=64,
+            learning_rate=6e-3,
+            schedule="cosine",
+            metric="NE(click)",
+            patience=4,
+            table="lazy-adam",
         ),
         protocol=ProtocolConfig(split="temporal", train_end="80%", validation_end="90%", state="rolling"),
         search=_SEARCH,
@@ -65,7 +73,7 @@ def gr_unconditioned() -> RecipeConfig:
 def transformer_ranking() -> RecipeConfig:
     """Interleaved, with a modern transformer in HSTU's place."""
     recipe = gr_ranking()
-    encoder = TransformerConfig(preset="modern", layers=3, heads=2, dropout=0.1)
+    encoder = TransformerConfig(preset="modern", layers=3, heads=4, dropout=0.0)
     return recipe.change(name="simulator/transformer-ranking", model=recipe.model.change(encoder=encoder))
 
 
