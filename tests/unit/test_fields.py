@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta.data import codes as coding
@@ -109,6 +109,7 @@ def test_the_share_of_late_feedback_is_counted(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12), st.booleans()), max_size=5), max_size=5))
+@settings(deadline=None)
 def test_lateness_equals_its_slow_twin(histories: list[list[tuple[int, int, bool]]]) -> None:
     histories = [sorted(history) for history in histories]
     flat = [event for history in histories for event in history]

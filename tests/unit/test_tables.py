@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta.data.catalogue import Catalogue
@@ -142,6 +142,7 @@ ENTRY = st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 1), st.in
 
 
 @given(st.lists(ENTRY, min_size=1, max_size=25))
+@settings(deadline=None)
 def test_series_equal_their_slow_twin(entries: list[tuple[int, int, int, int]]) -> None:
     log = pl.DataFrame({"user_id": [0, 1, 2], "item_id": 1, "timestamp": 1})
     rows = [(user, time, f"f{field}", f"v{value}") for user, time, field, value in entries]
