@@ -98,7 +98,7 @@ def draw(points: list[tuple[int, float, float]]) -> None:
     right.set(xlabel="events of a history, N", ylabel="KiB a token at the peak", ylim=(0, None))
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.suptitle(f"One HSTU layer with rab, D {WIDTH}, {THREADS} threads: time grows with N, memory hardly")
+    figure.suptitle(f"One HSTU layer with rab, D {WIDTH}, {THREADS} threads: what a token costs")
     figure.savefig(ROOT / "docs" / "lengths.svg")
 
 
