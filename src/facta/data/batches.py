@@ -277,10 +277,12 @@ def _lists(dataset: Dataset, user: Ints, wants: Wants) -> Lists | None:
     users, parts = torch.from_numpy(user), [dataset.user_facts[name] for name in wants.lists]
     lengths = torch.stack([jagged.lengths(part.offsets)[users] for part in parts if part.offsets is not None], dim=1)
     first = torch.stack([part.offsets[users] for part in parts if part.offsets is not None], dim=1)
-    base = jagged.offsets_of(torch.tensor([len(part.values) for part in parts]))[:-1]
-    at = jagged.spans((first + base).flatten(), lengths.flatten())
+    at = jagged.spans(first.flatten(), lengths.flatten())
     which = torch.arange(len(parts)).repeat(len(users)).repeat_interleave(lengths.flatten())
-    rows = torch.cat([part.values for part in parts])[at] - 1
+    rows = torch.empty_like(at)
+    for number, part in enumerate(parts):
+        own = which == number
+        rows[own] = part.values[at[own]] - 1
     return Lists(jagged.offsets_of(lengths.sum(dim=1)), which, rows)
 
 
