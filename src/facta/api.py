@@ -72,6 +72,7 @@ def train(
     out: Path | str,
     overrides: Sequence[str] = (),
     *,
+    device: str = "cpu",
     overwrite: bool = False,
     log: Log | None = None,
 ) -> Artifact:
@@ -79,7 +80,8 @@ def train(
 
     A run keeps its checkpoints and its `metrics.jsonl` in `run_folder(out)`; killed and called again in the same way,
     it goes on where it stopped and gives the same bits. Checkpoints are removed when the artifact stands. `overwrite`
-    replaces an artifact, and a run that was started as something else.
+    replaces an artifact, and a run that was started as something else. `device` ("cuda") is where it trains; the
+    artifact is of no device, and compiled kernels run on the CPU alone.
     Raises FactaError: a setting, the data, the protocol or the place is not usable.
     """
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
@@ -87,7 +89,7 @@ def train(
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
-    model = fit(chosen, dataset, split, run_folder(out), log)
+    model = fit(chosen, dataset, split, run_folder(out), log, device)
     contents = files.Contents(
         config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
         schema=dataset.manifest.model_dump(mode="json"),
@@ -172,6 +174,7 @@ def tune(
     *,
     trials: int,
     seed: int = 0,
+    device: str = "cpu",
     told: Callable[[tuning.Trial], None] | None = None,
     log: Log | None = None,
 ) -> list[tuning.Trial]:
@@ -193,7 +196,7 @@ def tune(
 
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
-        _, result = learn(tried, dataset, split, folder, log)
+        _, result = learn(tried, dataset, split, folder, log, device)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return result.metrics[training.metric]
 

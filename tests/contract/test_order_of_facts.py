@@ -28,7 +28,8 @@ from facta.models.rates import RateRegression, RatesConfig
 from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.objectives.next_item import NextItemConfig
-from facta.types import Negatives, SequenceBatch
+from facta.train.process import exact_sums
+from facta.types import Negatives, SequenceBatch, to_device
 from tests.feedback_world import Row, aside, batch, catalogue, random_row, request
 
 Model = Recommender | DLRM | RateRegression
@@ -73,7 +74,7 @@ def kinds() -> dict[str, Kind]:
     for name, encoder in encoders.items():
         gaps = name in ("production", "sasrec")
         embedding = EmbeddingConfig(gaps=gaps, features=True, hidden_ids=0.3)
-        for layout in ("item", "fused", "interleaved"):
+        for layout in ("item", "fused", "interleaved", "paired"):
             for task, (next_item, heads) in tasks.items():
                 if layout == "item" and task != "next-item":
                     continue
@@ -84,7 +85,7 @@ def kinds() -> dict[str, Kind]:
                 found[f"{layout}-{name}-{task}"] = Kind(
                     config,
                     users=name != "gru",
-                    aside=name != "gru" or layout != "interleaved" or heads is None,
+                    aside=name != "gru" or layout not in ("interleaved", "paired") or heads is None,
                     looks_back=name == "hstu",
                     gaps=gaps,
                 )
@@ -171,7 +172,7 @@ def depends(kind: Kind, what: str, target: int, fact: str, event: int, row: Row)
         return False
     if fact != "time":  # an event's own context is not read by the query for its item
         return event < target or what == "feedback"
-    own = what == "feedback" and kind.layout == "interleaved"
+    own = what == "feedback" and kind.layout in ("interleaved", "paired")
     newest = target if own else target - 1  # event of which a token shows facts
     return (kind.looks_back and target > 0) or (kind.gaps and 0 < newest >= event)
 
@@ -267,3 +268,23 @@ def test_the_fast_path_says_the_same(kind: Kind, model: Model) -> None:
             torch.testing.assert_close(values.double(), exact[what], rtol=1e-3, atol=1e-4)
     finally:
         model.double()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_says_the_same(kind: Kind, name: str) -> None:
+    """Losses with their dropout and their negatives, gradients, and predictions; sums in a fixed order."""
+    people = rows(8, 5, length=None)
+
+    def found(device: str) -> tuple[dict[str, Tensor], list[Tensor]]:
+        model, given = made(name).train().to(device), to_device(batch(people, **kind.parts), device)
+        with exact_sums(True):
+            losses = model.losses(given, Negatives(each=3))
+            torch.stack([loss.total for loss in losses.values()]).sum().backward()
+        says = {what: loss.total for what, loss in losses.items()} | predicted(model.eval(), given)
+        gradients = [p.grad.to_dense().cpu() for p in model.parameters() if p.grad is not None]
+        return {what: value.detach().cpu() for what, value in says.items()}, gradients
+
+    (cpu, slopes), (gpu, other) = found("cpu"), found("cuda")
+    bound = {"rtol": 1e-9, "atol": 1e-10} if kind.exact else {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(gpu, cpu, **bound)
+    torch.testing.assert_close(other, slopes, **bound)

@@ -169,3 +169,17 @@ def test_the_debug_recipes_learn_the_cycle_in_seconds(cycle: Dataset, tmp_path: 
     assert api.evaluate(artifact, cycle).means["NDCG@10"] > 0.75  # popularity: 0.5
     days = [1_600_000_000_000 + place * worlds.DAY for place in range(5)]
     assert 6 in artifact.recommend(History([2, 3, 4, 5], days[:4]), 3, at=days[4]).ids[0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+def test_a_gpu_learns_the_same_with_the_same_bits_every_time(cycle: Dataset, tmp_path: Path, system: str) -> None:
+    made = [api.train(cycle, f"debug/{system}", tmp_path / name, device="cuda", log=Log("quiet")) for name in "ab"]
+    assert api.evaluate(made[0], cycle).means["NDCG@10"] > 0.75
+    assert made[0].fingerprint == made[1].fingerprint
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:cpu"])
+def test_a_device_that_is_not_there_is_a_sentence(cycle: Dataset, tmp_path: Path, device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{device}'"):
+        api.train(cycle, "debug/hstu", tmp_path / "artifact", device=device, log=Log("quiet"))

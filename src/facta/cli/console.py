@@ -23,6 +23,7 @@ DataOption = Annotated[str, typer.Option("--data", help="A prepared dataset (`fa
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a config key, as in training.epochs=3.")
 ]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where to train, by torch's name: cpu, cuda, cuda:1.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 
 PAGE = 120  # columns where there is no terminal to ask: a table of results with intervals

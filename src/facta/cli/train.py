@@ -18,12 +18,13 @@ def train(
         Path | None, typer.Option("--out", help="Directory of the artifact; artifacts/RECIPE when not given.")
     ] = None,
     changes: console.SetOption = None,
+    device: console.DeviceOption = "cpu",
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Train a recipe's model on a prepared dataset and write the artifact; the same command goes on after a stop."""
     out = Path("artifacts") / recipe if out is None else out
-    artifact = api.train(data, recipe, out, changes or [], overwrite=overwrite)
+    artifact = api.train(data, recipe, out, changes or [], device=device, overwrite=overwrite)
     if as_json:
         console.emit(
             {

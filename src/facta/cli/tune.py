@@ -26,11 +26,12 @@ def tune(
     ] = None,
     seed: Annotated[int, typer.Option(help="Which settings are drawn; training has its own seed.")] = 0,
     changes: console.SetOption = None,
+    device: console.DeviceOption = "cpu",
     as_json: console.JsonFlag = False,
 ) -> None:
     """Try random settings of a recipe, judged on validation, and print the best as --set options."""
     out = Path("tuning") / recipe if out is None else out
-    found = api.tune(data, recipe, out, changes or [], trials=trials, seed=seed, told=_say)
+    found = api.tune(data, recipe, out, changes or [], trials=trials, seed=seed, device=device, told=_say)
     metric = _metric(recipe, changes)
     top = best(found, metric)
     if as_json:

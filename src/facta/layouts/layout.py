@@ -61,6 +61,7 @@ class Layout:
 ITEM = Layout(("item",))
 FUSED = Layout(("context", "item", "feedback"))
 INTERLEAVED = Layout(("context", "item"), ("feedback",))
+PAIRED = Layout(("context", "item"), ("context", "item", "feedback"))
 
 
 class _Tokens:

@@ -26,7 +26,7 @@ from facta.encoders.transformer import Transformer, TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layers.items import ItemTower
-from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, Layout
+from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, PAIRED, Layout
 from facta.models.cost import cost
 from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.objectives.items import Items
@@ -34,7 +34,7 @@ from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
-LAYOUTS: dict[str, Layout] = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED}
+LAYOUTS: dict[str, Layout] = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "paired": PAIRED}
 EncoderConfig = Annotated[
     HSTUConfig | HSTUProductionConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")
 ]
@@ -47,7 +47,7 @@ class RecommenderConfig(Config):
     kind: Literal["recommender"] = "recommender"
     window: int = Field(default=200, ge=1, description="N: events of a history that the model sees")
     width: int = Field(default=50, ge=1, description="D")
-    layout: Literal["item", "fused", "interleaved"] = "item"
+    layout: Literal["item", "fused", "interleaved", "paired"] = "item"
     embedding: EmbeddingConfig = EmbeddingConfig()
     encoder: EncoderConfig = HSTUConfig()
     next_item: NextItemConfig | None = NextItemConfig()
@@ -163,7 +163,7 @@ class Recommender(nn.Module):
         weight = targets.weight[read.target]
         if self._success:
             name, codes = self._success
-            weight = weight * torch.isin(targets.events.fields[name][read.target], codes)
+            weight = weight * torch.isin(targets.events.fields[name][read.target], codes.to(weight.device))
         chosen = ReadOut(states.index_select(0, read.state), _pick(targets.events, read.target), weight)
         if negatives is not None and negatives.log_q_positive is not None:
             negatives = replace(negatives, log_q_positive=negatives.log_q_positive[read.target])

@@ -31,7 +31,11 @@ class _Lookup(torch.autograd.Function):
     @first_derivatives
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        total = torch.bincount(index.flatten(), weights=grads[0].flatten(), minlength=ctx.size)
+        at, values = index.flatten(), grads[0].flatten()
+        if values.device.type == "cpu":
+            total = torch.bincount(at, weights=values, minlength=ctx.size)
+        else:  # bincount adds by atomics there: no two runs would agree
+            total = torch.zeros(ctx.size, dtype=torch.float64, device=at.device).index_add_(0, at, values.double())
         return total.to(grads[0].dtype), None
 
 

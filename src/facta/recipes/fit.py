@@ -35,6 +35,7 @@ from facta.models.impressions import ImpressionModel
 from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
 from facta.train.model import Validate
+from facta.train.process import usable
 from facta.train.progress import TrainingResult
 from facta.train.trainer import Trainer, TrainingConfig
 
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
     from facta.train.log import Log
 
 
-def fit(recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None) -> SavedModel:
-    """The recipe's model, trained (with its run in `folder`) or counted. Raises FactaError."""
+def fit(
+    recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None, device: str = "cpu"
+) -> SavedModel:
+    """The recipe's model, trained on `device` (with its run in `folder`) or counted. Raises FactaError."""
     if recipe.choose:
         return _chosen(recipe, dataset, split)
     if recipe.training is not None:
-        return learn(recipe, dataset, split, folder, log)[0]
+        return learn(recipe, dataset, split, folder, log, device)[0]
     counted = build(recipe.model, Catalogue.of(dataset))
     assert isinstance(counted, Baseline)  # RecipeConfig sees to it
     return counted.fit(dataset, split)
@@ -81,12 +84,17 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
 
 
 def learn(
-    recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None
+    recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None, device: str = "cpu"
 ) -> tuple[TrainedModel, TrainingResult]:
-    """A trained model, with its best weights, and what its run says. Goes on where the run in `folder` stopped."""
+    """A trained model, with its best weights, and what its run says; the model is on the CPU again.
+
+    Goes on where the run in `folder` stopped, on whatever device that was.
+    """
+    place = usable(device)
     training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
     assert training is not None  # RecipeConfig sees to it
     model.told(dataset, split)
+    model.to(place)
     batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
     if isinstance(batches, StreamBatches):
@@ -104,7 +112,7 @@ def learn(
         dataset_hash=dataset.content_hash,
         log=log,
     ).fit()
-    return model, result
+    return model.to("cpu"), result
 
 
 def _batches(

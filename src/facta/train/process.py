@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from facta.errors import ConfigError
+
 
 class Interrupts:
     """Between enter and exit SIGINT and SIGTERM only set `received`; a second one acts at once."""
@@ -44,6 +46,17 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def usable(device: str) -> torch.device:
+    """A device by torch's name for it ("cpu", "cuda", "cuda:1"). Raises ConfigError where this machine has none."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"Found the device '{device}', which torch cannot use here: {reason}.") from None
+    return found
 
 
 def keep_freed_memory() -> None:
