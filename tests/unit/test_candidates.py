@@ -29,7 +29,7 @@ from facta.infer.request import request
 from facta.models.baselines import Baseline
 
 T0, MINUTE, ITEMS, USERS = 1_600_000_000_000, 60_000, 9, 12
-LAYOUTS = ("interleaved", "fused")
+LAYOUTS = ("interleaved", "paired", "fused")
 MODELS = (*LAYOUTS, "dlrm", "rates")
 
 

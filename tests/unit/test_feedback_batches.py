@@ -222,7 +222,7 @@ def test_models_say_where_they_read_feedback(log: Dataset) -> None:
     assert model_of(log, "fused").wants.ahead
 
 
-@pytest.mark.parametrize("layout", ["interleaved", "fused"])
+@pytest.mark.parametrize("layout", ["interleaved", "paired", "fused"])
 def test_user_and_impression_examples_have_the_same_loss_at_equal_history(
     log: Dataset, split: Split, layout: str
 ) -> None:
@@ -239,7 +239,7 @@ def test_user_and_impression_examples_have_the_same_loss_at_equal_history(
     assert one == pytest.approx(other, rel=1e-10) and weight == count > 0
 
 
-@pytest.mark.parametrize("layout", ["interleaved", "fused"])
+@pytest.mark.parametrize("layout", ["interleaved", "paired", "fused"])
 def test_joint_models_learn_the_next_item_from_its_true_predecessor_alone(
     log: Dataset, split: Split, layout: str
 ) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from facta import jagged
-from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, ORDER, Layout
+from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, ORDER, PAIRED, Layout
 from facta.types import PREFIX, SERIES, Events, Fact, SequenceBatch, Series, Targets, TokenBatch
 from tests.worlds import batch_of
 
 SPLIT = Layout(("context",), ("item",), ("feedback",))
-LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "split": SPLIT}
+LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "paired": PAIRED, "split": SPLIT}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,8 @@ LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "split": SP
         (FUSED, "feedback", 0, ("context", "item")),
         (INTERLEAVED, "item", 0, ("context",)),
         (INTERLEAVED, "feedback", 1, ()),
+        (PAIRED, "item", 0, ("context",)),
+        (PAIRED, "feedback", 1, ()),
         (SPLIT, "item", 1, ()),
         (SPLIT, "feedback", 2, ()),
     ],

@@ -52,7 +52,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return facta.prepare(frame, tmp_path_factory.mktemp("log") / "d", fields=SCHEMA)
 
 
-@pytest.fixture(scope="module", params=["interleaved", "fused"])
+@pytest.fixture(scope="module", params=["interleaved", "paired", "fused"])
 def model(request: pytest.FixtureRequest, log: Dataset) -> Recommender:
     config = RecommenderConfig(
         window=200, width=8, layout=request.param, encoder=HSTUConfig(init_std=0.3), next_item=None,

@@ -4,6 +4,7 @@ order of facts: time < context < item < feedback < time of the next event.
     item          i              SASRec, HSTU
     fused         c+i+f          GR retrieval, ARGUS
     interleaved   c+i, f         GR ranking: Φ0, a0, Φ1, a1, …
+    paired        c+i, c+i+f     the same, where an action's token also shows what it was done to
 
 A prediction of fact X of event t reads the last token up to which every token shows only facts before X: one of the
 event's own, if its first tokens are such, and the last token before t otherwise. A token looks back from the time of

@@ -66,7 +66,9 @@ class RecommenderConfig(Config):
         if self.next_item is None and self.feedback is None:
             raise ConfigError("A recommender learns the next item, feedback or both; set next_item or feedback.")
         if self.feedback is not None and self.layout == "item":
-            raise ConfigError("The layout 'item' shows no feedback to learn from; use 'interleaved' or 'fused'.")
+            raise ConfigError(
+                "The layout 'item' shows no feedback to learn from; use 'interleaved', 'paired' or 'fused'."
+            )
         return self
 
     @property
