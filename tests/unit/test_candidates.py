@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import replace
 from datetime import date
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 import facta.artifact.model as saved_model
+from facta.artifact import card
 from facta.artifact.files import Contents
 from facta.data.batches import Wants, request_batch
 from facta.data.catalogue import Catalogue
@@ -268,6 +271,19 @@ def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, l
     scores = engine.model.catalogue_scores(evaluated).dense()[0]  # type: ignore[union-attr]
     answer = engine.recommend(history_of(log, 11), 3, at=int(times[0]), exclude="nothing")
     assert answer.scores[0] == pytest.approx(scores[:8].topk(3).values.tolist(), abs=1e-5)
+
+
+def test_a_card_shows_all_that_the_model_reads_and_speaks_of_what_it_does(log: Dataset) -> None:
+    ranker, joint = (card.text(artifact(log, joint=joint)) for joint in (False, True))
+    (code,) = re.findall(r"^```python\n(.*?)^```", ranker, re.MULTILINE | re.DOTALL)
+    history, rank = (node.value for node in ast.parse(code).body[-2:])  # type: ignore[attr-defined]
+    given = {one.arg: ast.literal_eval(one.value) for one in (*history.keywords, *rank.keywords) if one.arg != "at"}
+    assert list(given["fields"]) == ["tab", "click", "stars", "seconds"] and list(given["context"]) == ["tab"]
+    assert set(given["user"]) == {"city", "since", "before"}
+    assert [name for _, name, _ in given["series"]] == ["plan", "level"]
+    assert "\nA ranker of kind `recommender`" in ranker and "\nA recommender and ranker of kind" in joint
+    assert "never recommended" in joint and "recommended" not in ranker
+    assert "artifact.recommend(history" in joint and "artifact.rank(history" in joint
 
 
 @pytest.mark.parametrize(
