@@ -61,7 +61,7 @@ def _ml1m() -> dict[str, Figure]:
             f">= {bars[arm][place]}" if arm in bars and not middle else "",
             metric,
             _module("ml1m"),
-            f"ML-1M, {protocol}: {arm.replace('_', ' ')}, mean of 3 seeds",
+            f"ML-1M, {protocol}: {arm.replace('_', ' ')}",
         )
         for arm in ML1M
         for middle, protocol in (("", "loo-val"), ("_paper", "loo-paper"))
@@ -109,14 +109,14 @@ FIGURES: dict[str, Figure] = {
     "quickstart_seconds": Figure("<= 600", "s", _module("quickstart"), "clean clone to finished `make quickstart`"),
     "test_seconds": Figure("<= 600", "s", _module("quickstart"), "`make test` after set-up"),
     "ml100k_hstu_ndcg10": Figure(
-        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K, leave-one-out: HSTU, mean of 3 seeds"
+        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K, leave-one-out: HSTU"
     ),
     "ml100k_sasrec_ss_ndcg10": Figure(
         "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K: SASRec, sampled softmax"
     ),
     "ml100k_best_baseline_ndcg10": Figure("", "NDCG@10", _module("ml100k"), "ML-100K: the best tuned baseline"),
     "beauty_sasrec_ss_hr10": Figure(
-        ">= 0.0921", "HR@10", _module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax, mean of 3 seeds"
+        ">= 0.0921", "HR@10", _module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax"
     ),
     "beauty_sasrec_ss_ndcg10": Figure(">= 0.0531", "NDCG@10", _module("beauty"), "the same runs"),
     **{
@@ -348,10 +348,10 @@ def table(lines: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Figure] 
             cells = [
                 name,
                 value,
-                f"{line['spread']:.2g}",
+                f"{line['spread']:.2g}" if _spreads(line) else "",
                 figure.bar,
                 answer,
-                figure.what,
+                ", ".join(filter(None, (figure.what, _seeds(line)))),
                 f"`{figure.command}`",
                 where,
             ]
@@ -359,18 +359,38 @@ def table(lines: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Figure] 
     return "\n".join(rows)
 
 
+def _spreads(line: Mapping[str, Any]) -> bool:
+    """Whether there is a deviation to tell: one measurement has none."""
+    return len(line["raw"]) > 1 or line["spread"] > 0
+
+
+def _seeds(line: Mapping[str, Any]) -> str:
+    """What the value is of, where every raw one is of a seed."""
+    count = len(line["seeds"])
+    if not count or len(line["raw"]) != count:
+        return ""
+    return "1 seed" if count == 1 else f"mean of {count} seeds"
+
+
 def ml1m_table(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """HR@10 / NDCG@10 on MovieLens 1M, an arm a row; a star where time is used, 17.7 % of which is reconstructed."""
-    head = "| ML-1M, mean ± deviation of 3 seeds | loo-val | loo-paper | published, loo-val |"
+    head = "| ML-1M, mean ± deviation over seeds | loo-val | loo-paper | published, loo-val |"
     rows = [head, "|---|---|---|---|"]
     for arm, published in ML1M.items():
         timed = " *" if arm.startswith("hstu") and not arm.endswith(("none", "position")) else ""
         cells = [arm.replace("_", " ") + timed]
         for middle in ("", "_paper"):
             found = [lines.get(f"ml1m_{arm}{middle}_{metric}") for metric in ("hr10", "ndcg10")]
-            cells.append(" / ".join(f"{one['value']:.4f} ± {one['spread']:.4f}" if one else "–" for one in found))
+            said = ", ".join(dict.fromkeys(_seeds(one).removeprefix("mean of ") for one in found if one))
+            cells.append(" / ".join(map(_ml1m_value, found)) + (f" ({said})" if said else ""))
         rows.append("| " + " | ".join([*cells, published]) + " |")
     return "\n".join(rows)
+
+
+def _ml1m_value(line: Mapping[str, Any] | None) -> str:
+    if line is None:
+        return "–"
+    return f"{line['value']:.4f}" + (f" ± {line['spread']:.4f}" if _spreads(line) else "")
 
 
 def tables(lines: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks import figures
@@ -116,13 +117,28 @@ def test_the_results_page_is_renewed_between_its_markers(tmp_path: Path) -> None
 
 
 def test_every_figure_stands_in_one_of_the_tables() -> None:
-    lines = {
-        name: {"value": 0.1 + place / 1e4, "spread": 0.0, "commit": "c" * 40, "date": "2026-01-01"}
-        for place, name in enumerate(figures.FIGURES)
-    }
+    lines = {name: line(0.1 + place / 1e4, seeds=3) for place, name in enumerate(figures.FIGURES)}
     text = figures.tables(lines)
-    for name, line in lines.items():
-        assert f"| {name} |" in text or f"{line['value']:.4f} ± 0.0000" in text, name
+    for name, one in lines.items():
+        assert f"| {name} |" in text or f"{one['value']:.4f} ± 0.0000" in text, name
+
+
+def line(value: float, *, seeds: int) -> dict[str, Any]:
+    raw, measured = [value] * max(seeds, 1), {"commit": "c" * 40, "date": "2026-01-01"}
+    return {"value": value, "spread": 0.0, "raw": raw, "seeds": list(range(seeds)), **measured}
+
+
+def test_the_tables_say_how_many_seeds_were_measured() -> None:
+    """And of one measurement no deviation, which would read as certainty."""
+    bar, plain, other = "ml1m_hstu_hr10", "ml1m_hstu_bias_time_hr10", "ml1m_hstu_bias_time_ndcg10"
+    one = figures.tables({name: line(0.25, seeds=1) for name in (bar, plain, other)})
+    assert "| 0.25 HR@10 |  | >= 0.3097 | **no** | ML-1M, loo-val: hstu, 1 seed |" in one
+    assert "| hstu bias time * | 0.2500 / 0.2500 (1 seed) | – / – |" in one and "±" not in one.partition("seeds |")[2]
+    three = figures.tables({bar: line(0.25, seeds=3), plain: line(0.25, seeds=3), other: line(0.25, seeds=1)})
+    assert "| 0.25 HR@10 | 0 | >= 0.3097 | **no** | ML-1M, loo-val: hstu, mean of 3 seeds |" in three
+    assert "| 0.2500 ± 0.0000 / 0.2500 (3 seeds, 1 seed) |" in three
+    unseeded = figures.tables({"quickstart_seconds": line(9.0, seeds=0)})
+    assert "| quickstart_seconds | 9 s |  | <= 600 | yes | clean clone to finished `make quickstart` |" in unseeded
 
 
 def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
         recipe.override(overrides(settings(recipe.search, 0, trial)))
 
 
+@pytest.mark.parametrize("folder", ["kuairand-pure", "simulator"])
+def test_a_search_tries_the_prior_of_what_has_rates(folder: str) -> None:
+    systems = ("dlrm", "dlrm-gr-features", "dlrm-no-history", "bst", "rates", "rates-no-history")
+    for recipe in (find(f"{folder}/{system}") for system in systems):
+        model = build(recipe.model, catalogue_for(recipe.name))
+        assert ("model.prior" in recipe.search) == (model.rates is not None), recipe.name  # type: ignore[union-attr]
+
+
 def test_the_published_settings_of_hstu() -> None:
     """Zhai et al. 2024, public configs for MovieLens-1M."""
     recipe = find("movielens-1m/hstu")

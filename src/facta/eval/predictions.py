@@ -5,8 +5,6 @@ Letters: S events, U users among them, K feedback fields.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facta import durable
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
 from facta.data.codes import codes
@@ -25,6 +22,7 @@ from facta.data.histories import Dataset
 from facta.data.rows import Rows, tiles
 from facta.data.splits import Split
 from facta.errors import ProtocolError
+from facta.eval import saved
 from facta.eval.bootstrap import Interval, interval
 from facta.eval.evaluation import judging
 from facta.eval.prediction import Calibration, calibration, prediction_metrics, resampled
@@ -127,12 +125,25 @@ class Predictions:
 
     def save(self, path: Path | str) -> None:
         """Write `path` (.json) and the arrays beside it (.npz). Raises ResourceError."""
-        path, buffer = Path(path), io.BytesIO()
-        arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
         timed = {} if self.time is None else {"time": self.time}
-        np.savez_compressed(buffer, user=self.user, place=self.place, **timed, **arrays)  # type: ignore[arg-type]
-        durable.file(path.with_suffix(".npz"), buffer.getvalue())
-        durable.file(path, (json.dumps(self.summary(), indent=2) + "\n").encode())
+        arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
+        saved.write(path, self.summary(), {"user": self.user, "place": self.place, **timed, **arrays})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Predictions:
+        """Read what `save` wrote; raises ProtocolError where a file is missing, altered or of a newer format."""
+        content, arrays = saved.read(path, "file of saved predictions", "base_rates")
+        return cls(
+            protocol=content["protocol"],
+            stage=content["stage"],
+            dataset=content["dataset"],
+            user=arrays["user"],
+            place=arrays["place"],
+            time=arrays.get("time"),
+            p={field: arrays[f"p/{field}"] for field in content["base_rates"]},
+            y={field: arrays[f"y/{field}"] for field in content["base_rates"]},
+            runs=content["runs"],
+        )
 
 
 def _plain(value: float) -> float | None:

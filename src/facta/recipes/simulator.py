@@ -7,20 +7,21 @@ events, seed 0, width 32, 6 epochs: .886 with ids of full width, .878 with ids o
 
 from __future__ import annotations
 
-from typing import Any
-
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
-from facta.models.dlrm import DLRMConfig
-from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
+from facta.recipes import classical
 from facta.recipes.recipe import RecipeConfig
 from facta.train.trainer import TrainingConfig
 from facta.train.tune import Range
 
+_FIELDS = ("click", "long_view")
+_TRAINING = TrainingConfig(
+    epochs=10, batch_size=64, learning_rate=2e-3, schedule="cosine", metric="NE(click)", patience=3
+)  # of the classical rankers
 _SEARCH = {
     "training.learning_rate": Range(low=5e-4, high=8e-3, log=True),
     "model.width": (32, 64, 128),
@@ -78,63 +79,27 @@ def transformer_ranking() -> RecipeConfig:
 
 
 def dlrm() -> RecipeConfig:
-    """Target attention, crosses and experts over all features, counts among them: what generative rankers replace."""
-    return RecipeConfig(
-        name="simulator/dlrm",
-        model=DLRMConfig(feedback=FeedbackConfig(fields=("click", "long_view"), hidden=32)),
-        training=TrainingConfig(
-            epochs=10, batch_size=64, learning_rate=2e-3, schedule="cosine", metric="NE(click)", patience=3
-        ),
-        protocol=gr_ranking().protocol,
-        search={
-            "training.learning_rate": Range(low=3e-4, high=5e-3, log=True),
-            "model.width": (16, 32, 64),
-            "model.crosses": (1, 2, 3),
-            "model.dropout": Range(low=0.0, high=0.4),
-            "model.hidden_ids": Range(low=0.0, high=0.3),
-            "model.prior": Range(low=3.0, high=100.0, log=True),
-        },
-    )
+    """What generative rankers replace."""
+    protocol = gr_ranking().protocol
+    return classical.dlrm("simulator", _FIELDS, _TRAINING, protocol, most_dropout=0.4, most_hidden=0.3)
 
 
 def dlrm_gr_features() -> RecipeConfig:
-    """Of only what the generative ranker sees: no counts (Zhai et al. 2024, table 7)."""
-    return _dlrm("dlrm-gr-features", features="gr")
+    return classical.gr_features(dlrm())
 
 
 def dlrm_no_history() -> RecipeConfig:
-    """Without what the user did before."""
-    return _dlrm("dlrm-no-history", features="no-history")
+    return classical.no_history(dlrm())
 
 
 def bst() -> RecipeConfig:
-    """A transformer over the last 20 events and the item (Chen et al. 2019) in the place of target attention."""
-    encoder = TransformerConfig(layers=1, heads=2, dropout=0.1)
-    return _dlrm("bst", history=encoder, window=20)
+    return classical.bst(dlrm(), dropout=0.1)
 
 
 def rates() -> RecipeConfig:
-    """Logistic regression on smoothed rates: the floor for anything that learns more."""
-    recipe = dlrm()
-    training = recipe.training.change(learning_rate=2e-2) if recipe.training else None
-    return recipe.change(
-        name="simulator/rates",
-        model=RatesConfig(fields=("click", "long_view")),
-        training=training,
-        search={
-            "training.learning_rate": Range(low=3e-3, high=1e-1, log=True),
-            "model.prior": Range(low=3.0, high=100.0, log=True),
-        },
-    )
+    training, tried = _TRAINING.change(learning_rate=2e-2), Range(low=3e-3, high=1e-1, log=True)
+    return classical.rates("simulator", _FIELDS, training, gr_ranking().protocol, learning_rate=tried)
 
 
 def rates_no_history() -> RecipeConfig:
-    """The same without the rates of users."""
-    recipe = rates()
-    return recipe.change(name="simulator/rates-no-history", model=recipe.model.change(history=False))
-
-
-def _dlrm(name: str, **changes: Any) -> RecipeConfig:
-    recipe = dlrm()
-    search = {key: tried for key, tried in recipe.search.items() if "features" not in changes or "prior" not in key}
-    return recipe.change(name=f"simulator/{name}", model=recipe.model.change(**changes), search=search)
+    return classical.no_history(rates())
