@@ -199,7 +199,8 @@ FIGURES: dict[str, Figure] = {
             bar, "NE", _module("simulator --events 1m"), f"simulator, 1 million events, mean of both tasks: {what}"
         )
         for name, bar, what in (
-            ("gr_ranking", "<= simulator_gr_fused_ne", "interleaved"),
+            ("gr_ranking", "<= simulator_gr_fused_ne", "an action's token shows its item too"),
+            ("gr_interleaved", "<= simulator_gr_fused_ne", "interleaved, an action's token shows the action alone"),
             ("gr_fused", "< simulator_gr_unconditioned_ne", "fused"),
             ("gr_unconditioned", "", "fused, the item hidden from the head"),
         )
