@@ -238,6 +238,21 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(world: Dataset, name: str) -
     assert sum(float(part.weight) for part in parts) == float(whole.weight) == alone.events
 
 
+NAMES = ["forward", "type", "a.b"]  # torch gives no part of a module such a name
+
+
+@pytest.mark.parametrize("name", ["din", "rates"])
+def test_columns_may_have_any_name(tmp_path: Path, name: str) -> None:
+    log = worlds.colours(users=10).rename({"click": NAMES[0]}).with_columns(pl.col("tab").alias(n) for n in NAMES[1:])
+    features = {f"{kind}.{n}": kind for n in NAMES for kind in ("categorical", "multi")}
+    items = pl.DataFrame({"item_id": range(12)} | {n: [f"k{i % 2}" for i in range(12)] for n in features})
+    fields = {n: {"role": "context", "kind": "categorical"} if n == "type" else {"kind": "binary"} for n in NAMES}
+    data = prepare(log, tmp_path / "d", items=items, fields=fields, item_fields=features)
+    model = made(name, data)
+    found = model.scores(batch_of(data, model, rows_of(data, model, [3])))
+    assert list(found) == model.predicted == model.successes and set(found) == {"forward", "a.b"}
+
+
 # --- the whole
 
 

@@ -11,7 +11,8 @@ Letters: S targets, n sources (events and entries of earlier lists), P pairs, D 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -103,24 +104,20 @@ class DLRM(ImpressionModel):
             self.norm = nn.LayerNorm(wide)
             self.crosses = Crosses(wide, config.crosses, config.rank)
             self.experts = Experts(wide, config.experts, config.expert_width, len(whole.fields))
-            self.heads = nn.ModuleDict(
-                {
-                    field.name: Feedback(
-                        config.feedback.change(fields=(field.name,)), catalogue.fields, config.expert_width
-                    )
-                    for field in whole.fields
-                }
+            self.heads = nn.ModuleList(
+                Feedback(config.feedback.change(fields=(field.name,)), catalogue.fields, config.expert_width)
+                for field in whole.fields
             )
 
     @property
     def predicted(self) -> list[str]:
         """Feedback fields that it scores."""
-        return list(self.heads)
+        return [head.fields[0].name for head in self._heads()]
 
     @property
     def successes(self) -> list[str]:
         """Feedback fields of which it predicts success."""
-        return [name for name in self.heads if self._head(name).fields[0].positives]
+        return [head.fields[0].name for head in self._heads() if head.fields[0].positives]
 
     def told(self, dataset: Dataset, split: Split) -> None:
         """Counts, and which items have an id of their own."""
@@ -161,21 +158,20 @@ class DLRM(ImpressionModel):
     def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by field."""
         found: dict[str, LossSum] = {}
-        for state, name in zip(self.states(batch), self.heads, strict=True):
-            found |= self._head(name).loss(ReadOut(state, batch.targets.events, batch.targets.weight))
+        for state, head in zip(self.states(batch), self._heads(), strict=True):
+            found |= head.loss(ReadOut(state, batch.targets.events, batch.targets.weight))
         return found
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
         found: dict[str, Tensor] = {}
-        for state, name in zip(self.states(batch), self.heads, strict=True):
-            found |= self._head(name).scores(state, None)
+        for state, head in zip(self.states(batch), self._heads(), strict=True):
+            found |= head.scores(state, None)
         return found
 
-    def _head(self, name: str) -> Feedback:
-        head = self.heads[name]
-        assert isinstance(head, Feedback)
-        return head
+    def _heads(self) -> Iterable[Feedback]:
+        """One for each field: each reads a state of its own."""
+        return cast("Iterable[Feedback]", self.heads)
 
     @property
     def tables(self) -> list[nn.Parameter]:
