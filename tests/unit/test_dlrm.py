@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,9 +28,10 @@ from facta.infer.history import History, history_of
 from facta.layers.crosses import Crosses, Experts
 from facta.layers.recent import AGES, Recent, recent
 from facta.layers.target_attention import TargetAttention
+from facta.models import dlrm
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.rates import RateRegression, RatesConfig
-from facta.objectives.feedback import FeedbackConfig
+from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.train.log import Log
 from facta.train.trainer import TrainingConfig
@@ -84,6 +86,21 @@ def rows_of(world: Dataset, model: DLRM | RateRegression, users: list[int], firs
 
 
 # --- parts
+
+
+def test_a_head_is_made_for_each_field_and_none_to_be_thrown_away(
+    world: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[Feedback] = []
+
+    class Noted(Feedback):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            heads.append(self)
+
+    monkeypatch.setattr(dlrm, "Feedback", Noted)
+    model = build(SMALL, Catalogue.of(world))
+    assert isinstance(model, DLRM) and list(model.heads) == heads
 
 
 def test_target_attention_is_the_sum_over_a_loop() -> None:

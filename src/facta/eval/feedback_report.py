@@ -18,8 +18,8 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.bootstrap import interval
 from facta.eval.page import page, prediction_facts, prediction_table
-from facta.eval.prediction import entropy, losses, resampled_ne
-from facta.eval.predictions import METRICS, Predictions, check_same_events
+from facta.eval.prediction import RESAMPLED, entropy, losses, resampled_ne
+from facta.eval.predictions import Predictions, check_same_events
 from facta.eval.report import BINS, figure, legend, look, png
 
 DAY = 86_400_000  # milliseconds
@@ -47,9 +47,8 @@ def write_feedback_report(
     first, *others = found.values()
     for other in others:
         check_same_events(first, other)
-    compared = [metric for metric in METRICS if metric != "ECE"]
-    if unknown := [metric for metric in metrics if metric not in compared]:
-        raise ProtocolError(f"No metric '{unknown[0]}' to compare in; expected: {', '.join(compared)}.")
+    if unknown := [metric for metric in metrics if metric not in RESAMPLED]:
+        raise ProtocolError(f"No metric '{unknown[0]}' to compare in; expected: {', '.join(RESAMPLED)}.")
     pictures = [
         ("NE by day", _days_picture(found)),
         ("Calibration", _calibration_picture(found)),

@@ -12,7 +12,8 @@ import numpy as np
 from facta.data.histories import Dataset
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import compare
-from facta.eval.predictions import METRICS, Predictions, differences
+from facta.eval.prediction import METRICS
+from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result
 
 COLOURS = ("#0b6e99", "#d95f02", "#1b9e77", "#7b4fa3", "#c2185b", "#8c6d1f", "#4c4c4c", "#5aa9e6")

@@ -27,11 +27,9 @@ from facta.data.splits import Split
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, interval
 from facta.eval.evaluation import judging
-from facta.eval.prediction import Calibration, calibration, prediction_metrics, resampled
+from facta.eval.prediction import METRICS, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.types import SequenceBatch, to_device
-
-METRICS = ("NE", "LogLoss", "AUC", "GAUC", "ECE")
 
 
 class Predictor(Protocol):

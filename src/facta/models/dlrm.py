@@ -35,7 +35,7 @@ from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
 from facta.models.history import DINConfig, HistoryConfig, HistoryReader
 from facta.models.impressions import ImpressionModel
-from facta.objectives.feedback import Feedback, FeedbackConfig
+from facta.objectives.feedback import Feedback, FeedbackConfig, chosen
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
@@ -90,8 +90,8 @@ class DLRM(ImpressionModel):
             self.item = (ItemTower if catalogue.features else ItemTable).of(tower, catalogue, width)
             known = [*self.context, *self.users]
             self.facts = CodeTable(known, config.code_width, STD) if known else None
-            whole = Feedback(config.feedback, catalogue.fields, config.expert_width)
-            success = [field for field in whole.fields if field.positives]
+            fields = chosen(config.feedback, catalogue.fields)
+            success = [field for field in fields if field.positives]
             history = config.features != "no-history"
             counted = config.features != "gr" and success
             self.rates = SmoothedRates(catalogue, success, config.prior, history=history) if counted else None
@@ -103,10 +103,10 @@ class DLRM(ImpressionModel):
             self.dropout = Dropout(config.dropout, self.SALT)
             self.norm = nn.LayerNorm(wide)
             self.crosses = Crosses(wide, config.crosses, config.rank)
-            self.experts = Experts(wide, config.experts, config.expert_width, len(whole.fields))
+            self.experts = Experts(wide, config.experts, config.expert_width, len(fields))
             self.heads = nn.ModuleList(
                 Feedback(config.feedback.change(fields=(field.name,)), catalogue.fields, config.expert_width)
-                for field in whole.fields
+                for field in fields
             )
 
     @property

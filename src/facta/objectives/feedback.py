@@ -47,7 +47,7 @@ class Feedback(nn.Module):
         self, config: FeedbackConfig, fields: Sequence[Field], width: int, unseen: tuple[Fact, ...] = ()
     ) -> None:
         super().__init__()
-        self.fields = _chosen(config, fields)
+        self.fields = chosen(config, fields)
         self.weights = config.weights
         self.late = unseen if config.late is None else config.late
         if set(self.late) - set(unseen):
@@ -83,7 +83,8 @@ class Feedback(nn.Module):
         return x if self.inner is None else F.silu(self.inner(x))
 
 
-def _chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
+def chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
+    """Those of a dataset's fields that are predicted. Raises ConfigError."""
     known = {field.name: field for field in fields if field.role == "feedback"}
     names = tuple(known) if config.fields is None else config.fields
     unknown = {*names, *config.weights} - known.keys()

@@ -19,7 +19,8 @@ from facta.data.splits import Split, training_events
 from facta.data.stream import StreamBatches
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate
-from facta.eval.predictions import METRICS, held_out, predict, predict_rows
+from facta.eval.prediction import METRICS
+from facta.eval.predictions import held_out, predict, predict_rows
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.models.baselines import (
