@@ -188,6 +188,13 @@ def test_a_target_looks_back_at_its_lists_and_the_newest_events_before_it(world:
     assert pairs.source[pairs.target == 24].tolist() == [events + 2, events + 3, events + 5, events + 6]
 
 
+def test_what_a_history_is_read_by_costs_nothing_where_none_is_read(world: Dataset) -> None:
+    none, bst = CONFIGS["no-history"], CONFIGS["bst"]
+    kinds = (none, none.change(history=TransformerConfig(layers=2, heads=2)), bst)
+    plain, unread, read = (DLRM(DLRMConfig.parse(one.model_dump()), Catalogue.of(world)).cost(50) for one in kinds)
+    assert plain == unread and plain.flops_per_token < read.flops_per_token
+
+
 # --- who sees what
 
 

@@ -188,7 +188,9 @@ class DLRM(ImpressionModel):
     def cost(self, tokens: int) -> Cost:
         """Of one target with a history of `tokens` events; matrices alone."""
         config, seen = self.config, 0 if self.history is None else min(tokens, self.config.window)
-        match config.history:
+        match None if self.history is None else config.history:
+            case None:
+                flops, kept = 0, 0
             case DINConfig(hidden=hidden):
                 flops, kept = 2 * config.width * (hidden + 2) * seen, (2 * config.width + 3 * hidden) * seen
             case TransformerConfig() as encoder:
