@@ -134,6 +134,8 @@ def _predicted(one: Predictions, name: str) -> str:
 
 
 def _moved(difference: float, bounds: Interval) -> str:
+    if np.isnan(difference):
+        return "–"
     verdict = "higher" if bounds.low > 0 else "lower" if bounds.high < 0 else "undecided"
     return f"{difference:+.4f} <b>{verdict}</b><small>{bounds.low:+.4f} – {bounds.high:+.4f}</small>"
 
