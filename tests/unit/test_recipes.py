@@ -179,7 +179,14 @@ def test_a_gpu_learns_the_same_with_the_same_bits_every_time(cycle: Dataset, tmp
     assert made[0].fingerprint == made[1].fingerprint
 
 
+@pytest.mark.parametrize("system", ["hstu", "popularity", "item-knn"])
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:cpu"])
-def test_a_device_that_is_not_there_is_a_sentence(cycle: Dataset, tmp_path: Path, device: str) -> None:
-    with pytest.raises(ConfigError, match=f"device '{device}'"):
-        api.train(cycle, "debug/hstu", tmp_path / "artifact", device=device, log=Log("quiet"))
+def test_a_device_that_is_not_there_is_a_sentence(cycle: Dataset, tmp_path: Path, device: str, system: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{device}', which torch cannot use here"):
+        api.train(cycle, f"debug/{system}", tmp_path / "artifact", device=device, log=Log("quiet"))
+
+
+@pytest.mark.parametrize("choose", ["true", "false"])
+def test_what_is_counted_is_counted_on_the_cpu(cycle: Dataset, tmp_path: Path, choose: str) -> None:
+    with pytest.raises(ConfigError, match="device 'meta' for a model of kind 'item-knn', which is counted on the CPU"):
+        api.train(cycle, "debug/item-knn", tmp_path / "artifact", [f"choose={choose}"], device="meta", log=Log("quiet"))

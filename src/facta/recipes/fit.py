@@ -48,10 +48,15 @@ def fit(
     recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None, device: str = "cpu"
 ) -> SavedModel:
     """The recipe's model, trained on `device` (with its run in `folder`) or counted. Raises FactaError."""
-    if recipe.choose:
-        return _chosen(recipe, dataset, split)
     if recipe.training is not None:
         return learn(recipe, dataset, split, folder, log, device)[0]
+    if usable(device).type != "cpu":
+        raise ConfigError(
+            f"Found the device '{device}' for a model of kind '{recipe.model.kind}', which is counted on the CPU: "
+            "leave it out (--device)."
+        )
+    if recipe.choose:
+        return _chosen(recipe, dataset, split)
     counted = build(recipe.model, Catalogue.of(dataset))
     assert isinstance(counted, Baseline)  # RecipeConfig sees to it
     return counted.fit(dataset, split)
