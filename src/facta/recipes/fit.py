@@ -103,8 +103,10 @@ def learn(
     model.to(place)
     batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
+    before = None
     if isinstance(batches, StreamBatches):
         training = training.change(epochs=batches.periods)
+        before = partial(_learn_period, model, dataset, batches)
         validate = partial(_next_period, model, dataset, batches)
     result = Trainer(
         model,
@@ -112,6 +114,7 @@ def learn(
         training,
         folder,
         counts=counts,
+        before=before,
         validate=validate,
         popularity=popularity,
         recipe=recipe.model_dump(mode="json"),
@@ -145,6 +148,11 @@ def _batches(
             "would meet its own answers: set model.features=gr for a DLRM, or training.hours=null."
         )
     return StreamBatches(dataset, split, hours=training.hours, **settings)
+
+
+def _learn_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, period: int) -> None:
+    """A model that is about to learn a period knows no item that comes only later."""
+    model.told(dataset, batches.learned(period))
 
 
 def _next_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:
