@@ -53,7 +53,7 @@ def write(
         raise DataError(f"'{out}' exists already; choose another place, it will not be touched.")
     with durable.directory(out) as draft:
         events = _write_events(draft / "events.parquet", world, seed, users, progress or _silent)
-        world.items().write_parquet(draft / "items.parquet")
+        durable.save_table(draft / "items.parquet", world.items())
         _document(draft / "schema.json", SCHEMA.model_dump(exclude_defaults=True))
         _document(draft / "world.json", {"world": world.config.model_dump(), "users": users, "seed": seed})
     return events
