@@ -37,6 +37,7 @@ from facta.train.log import Log
 from facta.train.trainer import TrainingConfig
 from facta.types import Events, Lists, Negatives, SequenceBatch
 from tests import worlds
+from tests.feedback_world import catalogue
 
 PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="80%")
 SMALL = DLRMConfig(
@@ -86,6 +87,15 @@ def rows_of(world: Dataset, model: DLRM | RateRegression, users: list[int], firs
 
 
 # --- parts
+
+
+def test_ids_are_hidden_where_features_show_the_item_and_weights_are_of_their_own_fields() -> None:
+    feedback = FeedbackConfig(fields=("click", "rating"), weights={"rating": 3.0})
+    for described in (False, True):
+        known = catalogue(users=False, series=False, described=described)
+        model = DLRM(SMALL.change(feedback=feedback, hidden_ids=0.4), known)
+        assert getattr(model.item, "hidden", None) == (0.4 if described else None)
+        assert [head.weights for head in model.heads] == [{}, {"rating": 3.0}]
 
 
 def test_a_head_is_made_for_each_field_and_none_to_be_thrown_away(

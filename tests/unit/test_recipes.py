@@ -127,6 +127,12 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("protocol.mask=some", "nothing, history or window"),
         ("model.width=51", None),
         ("model.encoder.heads=3", "not a multiple of encoder.heads"),
+        ("model.embedding.id_width=8", "embedding.id_width is 8 .* embedding.features is false"),
+        ("model.embedding.hidden_ids=0.1", "embedding.hidden_ids 0.1, .* embedding.features is false"),
+        (
+            "model.embedding.calendar=true",
+            "embedding.calendar is part of the context, and the layout 'item' shows none",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(change: str, message: str | None) -> None:

@@ -20,7 +20,8 @@ from facta.models.recommender import Recommender
 from facta.recipes import fit
 from facta.train import journal
 
-PLAIN = "model.embedding.features=false"  # the log declares no features of items
+# the log declares no features of items
+PLAIN = [f"model.embedding.{change}" for change in ("features=false", "id_width=null", "hidden_ids=0")]
 WANTS = Wants(fields=("liked",), own=True)
 STREAM = [
     "model.feedback.fields=null",
@@ -88,7 +89,7 @@ def test_what_is_asked_is_the_next_period_and_last_what_was_held_out(log: facta.
 
 
 def test_a_streaming_run_tells_how_good_it_was_on_each_next_period(log: facta.Dataset, tmp_path: Path) -> None:
-    facta.train(log, "simulator/gr-ranking", tmp_path / "out", [*STREAM, PLAIN])
+    facta.train(log, "simulator/gr-ranking", tmp_path / "out", [*STREAM, *PLAIN])
     lines = journal.read(facta.run_folder(tmp_path / "out"), "validation")
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 7, 8, 9, 10, 11]  # behind 5 and 6 comes the silent day
     assert all(line["NE(liked)"] > 0 for line in lines)
@@ -125,5 +126,5 @@ def test_a_stream_of_several_passes_is_refused(log: facta.Dataset, tmp_path: Pat
             log,
             "simulator/gr-ranking",
             tmp_path / "out",
-            [*("training.hours=8", "training.metric=NE(liked)"), *("model.feedback.fields=null", PLAIN)],
+            [*("training.hours=8", "training.metric=NE(liked)"), *("model.feedback.fields=null", *PLAIN)],
         )

@@ -86,8 +86,9 @@ class DLRM(ImpressionModel):
         self.config, width = config, config.width
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
-            tower = EmbeddingConfig(item_std=STD, hidden_ids=config.hidden_ids)
-            self.item = (ItemTower if catalogue.features else ItemTable).of(tower, catalogue, width)
+            described = bool(catalogue.features)
+            tower = EmbeddingConfig(item_std=STD, features=described, hidden_ids=config.hidden_ids * described)
+            self.item = (ItemTower if described else ItemTable).of(tower, catalogue, width)
             known = [*self.context, *self.users]
             self.facts = CodeTable(known, config.code_width, STD) if known else None
             fields = chosen(config.feedback, catalogue.fields)
@@ -105,8 +106,7 @@ class DLRM(ImpressionModel):
             self.crosses = Crosses(wide, config.crosses, config.rank)
             self.experts = Experts(wide, config.experts, config.expert_width, len(fields))
             self.heads = nn.ModuleList(
-                Feedback(config.feedback.change(fields=(field.name,)), catalogue.fields, config.expert_width)
-                for field in fields
+                Feedback(config.feedback.of(field.name), catalogue.fields, config.expert_width) for field in fields
             )
 
     @property

@@ -69,6 +69,11 @@ class RecommenderConfig(Config):
             raise ConfigError(
                 "The layout 'item' shows no feedback to learn from; use 'interleaved', 'paired' or 'fused'."
             )
+        if self.embedding.calendar and self.layout == "item":
+            raise ConfigError(
+                "embedding.calendar is part of the context, and the layout 'item' shows none: set it to false, or use "
+                "'interleaved', 'paired' or 'fused'."
+            )
         return self
 
     @property

@@ -16,6 +16,7 @@ from typing import cast
 
 import torch
 from pydantic import Field as Setting
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,6 +39,21 @@ class FeedbackConfig(Config):
     late: tuple[Fact, ...] | None = Setting(
         default=None, description="facts of the target that the head is given; None: all that its state has not seen"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeedbackConfig:
+        unread = [] if self.fields is None else sorted(self.weights.keys() - set(self.fields))
+        if unread:
+            raise ConfigError(
+                f"feedback.weights names {', '.join(unread)}, and feedback.fields does not: predict it too, or leave "
+                "its weight out."
+            )
+        return self
+
+    def of(self, field: str) -> FeedbackConfig:
+        """The same of one field alone."""
+        weights = {name: weight for name, weight in self.weights.items() if name == field}
+        return self.change(fields=(field,), weights=weights)
 
 
 class Feedback(nn.Module):
