@@ -79,8 +79,15 @@ class RecommenderConfig(Config):
     @property
     def uses_time(self) -> bool:
         """Whether a request must say when it is made."""
-        biased = isinstance(self.encoder, HSTUConfig) and self.encoder.bias in ("time", "both")
-        return biased or self.embedding.gaps or self.embedding.calendar
+        return bool(self.timeless)
+
+    @property
+    def timeless(self) -> list[str]:
+        """Of the settings that read time: what they would be without (`embedding.gaps=false`)."""
+        bias = self.encoder.bias if isinstance(self.encoder, HSTUConfig) else "none"
+        without = {"both": ["encoder.bias=position"], "time": ["encoder.bias=none"]}.get(bias, [])
+        flags = {"gaps": self.embedding.gaps, "calendar": self.embedding.calendar}
+        return without + [f"embedding.{name}=false" for name, read in flags.items() if read]
 
 
 class Recommender(nn.Module):

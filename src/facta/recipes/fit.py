@@ -68,9 +68,11 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
     model = build(recipe.model, Catalogue.of(dataset), recipe.training.seed)
     assert not isinstance(model, Baseline)
     if model.config.uses_time and dataset.timestamp is None:
+        without = model.config.timeless if isinstance(model, Recommender) else []
+        settings = " and ".join(f"model.{setting}" for setting in without)
         raise ConfigError(
             f"The recipe '{recipe.name}' reads time, and this dataset has only an order; prepare a log with timestamps"
-            + (", or set model.encoder.bias=position (--set)." if isinstance(model, Recommender) else ".")
+            + (f", or set {settings} (--set)." if settings else ".")
         )
     return model
 
