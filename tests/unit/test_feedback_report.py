@@ -95,7 +95,7 @@ def test_a_group_is_judged_against_its_own_base_rate(found: dict[str, Prediction
 
 def test_what_cannot_be_reported_is_a_sentence(data: Dataset, found: dict[str, Predictions], tmp_path: Path) -> None:
     out, other = tmp_path / "r.html", replace(found["doubting"], dataset="another")
-    with pytest.raises(ProtocolError, match="different events"):
+    with pytest.raises(ProtocolError, match="different datasets"):
         write_feedback_report(out, data, {**found, "other": other})
     with pytest.raises(ProtocolError, match="No metric 'ECE' to compare in; expected: NE, LogLoss, AUC, GAUC"):
         write_feedback_report(out, data, found, metrics=["ECE"])

@@ -29,6 +29,7 @@ from facta.eval.bootstrap import Interval, interval
 from facta.eval.evaluation import judging
 from facta.eval.prediction import METRICS, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
+from facta.eval.result import check_same_terms
 from facta.types import SequenceBatch, to_device
 
 
@@ -244,7 +245,8 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
 
 def check_same_events(a: Predictions, b: Predictions) -> None:
     """Refuse two whose numbers may not stand side by side."""
-    same = a.dataset == b.dataset and np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
+    check_same_terms(a, b)
+    same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
     if not same or set(a.p) != set(b.p):
         raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
 
