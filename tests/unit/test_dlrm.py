@@ -69,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def made(name: str, world: Dataset) -> DLRM | RateRegression:
     model = build(CONFIGS[name], Catalogue.of(world), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, (DLRM, RateRegression))
-    model.told(world, PROTOCOL.cut(world))
+    model.learn_counts(world, PROTOCOL.cut(world))
     torch.manual_seed(0)
     for parameter in model.parameters():  # as if it were trained: nothing is zero
         parameter.data += 0.3 * torch.randn_like(parameter)

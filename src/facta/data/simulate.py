@@ -32,7 +32,7 @@ SCHEMA = SchemaConfig(
 )
 
 Progress = Callable[[int, int], None]
-"""Told (users so far, all users)."""
+"""Called with (users so far, all users)."""
 
 
 def write(
@@ -59,7 +59,7 @@ def write(
     return events
 
 
-def _write_events(place: Path, world: World, seed: int, users: int, told: Progress) -> int:
+def _write_events(place: Path, world: World, seed: int, users: int, progress: Progress) -> int:
     """The log, of which one chunk is held at a time."""
     total, writer = 0, None
     try:
@@ -68,7 +68,7 @@ def _write_events(place: Path, world: World, seed: int, users: int, told: Progre
             writer = writer or parquet.ParquetWriter(place, table.schema, compression="zstd")
             writer.write_table(table)
             total += table.num_rows
-            told(first + len(events.steps.offsets) - 1, users)
+            progress(first + len(events.steps.offsets) - 1, users)
     finally:
         if writer is not None:
             writer.close()

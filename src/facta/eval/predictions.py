@@ -153,7 +153,7 @@ def predict(
     *,
     stage: Stage = "test",
     split: Split | None = None,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and all events before it.
 
@@ -165,7 +165,7 @@ def predict(
     rows = held_out(dataset, protocol.cut(dataset) if split is None else split, stage, model.window)
     if not len(rows):
         raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
-    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, told=told)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
 
 
 def predict_rows(
@@ -175,7 +175,7 @@ def predict_rows(
     protocol: str,
     stage: str,
     *,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of the targets of rows; `protocol` and `stage` say what they are."""
     counts = rows.last - rows.first
@@ -189,8 +189,8 @@ def predict_rows(
             for field, score in scores.items():
                 found.setdefault(field, np.empty(int(ends[-1])))[at] = score.double().numpy()
             done += len(at)
-            if told is not None:
-                told(done, int(ends[-1]))
+            if progress is not None:
+                progress(done, int(ends[-1]))
     return _predictions(dataset, protocol, stage, rows, found)
 
 

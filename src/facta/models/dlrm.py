@@ -119,11 +119,11 @@ class DLRM(ImpressionModel):
         """Feedback fields of which it predicts success."""
         return [head.fields[0].name for head in self._heads() if head.fields[0].positives]
 
-    def told(self, dataset: Dataset, split: Split) -> None:
+    def learn_counts(self, dataset: Dataset, split: Split) -> None:
         """Counts, and which items have an id of their own."""
-        super().told(dataset, split)
+        super().learn_counts(dataset, split)
         if isinstance(self.item, ItemTower):
-            self.item.told(dataset.item[training_events(dataset, split)])
+            self.item.mark_trained(dataset.item[training_events(dataset, split)])
 
     def states(self, batch: SequenceBatch) -> Tensor:
         """[K, S, X]: what each task is read from."""

@@ -143,10 +143,10 @@ class Recommender(nn.Module):
         """Feedback fields of which it predicts success."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
-    def told(self, dataset: Dataset, split: Split) -> None:
+    def learn_counts(self, dataset: Dataset, split: Split) -> None:
         """What it takes from the training events beside its batches: items without any have no id of their own."""
         if isinstance(self.embedder.item, ItemTower):
-            self.embedder.item.told(dataset.item[training_events(dataset, split)])
+            self.embedder.item.mark_trained(dataset.item[training_events(dataset, split)])
 
     @property
     def negatives(self) -> NegativesConfig | None:

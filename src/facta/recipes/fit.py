@@ -101,7 +101,7 @@ def learn(
     place = usable(device)
     training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
     assert training is not None  # RecipeConfig sees to it
-    model.told(dataset, split)
+    model.learn_counts(dataset, split)
     model.to(place)
     batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
@@ -154,7 +154,7 @@ def _batches(
 
 def _learn_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, period: int) -> None:
     """A model that is about to learn a period knows no item that comes only later."""
-    model.told(dataset, batches.learned(period))
+    model.learn_counts(dataset, batches.learned(period))
 
 
 def _next_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:
