@@ -290,20 +290,23 @@ def test_columns_may_have_any_name(tmp_path: Path, name: str) -> None:
 # --- the whole
 
 
-def recipe(config: Config, epochs: int = 20, rate: float = 2e-2) -> RecipeConfig:
+def recipe(config: Config, epochs: int, rate: float) -> RecipeConfig:
     training = TrainingConfig(
         epochs=epochs, batch_size=10, learning_rate=rate, schedule="cosine", metric="NE(click)", patience=None
     )
     return RecipeConfig(name="test/x", model=config, training=training, protocol=PROTOCOL)  # type: ignore[arg-type]
 
 
-def trained(config: Config, world: Dataset, out: Path) -> Artifact:
-    return api.train(world, recipe(config), out, log=Log("quiet"))
+def trained(config: Config, world: Dataset, out: Path, epochs: int = 20, rate: float = 2e-2) -> Artifact:
+    return api.train(world, recipe(config, epochs, rate), out, log=Log("quiet"))
 
 
-@pytest.mark.parametrize("name", ["din", "gr", "bst", "rates"])
-def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str) -> None:
-    artifact = trained(CONFIGS[name], world, tmp_path / "artifact")
+# without counts a rate of .02 leaves most seeds at the base rate
+@pytest.mark.parametrize(
+    ("name", "epochs", "rate"), [("din", 20, 2e-2), ("gr", 40, 5e-3), ("bst", 20, 2e-2), ("rates", 20, 2e-2)]
+)
+def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str, epochs: int, rate: float) -> None:
+    artifact = trained(CONFIGS[name], world, tmp_path / "artifact", epochs, rate)
     found = api.predict(artifact, world)
     assert found.means["NE(click)"] < 0.75 and found.means["GAUC(click)"] > 0.8  # the best: .469 and .9
     again = api.predict(Artifact.load(tmp_path / "artifact"), world)
