@@ -94,7 +94,7 @@ def artifact(log: Dataset, model: str = "interleaved", *, window: int = 6, joint
         config |= {"encoder": {"kind": "hstu", "layers": 2, "bias": "both"}}
     built = saved_model.build(saved_model.parse(config), Catalogue.of(log), seed=3)
     assert not isinstance(built, Baseline)
-    built.told(log, ProtocolConfig(split="loo-paper").cut(log))
+    built.learn_counts(log, ProtocolConfig(split="loo-paper").cut(log))
     built.eval()
     for parameter in built.parameters():  # some start at zero
         with torch.no_grad():

@@ -154,8 +154,20 @@ def test_runs_are_compared_in_pairs_and_averaged(log: Dataset) -> None:
     mean = average_predictions([sharp, dull])
     np.testing.assert_allclose(mean.p["liked"], (sharp.p["liked"] + dull.p["liked"]) / 2)
     assert mean.runs == 2
-    with pytest.raises(ProtocolError, match="different events"):
-        check_same_events(sharp, predict(Seer(1.0), log, PROTOCOL, stage="validation"))
+
+
+def test_predictions_of_other_events_or_under_other_terms_are_no_company(log: Dataset) -> None:
+    one = predict(Seer(1.0), log, PROTOCOL)
+    others = {
+        "different events": one.only(one.place % 2 == 0),
+        "different protocols, 'feedback/.*' and 'mine'": replace(one, protocol="mine"),
+        "different stages, 'test' and 'validation'": replace(one, stage="validation"),
+        "different datasets": replace(one, dataset="c0ffee"),
+    }
+    for sentence, other in others.items():
+        for check in (check_same_events, lambda a, b: average_predictions([a, b])):
+            with pytest.raises(ProtocolError, match=sentence):
+                check(one, other)
 
 
 def test_what_cannot_be_predicted_is_refused(log: Dataset) -> None:

@@ -70,7 +70,7 @@ def name(id_: ItemId, title: str | None) -> str:
     return str(id_) if title is None else f"{title} ({id_})"
 
 
-def told(artifact: Artifact, history: History, unknown: int, *, stored: bool) -> None:
+def note_unread(artifact: Artifact, history: History, unknown: int, *, stored: bool) -> None:
     """Say what of a history was not read, and what it lacks where it is not `stored` in a dataset."""
     if unknown:
         console.note(f"Left out {counted(unknown, 'event')}: their items are not in the catalogue of this artifact.")

@@ -48,7 +48,7 @@ def rank(
         moment = asked.isoformat() if isinstance(asked, datetime) else asked
         console.emit({"artifact": loaded.fingerprint, "at": moment, **_values(found)})
     else:
-        histories.told(loaded, given, found.unknown[0], stored=dataset is not None)
+        histories.note_unread(loaded, given, found.unknown[0], stored=dataset is not None)
         _show(found)
 
 

@@ -7,11 +7,11 @@ from typing import Literal, TypeVar
 
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
-from facta.eval.predictions import METRICS, Predictions, differences
+from facta.eval.prediction import RESAMPLED
+from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result, check_comparable
 
 Verdict = Literal["higher", "lower", "undecided"]
-_RESAMPLED = tuple(name for name in METRICS if name != "ECE")  # of predictions; that one is no mean
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def compare(a: Judged, b: Judged, metric: str) -> Comparison:
 def _predicted(a: Predictions, b: Predictions, metric: str) -> Comparison:
     for field in a.p:
         name = metric.removesuffix(f"({field})")
-        if name in _RESAMPLED and metric == f"{name}({field})":
+        if name in RESAMPLED and metric == f"{name}({field})":
             return Comparison(metric, *differences([a], [b], field)[name])
-    known = ", ".join(f"{name}({field})" for field in a.p for name in _RESAMPLED)
+    known = ", ".join(f"{name}({field})" for field in a.p for name in RESAMPLED)
     raise ProtocolError(f"No metric '{metric}' to compare predictions in; these have {known}.")

@@ -25,11 +25,10 @@ from facta.errors import ProtocolError
 from facta.eval import saved
 from facta.eval.bootstrap import Interval, interval
 from facta.eval.evaluation import judging
-from facta.eval.prediction import Calibration, calibration, prediction_metrics, resampled
+from facta.eval.prediction import METRICS, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
+from facta.eval.result import check_same_terms
 from facta.types import SequenceBatch, to_device
-
-METRICS = ("NE", "LogLoss", "AUC", "GAUC", "ECE")
 
 
 class Predictor(Protocol):
@@ -165,7 +164,7 @@ def predict(
     *,
     stage: Stage = "test",
     split: Split | None = None,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and all events before it.
 
@@ -177,7 +176,7 @@ def predict(
     rows = held_out(dataset, protocol.cut(dataset) if split is None else split, stage, model.window)
     if not len(rows):
         raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
-    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, told=told)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
 
 
 def predict_rows(
@@ -187,7 +186,7 @@ def predict_rows(
     protocol: str,
     stage: str,
     *,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of the targets of rows; `protocol` and `stage` say what they are."""
     counts = rows.last - rows.first
@@ -201,8 +200,8 @@ def predict_rows(
             for field, score in scores.items():
                 found.setdefault(field, np.empty(int(ends[-1])))[at] = score.double().numpy()
             done += len(at)
-            if told is not None:
-                told(done, int(ends[-1]))
+            if progress is not None:
+                progress(done, int(ends[-1]))
     return _predictions(dataset, protocol, stage, rows, found)
 
 
@@ -257,7 +256,8 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
 
 def check_same_events(a: Predictions, b: Predictions) -> None:
     """Refuse two whose numbers may not stand side by side."""
-    same = a.dataset == b.dataset and np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
+    check_same_terms(a, b)
+    same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
     if not same or set(a.p) != set(b.p):
         raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,8 +116,21 @@ def average(results: Sequence[Result]) -> Result:
     )
 
 
-def check_comparable(a: Result, b: Result) -> None:
-    """Refuse two results whose numbers may not stand side by side."""
+class Measured(Protocol):
+    """What is measured, whatever it is: results, predictions."""
+
+    @property
+    def protocol(self) -> str: ...
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+
+def check_same_terms(a: Measured, b: Measured) -> None:
+    """Refuse what was measured under two protocols, in two stages or on two datasets."""
     for what, left, right in (
         ("protocols", a.protocol, b.protocol),
         ("stages", a.stage, b.stage),
@@ -125,5 +138,10 @@ def check_comparable(a: Result, b: Result) -> None:
     ):
         if left != right:
             raise ProtocolError(f"The results have different {what}, '{left}' and '{right}'; evaluate both under one.")
+
+
+def check_comparable(a: Result, b: Result) -> None:
+    """Refuse two results whose numbers may not stand side by side."""
+    check_same_terms(a, b)
     if not np.array_equal(a.user, b.user) or set(a.values) != set(b.values):
         raise ProtocolError("The results have different users or metrics; evaluate both again with the same ks.")
