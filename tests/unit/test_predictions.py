@@ -231,7 +231,7 @@ def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
     for metric in ("NE", "NE(clicked)", "ECE(liked)", "NDCG@10"):
         with pytest.raises(ProtocolError, match=re.escape(f"No metric '{metric}'") + r".*GAUC\(rating\)"):
             facta.compare(sharp, dull, metric)
-    with pytest.raises(ProtocolError, match="different events"):
+    with pytest.raises(ProtocolError, match="different stages"):
         facta.compare(sharp, predict(Seer(1.0), log, PROTOCOL, stage="validation"), "NE(liked)")
     none, lists = np.zeros(1), np.zeros((1, 1), dtype=np.int32)
     ranking = Result("loo-val", "test", sharp.dataset, 1, 1, 0.0, {}, none.astype(np.int64), none, {}, lists)

@@ -10,9 +10,9 @@ ranker, as NE(click) on validation (a million events, seed 0; the floor is .8273
                              .8522  no vectors of absolute positions, which rows beyond the 100th hardly train
                              .8488  a window of 64 events: taste has changed since
 
-What an item is beside its features is two numbers wide, because most of a wide vector of a rare item is noise (width 32,
-6 epochs, interleaved: .886 with ids of full width, .878 with ids of 4). Of no use: a fourth layer, width 96, the rating
-as a third task, weight decay of the tables.
+What an item is beside its features is two numbers wide, because most of a wide vector of a rare item is noise (6 epochs
+of width 32, interleaved: .886 with ids of full width, .878 with ids of 4). Of no use: a fourth layer, width 96, the
+rating as a third task, weight decay of the tables.
 """
 
 from __future__ import annotations
