@@ -387,17 +387,6 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     check(facta.sampled_items.default, (kernels, x.detach(), u.detach(), rows, torch.rand(13, 5), True))
 
 
-def test_a_compiled_layer_is_the_layer(kernels: str) -> None:
-    tokens = tokens_of([9, 5], seed=1)
-    q, k, v = random_like(2, *[(14, 2, 6)] * 3)
-
-    def layer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return ops.hstu_attention(q, k, v, ops.Geometry(tokens)).flatten(1) * 2
-
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=False)
-    assert torch.equal(compiled(q, k, v), layer(q, k, v))
-
-
 def test_what_kernels_do_not_compute_the_reference_does(kernels: str) -> None:
     tokens = tokens_of([5], seed=1)
     q, k, v = (x.double() for x in random_like(2, *[(5, 1, 3)] * 3))
