@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from facta import draws, jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
-from facta.errors import ConfigError
 from facta.objectives import losses
 from facta.objectives.items import Items
 from facta.objectives.losses import gbce_beta
@@ -51,8 +50,10 @@ def far(found: Tensor, expected: Tensor, least: float = 0.01) -> float:
     return float((found.double() - expected).abs().max() / expected.abs().max().clamp_min(least))
 
 
-def tokens_of(lengths: list[int], seed: int, sees: str = "causal", stride: int = 1) -> TokenBatch:
-    """Random rows: gaps of milliseconds to decades, a fifth of the times equal to the one before."""
+def tokens_of(lengths: list[int], seed: int, sees: str = "causal", stride: int = 1, start: int = 0) -> TokenBatch:
+    """Random rows: gaps of milliseconds to decades, a fifth of the times equal to the one before; positions of
+    every other row from `start`.
+    """
     random = torch.Generator().manual_seed(seed)
     offsets = jagged.offsets_of(torch.tensor(lengths))
     place, row, total = jagged.places(offsets), jagged.rows(offsets), sum(lengths)
@@ -68,7 +69,8 @@ def tokens_of(lengths: list[int], seed: int, sees: str = "causal", stride: int =
         "any": (torch.rand(total, generator=random) * (length + 1)).long(),
     }[sees]
     key = draws.mix(torch.arange(total), seed)
-    return TokenBatch(offsets, torch.zeros_like(place), place, time, query_time, place * stride, seen, key, {})
+    position = place * stride + start * (1 - row % 2)
+    return TokenBatch(offsets, torch.zeros_like(place), place, time, query_time, position, seen, key, {})
 
 
 def random_like(seed: int, *shapes: tuple[int, ...]) -> list[Tensor]:
@@ -84,6 +86,7 @@ class Shape:
     dv: int
     sees: str
     stride: int  # from one position to the next
+    start: int  # first position of every other row: what a window has cut begins later
     seed: int
 
 
@@ -95,6 +98,7 @@ shapes = st.builds(
     dv=st.integers(1, 40),
     sees=st.sampled_from(["causal", "targets", "prefix", "any"]),
     stride=st.sampled_from([1, 1, 3]),
+    start=st.sampled_from([0, 0, 37, 200]),
     seed=st.integers(0, 1 << 30),
 )
 
@@ -345,11 +349,14 @@ def test_gradients_are_the_same_bits_on_every_run(kernels: str, threads: None) -
             lambda *x: ops.hstu_attention(*x[:3], ops.Geometry(tokens), position_bias=x[3], time_bias=x[4]),
             grad, q, k, v, *tables,
         )  # fmt: skip
+        softened = gradients(
+            lambda *x: ops.softmax_attention(*x, ops.Geometry(tokens), scale=0.3, dropout=0.2, salt=1), grad, q, k, v
+        )
         lost = gradients(
             lambda a, b: sampled_loss(kernels, a, b, positive, keys, weight, negatives=30, cosine=True),
             torch.ones(()), queries, items,
         )  # fmt: skip
-        return attended + lost
+        return attended + softened + lost
 
     torch.set_num_threads(1)
     first = once()
@@ -369,6 +376,8 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     check(facta.hstu_attention.default, (kernels, q, k, v, *where, *times, *tables, None, 0.1, []))
     check(facta.hstu_attention.default, (kernels, q, k, v, *where, None, None, None, None, torch.rand(13), 1.0, []))
     check(facta.softmax_attention.default, (kernels, q, k, v, *where, tokens.key, 0.4, 0.2, 3, []))
+    for dtype in (torch.float32, torch.bfloat16):
+        attention_keeps_torch_s_rules(kernels, tokens, dtype)
     x, u = (x.requires_grad_() for x in random_like(4, (13, 6), (13, 6)))
     check(facta.dropout.default, (kernels, x, tokens.key, 0.3, 2))
     check(facta.gate.default, (kernels, x, u, tokens.key, 0.3, 2, 1e-6))
@@ -387,6 +396,27 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     check(facta.sampled_items.default, (kernels, x.detach(), u.detach(), rows, torch.rand(13, 5), True))
 
 
+def attention_keeps_torch_s_rules(kernels: str, tokens: TokenBatch, dtype: torch.dtype) -> None:
+    """Both attentions as they are stored: with a past, which has no gradients, and their backwards."""
+    count, check, facta = len(tokens.sees), torch.library.opcheck, torch.ops.facta
+    q, k, v, d_out = (x.to(dtype) for x in random_like(2, *[(count, 2, 6)] * 2, *[(count, 2, 4)] * 2))
+    biases = random_like(3, (9,), (LAST + 1,))
+    where = (tokens.offsets, tokens.sees, tokens.position)
+    pointwise = (*where, tokens.time, tokens.query_time, *biases, torch.rand(count), 1.0)
+    places = torch.arange(4)
+    of_a_row = [k[:4], v[:4], places, places]
+    past = of_a_row * (len(tokens.offsets) - 1)
+    softened = (*where, tokens.key, 0.4, 0.2, 3)
+    check(facta.hstu_attention.default, (kernels, q, k, v, *pointwise, past))
+    check(facta.softmax_attention.default, (kernels, q, k, v, *softened, past))
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    check(facta.hstu_attention.default, (kernels, *leaves, *pointwise, []))
+    check(facta.softmax_attention.default, (kernels, *leaves, *softened, []))
+    check(facta.hstu_attention_backward.default, (kernels, d_out, q, k, v, *pointwise))
+    out, lse = facta.softmax_attention(kernels, q, k, v, *softened, [])
+    check(facta.softmax_attention_backward.default, (kernels, d_out, out, lse, q, k, v, *softened))
+
+
 def test_what_kernels_do_not_compute_the_reference_does(kernels: str) -> None:
     tokens = tokens_of([5], seed=1)
     q, k, v = (x.double() for x in random_like(2, *[(5, 1, 3)] * 3))
@@ -394,20 +424,9 @@ def test_what_kernels_do_not_compute_the_reference_does(kernels: str) -> None:
     assert torch.equal(ops.hstu_attention(q, k, v, ops.Geometry(tokens)), expected)
 
 
-def test_a_backend_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        pytest.raises(ConfigError, match=r"'cuda' is not there; this installation has .*reference"),
-        backend.use("cuda"),
-    ):
-        pass
-    monkeypatch.setenv("FACTA_BACKEND", "sse2")
-    with pytest.raises(ConfigError, match="'sse2' is not there"):
-        backend.current()
-
-
 def drawn(shape: Shape) -> tuple[TokenBatch, list[Tensor]]:
     """Tokens and q, k, v and an incoming gradient for them."""
-    tokens = tokens_of(shape.lengths, shape.seed, shape.sees, shape.stride)
+    tokens = tokens_of(shape.lengths, shape.seed, shape.sees, shape.stride, shape.start)
     total = sum(shape.lengths)
     return tokens, random_like(
         shape.seed, *[(total, shape.heads, d) for d in (shape.dqk, shape.dqk, shape.dv, shape.dv)]
