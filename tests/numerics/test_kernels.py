@@ -43,11 +43,19 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def far(found: Tensor, expected: Tensor, least: float = 0.01) -> float:
+def far(found: Tensor, expected: Tensor, least: float = 1e-3) -> float:
     """max |a - b| / max |b|, at least `least`: what is all but zero is told by the size of what cancels in it."""
     if expected.numel() == 0:
         return 0.0
     return float((found.double() - expected).abs().max() / expected.abs().max().clamp_min(least))
+
+
+def close(found: list[Tensor], expected: list[Tensor], cancelling: tuple[int, ...] = ()) -> bool:
+    """All within TOLERANCE. At the places `cancelling` lie sums of terms near 1 that may be 0 exactly, and float32 has
+    no digits for that: the gradient of a softmax over one key, of a direction in one dimension, of a table's one entry.
+    """
+    floors = [0.2 if place in cancelling else 1e-3 for place in range(len(expected))]
+    return all(far(*each) < TOLERANCE for each in zip(found, expected, floors, strict=True))
 
 
 def tokens_of(lengths: list[int], seed: int, sees: str = "causal", stride: int = 1, start: int = 0) -> TokenBatch:
@@ -123,7 +131,7 @@ def test_hstu_attention(name: str, shape: Shape, bias: str, per_token: bool) -> 
         found = gradients(fused, grad, q, k, v, position, time)
     exact = [None if x is None else x.double() for x in (q, k, v, position, time)]
     expected = gradients(partial(attend, hstu_attention, scale.double()), grad.double(), *exact)
-    assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected, cancelling=(4, 5))
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -136,7 +144,7 @@ def test_softmax_attention(name: str, shape: Shape, dropout: float) -> None:
         found = gradients(lambda *x: ops.softmax_attention(*x, ops.Geometry(tokens), **settings_), grad, q, k, v)
     exact = [x.double() for x in (q, k, v)]
     expected = gradients(lambda *x: softmax_attention(*x, ops.Geometry(tokens), **settings_), grad.double(), *exact)
-    assert all(far(a, b, least=1.0) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected, cancelling=(1, 2))
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ def test_sampled_losses(name: str, case: Case) -> None:
     if case.cosine:  # through the norm both terms of a gradient grow with 1 / length, and nearly cancel
         length = table.norm(dim=1, keepdim=True).clamp_min(1e-6)
         found[2], expected[2] = found[2] * length, expected[2] * length
-    assert all(far(a, b, least=1.0) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected, cancelling=(2,) if case.cosine else ())
 
 
 @pytest.mark.parametrize("width", [1, 16, 50, 129])
@@ -222,7 +230,7 @@ def test_dropout_and_gate(kernels: str, width: int) -> None:
             lambda o, u, p=p: draws.dropout(u * F.layer_norm(o, (width,), eps=1e-6), p, keys, 5),
             grad.double(), o.double(), u.double(),
         )  # fmt: skip
-        assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
+        assert close(found, expected)
 
 
 @pytest.mark.parametrize("shape", [(0, 7), (1, 1), (3, 5), (7, 33), (200, 16)])
@@ -249,7 +257,7 @@ def test_a_whole_layer_is_its_parts(kernels: str, kind: str, dropout: float, wid
 
     found = both(layer, "forward", x, grad)
     expected = both(layer.double(), "by_parts", x.double(), grad.double())
-    assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected)
 
 
 def test_time_buckets_are_exact_at_every_boundary(kernels: str) -> None:
