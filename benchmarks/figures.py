@@ -51,9 +51,9 @@ ML1M = {
 RECONSTRUCTED = "17.7 % of timestamps reconstructed"
 VARIANTS = {"mask 200": "window(200) masked", "all titles": "all titles ranked"}
 """What stands in a note of ML-1M beside the number itself, by its column."""
-LEGEND = f"""\\* This model uses time: {RECONSTRUCTED}, which are those that the file in use has put together again. *mask 200*: the
-200 newest events of a history are left out of the ranking, not all of them. *all titles*: 3,883 titles are ranked, not the
-3,706 that somebody rated. Published numbers are of `loo-val`, in a stable order."""
+LEGEND = f"""\\* This model uses time: {RECONSTRUCTED}, which are those that the file in use has put together
+again. *mask 200*: the 200 newest events of a history are left out of the ranking, not all of them. *all titles*: 3,883
+titles are ranked, not the 3,706 that somebody rated. Published numbers are of `loo-val`, in a stable order."""
 
 
 def timed(arm: str) -> bool:
@@ -176,7 +176,7 @@ FIGURES: dict[str, Figure] = {
         "<= 0.15", "", _module("stochastic_length"), "the same, α 1.6 … 2: how far time is from the FLOP model at most"
     ),
     "softmax_1m_peak_gib": Figure(
-        "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, sampled or full softmax"
+        "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, largest of those noted"
     ),
     "token_cost_batch": Figure(
         "<= 1.1", "x", _module("lengths"), "time a token in rows of 1,024: 64 of them over 2 of them"
