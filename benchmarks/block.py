@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.figures import committed, record
-from benchmarks.turns import ratios
+from benchmarks.turns import in_turns
 from facta import jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
@@ -107,9 +107,10 @@ def main() -> None:
     note = f"{backend.current()}, {THREADS} threads, medians of 5 turns"
     for name, (rows, length) in SHAPES.items():
         x, grad = torch.randn(rows, length, WIDTH), torch.randn(rows, length, WIDTH)
-        found = ratios(step(*transformer(), x, grad), step(*hstu(rows, length), x, grad))
+        found = in_turns(step(*transformer(), x, grad), step(*hstu(rows, length), x, grad))
         if not look:
-            record(f"block_step_{name}_vs_transformer", statistics.median(found), raw=found, note=note)
+            middle, said = statistics.median(found.ratios), f"{found.said}; {note}"
+            record(f"block_step_{name}_vs_transformer", middle, raw=found.ratios, note=said)
     ours, theirs = kept_bytes(*hstu(8, 1024), x := torch.randn(8, 1024, WIDTH)), kept_bytes(*transformer(), x)
     each = 4 * x.numel()
     said = f"{ours / each:.1f} D floats a token against {theirs / each:.1f} D, the input among them"

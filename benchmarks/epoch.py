@@ -28,7 +28,7 @@ import torch
 from benchmarks import eager
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.runs import dataset
-from benchmarks.turns import ratios
+from benchmarks.turns import in_turns
 from facta.artifact.model import build
 from facta.data.batches import TrainingBatches
 from facta.data.catalogue import Catalogue
@@ -85,13 +85,13 @@ def against_eager(ours: Ours, look: bool) -> None:
         eager.loss(twin, batch, drawn, p=0.2).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
-    start = time.perf_counter()
-    raw = ratios(published, lambda: ours.step(batch), tries=2)
-    rate = tokens * len(raw) * 2 / (time.perf_counter() - start)  # ours included: a lower bound
-    print(f"{tokens:,} tokens; loss {found:.5f} (reference {expected:.5f}); eager at least {rate:,.0f} tokens/s")
+    turns = in_turns(published, lambda: ours.step(batch), tries=2)
+    rate, raw = tokens / statistics.median(turns.theirs), turns.ratios
+    print(f"{tokens:,} tokens; loss {found:.5f} (reference {expected:.5f}); eager {rate:,.0f} tokens/s")
     if not look:
-        note = f"{tokens:,} tokens in {len(batch.offsets) - 1} rows; eager at least {rate:,.0f} tokens/s, loss equal"
-        record("train_step_vs_eager", statistics.median(raw), raw=raw, note=f"{note}; {backend.current()}")
+        size = f"{tokens:,} tokens in {len(batch.offsets) - 1} rows"
+        note = f"{turns.said}; {size}; eager {rate:,.0f} tokens/s, loss equal; {backend.current()}"
+        record("train_step_vs_eager", statistics.median(raw), raw=raw, note=note)
 
 
 def rectools_python() -> Path:
@@ -143,7 +143,7 @@ def against_rectools(ours: Ours, data: Dataset, look: bool) -> None:
     raw = [theirs / own for theirs, own in zip(their[1:], our[1:], strict=True)]
     if not look:
         middle, own = statistics.median(their[1:]), statistics.median(our[1:])
-        note = f"RecTools {middle:.1f} s, facta {own:.2f} s, {ours.batches.events:,} positions each"
+        note = f"RecTools {RECTOOLS} {middle:.1f} s, facta {own:.2f} s, {ours.batches.events:,} positions each"
         record("train_epoch_vs_rectools", statistics.median(raw), raw=raw, note=f"{note}; {backend.current()}")
 
 

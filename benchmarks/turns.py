@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -22,14 +23,34 @@ def seconds(work: Callable[[], object], tries: int = 3) -> float:
     return min(taken)
 
 
-def ratios(theirs: Callable[[], object], ours: Callable[[], object], turns: int = 5, tries: int = 3) -> list[float]:
-    """Their time over ours, turn by turn, each turn printed."""
-    found = []
+@dataclass(frozen=True)
+class Turns:
+    """Seconds of both sides, turn by turn."""
+
+    theirs: list[float]
+    ours: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Their time over ours."""
+        return [their / our for their, our in zip(self.theirs, self.ours, strict=True)]
+
+    @property
+    def said(self) -> str:
+        """The medians of both sides, for a note."""
+        their, our = statistics.median(self.theirs), statistics.median(self.ours)
+        return f"theirs {their * 1e3:,.1f} ms, ours {our * 1e3:,.1f} ms"
+
+
+def in_turns(theirs: Callable[[], object], ours: Callable[[], object], turns: int = 5, tries: int = 3) -> Turns:
+    """Both sides one after the other, each turn printed."""
+    found = Turns([], [])
     for _ in range(turns):
-        their, our = seconds(theirs, tries), seconds(ours, tries)
-        found.append(their / our)
-        print(f"theirs {their * 1e3:,.1f} ms, ours {our * 1e3:,.1f} ms: {found[-1]:.2f}", flush=True)
-    print(f"median {statistics.median(found):.3f}", flush=True)
+        found.theirs.append(seconds(theirs, tries))
+        found.ours.append(seconds(ours, tries))
+        last = Turns(found.theirs[-1:], found.ours[-1:])
+        print(f"{last.said}: {last.ratios[0]:.2f}", flush=True)
+    print(f"median {statistics.median(found.ratios):.3f}", flush=True)
     return found
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from facta import cli
 from facta.errors import ConfigError
+from facta.ops import backend
 from tests import worlds
 from tests.integration.conftest import Facta
 
@@ -197,7 +198,7 @@ def test_a_stored_user_is_cut_at_the_time_of_the_request(facta: Facta, place: Pa
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
-        ((), {"versions", "python", "system", "processors"}),
+        ((), {"versions", "python", "system", "processors", "backend"}),
         (("--recipes",), {"recipes"}),
         (("debug/hstu",), {"name", "model", "training", "protocol"}),
         (("hstu",), {"name", "fingerprint", "model", "items", "cost", "results"}),
@@ -209,6 +210,19 @@ def test_info_says_what_things_are(facta: Facta, place: Path, what: tuple[str, .
     asked = [str(place / one) if (place / one).exists() else one for one in what]
     assert set(facta("info", *asked, "--json").json) >= expected
     assert facta("info", *asked).code == 0
+
+
+def test_info_says_which_backend_runs_and_why(facta: Facta, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FACTA_BACKEND", raising=False)
+    name = backend.available()[0]
+    reason = "facta was installed without" if name == backend.REFERENCE else f"the fastest of {name}, "
+    assert facta("info", "--json").json["backend"].startswith(f"{name}: {reason}")
+    monkeypatch.setenv("FACTA_BACKEND", "reference")
+    assert facta("info", "--json").json["backend"] == "reference, as asked for"
+    assert "reference, as asked for" in facta("info").out
+    monkeypatch.setenv("FACTA_BACKEND", "sse2")
+    said = facta("info")
+    assert said.code and "'sse2' is not there" in said.err
 
 
 def test_info_names_the_backend_whose_memory_it_tells(

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from facta import draws, jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
-from facta.errors import ConfigError
 from facta.objectives import losses
 from facta.objectives.items import Items
 from facta.objectives.losses import gbce_beta
@@ -44,15 +43,25 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def far(found: Tensor, expected: Tensor, least: float = 0.01) -> float:
+def far(found: Tensor, expected: Tensor, least: float = 1e-3) -> float:
     """max |a - b| / max |b|, at least `least`: what is all but zero is told by the size of what cancels in it."""
     if expected.numel() == 0:
         return 0.0
     return float((found.double() - expected).abs().max() / expected.abs().max().clamp_min(least))
 
 
-def tokens_of(lengths: list[int], seed: int, sees: str = "causal", stride: int = 1) -> TokenBatch:
-    """Random rows: gaps of milliseconds to decades, a fifth of the times equal to the one before."""
+def close(found: list[Tensor], expected: list[Tensor], cancelling: tuple[int, ...] = ()) -> bool:
+    """All within TOLERANCE. At the places `cancelling` lie sums of terms near 1 that may be 0 exactly, and float32 has
+    no digits for that: the gradient of a softmax over one key, of a direction in one dimension, of a table's one entry.
+    """
+    floors = [0.2 if place in cancelling else 1e-3 for place in range(len(expected))]
+    return all(far(*each) < TOLERANCE for each in zip(found, expected, floors, strict=True))
+
+
+def tokens_of(lengths: list[int], seed: int, sees: str = "causal", stride: int = 1, start: int = 0) -> TokenBatch:
+    """Random rows: gaps of milliseconds to decades, a fifth of the times equal to the one before; positions of
+    every other row from `start`.
+    """
     random = torch.Generator().manual_seed(seed)
     offsets = jagged.offsets_of(torch.tensor(lengths))
     place, row, total = jagged.places(offsets), jagged.rows(offsets), sum(lengths)
@@ -68,7 +77,8 @@ def tokens_of(lengths: list[int], seed: int, sees: str = "causal", stride: int =
         "any": (torch.rand(total, generator=random) * (length + 1)).long(),
     }[sees]
     key = draws.mix(torch.arange(total), seed)
-    return TokenBatch(offsets, torch.zeros_like(place), place, time, query_time, place * stride, seen, key, {})
+    position = place * stride + start * (1 - row % 2)
+    return TokenBatch(offsets, torch.zeros_like(place), place, time, query_time, position, seen, key, {})
 
 
 def random_like(seed: int, *shapes: tuple[int, ...]) -> list[Tensor]:
@@ -84,6 +94,7 @@ class Shape:
     dv: int
     sees: str
     stride: int  # from one position to the next
+    start: int  # first position of every other row: what a window has cut begins later
     seed: int
 
 
@@ -95,6 +106,7 @@ shapes = st.builds(
     dv=st.integers(1, 40),
     sees=st.sampled_from(["causal", "targets", "prefix", "any"]),
     stride=st.sampled_from([1, 1, 3]),
+    start=st.sampled_from([0, 0, 37, 200]),
     seed=st.integers(0, 1 << 30),
 )
 
@@ -119,7 +131,7 @@ def test_hstu_attention(name: str, shape: Shape, bias: str, per_token: bool) -> 
         found = gradients(fused, grad, q, k, v, position, time)
     exact = [None if x is None else x.double() for x in (q, k, v, position, time)]
     expected = gradients(partial(attend, hstu_attention, scale.double()), grad.double(), *exact)
-    assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected, cancelling=(4, 5))
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -132,7 +144,7 @@ def test_softmax_attention(name: str, shape: Shape, dropout: float) -> None:
         found = gradients(lambda *x: ops.softmax_attention(*x, ops.Geometry(tokens), **settings_), grad, q, k, v)
     exact = [x.double() for x in (q, k, v)]
     expected = gradients(lambda *x: softmax_attention(*x, ops.Geometry(tokens), **settings_), grad.double(), *exact)
-    assert all(far(a, b, least=1.0) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected, cancelling=(1, 2))
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,7 @@ def test_sampled_losses(name: str, case: Case) -> None:
     if case.cosine:  # through the norm both terms of a gradient grow with 1 / length, and nearly cancel
         length = table.norm(dim=1, keepdim=True).clamp_min(1e-6)
         found[2], expected[2] = found[2] * length, expected[2] * length
-    assert all(far(a, b, least=1.0) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected, cancelling=(2,) if case.cosine else ())
 
 
 @pytest.mark.parametrize("width", [1, 16, 50, 129])
@@ -218,7 +230,7 @@ def test_dropout_and_gate(kernels: str, width: int) -> None:
             lambda o, u, p=p: draws.dropout(u * F.layer_norm(o, (width,), eps=1e-6), p, keys, 5),
             grad.double(), o.double(), u.double(),
         )  # fmt: skip
-        assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
+        assert close(found, expected)
 
 
 @pytest.mark.parametrize("shape", [(0, 7), (1, 1), (3, 5), (7, 33), (200, 16)])
@@ -245,7 +257,7 @@ def test_a_whole_layer_is_its_parts(kernels: str, kind: str, dropout: float, wid
 
     found = both(layer, "forward", x, grad)
     expected = both(layer.double(), "by_parts", x.double(), grad.double())
-    assert all(far(a, b) < TOLERANCE for a, b in zip(found, expected, strict=True))
+    assert close(found, expected)
 
 
 def test_time_buckets_are_exact_at_every_boundary(kernels: str) -> None:
@@ -345,11 +357,14 @@ def test_gradients_are_the_same_bits_on_every_run(kernels: str, threads: None) -
             lambda *x: ops.hstu_attention(*x[:3], ops.Geometry(tokens), position_bias=x[3], time_bias=x[4]),
             grad, q, k, v, *tables,
         )  # fmt: skip
+        softened = gradients(
+            lambda *x: ops.softmax_attention(*x, ops.Geometry(tokens), scale=0.3, dropout=0.2, salt=1), grad, q, k, v
+        )
         lost = gradients(
             lambda a, b: sampled_loss(kernels, a, b, positive, keys, weight, negatives=30, cosine=True),
             torch.ones(()), queries, items,
         )  # fmt: skip
-        return attended + lost
+        return attended + softened + lost
 
     torch.set_num_threads(1)
     first = once()
@@ -369,6 +384,8 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     check(facta.hstu_attention.default, (kernels, q, k, v, *where, *times, *tables, None, 0.1, []))
     check(facta.hstu_attention.default, (kernels, q, k, v, *where, None, None, None, None, torch.rand(13), 1.0, []))
     check(facta.softmax_attention.default, (kernels, q, k, v, *where, tokens.key, 0.4, 0.2, 3, []))
+    for dtype in (torch.float32, torch.bfloat16):
+        attention_keeps_torch_s_rules(kernels, tokens, dtype)
     x, u = (x.requires_grad_() for x in random_like(4, (13, 6), (13, 6)))
     check(facta.dropout.default, (kernels, x, tokens.key, 0.3, 2))
     check(facta.gate.default, (kernels, x, u, tokens.key, 0.3, 2, 1e-6))
@@ -387,15 +404,25 @@ def test_operators_keep_torch_s_rules(kernels: str) -> None:
     check(facta.sampled_items.default, (kernels, x.detach(), u.detach(), rows, torch.rand(13, 5), True))
 
 
-def test_a_compiled_layer_is_the_layer(kernels: str) -> None:
-    tokens = tokens_of([9, 5], seed=1)
-    q, k, v = random_like(2, *[(14, 2, 6)] * 3)
-
-    def layer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return ops.hstu_attention(q, k, v, ops.Geometry(tokens)).flatten(1) * 2
-
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=False)
-    assert torch.equal(compiled(q, k, v), layer(q, k, v))
+def attention_keeps_torch_s_rules(kernels: str, tokens: TokenBatch, dtype: torch.dtype) -> None:
+    """Both attentions as they are stored: with a past, which has no gradients, and their backwards."""
+    count, check, facta = len(tokens.sees), torch.library.opcheck, torch.ops.facta
+    q, k, v, d_out = (x.to(dtype) for x in random_like(2, *[(count, 2, 6)] * 2, *[(count, 2, 4)] * 2))
+    biases = random_like(3, (9,), (LAST + 1,))
+    where = (tokens.offsets, tokens.sees, tokens.position)
+    pointwise = (*where, tokens.time, tokens.query_time, *biases, torch.rand(count), 1.0)
+    places = torch.arange(4)
+    of_a_row = [k[:4], v[:4], places, places]
+    past = of_a_row * (len(tokens.offsets) - 1)
+    softened = (*where, tokens.key, 0.4, 0.2, 3)
+    check(facta.hstu_attention.default, (kernels, q, k, v, *pointwise, past))
+    check(facta.softmax_attention.default, (kernels, q, k, v, *softened, past))
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    check(facta.hstu_attention.default, (kernels, *leaves, *pointwise, []))
+    check(facta.softmax_attention.default, (kernels, *leaves, *softened, []))
+    check(facta.hstu_attention_backward.default, (kernels, d_out, q, k, v, *pointwise))
+    out, lse = facta.softmax_attention(kernels, q, k, v, *softened, [])
+    check(facta.softmax_attention_backward.default, (kernels, d_out, out, lse, q, k, v, *softened))
 
 
 def test_what_kernels_do_not_compute_the_reference_does(kernels: str) -> None:
@@ -405,20 +432,9 @@ def test_what_kernels_do_not_compute_the_reference_does(kernels: str) -> None:
     assert torch.equal(ops.hstu_attention(q, k, v, ops.Geometry(tokens)), expected)
 
 
-def test_a_backend_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        pytest.raises(ConfigError, match=r"'cuda' is not there; this installation has .*reference"),
-        backend.use("cuda"),
-    ):
-        pass
-    monkeypatch.setenv("FACTA_BACKEND", "sse2")
-    with pytest.raises(ConfigError, match="'sse2' is not there"):
-        backend.current()
-
-
 def drawn(shape: Shape) -> tuple[TokenBatch, list[Tensor]]:
     """Tokens and q, k, v and an incoming gradient for them."""
-    tokens = tokens_of(shape.lengths, shape.seed, shape.sees, shape.stride)
+    tokens = tokens_of(shape.lengths, shape.seed, shape.sees, shape.stride, shape.start)
     total = sum(shape.lengths)
     return tokens, random_like(
         shape.seed, *[(total, shape.heads, d) for d in (shape.dqk, shape.dqk, shape.dv, shape.dv)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
 from facta.ops.buckets import LAST, boundaries
 from facta.ops.loss import sampled_loss
+from facta.types import TokenBatch
 from tests.numerics.test_kernels import far, gradients, random_like, tokens_of
 
 KERNELS = [name for name in backend.available() if name != backend.REFERENCE]
@@ -143,6 +145,22 @@ def test_short_rows_do_not_pay_for_a_long_table(kernels: str) -> None:
 
     reach = int(tokens.position.max()) + 1
     assert torch.equal(of(long)[:reach], of(long[:reach])) and (of(long)[reach:] == 0).all()
+
+
+def test_positions_of_a_row_that_a_window_has_cut_do_not_start_at_0(kernels: str) -> None:
+    """Distances count alone: the same bits wherever a row begins, and gradients of the table too."""
+    tokens = tokens_of([70, 150], seed=2)
+    q, k, v, grad = random_like(4, *[(220, 2, 6)] * 4)
+    (table,) = random_like(5, (1000,))
+    moved = replace(tokens, position=tokens.position + torch.tensor([37, 850]).repeat_interleave(tokens.offsets.diff()))
+
+    def run(tokens: TokenBatch) -> list[Tensor]:
+        attend = partial(ops.hstu_attention, scale=0.1)
+        return gradients(lambda *x: attend(*x[:3], ops.Geometry(tokens), position_bias=x[3]), grad, q, k, v, table)
+
+    found, expected = run(moved), run(tokens)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert found[4][:150].abs().min() > 0 and (found[4][150:] == 0).all()
 
 
 @pytest.mark.parametrize("endless", [torch.nan, torch.inf])

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from facta import api, jagged
 from facta.artifact.model import build, tasks
@@ -32,6 +33,7 @@ from facta.models import dlrm
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.rates import RateRegression, RatesConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig
+from facta.ops import backend
 from facta.recipes.recipe import RecipeConfig
 from facta.train.log import Log
 from facta.train.trainer import TrainingConfig
@@ -337,3 +339,37 @@ def test_candidates_score_as_events_do(world: Dataset, name: str) -> None:
 def test_without_a_history_nothing_is_told(world: Dataset, tmp_path: Path) -> None:
     artifact = trained(CONFIGS["no-history"], world, tmp_path / "artifact")
     assert api.predict(artifact, world).means["NE(click)"] > 0.95
+
+
+# --- what they cost
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The colours alone."""
+    fields = {"click": {"kind": "binary"}, "tab": {"role": "context", "kind": "categorical"}}
+    return prepare(worlds.colours(), tmp_path_factory.mktemp("data") / "plain", fields=fields)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "rates"])
+@pytest.mark.parametrize("length", [0, 5, 8])
+def test_operations_are_those_that_torch_counts(name: str, length: int, plain: Dataset) -> None:
+    config = CONFIGS[name]
+    if name == "bst":  # with dropout both of attention's products are written out for the counter
+        config = SMALL.change(history=TransformerConfig(layers=2, heads=2, hidden=12, attention_dropout=0.5))
+    model = build(config, Catalogue.of(plain), seed=1)  # type: ignore[arg-type]
+    assert isinstance(model, DLRM)
+    model.learn_counts(plain, PROTOCOL.cut(plain))
+    user, end = np.array([3]), np.array([length])
+    batch = batch_of(plain, model, Rows(user, np.zeros_like(user), end, end, end + 1))
+    assert batch.targets.after.tolist() == [length]
+    with FlopCounterMode(display=False) as counter, backend.use(backend.REFERENCE), torch.no_grad():
+        model.train().losses(batch, None)
+    assert model.cost(length).flops_per_token == counter.get_total_flops()
+
+
+def test_operations_of_rates_by_hand(plain: Dataset) -> None:
+    """Keys: item, tab. For each a rate and a count; of the person the same and both over all: 2 · 2 + 2 · 3 numbers."""
+    model = made("rates", plain)
+    assert model.cost(5).flops_per_token == 2 * 10 + 5 * 2 * 2 * 2  # a product and a sum; two sums a key and event
+    assert model.cost(100).flops_per_token == 2 * 10 + 8 * 2 * 2 * 2

@@ -141,6 +141,24 @@ def test_the_tables_say_how_many_seeds_were_measured() -> None:
     assert "| quickstart_seconds | 9 s |  | <= 600 | yes | clean clone to finished `make quickstart` |" in unseeded
 
 
+def test_the_table_of_ml1m_says_what_its_numbers_are_of() -> None:
+    note = "loo-val/rank=rated; window(200) masked 0.3036 / 0.1747; all titles ranked 0.3094 / 0.1789; HR@50 0.5663"
+    line = {"value": 0.31, "spread": 0.002, "note": note}
+    text = figures.ml1m_table({"ml1m_hstu_hr10": line, "ml1m_hstu_ndcg10": {**line, "value": 0.18}})
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("|")]
+    assert {len(row) for row in rows} == {len(rows[0])} and len(rows) == 2 + 2 * len(figures.ML1M)
+    known = {(row[0], row[1]): dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+    hstu = known["hstu \\*", "loo-val"]
+    assert hstu["mask 200"] == "0.3036 / 0.1747" and hstu["all titles"] == "0.3094 / 0.1789"
+    for (name, _), row in known.items():
+        assert (row["time"] == figures.RECONSTRUCTED) == ("*" in name)
+        assert ("*" in name) == (name.startswith("hstu") and not name.endswith(("none", "position"))), name
+    assert known["sasrec ss", "loo-paper"]["mask 200"] == "–"
+    assert "\n\n\\* This model uses time" in text
+    bars = [figure.what for name, figure in figures.FIGURES.items() if name.startswith("ml1m_hstu_large")]
+    assert bars and all(figures.RECONSTRUCTED in what for what in bars)
+
+
 def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     page.write_text("nothing here")

@@ -17,12 +17,20 @@ from facta.ops import backend
 from facta.types import Cost
 
 if TYPE_CHECKING:
-    from facta.models.recommender import RecommenderConfig
+    from facta.models.recommender import EncoderConfig, RecommenderConfig
 
 
 def cost(config: RecommenderConfig, parameters: int, tokens: int) -> Cost:
-    """Forward cost of one token in a history of `tokens` tokens; the read-out over the catalogue is not included."""
-    encoder, width, seen = config.encoder, config.width, (tokens + 1) / 2
+    """Forward cost of one token in a history of `tokens` tokens: the encoder's matrix products and attention's.
+
+    Norms, activations, biases, dropout, the embedding, objectives and the read-out over the catalogue are not counted.
+    """
+    flops, kept, cached = encoder_cost(config.encoder, config.width, (tokens + 1) / 2)
+    return Cost(parameters, flops, kept, cached)
+
+
+def encoder_cost(encoder: EncoderConfig, width: int, seen: float) -> tuple[float, float, float]:
+    """FLOPs, activation bytes and cache bytes of a token that sees `seen` tokens, itself included, in all layers."""
     match encoder:
         case HSTUConfig():
             dqk = encoder.heads * (encoder.qk_width or width // encoder.heads)
@@ -47,8 +55,9 @@ def cost(config: RecommenderConfig, parameters: int, tokens: int) -> Cost:
             cached = 2 * width
         case GRUConfig():
             hidden = encoder.hidden or width
-            flops = 2 * 3 * hidden * (width + hidden) + 2 * hidden * width / encoder.layers
+            given = (width + (encoder.layers - 1) * hidden) / encoder.layers  # the lowest layer is given D numbers
+            flops = 2 * 3 * hidden * (given + hidden) + 2 * hidden * width / encoder.layers
             kept = width + 5 * hidden
             cached = 0
     layers = encoder.layers
-    return Cost(parameters, layers * flops, 4.0 * layers * kept, 4.0 * layers * cached)
+    return layers * flops, 4.0 * layers * kept, 4.0 * layers * cached

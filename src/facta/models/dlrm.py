@@ -33,6 +33,7 @@ from facta.layers.embedding import EmbeddingConfig
 from facta.layers.items import ItemTable, ItemTower
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
+from facta.models.cost import encoder_cost
 from facta.models.history import DINConfig, HistoryConfig, HistoryReader
 from facta.models.impressions import ImpressionModel
 from facta.objectives.feedback import Feedback, FeedbackConfig, chosen
@@ -186,16 +187,18 @@ class DLRM(ImpressionModel):
         return {"table": table, "backbone": rest, "head": head}
 
     def cost(self, tokens: int) -> Cost:
-        """Of one target with a history of `tokens` events; matrices alone."""
-        config, seen = self.config, 0 if self.history is None else min(tokens, self.config.window)
+        """Of one target, a row of its own, with a history of `tokens` events; matrix products alone."""
+        config, width, seen = self.config, self.config.width, min(tokens, self.config.window)
+        parts = (self.crosses, self.experts, self.heads)
+        matrices = sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)
+        mixed = len(self.heads) * config.experts * config.expert_width
+        flops = 2.0 * (matrices + mixed)
+        kept = 4.0 * (len(self.norm.weight) * (2 + 2 * config.crosses) + 2 * config.experts * config.expert_width)
         match None if self.history is None else config.history:
-            case None:
-                flops, kept = 0, 0
-            case DINConfig(hidden=hidden):
-                flops, kept = 2 * config.width * (hidden + 2) * seen, (2 * config.width + 3 * hidden) * seen
+            case DINConfig(hidden=hidden) if seen:  # the target; each event, its product, its weight
+                flops += 2 * width * hidden + seen * (4 * width * hidden + 2 * hidden)
+                kept += 4.0 * (2 * width + 3 * hidden) * seen
             case TransformerConfig() as encoder:
-                layer = 2 * config.width * (6 * config.width + 2 * (seen + 1)) * (seen + 1)
-                flops, kept = encoder.layers * layer, 11 * encoder.layers * config.width * (seen + 1)
-        matrices = sum(p.numel() for part in (self.crosses, self.experts, self.heads) for p in part.parameters())
-        kept += self.norm.normalized_shape[0] * (2 + 2 * config.crosses) + 2 * config.experts * config.expert_width
-        return Cost(sum(p.numel() for p in self.parameters()), 2.0 * matrices + flops, 4.0 * kept)
+                of_one, kept_of_one, _ = encoder_cost(encoder, width, seen + 1)
+                flops, kept = flops + of_one * (seen + 1), kept + kept_of_one * (seen + 1)
+        return Cost(sum(p.numel() for p in self.parameters()), flops, kept)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -22,43 +20,51 @@ from facta.errors import ConfigError
 
 REFERENCE = "reference"
 _STORED = (torch.float32, torch.bfloat16)
-_asked: ContextVar[str | None] = ContextVar("backend", default=None)
 
 
-@cache
-def module() -> Any | None:
-    """The compiled module; None where facta was installed without it."""
+def _load() -> Any | None:
     try:
         return import_module("facta.ops._native")  # after torch, whose OpenMP threads it shares
     except ModuleNotFoundError:
         return None
 
 
-@cache
+# Plain names of this module, not a cache or a context variable: torch.compile reads them while it traces, and compiles
+# again when another backend is asked for.
+_module = _load()
+_available: tuple[str, ...] = (*(_module.backends() if _module is not None else ()), REFERENCE)
+_asked: str | None = None
+
+
+def module() -> Any | None:
+    """The compiled module; None where facta was installed without it."""
+    return _module
+
+
 def available() -> tuple[str, ...]:
     """Backends from the fastest to the reference."""
-    native = module()
-    return (*(native.backends() if native is not None else ()), REFERENCE)
+    return _available
 
 
 def current() -> str:
     """The backend in use. Raises ConfigError where FACTA_BACKEND names one that is not there."""
-    return _checked(_asked.get() or os.environ.get("FACTA_BACKEND") or available()[0])
+    return _checked(_asked or os.environ.get("FACTA_BACKEND") or available()[0])
 
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Compute with another backend for a while. Raises ConfigError where it is not there."""
-    token = _asked.set(_checked(name))
+    """Compute with another backend for a while, in all threads. Raises ConfigError where it is not there."""
+    global _asked
+    before, _asked = _asked, _checked(name)
     try:
         yield
     finally:
-        _asked.reset(token)
+        _asked = before
 
 
 def why() -> str:
     """In a sentence: what runs, and why it is that."""
-    if _asked.get() or os.environ.get("FACTA_BACKEND"):
+    if _asked or os.environ.get("FACTA_BACKEND"):
         return f"{current()}, as asked for"
     if module() is None:
         return f"{REFERENCE}: facta was installed without its compiled kernels (FACTA_NO_NATIVE, or no compiler)"

@@ -114,9 +114,10 @@ def sampled_loss(
 
     `cosine` divides item vectors by their length, inside: the table is the raw one. `binary` is (generalised) BCE with
     `beta` on the positive's term; otherwise the softmax among the positive and its negatives. The gradient of a table
-    that is a parameter is row-sparse where S · (1 + R) rows are few; what was computed wants a dense one.
+    that is a parameter is row-sparse where S · (1 + R) rows are few; what was computed wants a dense one, and so does
+    torch.compile, which traces no sparse tensors.
     """
-    few = table.is_leaf and len(queries) * (1 + negatives) * FEW < len(table)
+    few = table.is_leaf and len(queries) * (1 + negatives) * FEW < len(table) and not torch.compiler.is_compiling()
     total: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
         few, kernels, queries, table, positive, keys, weight, negatives, cosine, binary, beta
     )
