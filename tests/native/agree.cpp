@@ -249,7 +249,7 @@ class Batch {
 using AttentionKernel = void (*)(const Attention&, int);
 
 Results attended(AttentionKernel kernel, const Batch& batch, bool softmax) {
-  Attention a = batch.learn_counts();
+  Attention a = batch.told();
   Results made;
   a.out = made.emplace_back(batch.d_out.size(), batch.s.half).at(0);
   if (softmax) a.lse = made.emplace_back(batch.tokens * size_t(batch.s.heads)).data();
@@ -258,7 +258,7 @@ Results attended(AttentionKernel kernel, const Batch& batch, bool softmax) {
 }
 
 Results gradients(AttentionKernel kernel, const Batch& batch, bool softmax, Results& forward) {
-  Attention a = batch.learn_counts();
+  Attention a = batch.told();
   if (softmax) a.out = forward[0].at(0), a.lse = forward[1].data();
   a.d_out = batch.d_out.at(0);
   Results made;
