@@ -73,7 +73,7 @@ def _ml1m() -> dict[str, Figure]:
             f">= {bars[arm][place]}" if arm in bars and not middle else "",
             metric,
             _module("ml1m"),
-            f"ML-1M, {protocol}: {arm.replace('_', ' ')}, mean of 3 seeds{', ' + RECONSTRUCTED if timed(arm) else ''}",
+            f"ML-1M, {protocol}: {arm.replace('_', ' ')}{', ' + RECONSTRUCTED if timed(arm) else ''}",
         )
         for arm in ML1M
         for middle, protocol in (("", "loo-val"), ("_paper", "loo-paper"))
@@ -121,14 +121,14 @@ FIGURES: dict[str, Figure] = {
     "quickstart_seconds": Figure("<= 600", "s", _module("quickstart"), "clean clone to finished `make quickstart`"),
     "test_seconds": Figure("<= 600", "s", _module("quickstart"), "`make test` after set-up"),
     "ml100k_hstu_ndcg10": Figure(
-        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K, leave-one-out: HSTU, mean of 3 seeds"
+        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K, leave-one-out: HSTU"
     ),
     "ml100k_sasrec_ss_ndcg10": Figure(
         "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K: SASRec, sampled softmax"
     ),
     "ml100k_best_baseline_ndcg10": Figure("", "NDCG@10", _module("ml100k"), "ML-100K: the best tuned baseline"),
     "beauty_sasrec_ss_hr10": Figure(
-        ">= 0.0921", "HR@10", _module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax, mean of 3 seeds"
+        ">= 0.0921", "HR@10", _module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax"
     ),
     "beauty_sasrec_ss_ndcg10": Figure(">= 0.0531", "NDCG@10", _module("beauty"), "the same runs"),
     **{
@@ -211,7 +211,8 @@ FIGURES: dict[str, Figure] = {
             bar, "NE", _module("simulator --events 1m"), f"simulator, 1 million events, mean of both tasks: {what}"
         )
         for name, bar, what in (
-            ("gr_ranking", "<= simulator_gr_fused_ne", "interleaved"),
+            ("gr_ranking", "<= simulator_gr_fused_ne", "an action's token shows its item too"),
+            ("gr_interleaved", "<= simulator_gr_fused_ne", "interleaved, an action's token shows the action alone"),
             ("gr_fused", "< simulator_gr_unconditioned_ne", "fused"),
             ("gr_unconditioned", "", "fused, the item hidden from the head"),
         )
@@ -360,10 +361,10 @@ def table(lines: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Figure] 
             cells = [
                 name,
                 value,
-                f"{line['spread']:.2g}",
+                f"{line['spread']:.2g}" if _spreads(line) else "",
                 figure.bar,
                 answer,
-                figure.what,
+                ", ".join(filter(None, (figure.what, _seeds(line)))),
                 f"`{figure.command}`",
                 where,
             ]
@@ -371,15 +372,29 @@ def table(lines: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Figure] 
     return "\n".join(rows)
 
 
+def _spreads(line: Mapping[str, Any]) -> bool:
+    """Whether there is a deviation to tell: one measurement has none."""
+    return len(line["raw"]) > 1 or line["spread"] > 0
+
+
+def _seeds(line: Mapping[str, Any]) -> str:
+    """What the value is of, where every raw one is of a seed."""
+    count = len(line["seeds"])
+    if not count or len(line["raw"]) != count:
+        return ""
+    return "1 seed" if count == 1 else f"mean of {count} seeds"
+
+
 def ml1m_table(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """HR@10 / NDCG@10 on MovieLens 1M: a protocol of an arm a row, and the variants that its note tells."""
-    head = ["ML-1M", "protocol", "HR@10 / NDCG@10, mean ± deviation of 3 seeds", *VARIANTS, "published", "time"]
+    head = ["ML-1M", "protocol", "HR@10 / NDCG@10, mean ± deviation over seeds", *VARIANTS, "published", "time"]
     rows = [head, ["---"] * len(head)]
     for arm, published in ML1M.items():
         for middle, protocol in (("", "loo-val"), ("_paper", "loo-paper")):
             found = [lines.get(f"ml1m_{arm}{middle}_{metric}") for metric in ("hr10", "ndcg10")]
-            means = " / ".join(f"{one['value']:.4f} ± {one['spread']:.4f}" if one else "–" for one in found)
-            others = [_variant(found[0], said) for said in VARIANTS.values()]
+            said = ", ".join(dict.fromkeys(_seeds(one).removeprefix("mean of ") for one in found if one))
+            means = " / ".join(map(_ml1m_value, found)) + (f" ({said})" if said else "")
+            others = [_variant(found[0], name) for name in VARIANTS.values()]
             name = arm.replace("_", " ") + (" \\*" if timed(arm) else "")
             time = RECONSTRUCTED if timed(arm) else "not used"
             rows.append([name, protocol, means, *others, "" if middle else published, time])
@@ -390,6 +405,12 @@ def _variant(line: Mapping[str, Any] | None, name: str) -> str:
     """HR@10 / NDCG@10 of a variant, as the note of a line tells them."""
     told = re.search(rf"{re.escape(name)} (\d\.\d+ / \d\.\d+)", "" if line is None else line.get("note", ""))
     return "–" if told is None else told[1]
+
+
+def _ml1m_value(line: Mapping[str, Any] | None) -> str:
+    if line is None:
+        return "–"
+    return f"{line['value']:.4f}" + (f" ± {line['spread']:.4f}" if _spreads(line) else "")
 
 
 def tables(lines: Mapping[str, Mapping[str, Any]]) -> str:

@@ -26,8 +26,8 @@ from facta.eval.prediction import entropy, losses
 
 USERS = {"1m": 20_000, "10m": 200_000}
 FIELDS = ("click", "long_view")
-SYSTEMS = ("gr-ranking", "gr-fused", "gr-unconditioned")
-CHANGES: dict[str, list[str]] = {"1m": [], "10m": ["training.epochs=4", "training.patience=null"]}
+SYSTEMS = ("gr-ranking", "gr-interleaved", "gr-fused", "gr-unconditioned")
+CHANGES: dict[str, list[str]] = {"1m": [], "10m": ["training.epochs=3", "training.patience=null"]}
 
 
 @cache

@@ -35,7 +35,7 @@ from facta.train.identity import Identity
 if TYPE_CHECKING:
     from facta.train.log import Log
 
-Told = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
 
 
@@ -115,7 +115,7 @@ def evaluate(
     stage: Stage = "test",
     ks: Sequence[int] = evaluation.KS,
     other_data: bool = False,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
@@ -127,7 +127,7 @@ def evaluate(
     if "next_item" not in tasks(loaded.model):
         raise ConfigError("This artifact has learned feedback alone and ranks no catalogue: use facta.predict.")
     chosen = _allowed(loaded, protocol, stage)
-    return _ranked(loaded, dataset, chosen, stage, ks=ks, told=told)
+    return _ranked(loaded, dataset, chosen, stage, ks=ks, progress=progress)
 
 
 def predict(
@@ -137,7 +137,7 @@ def predict(
     *,
     stage: Stage = "test",
     other_data: bool = False,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> Predictions:
     """What an artifact says of the feedback of every held-out event, told its time, context and item.
 
@@ -145,7 +145,7 @@ def predict(
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
     chosen = _allowed(loaded, protocol, stage)
-    return _predicted(loaded, dataset, chosen, stage, told=told)
+    return _predicted(loaded, dataset, chosen, stage, progress=progress)
 
 
 def _asked(
@@ -175,7 +175,7 @@ def tune(
     trials: int,
     seed: int = 0,
     device: str = "cpu",
-    told: Callable[[tuning.Trial], None] | None = None,
+    progress: Callable[[tuning.Trial], None] | None = None,
     log: Log | None = None,
 ) -> list[tuning.Trial]:
     """Random search over the recipe's `search` on validation alone; the test requests are never asked.
@@ -202,7 +202,7 @@ def tune(
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
     space = tuning.without(chosen.search, [assignment.partition("=")[0].strip() for assignment in overrides])
-    return tuning.search(run, space, out, identity, trials=trials, seed=seed, told=told)
+    return tuning.search(run, space, out, identity, trials=trials, seed=seed, progress=progress)
 
 
 def run_folder(out: Path | str) -> Path:
@@ -253,7 +253,7 @@ def _ranked(
     *,
     ks: Sequence[int] = evaluation.KS,
     split: Split | None = None,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Of the lists that people get: the model's, and the most popular items where it knows nothing of a history."""
     return evaluation.evaluate(
@@ -266,7 +266,7 @@ def _ranked(
         ks=ks,
         split=split,
         counts=artifact.catalogue["training_events"].to_numpy(),
-        progress=told,
+        progress=progress,
     )
 
 
@@ -277,12 +277,12 @@ def _predicted(
     stage: Stage,
     *,
     split: Split | None = None,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> Predictions:
     if "feedback" not in tasks(artifact.model):
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
     assert not isinstance(artifact.model, Baseline)
-    return predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, told=told)
+    return predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, progress=progress)
 
 
 def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:

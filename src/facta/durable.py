@@ -1,6 +1,6 @@
 """Files and directories that appear whole or not at all: written beside their place, flushed to disk, then renamed.
 
-Also what whoever writes files needs: one sentence for what a disk refuses, tensors, and the checksum of a file.
+Also what whoever writes files needs: one sentence for what a disk refuses, tensors, tables, and the checksum of a file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from facta.errors import ResourceError
 
 if TYPE_CHECKING:
+    from polars import DataFrame
     from torch import Tensor
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -80,6 +81,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # its name for a full disk
+        raise OSError(str(error)) from error
+
+
+def save_table(path: Path, table: DataFrame) -> None:
+    """Write a parquet file, inside `directory` or `writing`. Raises OSError."""
+    from polars.exceptions import ComputeError
+
+    try:
+        table.write_parquet(path)
+    except ComputeError as error:  # its name for a full disk, given a path or a stream
         raise OSError(str(error)) from error
 
 

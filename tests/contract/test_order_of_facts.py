@@ -6,6 +6,7 @@ time < context < item < feedback < time of the next event. A model is one entry 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -276,7 +277,7 @@ def test_a_gpu_says_the_same(kind: Kind, name: str) -> None:
     people = rows(8, 5, length=None)
 
     def found(device: str) -> tuple[dict[str, Tensor], list[Tensor]]:
-        model, given = made(name).train().to(device), to_device(batch(people, **kind.parts), device)
+        model, given = deepcopy(made(name)).train().to(device), to_device(batch(people, **kind.parts), device)
         with exact_sums(True):
             losses = model.losses(given, Negatives(each=3))
             torch.stack([loss.total for loss in losses.values()]).sum().backward()

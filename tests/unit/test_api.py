@@ -247,11 +247,31 @@ def test_what_there_is_says_what_it_is(log: facta.Dataset, artifact: Path) -> No
     )
 
 
-def test_data_without_times_is_refused_by_a_recipe_that_reads_time(log: facta.Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("system", "changes", "without"),
+    [
+        ("hstu", [], ["encoder.bias=position"]),
+        ("hstu", ["encoder.bias=time", "embedding.gaps=true"], ["encoder.bias=none", "embedding.gaps=false"]),
+        ("sasrec", ["embedding.gaps=true"], ["embedding.gaps=false"]),
+        (
+            "hstu",
+            ['encoder={"kind": "hstu-production"}', "width=16", "layout=fused", "embedding.calendar=true"],
+            ["embedding.calendar=false"],
+        ),
+    ],
+)
+def test_data_without_times_is_refused_by_a_recipe_that_reads_time(
+    tmp_path: Path, system: str, changes: list[str], without: list[str]
+) -> None:
+    """And with the settings that the sentence names it is trained."""
     ordered = facta.prepare(worlds.checkerboard().drop("timestamp"), tmp_path / "ordered")
-    with pytest.raises(facta.ConfigError, match=r"set model\.encoder\.bias=position"):
-        facta.train(ordered, "debug/hstu", tmp_path / "a", log=QUIET)
-    trained = facta.train(ordered, "debug/hstu", tmp_path / "a", [*SHORT, "model.encoder.bias=position"], log=QUIET)
+    settings = [*SHORT, *(f"model.{change}" for change in changes)]
+    with pytest.raises(facta.ConfigError, match=r"or set (.*) \(--set\)\.") as refused:
+        facta.train(ordered, f"debug/{system}", tmp_path / "a", settings, log=QUIET)
+    named = re.findall(r"model\.(\S+=\S+)", str(refused.value))
+    assert named == without
+    settings += [f"model.{setting}" for setting in named]
+    trained = facta.train(ordered, f"debug/{system}", tmp_path / "a", settings, overwrite=True, log=QUIET)
     assert trained.recommend(facta.history_of(ordered, 0)).source == ["model"]
 
 

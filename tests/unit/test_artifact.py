@@ -63,6 +63,7 @@ def test_it_holds_json_parquet_and_safetensors_and_a_card(saved: Path) -> None:
     assert {file.name for file in saved.iterdir()} == {*files.FILES, files.CHECKSUMS}
     card = (saved / "README.md").read_text(encoding="utf-8")
     assert "`loo-val/…`" in card and "0.5000" in card and "6 items, 5 of them" in card
+    assert "A recommender of kind" in card and "History(items=[...], times=[...])\n" in card and "candidate" not in card
 
 
 @pytest.mark.parametrize("name", files.FILES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import replace
 from datetime import date
 
@@ -11,13 +13,14 @@ import pytest
 import torch
 
 import facta.artifact.model as saved_model
+from facta.artifact import card
 from facta.artifact.files import Contents
-from facta.data.batches import request_batch
+from facta.data.batches import Wants, request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.codes import codes
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
-from facta.data.raw import from_text, raw_codes, raw_values
+from facta.data.raw import from_text, raw_codes, raw_of_codes, raw_values
 from facta.data.schema import Field
 from facta.data.splits import Requests
 from facta.errors import ConfigError, DataError
@@ -35,7 +38,9 @@ MODELS = (*LAYOUTS, "dlrm", "rates")
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Histories of 1 to 12 events with gaps in every field; item 8 has no event."""
+    """Histories of 1 to 12 events with gaps in every field; item 8 has no event. Of three people in four two
+    facts change: before, between, at the instants of, and after events.
+    """
     rng = np.random.default_rng(0)
     rows = [
         (user, int(rng.integers(0, 8)), T0 + MINUTE * (100 * place + user), place)
@@ -51,6 +56,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     people = pl.DataFrame(
         {"user_id": range(USERS), "city": ["Ulm", "Bonn", None] * 4, "since": [date(2020, 1, 1)] * 12}
     )
+    changes = [
+        (user, T0 + MINUTE * (50 * half + user), name, value)
+        for user in range(USERS)
+        for half in range(-3, 2 * user + 4)
+        for name, value in (("plan", f"plan {half % 3}"), ("level", str(half * 0.5)))
+        if user % 4 and (half + user) % 3
+    ]
     before = [[user % 8] * (user % 3) for user in range(USERS)]
     shown = pl.DataFrame(
         {"item_id": range(ITEMS), "title": [f"film {i}" for i in range(ITEMS)], "genre": [*"aabbccaab"]}
@@ -68,6 +80,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         },
         item_fields={"genre": "categorical"},
         user_fields={"city": "categorical", "before": "items", "since": "numeric"},
+        series=pl.DataFrame(changes, schema=["user_id", "timestamp", "field", "value"], orient="row"),
+        series_fields={"plan": "categorical", "level": {"kind": "numeric", "boundaries": [-0.5, 1, 3, 4]}},
     )
 
 
@@ -80,7 +94,7 @@ def artifact(log: Dataset, model: str = "interleaved", *, window: int = 6, joint
         config |= {"encoder": {"kind": "hstu", "layers": 2, "bias": "both"}}
     built = saved_model.build(saved_model.parse(config), Catalogue.of(log), seed=3)
     assert not isinstance(built, Baseline)
-    built.told(log, ProtocolConfig(split="loo-paper").cut(log))
+    built.learn_counts(log, ProtocolConfig(split="loo-paper").cut(log))
     built.eval()
     for parameter in built.parameters():  # some start at zero
         with torch.no_grad():
@@ -174,6 +188,49 @@ def test_context_feedback_and_user_change_what_is_predicted(log: Dataset) -> Non
     assert each == [[pytest.approx(of(history))], [pytest.approx(of(history, None))]]
 
 
+def test_what_changed_before_the_request_changes_what_is_predicted(log: Dataset) -> None:
+    engine, (history, time) = artifact(log), asked(log, 11)
+
+    def of(*series: tuple[object, str, object], at: int = time) -> float:
+        given = replace(history, series=series)  # type: ignore[arg-type]
+        return engine.rank(given, [4], at=at).scores["click"][0][0]
+
+    change = (time - MINUTE, "plan", "plan 1")
+    assert len({of(), of(change), of((time - MINUTE, "plan", "plan 2")), of((T0, "plan", "plan 1"))}) == 4
+    assert of((time, "plan", "plan 1")) == of()  # at the request's instant: known later
+    assert of((time, "plan", "plan 1"), at=time + 1) != of(at=time + 1)
+    assert of(change, (time - MINUTE + 1, "plan", "plan 1")) == of(change)  # changes nothing
+    assert of(change, (T0, "level", 2.5)) == of((np.datetime64(T0, "ms"), "level", 2.0), change)  # one bucket, sorted
+    assert of((T0, "plan", None)) == of((T0, "plan", "no such plan")) != of()
+    untimed = replace(engine, model=without_time(log))
+    assert untimed.reads_time and not untimed.model.config.uses_time
+    with pytest.raises(DataError, match="reads time"):
+        untimed.rank([1, 2], [4])
+
+
+def without_time(log: Dataset) -> saved_model.TrainedModel:
+    config = {"kind": "recommender", "width": 8, "window": 6, "layout": "fused", "feedback": {}, "next_item": None}
+    built = saved_model.build(saved_model.parse(config | {"encoder": {"kind": "gru"}}), Catalogue.of(log), seed=3)
+    assert not isinstance(built, Baseline)
+    return built
+
+
+@pytest.mark.parametrize("until", [None, T0 + MINUTE * 450])
+def test_stored_changes_keep_their_codes(log: Dataset, until: int | None) -> None:
+    stored, fields = log.series, log.manifest.series_fields
+    assert stored is not None
+    for user in range(USERS):
+        found = known(history_of(log, user, until=until), log.item_rows, log.manifest, Wants(series=True)).series
+        span = slice(int(stored.offsets[user]), int(stored.offsets[user + 1]))
+        kept = np.asarray(stored.time[span]) <= (2**62 if until is None else until)
+        assert found is not None and (kept.any() or not user % 4)
+        for name in ("time", "field", "value"):
+            assert np.array_equal(getattr(found, name), getattr(stored, name)[span][kept]), (user, name)
+    one = Field(name="level", kind="numeric", dtype="f64", boundaries=(0.1, 3.0))
+    assert raw_codes(one, raw_of_codes(one, np.arange(4))).tolist() == [0, 1, 2, 3]
+    assert {int(code) for code in stored.value[stored.field == [f.name for f in fields].index("level")]} >= {1, 2, 5}
+
+
 def test_a_new_item_is_known_by_its_features(log: Dataset) -> None:
     """Items 8 and 2 share their genre; 8 was never trained on, so no number of its own is read."""
     engine = artifact(log)
@@ -208,9 +265,25 @@ def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, l
     assert made.lists is not None and evaluated.lists is not None
     for name in ("offsets", "which", "item"):
         assert torch.equal(getattr(made.lists, name), getattr(evaluated.lists, name)), name
+    assert made.series is not None and evaluated.series is not None and len(made.series.time)  # type: ignore[arg-type]
+    for name in ("offsets", "field", "value", "time", "after"):
+        assert torch.equal(getattr(made.series, name), getattr(evaluated.series, name)), name
     scores = engine.model.catalogue_scores(evaluated).dense()[0]  # type: ignore[union-attr]
     answer = engine.recommend(history_of(log, 11), 3, at=int(times[0]), exclude="nothing")
     assert answer.scores[0] == pytest.approx(scores[:8].topk(3).values.tolist(), abs=1e-5)
+
+
+def test_a_card_shows_all_that_the_model_reads_and_speaks_of_what_it_does(log: Dataset) -> None:
+    ranker, joint = (card.text(artifact(log, joint=joint)) for joint in (False, True))
+    (code,) = re.findall(r"^```python\n(.*?)^```", ranker, re.MULTILINE | re.DOTALL)
+    history, rank = (node.value for node in ast.parse(code).body[-2:])  # type: ignore[attr-defined]
+    given = {one.arg: ast.literal_eval(one.value) for one in (*history.keywords, *rank.keywords) if one.arg != "at"}
+    assert list(given["fields"]) == ["tab", "click", "stars", "seconds"] and list(given["context"]) == ["tab"]
+    assert set(given["user"]) == {"city", "since", "before"}
+    assert [name for _, name, _ in given["series"]] == ["plan", "level"]
+    assert "\nA ranker of kind `recommender`" in ranker and "\nA recommender and ranker of kind" in joint
+    assert "never recommended" in joint and "recommended" not in ranker
+    assert "artifact.recommend(history" in joint and "artifact.rank(history" in joint
 
 
 @pytest.mark.parametrize(
@@ -233,6 +306,9 @@ def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, l
         ({"history": History([1], [T0], {"stars": ["good"]})}, "'good' for 'stars', which is ordinal"),
         ({"history": History([1], [T0], user={"town": "Ulm"})}, "'town' among the facts of a user"),
         ({"history": History([1], [T0], user={"before": "12"})}, "'12'; expected a list of item ids"),
+        ({"history": History([1], [T0], series=[(T0, "town", "Ulm")])}, "'town' among the changing facts of a user"),
+        ({"history": History([1], [T0], series=[(T0, "plan", 1.5j)])}, "'plan', which is categorical"),
+        ({"history": History([1], [T0], series=[("plan", "plan 1")])}, r"\('plan', 'plan 1'\) in the series"),
         ({"at": None, "history": History([1], [T0])}, "reads time"),
     ],
 )

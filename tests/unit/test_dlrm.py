@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,15 +29,17 @@ from facta.infer.history import History, history_of
 from facta.layers.crosses import Crosses, Experts
 from facta.layers.recent import AGES, Recent, recent
 from facta.layers.target_attention import TargetAttention
+from facta.models import dlrm
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.rates import RateRegression, RatesConfig
-from facta.objectives.feedback import FeedbackConfig
+from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.ops import backend
 from facta.recipes.recipe import RecipeConfig
 from facta.train.log import Log
 from facta.train.trainer import TrainingConfig
 from facta.types import Events, Lists, Negatives, SequenceBatch
 from tests import worlds
+from tests.feedback_world import catalogue
 
 PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="80%")
 SMALL = DLRMConfig(
@@ -68,7 +71,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def made(name: str, world: Dataset) -> DLRM | RateRegression:
     model = build(CONFIGS[name], Catalogue.of(world), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, (DLRM, RateRegression))
-    model.told(world, PROTOCOL.cut(world))
+    model.learn_counts(world, PROTOCOL.cut(world))
     torch.manual_seed(0)
     for parameter in model.parameters():  # as if it were trained: nothing is zero
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -86,6 +89,30 @@ def rows_of(world: Dataset, model: DLRM | RateRegression, users: list[int], firs
 
 
 # --- parts
+
+
+def test_ids_are_hidden_where_features_show_the_item_and_weights_are_of_their_own_fields() -> None:
+    feedback = FeedbackConfig(fields=("click", "rating"), weights={"rating": 3.0})
+    for described in (False, True):
+        known = catalogue(users=False, series=False, described=described)
+        model = DLRM(SMALL.change(feedback=feedback, hidden_ids=0.4), known)
+        assert getattr(model.item, "hidden", None) == (0.4 if described else None)
+        assert [head.weights for head in model.heads] == [{}, {"rating": 3.0}]
+
+
+def test_a_head_is_made_for_each_field_and_none_to_be_thrown_away(
+    world: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[Feedback] = []
+
+    class Noted(Feedback):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            heads.append(self)
+
+    monkeypatch.setattr(dlrm, "Feedback", Noted)
+    model = build(SMALL, Catalogue.of(world))
+    assert isinstance(model, DLRM) and list(model.heads) == heads
 
 
 def test_target_attention_is_the_sum_over_a_loop() -> None:
@@ -173,6 +200,13 @@ def test_a_target_looks_back_at_its_lists_and_the_newest_events_before_it(world:
     assert pairs.source[pairs.target == 24].tolist() == [events + 2, events + 3, events + 5, events + 6]
 
 
+def test_what_a_history_is_read_by_costs_nothing_where_none_is_read(world: Dataset) -> None:
+    none, bst = CONFIGS["no-history"], CONFIGS["bst"]
+    kinds = (none, none.change(history=TransformerConfig(layers=2, heads=2)), bst)
+    plain, unread, read = (DLRM(DLRMConfig.parse(one.model_dump()), Catalogue.of(world)).cost(50) for one in kinds)
+    assert plain == unread and plain.flops_per_token < read.flops_per_token
+
+
 # --- who sees what
 
 
@@ -240,23 +274,41 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(world: Dataset, name: str) -
     assert sum(float(part.weight) for part in parts) == float(whole.weight) == alone.events
 
 
+NAMES = ["forward", "type", "a.b"]  # torch gives no part of a module such a name
+
+
+@pytest.mark.parametrize("name", ["din", "rates"])
+def test_columns_may_have_any_name(tmp_path: Path, name: str) -> None:
+    log = worlds.colours(users=10).rename({"click": NAMES[0]}).with_columns(pl.col("tab").alias(n) for n in NAMES[1:])
+    features = {f"{kind}.{n}": kind for n in NAMES for kind in ("categorical", "multi")}
+    items = pl.DataFrame({"item_id": range(12)} | {n: [f"k{i % 2}" for i in range(12)] for n in features})
+    fields = {n: {"role": "context", "kind": "categorical"} if n == "type" else {"kind": "binary"} for n in NAMES}
+    data = prepare(log, tmp_path / "d", items=items, fields=fields, item_fields=features)
+    model = made(name, data)
+    found = model.scores(batch_of(data, model, rows_of(data, model, [3])))
+    assert list(found) == model.predicted == model.successes and set(found) == {"forward", "a.b"}
+
+
 # --- the whole
 
 
-def recipe(config: Config, epochs: int = 20, rate: float = 2e-2) -> RecipeConfig:
+def recipe(config: Config, epochs: int, rate: float) -> RecipeConfig:
     training = TrainingConfig(
         epochs=epochs, batch_size=10, learning_rate=rate, schedule="cosine", metric="NE(click)", patience=None
     )
     return RecipeConfig(name="test/x", model=config, training=training, protocol=PROTOCOL)  # type: ignore[arg-type]
 
 
-def trained(config: Config, world: Dataset, out: Path) -> Artifact:
-    return api.train(world, recipe(config), out, log=Log("quiet"))
+def trained(config: Config, world: Dataset, out: Path, epochs: int = 20, rate: float = 2e-2) -> Artifact:
+    return api.train(world, recipe(config, epochs, rate), out, log=Log("quiet"))
 
 
-@pytest.mark.parametrize("name", ["din", "gr", "bst", "rates"])
-def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str) -> None:
-    artifact = trained(CONFIGS[name], world, tmp_path / "artifact")
+# without counts a rate of .02 leaves most seeds at the base rate
+@pytest.mark.parametrize(
+    ("name", "epochs", "rate"), [("din", 20, 2e-2), ("gr", 40, 5e-3), ("bst", 20, 2e-2), ("rates", 20, 2e-2)]
+)
+def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str, epochs: int, rate: float) -> None:
+    artifact = trained(CONFIGS[name], world, tmp_path / "artifact", epochs, rate)
     found = api.predict(artifact, world)
     assert found.means["NE(click)"] < 0.75 and found.means["GAUC(click)"] > 0.8  # the best: .469 and .9
     again = api.predict(Artifact.load(tmp_path / "artifact"), world)
@@ -307,7 +359,7 @@ def test_operations_are_those_that_torch_counts(name: str, length: int, plain: D
         config = SMALL.change(history=TransformerConfig(layers=2, heads=2, hidden=12, attention_dropout=0.5))
     model = build(config, Catalogue.of(plain), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, DLRM)
-    model.told(plain, PROTOCOL.cut(plain))
+    model.learn_counts(plain, PROTOCOL.cut(plain))
     user, end = np.array([3]), np.array([length])
     batch = batch_of(plain, model, Rows(user, np.zeros_like(user), end, end, end + 1))
     assert batch.targets.after.tolist() == [length]

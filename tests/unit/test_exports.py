@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
-from inspect import isfunction
+from inspect import isfunction, signature
+
+import pytest
 
 import facta
 from facta import api
@@ -27,6 +30,11 @@ def test_every_verb_of_the_api_is_published() -> None:
     public = {name for name, value in vars(api).items() if isfunction(value) and not name.startswith("_")}
     verbs = {name for name in public if vars(api)[name].__module__ == "facta.api"}
     assert {"doctor", "train", "evaluate", "tune"} <= verbs <= set(facta.__all__)
+
+
+@pytest.mark.parametrize("verb", [facta.prepare, facta.evaluate, facta.predict, facta.tune])
+def test_what_hears_of_progress_has_one_name(verb: Callable[..., object]) -> None:
+    assert "progress" in signature(verb).parameters
 
 
 def test_the_verb_train_is_not_hidden_by_the_folder_of_that_name() -> None:

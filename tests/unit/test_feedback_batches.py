@@ -260,7 +260,8 @@ def test_joint_models_learn_the_next_item_from_its_true_predecessor_alone(
 
 def test_the_journal_tells_the_share_that_was_dropped(log: Dataset, tmp_path: Path) -> None:
     changes = ["model.window=16", "model.width=8", "model.encoder.layers=1", "model.feedback.fields=null",
-               "model.embedding.features=false", "training.metric=NE(liked)", "training.epochs=2",
+               "model.embedding.features=false", "model.embedding.id_width=null", "model.embedding.hidden_ids=0",
+               "training.metric=NE(liked)", "training.epochs=2",
                "training.batch_size=4", "protocol.split=loo-val", "protocol.train_end=null",
                "protocol.validation_end=null",
                'training.stochastic_length={"alpha": 1.2}']  # fmt: skip

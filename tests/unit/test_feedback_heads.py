@@ -135,6 +135,8 @@ def test_what_a_head_may_be_given() -> None:
         Feedback(FeedbackConfig(fields=("click", "surface")), FIELDS, WIDTH)
     with pytest.raises(ConfigError, match="Found the feedback share"):
         Feedback(FeedbackConfig(weights={"share": 2.0}), FIELDS, WIDTH)
+    with pytest.raises(ConfigError, match=r"feedback\.weights names kind, rating, and feedback\.fields does not"):
+        FeedbackConfig(fields=("click",), weights={"rating": 3.0, "click": 2.0, "kind": 1.0})
 
 
 def test_only_events_of_success_are_targets_of_the_next_item() -> None:

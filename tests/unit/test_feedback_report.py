@@ -63,6 +63,25 @@ def test_without_times_there_are_no_days(data: Dataset, found: dict[str, Predict
     assert page.count("<img") == 2 and "NE by day" not in page and "AUC against exact" in page
 
 
+def test_a_field_that_no_event_defines_is_a_line_without_numbers(
+    data: Dataset, found: dict[str, Predictions], tmp_path: Path
+) -> None:
+    unsaid = {name: replace(one, y=one.y | {"like": np.full_like(one.y["like"], -1)}) for name, one in found.items()}
+    write_feedback_report(tmp_path / "r.html", data, unsaid)
+    page = (tmp_path / "r.html").read_text()
+    assert (
+        page.count("<img") == 3 and page.count("of 0</small>") == 2 and "nan" not in re.sub(r'"data:[^"]+"', "", page)
+    )
+
+
+def test_nothing_to_be_judged_by_is_a_sentence(data: Dataset, found: dict[str, Predictions], tmp_path: Path) -> None:
+    one = found["doubting"]
+    unsaid = replace(one, y={field: np.full_like(y, -1) for field, y in one.y.items()})
+    for given, named in ((unsaid, "click, like"), (replace(one, p={}, y={}), "no field")):
+        with pytest.raises(ProtocolError, match=f"Found {named} predicted, and no event"):
+            write_feedback_report(tmp_path / "r.html", data, {"a": given})
+
+
 def test_a_group_is_judged_against_its_own_base_rate(found: dict[str, Predictions]) -> None:
     one = found["doubting"]
     group = (one.place >= 30).astype(np.int64) + (one.place >= 60)
@@ -76,7 +95,7 @@ def test_a_group_is_judged_against_its_own_base_rate(found: dict[str, Prediction
 
 def test_what_cannot_be_reported_is_a_sentence(data: Dataset, found: dict[str, Predictions], tmp_path: Path) -> None:
     out, other = tmp_path / "r.html", replace(found["doubting"], dataset="another")
-    with pytest.raises(ProtocolError, match="different events"):
+    with pytest.raises(ProtocolError, match="different datasets"):
         write_feedback_report(out, data, {**found, "other": other})
     with pytest.raises(ProtocolError, match="No metric 'ECE' to compare in; expected: NE, LogLoss, AUC, GAUC"):
         write_feedback_report(out, data, found, metrics=["ECE"])

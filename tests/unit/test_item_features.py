@@ -102,7 +102,7 @@ def test_a_model_is_told_which_items_were_trained() -> None:
     model = Recommender(config, catalogue(users=False, series=False, described=True))
     item = model.embedder.item
     assert isinstance(item, ItemTower)
-    item.told(np.array([5, 3, 5]))
+    item.mark_trained(np.array([5, 3, 5]))
     assert torch.nonzero(item.trained).squeeze(1).tolist() == [3, 5]
     assert "embedder.item.trained" in model.state_dict()  # an artifact knows it too
 

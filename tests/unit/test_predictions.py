@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from facta.errors import ProtocolError
 from facta.eval.prediction import prediction_metrics, resampled
 from facta.eval.predictions import Predictions, average_predictions, check_same_events, differences, held_out, predict
 from facta.eval.protocol import ProtocolConfig
+from facta.eval.result import Result
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.types import SequenceBatch
@@ -151,8 +154,20 @@ def test_runs_are_compared_in_pairs_and_averaged(log: Dataset) -> None:
     mean = average_predictions([sharp, dull])
     np.testing.assert_allclose(mean.p["liked"], (sharp.p["liked"] + dull.p["liked"]) / 2)
     assert mean.runs == 2
-    with pytest.raises(ProtocolError, match="different events"):
-        check_same_events(sharp, predict(Seer(1.0), log, PROTOCOL, stage="validation"))
+
+
+def test_predictions_of_other_events_or_under_other_terms_are_no_company(log: Dataset) -> None:
+    one = predict(Seer(1.0), log, PROTOCOL)
+    others = {
+        "different events": one.only(one.place % 2 == 0),
+        "different protocols, 'feedback/.*' and 'mine'": replace(one, protocol="mine"),
+        "different stages, 'test' and 'validation'": replace(one, stage="validation"),
+        "different datasets": replace(one, dataset="c0ffee"),
+    }
+    for sentence, other in others.items():
+        for check in (check_same_events, lambda a, b: average_predictions([a, b])):
+            with pytest.raises(ProtocolError, match=sentence):
+                check(one, other)
 
 
 def test_what_cannot_be_predicted_is_refused(log: Dataset) -> None:
@@ -176,13 +191,52 @@ def vars_of(found: Predictions) -> dict[str, object]:
     return {name: getattr(found, name) for name in ("protocol", "stage", "dataset", "user", "place", "time", "p", "y")}
 
 
-def test_what_is_saved_can_be_read(log: Dataset, tmp_path: Path) -> None:
-    found = predict(Seer(1.0), log, PROTOCOL)
+@pytest.mark.parametrize("timed", [True, False])
+def test_what_is_saved_can_be_read(log: Dataset, tmp_path: Path, timed: bool) -> None:
+    found = average_predictions([predict(Seer(blur), log, PROTOCOL) for blur in (0.5, 1.0)])
+    found = found if timed else replace(found, time=None)
     found.save(tmp_path / "a.json")
-    with np.load(tmp_path / "a.npz") as arrays:
-        np.testing.assert_array_equal(arrays["user"], found.user)
-        np.testing.assert_array_equal(arrays["p/liked"], found.p["liked"])
-        np.testing.assert_array_equal(arrays["y/liked"], found.y["liked"])
+    loaded = Predictions.load(tmp_path / "a.json")
+    assert loaded.summary() == found.summary() and loaded.runs == 2
+    assert list(loaded.p) == list(loaded.y) == list(found.p)
+    for name, values in vars_of(found).items():
+        np.testing.assert_equal(getattr(loaded, name), values)
+    assert facta.compare(loaded, found, "NE(liked)").interval == (0, 0)
+
+
+def test_what_is_torn_or_something_else_is_not_read(log: Dataset, tmp_path: Path) -> None:
+    path, arrays = tmp_path / "a.json", tmp_path / "a.npz"
+    predict(Seer(1.0), log, PROTOCOL).save(path)
+    with pytest.raises(ProtocolError, match=r"a\.json' is no saved result"):
+        Result.load(path)
+    arrays.write_bytes(arrays.read_bytes()[:-1] + b"x")
+    with pytest.raises(ProtocolError, match=r"a\.json.*checksum"):
+        Predictions.load(path)
+    for text, sentence in (('{"format": 99}', "format 99"), ("[]", "no file of saved predictions")):
+        path.write_text(text)
+        with pytest.raises(ProtocolError, match=sentence):
+            Predictions.load(path)
+    arrays.unlink()
+    with pytest.raises(ProtocolError, match=r"with its \.npz beside"):
+        Predictions.load(path)
+
+
+def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
+    sharp, dull = predict(Seer(0.1), log, PROTOCOL), predict(Seer(1.0), log, PROTOCOL)
+    found = facta.compare(sharp, dull, "NE(rating)")
+    assert (found.difference, found.interval) == differences([sharp], [dull], "rating")["NE"]
+    assert found.verdict == "lower" and found.better is None
+    assert str(found).startswith("NE(rating) -0.") and str(found).endswith("]: lower")
+    assert facta.compare(dull, sharp, "AUC(liked)").difference == dull.means["AUC(liked)"] - sharp.means["AUC(liked)"]
+    for metric in ("NE", "NE(clicked)", "ECE(liked)", "NDCG@10"):
+        with pytest.raises(ProtocolError, match=re.escape(f"No metric '{metric}'") + r".*GAUC\(rating\)"):
+            facta.compare(sharp, dull, metric)
+    with pytest.raises(ProtocolError, match="different stages"):
+        facta.compare(sharp, predict(Seer(1.0), log, PROTOCOL, stage="validation"), "NE(liked)")
+    none, lists = np.zeros(1), np.zeros((1, 1), dtype=np.int32)
+    ranking = Result("loo-val", "test", sharp.dataset, 1, 1, 0.0, {}, none.astype(np.int64), none, {}, lists)
+    with pytest.raises(ProtocolError, match="ranking beside predictions"):
+        facta.compare(sharp, ranking, "NE(liked)")  # type: ignore[type-var]
 
 
 def test_resampled_auc_is_that_of_the_drawn_users() -> None:

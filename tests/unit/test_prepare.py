@@ -412,16 +412,22 @@ import polars as pl
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    prepare(pl.DataFrame({"user_id": range(50_000), "item_id": range(50_000)}), sys.argv[1])
+    ids = range(50_000)
+    if sys.argv[2] == "array":
+        prepare(pl.DataFrame({"user_id": ids, "item_id": ids}), sys.argv[1])
+    else:
+        prepare(pl.DataFrame({"user_id": [1], "item_id": [1]}), sys.argv[1], items=pl.DataFrame({"item_id": ids}))
 except ResourceError as error:
     print(error)
 """
 
 
-def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("of", "advice"), [("array", "free some space"), ("table", "has room")])
+def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, of: str, advice: str) -> None:
     """A limit on file size is the nearest to a full disk that needs no rights."""
-    run = subprocess.run([sys.executable, "-c", FULL, tmp_path / "log"], capture_output=True, text=True, check=True)
-    assert "Cannot write" in run.stdout and "free some space" in run.stdout
+    command = [sys.executable, "-c", FULL, tmp_path / "log", of]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Cannot write" in run.stdout and "File too large" in run.stdout and advice in run.stdout
     assert debris(tmp_path) == []
 
 

@@ -55,7 +55,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def made(log: Dataset) -> tuple[RateRegression, SequenceBatch]:
     model = RateRegression(RatesConfig(prior=PRIOR), Catalogue.of(log))
-    model.told(log, PROTOCOL.cut(log))
+    model.learn_counts(log, PROTOCOL.cut(log))
     length = np.diff(log.offsets)
     rows = Rows(np.arange(2), np.zeros_like(length), length, np.zeros_like(length), length)
     ((order, batch),) = prediction_batches(log, rows, window=model.window, wants=model.wants)

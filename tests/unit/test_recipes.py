@@ -77,6 +77,14 @@ def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
         recipe.override(overrides(settings(recipe.search, 0, trial)))
 
 
+@pytest.mark.parametrize("folder", ["kuairand-pure", "simulator"])
+def test_a_search_tries_the_prior_of_what_has_rates(folder: str) -> None:
+    systems = ("dlrm", "dlrm-gr-features", "dlrm-no-history", "bst", "rates", "rates-no-history")
+    for recipe in (find(f"{folder}/{system}") for system in systems):
+        model = build(recipe.model, catalogue_for(recipe.name))
+        assert ("model.prior" in recipe.search) == (model.rates is not None), recipe.name  # type: ignore[union-attr]
+
+
 def test_the_published_settings_of_hstu() -> None:
     """Zhai et al. 2024, public configs for MovieLens-1M."""
     recipe = find("movielens-1m/hstu")
@@ -127,6 +135,12 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("protocol.mask=some", "nothing, history or window"),
         ("model.width=51", None),
         ("model.encoder.heads=3", "not a multiple of encoder.heads"),
+        ("model.embedding.id_width=8", "embedding.id_width is 8 .* embedding.features is false"),
+        ("model.embedding.hidden_ids=0.1", "embedding.hidden_ids 0.1, .* embedding.features is false"),
+        (
+            "model.embedding.calendar=true",
+            "embedding.calendar is part of the context, and the layout 'item' shows none",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(change: str, message: str | None) -> None:
@@ -179,7 +193,14 @@ def test_a_gpu_learns_the_same_with_the_same_bits_every_time(cycle: Dataset, tmp
     assert made[0].fingerprint == made[1].fingerprint
 
 
+@pytest.mark.parametrize("system", ["hstu", "popularity", "item-knn"])
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:cpu"])
-def test_a_device_that_is_not_there_is_a_sentence(cycle: Dataset, tmp_path: Path, device: str) -> None:
-    with pytest.raises(ConfigError, match=f"device '{device}'"):
-        api.train(cycle, "debug/hstu", tmp_path / "artifact", device=device, log=Log("quiet"))
+def test_a_device_that_is_not_there_is_a_sentence(cycle: Dataset, tmp_path: Path, device: str, system: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{device}', which torch cannot use here"):
+        api.train(cycle, f"debug/{system}", tmp_path / "artifact", device=device, log=Log("quiet"))
+
+
+@pytest.mark.parametrize("choose", ["true", "false"])
+def test_what_is_counted_is_counted_on_the_cpu(cycle: Dataset, tmp_path: Path, choose: str) -> None:
+    with pytest.raises(ConfigError, match="device 'meta' for a model of kind 'item-knn', which is counted on the CPU"):
+        api.train(cycle, "debug/item-knn", tmp_path / "artifact", [f"choose={choose}"], device="meta", log=Log("quiet"))

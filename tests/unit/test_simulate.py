@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,7 @@ from facta.data.codes import codes
 from facta.data.prepare import prepare
 from facta.data.simulate import write
 from facta.data.simulator import SimulatorConfig, World
-from facta.errors import DataError
+from facta.errors import DataError, ResourceError
 
 SMALL = SimulatorConfig(users=250, items=60, events_per_user=12)
 
@@ -72,6 +73,25 @@ def test_its_schema_prepares_it(tmp_path: Path) -> None:
     assert [features[name].field.kind for name in ("category", "duration")] == ["categorical"] * 2
     names = features["category"].field.categories or ()
     assert [int(names[code - 1]) for code in features["category"].values] == world.category.tolist()
+
+
+@pytest.mark.parametrize("room", [100, 10_000])  # of a file: for the log, the items
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path, room: int) -> None:
+    """A limit on file size is the nearest to a full disk that needs no rights."""
+    world = World(SMALL.change(users=2, items=3000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"Cannot write .*File too large"):
+            write(world, tmp_path / "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    write(world, tmp_path / "a")
+    assert [(tmp_path / "a" / f"{name}.parquet").stat().st_size > 10_000 for name in ("events", "items")] == [
+        False,
+        True,
+    ]
 
 
 def test_what_lies_there_is_kept_and_nothing_half_written_stays(

@@ -123,7 +123,7 @@ def test_the_probabilities_of_all_next_items_sum_to_one() -> None:
 
 
 def test_the_floor_is_calibrated_and_history_brings_one_nearer() -> None:
-    """The constants of version 1: NE of the floor between .80 and .90, without history at least 40 % of the way up."""
+    """The constants of version 2: NE of the floor between .80 and .90, without history at least 40 % of the way up."""
     world, parts = logs(SimulatorConfig(users=2000))
     found = [floors.floor(world, events) for _, events in parts]
     user = np.concatenate([first + arrays.rows(events.steps.offsets) for first, events in parts])

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import facta
 from facta.data.batches import Wants
-from facta.data.splits import temporal
+from facta.data.splits import temporal, training_events
 from facta.data.stream import HOUR, StreamBatches
+from facta.eval.predictions import Predictions, predict_rows
+from facta.layers.items import ItemTower
+from facta.models.recommender import Recommender
+from facta.recipes import fit
 from facta.train import journal
 
-PLAIN = "model.embedding.features=false"  # the log declares no features of items
+# the log declares no features of items
+PLAIN = [f"model.embedding.{change}" for change in ("features=false", "id_width=null", "hidden_ids=0")]
 WANTS = Wants(fields=("liked",), own=True)
+STREAM = [
+    "model.feedback.fields=null",
+    "model.width=8",
+    "model.encoder.heads=1",
+    "model.encoder.layers=1",
+    "training.hours=8",
+    "training.epochs=1",
+    "training.keep=last",
+    "training.patience=null",
+    "training.metric=NE(liked)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +89,35 @@ def test_what_is_asked_is_the_next_period_and_last_what_was_held_out(log: facta.
 
 
 def test_a_streaming_run_tells_how_good_it_was_on_each_next_period(log: facta.Dataset, tmp_path: Path) -> None:
-    changes = [
-        "model.feedback.fields=null",
-        "model.width=8",
-        "model.encoder.heads=1",
-        "model.encoder.layers=1",
-        PLAIN,
-        "training.hours=8",
-        "training.epochs=1",
-        "training.keep=last",
-        "training.patience=null",
-        "training.metric=NE(liked)",
-    ]
-    facta.train(log, "simulator/gr-ranking", tmp_path / "out", changes)
+    facta.train(log, "simulator/gr-ranking", tmp_path / "out", [*STREAM, *PLAIN])
     lines = journal.read(facta.run_folder(tmp_path / "out"), "validation")
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 7, 8, 9, 10, 11]  # behind 5 and 6 comes the silent day
     assert all(line["NE(liked)"] > 0 for line in lines)
+
+
+def test_an_item_is_new_until_a_period_with_it_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three items come in every 40 hours; a question about the next period knows those of the periods behind it."""
+    rng, events = np.random.default_rng(4), 400
+    hour = rng.integers(0, 100, events)
+    item = rng.integers(0, 3, events) + 3 * (hour // 40)
+    facts = {"user_id": rng.integers(0, 9, events), "item_id": item, "liked": rng.random(events) < 0.4}
+    log = pl.DataFrame({**facts, "timestamp": 1_700_000_000_000 + hour * HOUR})
+    items = pl.DataFrame({"item_id": range(9), "kind": ["a", "b", "c"] * 3})
+    data = facta.prepare(log, tmp_path / "d", items=items, item_fields={"kind": "categorical"})
+    known: dict[int, list[int]] = {}
+
+    def noted(model: Recommender, *asked: Any) -> Predictions:
+        assert isinstance(model.embedder.item, ItemTower)
+        known[int(asked[2].partition("=")[2])] = torch.nonzero(model.embedder.item.trained).squeeze(1).tolist()
+        return predict_rows(model, *asked)
+
+    monkeypatch.setattr(fit, "predict_rows", noted)
+    facta.train(data, "simulator/gr-ranking", tmp_path / "out", STREAM)
+    places = training_events(data, facta.find_recipe("simulator/gr-ranking").protocol.cut(data))
+    assert data.timestamp is not None
+    period = (data.timestamp[places] - data.timestamp.min()) // (8 * HOUR)
+    assert known == {done: np.unique(data.item[places][period < done]).tolist() for done in known}
+    assert [len(known[done]) for done in (1, 5, 6, 10)] == [3, 3, 6, 6]
 
 
 def test_a_stream_of_several_passes_is_refused(log: facta.Dataset, tmp_path: Path) -> None:
@@ -95,5 +126,5 @@ def test_a_stream_of_several_passes_is_refused(log: facta.Dataset, tmp_path: Pat
             log,
             "simulator/gr-ranking",
             tmp_path / "out",
-            [*("training.hours=8", "training.metric=NE(liked)"), *("model.feedback.fields=null", PLAIN)],
+            [*("training.hours=8", "training.metric=NE(liked)"), *("model.feedback.fields=null", *PLAIN)],
         )

@@ -82,7 +82,7 @@ def test_a_search_goes_on_where_it_stopped_also_with_more_trials(tmp_path: Path)
         file.write('{"trial": 4, "settings": {"a')  # killed while writing
     told: list[int] = []
     found = search(
-        second, SPACE, tmp_path / "two", IDENTITY, trials=9, seed=4, told=lambda trial: told.append(trial.trial)
+        second, SPACE, tmp_path / "two", IDENTITY, trials=9, seed=4, progress=lambda trial: told.append(trial.trial)
     )
     assert (first.asked, second.asked, told) == ([0, 1, 2, 3], [4, 5, 6, 7, 8], list(range(9)))
     assert [(t.settings, t.value) for t in found] == [(t.settings, t.value) for t in expected]

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from facta.artifact.files import Contents
 
 
+_NAMES: dict[Task, str] = {"next_item": "recommender", "feedback": "ranker"}
+_LIMITS: dict[Task, str] = {
+    "next_item": "Items without a training event are never recommended. A history that shows no other items is "
+    "answered with the most popular items, and the answer says so.",
+    "feedback": "A candidate without a training event is known by its features alone, where the model reads any; one "
+    "that the catalogue lacks is left out. The answer counts both.",
+}
+
+
 def version() -> str:
     """The version of facta that writes."""
     return installed("facta")
@@ -19,18 +28,18 @@ def version() -> str:
 
 def text(contents: Contents) -> str:
     """The card as Markdown."""
-    parts = [_head(contents), _numbers(contents), _use(tasks(contents.model)), _limits()]
+    parts = [_head(contents), _numbers(contents), _use(contents), _limits(tasks(contents.model))]
     return "\n\n".join(parts) + "\n"
 
 
 def _head(contents: Contents) -> str:
     data, model = contents.schema, contents.config["model"]
-    parameters = parameters_of(contents.model)
+    parameters, what = parameters_of(contents.model), " and ".join(_NAMES[task] for task in tasks(contents.model))
     return "\n".join(
         [
             f"# {contents.config['name']}",
             "",
-            f"A recommender of kind `{model['kind']}` with {parameters:,} numbers, trained by facta {version()}.",
+            f"A {what} of kind `{model['kind']}` with {parameters:,} numbers, trained by facta {version()}.",
             "",
             f"- catalogue: {contents.catalogue.height:,} items, "
             f"{int((contents.catalogue['training_events'] > 0).sum()):,} of them with training events",
@@ -58,21 +67,41 @@ def _line(name: str, value: Mapping[str, Any]) -> str:
     return f"| {name} | {mean} | {between} |"
 
 
-def _use(learned: Sequence[Task]) -> str:
+def _use(contents: Contents) -> str:
+    known = [one["name"] for one in contents.schema.get("fields", ()) if one["role"] == "context"]
+    context = _values([name for name in known if name in contents.model.wants.fields], "...")
+    at = "at='2030-01-01T12:00'"
     verbs: dict[Task, str] = {
-        "next_item": "artifact.recommend(history, k=10, at='2030-01-01T12:00')\n",
-        "feedback": "artifact.rank(history, candidates=[...], at='2030-01-01T12:00')\n",
+        "next_item": f"artifact.recommend(history, k=10, {at})\n",
+        "feedback": f"artifact.rank(history, candidates=[...], {at}{context and f', context={context}'})\n",
     }
     return (
         "## Use\n\n```python\nimport facta\n\nartifact = facta.load('THIS_DIRECTORY')\n"
-        f"history = facta.History(items=[...], times=[...])\n{''.join(verbs[task] for task in learned)}```\n\n"
+        f"{_history(contents)}{''.join(verbs[task] for task in tasks(contents.model))}```\n\n"
         "Loading runs no code from this directory and needs no dataset; altered files are refused."
     )
 
 
-def _limits() -> str:
+def _history(contents: Contents) -> str:
+    """With all that the model reads of it."""
+    wants = contents.model.wants
+    changing = [one["name"] for one in contents.schema.get("series_fields", ())] if wants.series else []
+    parts = {
+        "fields": _values(wants.fields, "[...]"),
+        "user": _values([*wants.users, *wants.lists], "..."),
+        "series": f"[{', '.join(f'(..., {name!r}, ...)' for name in changing)}]" if changing else "",
+    }
+    given = ["items=[...]", "times=[...]", *(f"{name}={value}" for name, value in parts.items() if value)]
+    inner = ", ".join(given) if len(given) == 2 else "".join(f"\n    {one}," for one in given) + "\n"
+    return f"history = facta.History({inner})\n"
+
+
+def _values(names: Sequence[str], value: str) -> str:
+    return f"{{{', '.join(f'{name!r}: {value}' for name in names)}}}" if names else ""
+
+
+def _limits(learned: Sequence[Task]) -> str:
     return (
-        "## Limits\n\nItems without a training event are never recommended. A history that shows no other items is "
-        "answered with the most popular items, and the answer says so. The numbers above describe the people and the "
+        f"## Limits\n\n{' '.join(_LIMITS[task] for task in learned)} The numbers above describe the people and the "
         "period of the data, not yours."
     )

@@ -77,10 +77,7 @@ def _write(contents: Contents, draft: Path) -> None:
     _write_json(draft / "schema.json", contents.schema)
     _write_json(draft / "metrics.json", list(contents.metrics))
     (draft / "README.md").write_text(card.text(contents), encoding="utf-8")
-    try:
-        contents.catalogue.write_parquet(draft / "items.parquet")
-    except pl.exceptions.ComputeError as error:  # its name for a full disk
-        raise OSError(str(error)) from error
+    durable.save_table(draft / "items.parquet", contents.catalogue)
     durable.save_tensors(draft / "model.safetensors", state_of(contents.model))
     mode = (draft / "config.json").stat().st_mode
     (draft / "model.safetensors").chmod(mode)  # safetensors lets nobody but the writer read it

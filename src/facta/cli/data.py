@@ -15,7 +15,7 @@ from facta.cli import console
 from facta.cli.simulate import simulate
 from facta.data import sources
 from facta.data.histories import Dataset
-from facta.data.origins import Progress as Told
+from facta.data.origins import Progress as Fetching
 from facta.errors import DataError
 
 
@@ -59,14 +59,14 @@ def get(name: str, out: Path, place: Path | None, *, overwrite: bool, as_json: b
     title = sources.find(name).title
     dataset = None if overwrite else _present(name, out)
     if dataset is None:
-        with _bar() as told:
+        with _bar() as progress:
             dataset = sources.get(
                 name,
                 out,
                 place=place,
                 overwrite=overwrite,
-                progress=told,
-                told=lambda failure: console.note(f"Not from {failure}."),
+                progress=progress,
+                failed=lambda failure: console.note(f"Not from {failure}."),
             )
     else:
         console.note(f"'{out}' already holds {title}; --overwrite fetches it again.")
@@ -93,7 +93,7 @@ def _present(name: str, out: Path) -> Dataset | None:
 
 
 @contextmanager
-def _bar() -> Iterator[Told]:
+def _bar() -> Iterator[Fetching]:
     """A progress bar on stderr that follows one origin after the other."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     hidden = not console.notes.is_terminal  # a log file would only show empty lines

@@ -66,8 +66,8 @@ def evaluate(
         return
     results = []
     for name, one, trained in zip(named, loaded, own, strict=True):
-        with console.counting(f"evaluating {name}") as told:
-            result = api.evaluate(one, dataset, protocol, stage=stage, ks=ks, other_data=other_data, told=told)
+        with console.counting(f"evaluating {name}") as progress:
+            result = api.evaluate(one, dataset, protocol, stage=stage, ks=ks, other_data=other_data, progress=progress)
         if trained != protocol:
             console.note(f"{name} was trained under {trained.id} and is measured under the protocol of the table.")
         results.append(result)

@@ -70,12 +70,14 @@ def name(id_: ItemId, title: str | None) -> str:
     return str(id_) if title is None else f"{title} ({id_})"
 
 
-def told(artifact: Artifact, history: History, unknown: int) -> None:
-    """Say what of a history was not read, and what it lacks."""
+def note_unread(artifact: Artifact, history: History, unknown: int, *, stored: bool) -> None:
+    """Say what of a history was not read, and what it lacks where it is not `stored` in a dataset."""
     if unknown:
         console.note(f"Left out {counted(unknown, 'event')}: their items are not in the catalogue of this artifact.")
-    if artifact.model.wants.fields and history.items and not history.fields:
+    wants = artifact.model.wants
+    read = [*(wants.fields if history.items else ()), *(artifact.changing if wants.series else ())]
+    if read and not stored:
         console.note(
-            f"This model reads {', '.join(artifact.model.wants.fields)} of events; those of --history have items and "
-            "times alone. --user and --data give all that is known."
+            f"This model reads {', '.join(read)}; a --history has items and times alone. "
+            "--user and --data give all that is known."
         )

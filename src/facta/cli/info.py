@@ -76,7 +76,7 @@ def _artifact(path: Path) -> dict[str, Any]:
         "protocol": artifact.config["protocol"],
         "items": artifact.catalogue.height,
         "items_with_training_events": int((artifact.catalogue["training_events"] > 0).sum()),
-        "reads_time": artifact.model.config.uses_time,
+        "reads_time": artifact.reads_time,
         "cost": _cost(artifact),
         "dataset": {name: artifact.schema[name] for name in ("users", "items", "events", "content_hash")},
         "results": list(artifact.metrics),

@@ -33,8 +33,8 @@ def evaluate(
     compared = COMPARED if metric is None else (metric,)
     found = {}
     for name, one in artifacts.items():
-        with console.counting(f"predicting with {name}") as told:
-            found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, told=told)
+        with console.counting(f"predicting with {name}") as progress:
+            found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, progress=progress)
     if out is not None:
         _save(out, found)
     pairs = _pairs(found, compared)

@@ -41,14 +41,14 @@ def rank(
 ) -> None:
     """Rank candidates for a stored user (--user, --data) or for a history given on the spot (--history)."""
     loaded, asked = Artifact.load(artifact), histories.moment(at)
-    given, _ = histories.chosen(loaded, user, data, history, times, asked)
+    given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     ids = [loaded.id_from_text(text) for text in _texts(candidates, candidates_file)]
     found = loaded.rank(given, ids, at=asked, context=_context(loaded, context or []), by=_by(by))
     if as_json:
         moment = asked.isoformat() if isinstance(asked, datetime) else asked
         console.emit({"artifact": loaded.fingerprint, "at": moment, **_values(found)})
     else:
-        histories.told(loaded, given, found.unknown[0])
+        histories.note_unread(loaded, given, found.unknown[0], stored=dataset is not None)
         _show(found)
 
 

@@ -62,7 +62,7 @@ def recommend(
     if as_json:
         console.emit(_values(loaded, answer, asked, beside))
     else:
-        histories.told(loaded, given, answer.unknown[0])
+        histories.note_unread(loaded, given, answer.unknown[0], stored=dataset is not None)
         _show(loaded, answer, beside)
 
 

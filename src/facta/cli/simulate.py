@@ -27,8 +27,8 @@ def simulate(
     """Simulate a service and write its event log, its items, and the schema that `facta prepare` reads."""
     start = time.perf_counter()
     world = World(SimulatorConfig(users=users, items=items, events_per_user=events_per_user))
-    with console.counting("simulating users") as told:
-        events = write(world, out, seed=seed, progress=told)
+    with console.counting("simulating users") as progress:
+        events = write(world, out, seed=seed, progress=progress)
     seconds = time.perf_counter() - start
     used = {"seconds": round(seconds, 3), "events_per_second": round(events / seconds), "memory_peak": memory_peak()}
     if as_json:

@@ -31,7 +31,7 @@ def tune(
 ) -> None:
     """Try random settings of a recipe, judged on validation, and print the best as --set options."""
     out = Path("tuning") / recipe if out is None else out
-    found = api.tune(data, recipe, out, changes or [], trials=trials, seed=seed, device=device, told=_say)
+    found = api.tune(data, recipe, out, changes or [], trials=trials, seed=seed, device=device, progress=_say)
     metric = _metric(recipe, changes)
     top = best(found, metric)
     if as_json:

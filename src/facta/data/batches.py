@@ -290,11 +290,11 @@ def _series(
     dataset: Dataset, user: Ints, offsets: Tensor, events: Events, until: Tensor | None, key: int, wants: Wants
 ) -> Series | None:
     """What changed before `until` [B], for a model that reads it."""
-    if not wants.series:
+    if not wants.series or dataset.series is None:
         return None
     if until is None or events.time is None:
         raise DataError("The model reads facts that change, and here are no times to tell which of them are known.")
-    return entries(dataset, user, offsets, events.time, until.numpy(), key)
+    return entries(dataset.series, user, offsets, events.time, until.numpy(), key)
 
 
 def _last_time(offsets: Tensor, targets: Events) -> Tensor | None:

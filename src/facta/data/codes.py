@@ -92,7 +92,7 @@ def positive_codes(field: Field, condition: str) -> tuple[int, ...]:
     A numeric field is cut at its boundaries: the number of the condition (`bound`) has to be one of them. Raises
     ConfigError.
     """
-    values = _values(field)
+    values = values_of(field)
     try:
         held = pl.DataFrame({"value": values}).select(pl.sql_expr(f"value {condition}")).to_series()
     except pl.exceptions.PolarsError as error:
@@ -115,8 +115,8 @@ def _no_condition(name: str, condition: str, why: str) -> ConfigError:
     )
 
 
-def _values(field: Field) -> list[Any]:
-    """What stands for each code but "undefined"."""
+def values_of(field: Field) -> list[Any]:
+    """[C-1] what stands for each code but "undefined"; for a bucket its lower boundary, -inf for the first one."""
     match field.kind:
         case "binary":
             return [0, 1]

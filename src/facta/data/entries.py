@@ -11,21 +11,16 @@ from torch import Tensor
 
 from facta import arrays, draws
 from facta.arrays import Bools, Ints
-from facta.data.histories import Dataset
+from facta.data import series
 from facta.types import Series
 
 SPAN = 1 << 42  # milliseconds that a log lasts at most: 139 years
 
 
-def entries(dataset: Dataset, user: Ints, offsets: Tensor, time: Tensor, until: Ints, key: int) -> Series | None:
-    """The entries known before `until` [B] ms: those between the row's events, at `time` [E], and of each field the one
-    that holds when the row begins. A change at an event's instant comes after the event.
-
-    None where the dataset has no series.
+def entries(stored: series.Series, user: Ints, offsets: Tensor, time: Tensor, until: Ints, key: int) -> Series:
+    """The entries of users [B] known before `until` [B] ms: those between the row's events, at `time` [E], and of each
+    field the one that holds when the row begins. A change at an event's instant comes after the event.
     """
-    stored = dataset.series
-    if stored is None:
-        return None
     count = np.diff(stored.offsets)[user]
     at, row = arrays.spans(np.asarray(stored.offsets)[user], count), np.repeat(np.arange(len(user)), count)
     known = np.asarray(stored.time)[at] < until[row]

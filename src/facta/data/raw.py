@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facta.arrays import Floats, Floats32, Ints
-from facta.data.codes import codes, defined
+from facta.data.codes import codes, defined, values_of
 from facta.data.schema import Field
 from facta.data.times import moment
 from facta.errors import DataError
@@ -26,6 +26,14 @@ def raw_values(field: Field, stored: npt.NDArray[Any]) -> list[Any]:
     if field.kind != "categorical":
         return plain
     return [None if code is None else (field.categories or ())[code] for code in plain]
+
+
+def raw_of_codes(field: Field, found: Ints) -> list[Any]:
+    """[n] codes -> [n] values that have them: a bucket's lower boundary, and of the first one a number below all."""
+    values = values_of(field)
+    if field.kind == "numeric":
+        values[0] = float(np.nextafter(field.boundaries[0], -np.inf)) if field.boundaries else 0.0
+    return [None if code == 0 else values[code - 1] for code in found.tolist()]
 
 
 def raw_codes(field: Field, values: Sequence[Any]) -> Ints:

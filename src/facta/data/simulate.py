@@ -32,7 +32,7 @@ SCHEMA = SchemaConfig(
 )
 
 Progress = Callable[[int, int], None]
-"""Told (users so far, all users)."""
+"""Called with (users so far, all users)."""
 
 
 def write(
@@ -53,13 +53,13 @@ def write(
         raise DataError(f"'{out}' exists already; choose another place, it will not be touched.")
     with durable.directory(out) as draft:
         events = _write_events(draft / "events.parquet", world, seed, users, progress or _silent)
-        world.items().write_parquet(draft / "items.parquet")
+        durable.save_table(draft / "items.parquet", world.items())
         _document(draft / "schema.json", SCHEMA.model_dump(exclude_defaults=True))
         _document(draft / "world.json", {"world": world.config.model_dump(), "users": users, "seed": seed})
     return events
 
 
-def _write_events(place: Path, world: World, seed: int, users: int, told: Progress) -> int:
+def _write_events(place: Path, world: World, seed: int, users: int, progress: Progress) -> int:
     """The log, of which one chunk is held at a time."""
     total, writer = 0, None
     try:
@@ -68,7 +68,7 @@ def _write_events(place: Path, world: World, seed: int, users: int, told: Progre
             writer = writer or parquet.ParquetWriter(place, table.schema, compression="zstd")
             writer.write_table(table)
             total += table.num_rows
-            told(first + len(events.steps.offsets) - 1, users)
+            progress(first + len(events.steps.offsets) - 1, users)
     finally:
         if writer is not None:
             writer.close()

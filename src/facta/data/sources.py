@@ -142,14 +142,14 @@ def get(
     place: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    told: Callable[[str], None] | None = None,
+    failed: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Fetch the public dataset `name`, or read it from `place` (a folder or file that one has); prepare it as `out`.
 
-    `told` hears of origins that fail. Raises DownloadError: unknown name, or no origin could provide the files intact;
-    then it says which and why.
+    `failed` hears of origins that fail. Raises DownloadError: unknown name, or no origin could provide the files
+    intact; then it says which and why.
     """
-    source, fetched = find(name), fetch(name, place=place, progress=progress, told=told)
+    source, fetched = find(name), fetch(name, place=place, progress=progress, failed=failed)
     tables, schema = fetched.tables, source.schema
     return prepare(
         EventLog([Part(name, "frame", tables.events.lazy())], (name, fetched.origin), fetched.notes),
@@ -170,17 +170,17 @@ def fetch(
     *,
     place: str | Path | None = None,
     progress: Progress | None = None,
-    told: Callable[[str], None] | None = None,
+    failed: Callable[[str], None] | None = None,
 ) -> Fetched:
-    """The tables of `name` from the first origin that has them intact; `told` hears at once of one that has not."""
+    """The tables of `name` from the first origin that has them intact; `failed` hears at once of one that has not."""
     source, failures = find(name), []
     for form, origin in _tries(source, place):
         try:
             files = origin.files(form.files, progress or _silent)
         except DownloadError as error:
             failures.append(f"{origin.label}: {error}")
-            if told is not None and place is None:
-                told(failures[-1])
+            if failed is not None and place is None:
+                failed(failures[-1])
         else:
             return Fetched(form.read(files), origin.label, form.notes, tuple(failures))
     raise DownloadError(_nowhere(name, source, failures, place))

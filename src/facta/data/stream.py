@@ -55,9 +55,12 @@ class StreamBatches:
         users = np.flatnonzero(last > first)
         return tiles(users, first[users], last[users], window)
 
+    def learned(self, epoch: int) -> Split:
+        """The split whose training events end with a period: what is known when that one has been learned."""
+        return replace(self.split, train_end=self._bounds(epoch)[1])
+
     def _make(self, epoch: int) -> TrainingBatches:
-        first, last = self._bounds(epoch)
-        return TrainingBatches(self.dataset, replace(self.split, train_end=last), since=first, **self.settings)
+        return TrainingBatches(self.dataset, self.learned(epoch), since=self._bounds(epoch)[0], **self.settings)
 
     def _bounds(self, epoch: int) -> tuple[Ints, Ints]:
         """[U], [U] places of the period's events in each history."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from facta import durable
 from facta.data.digests import array_digest, table_digest
 from facta.data.histories import Manifest, array_file
 from facta.errors import DataError
@@ -39,8 +40,7 @@ class DatasetWriter:
     def table(self, name: str, frame: pl.DataFrame) -> None:
         """<name>.parquet; its digest is of the values, not of how this version of polars lays them out."""
         self.digests[name] = table_digest(frame)
-        with (self.folder / f"{name}.parquet").open("wb") as stream:
-            frame.write_parquet(stream)
+        durable.save_table(self.folder / f"{name}.parquet", frame)
 
     def manifest(self, manifest: Manifest) -> None:
         """manifest.json, the last."""

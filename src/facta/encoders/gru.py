@@ -61,7 +61,6 @@ def _time_major(offsets: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     step.
     """
     row_length = jagged.lengths(offsets)
-    rank = torch.empty_like(row_length)
-    rank[torch.argsort(row_length, descending=True, stable=True)] = torch.arange(row_length.numel())
+    rank = torch.argsort(torch.argsort(row_length, descending=True, stable=True))
     order = torch.argsort(place * row_length.numel() + rank[jagged.rows(offsets)])
     return order, torch.bincount(place).cpu()

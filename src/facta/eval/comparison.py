@@ -1,12 +1,14 @@
-"""Paired comparison of two results: the same users, resampled together."""
+"""Paired comparison of two results, or of two predictions of feedback: the same users, resampled together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
+from facta.eval.prediction import RESAMPLED
+from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result, check_comparable
 
 Verdict = Literal["higher", "lower", "undecided"]
@@ -19,8 +21,8 @@ class Comparison:
     metric: str
     difference: float  # of the means, first minus second
     interval: Interval  # 95 %, paired bootstrap over users
-    better: int  # users with a higher value
-    worse: int
+    better: int | None = None  # users with a higher value; None: the metric is no mean of values of users
+    worse: int | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -34,8 +36,19 @@ class Comparison:
         return f"{self.metric} {self.difference:+.4f} [{low:+.4f}, {high:+.4f}]: {self.verdict}"
 
 
-def compare(a: Result, b: Result, metric: str) -> Comparison:
-    """`a` against `b`; refused with a ProtocolError unless protocol, stage, dataset and users are the same."""
+Judged = TypeVar("Judged", Result, Predictions)
+
+
+def compare(a: Judged, b: Judged, metric: str) -> Comparison:
+    """`a` against `b`, two results ("NDCG@10") or two predictions of feedback ("NE(click)").
+
+    Refused with a ProtocolError where their numbers may not stand side by side: of results with another protocol,
+    stage, dataset or other users, of predictions of other events or fields.
+    """
+    if isinstance(a, Predictions) and isinstance(b, Predictions):
+        return _predicted(a, b, metric)
+    if isinstance(a, Predictions) or isinstance(b, Predictions):
+        raise ProtocolError("Found a ranking beside predictions of feedback; expected two of one sort.")
     check_comparable(a, b)
     if metric not in a.values:
         raise ProtocolError(f"No metric '{metric}' in these results; they have {', '.join(a.values)}.")
@@ -48,3 +61,12 @@ def compare(a: Result, b: Result, metric: str) -> Comparison:
         better=int((difference > 0).sum()),
         worse=int((difference < 0).sum()),
     )
+
+
+def _predicted(a: Predictions, b: Predictions, metric: str) -> Comparison:
+    for field in a.p:
+        name = metric.removesuffix(f"({field})")
+        if name in RESAMPLED and metric == f"{name}({field})":
+            return Comparison(metric, *differences([a], [b], field)[name])
+    known = ", ".join(f"{name}({field})" for field in a.p for name in RESAMPLED)
+    raise ProtocolError(f"No metric '{metric}' to compare predictions in; these have {known}.")

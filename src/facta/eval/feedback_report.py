@@ -6,6 +6,7 @@ Letters: S events, G groups of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.bootstrap import interval
 from facta.eval.page import page, prediction_facts, prediction_table
-from facta.eval.prediction import entropy, losses, resampled_ne
-from facta.eval.predictions import METRICS, Predictions, check_same_events
+from facta.eval.prediction import RESAMPLED, entropy, losses, resampled_ne
+from facta.eval.predictions import Predictions, check_same_events
 from facta.eval.report import BINS, figure, legend, look, png
 
 DAY = 86_400_000  # milliseconds
@@ -39,24 +40,36 @@ def write_feedback_report(
 ) -> None:
     """Write the page. All predictions must be of the same events; differences in `metrics` are to the first of them.
 
-    Raises ProtocolError for predictions that may not stand side by side, ConfigError without matplotlib or predictions,
-    and ResourceError where `path` cannot be written.
+    Raises ProtocolError for predictions that may not stand side by side or have nothing to be judged by, ConfigError
+    without matplotlib or predictions, and ResourceError where `path` cannot be written.
     """
     if not found:
         raise ConfigError("A report needs the predictions of at least one model; it was given none.")
     first, *others = found.values()
     for other in others:
         check_same_events(first, other)
-    compared = [metric for metric in METRICS if metric != "ECE"]
-    if unknown := [metric for metric in metrics if metric not in compared]:
-        raise ProtocolError(f"No metric '{unknown[0]}' to compare in; expected: {', '.join(compared)}.")
+    if unknown := [metric for metric in metrics if metric not in RESAMPLED]:
+        raise ProtocolError(f"No metric '{unknown[0]}' to compare in; expected: {', '.join(RESAMPLED)}.")
+    drawn = _defined(found)
     pictures = [
-        ("NE by day", _days_picture(found)),
-        ("Calibration", _calibration_picture(found)),
-        ("NE by events of history", _history_picture(found)),
+        ("NE by day", _days_picture(drawn)),
+        ("Calibration", _calibration_picture(drawn)),
+        ("NE by events of history", _history_picture(drawn)),
     ]
     text = page(title, prediction_facts(dataset, first), prediction_table(found, metrics), pictures)
     durable.file(Path(path), text.encode())
+
+
+def _defined(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    """The same of the fields that some event defines: of the others there is nothing to draw."""
+    first = next(iter(found.values()))
+    fields = [field for field in first.p if (first.y[field] >= 0).any()]
+    if not fields:
+        raise ProtocolError(
+            f"Found {', '.join(first.p) or 'no field'} predicted, and no event of this stage that says what success "
+            "is: report on another stage, or declare which values are positive when the log is prepared."
+        )
+    return {name: replace(one, p={field: one.p[field] for field in fields}) for name, one in found.items()}
 
 
 def _days_picture(found: Mapping[str, Predictions]) -> str:

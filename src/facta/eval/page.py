@@ -12,7 +12,8 @@ import numpy as np
 from facta.data.histories import Dataset
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import compare
-from facta.eval.predictions import METRICS, Predictions, differences
+from facta.eval.prediction import METRICS
+from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result
 
 COLOURS = ("#0b6e99", "#d95f02", "#1b9e77", "#7b4fa3", "#c2185b", "#8c6d1f", "#4c4c4c", "#5aa9e6")
@@ -133,6 +134,8 @@ def _predicted(one: Predictions, name: str) -> str:
 
 
 def _moved(difference: float, bounds: Interval) -> str:
+    if np.isnan(difference):
+        return "–"
     verdict = "higher" if bounds.low > 0 else "lower" if bounds.high < 0 else "undecided"
     return f"{difference:+.4f} <b>{verdict}</b><small>{bounds.low:+.4f} – {bounds.high:+.4f}</small>"
 

@@ -21,6 +21,8 @@ import numpy as np
 from facta.arrays import Bools, Floats, Ints
 from facta.eval.bootstrap import SAMPLES, SEED, bootstrap_means, resamples
 
+METRICS = ("NE", "LogLoss", "AUC", "GAUC", "ECE")
+RESAMPLED = METRICS[:-1]  # ECE is no mean
 EPS = 1e-7  # predictions are held inside [EPS, 1 - EPS]
 BINS = 20
 
@@ -99,7 +101,7 @@ def calibration(p: Floats, y: Bools, bins: int = BINS) -> Calibration:
 def prediction_metrics(p: Floats, y: Bools, user: Ints) -> dict[str, float]:
     """All of them; NE is NaN where every label is equal, and all are where there is no prediction."""
     if not len(p):
-        return dict.fromkeys(("NE", "LogLoss", "AUC", "GAUC", "ECE"), float("nan"))
+        return dict.fromkeys(METRICS, float("nan"))
     loss, base = float(losses(p, y).mean()), entropy(float(y.mean()))
     return {
         "NE": loss / base if base else float("nan"),
@@ -117,7 +119,7 @@ def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int
     same users and their differences are paired. NE's base rate is that of the draw.
     """
     if not len(p):
-        return {name: np.full(samples, np.nan) for name in ("NE", "LogLoss", "AUC", "GAUC")}
+        return {name: np.full(samples, np.nan) for name in RESAMPLED}
     users = int(user.max()) + 1
     loss = np.bincount(user, weights=losses(p, y), minlength=users)
     count = np.bincount(user, minlength=users).astype(np.float64)

@@ -5,8 +5,6 @@ Letters: S events, U users among them, K feedback fields.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facta import durable
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
 from facta.data.codes import codes
@@ -25,13 +22,13 @@ from facta.data.histories import Dataset
 from facta.data.rows import Rows, tiles
 from facta.data.splits import Split
 from facta.errors import ProtocolError
+from facta.eval import saved
 from facta.eval.bootstrap import Interval, interval
 from facta.eval.evaluation import judging
-from facta.eval.prediction import Calibration, calibration, prediction_metrics, resampled
+from facta.eval.prediction import METRICS, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
+from facta.eval.result import check_same_terms
 from facta.types import SequenceBatch, to_device
-
-METRICS = ("NE", "LogLoss", "AUC", "GAUC", "ECE")
 
 
 class Predictor(Protocol):
@@ -127,12 +124,25 @@ class Predictions:
 
     def save(self, path: Path | str) -> None:
         """Write `path` (.json) and the arrays beside it (.npz). Raises ResourceError."""
-        path, buffer = Path(path), io.BytesIO()
-        arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
         timed = {} if self.time is None else {"time": self.time}
-        np.savez_compressed(buffer, user=self.user, place=self.place, **timed, **arrays)  # type: ignore[arg-type]
-        durable.file(path.with_suffix(".npz"), buffer.getvalue())
-        durable.file(path, (json.dumps(self.summary(), indent=2) + "\n").encode())
+        arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
+        saved.write(path, self.summary(), {"user": self.user, "place": self.place, **timed, **arrays})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Predictions:
+        """Read what `save` wrote; raises ProtocolError where a file is missing, altered or of a newer format."""
+        content, arrays = saved.read(path, "file of saved predictions", "base_rates")
+        return cls(
+            protocol=content["protocol"],
+            stage=content["stage"],
+            dataset=content["dataset"],
+            user=arrays["user"],
+            place=arrays["place"],
+            time=arrays.get("time"),
+            p={field: arrays[f"p/{field}"] for field in content["base_rates"]},
+            y={field: arrays[f"y/{field}"] for field in content["base_rates"]},
+            runs=content["runs"],
+        )
 
 
 def _plain(value: float) -> float | None:
@@ -154,7 +164,7 @@ def predict(
     *,
     stage: Stage = "test",
     split: Split | None = None,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and all events before it.
 
@@ -166,7 +176,7 @@ def predict(
     rows = held_out(dataset, protocol.cut(dataset) if split is None else split, stage, model.window)
     if not len(rows):
         raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
-    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, told=told)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
 
 
 def predict_rows(
@@ -176,7 +186,7 @@ def predict_rows(
     protocol: str,
     stage: str,
     *,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of the targets of rows; `protocol` and `stage` say what they are."""
     counts = rows.last - rows.first
@@ -190,8 +200,8 @@ def predict_rows(
             for field, score in scores.items():
                 found.setdefault(field, np.empty(int(ends[-1])))[at] = score.double().numpy()
             done += len(at)
-            if told is not None:
-                told(done, int(ends[-1]))
+            if progress is not None:
+                progress(done, int(ends[-1]))
     return _predictions(dataset, protocol, stage, rows, found)
 
 
@@ -246,7 +256,8 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
 
 def check_same_events(a: Predictions, b: Predictions) -> None:
     """Refuse two whose numbers may not stand side by side."""
-    same = a.dataset == b.dataset and np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
+    check_same_terms(a, b)
+    same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
     if not same or set(a.p) != set(b.p):
         raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
 

@@ -5,24 +5,20 @@ Saved as JSON (means, intervals and what they are of) beside a .npz of the value
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facta import durable
 from facta.arrays import Floats, Ints
 from facta.errors import ProtocolError
+from facta.eval import saved
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 
-FORMAT = 1
 SHOWN = ("HR@10", "NDCG@10", "MRR")  # in a repr
 
 
@@ -79,46 +75,27 @@ class Result:
 
     def save(self, path: Path | str) -> None:
         """Write `path` (.json) and the arrays beside it (.npz). Raises ResourceError."""
-        path = Path(path)
-        buffer = io.BytesIO()
-        arrays = {f"values/{name}": column for name, column in self.values.items()}
-        np.savez_compressed(buffer, user=self.user, history=self.history, lists=self.lists, **arrays)  # type: ignore[arg-type]
-        content = {"format": FORMAT, **self.summary(), "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-        durable.file(path.with_suffix(".npz"), buffer.getvalue())
-        durable.file(path, (json.dumps(content, indent=2) + "\n").encode())
+        values = {f"values/{name}": column for name, column in self.values.items()}
+        saved.write(path, self.summary(), {"user": self.user, "history": self.history, "lists": self.lists, **values})
 
     @classmethod
     def load(cls, path: Path | str) -> Result:
         """Read what `save` wrote; raises ProtocolError where a file is missing, altered or of a newer format."""
-        path = Path(path)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            data = path.with_suffix(".npz").read_bytes()
-        except (OSError, ValueError) as error:
-            raise ProtocolError(
-                f"'{path}' is no saved result ({error}); expected a .json with its .npz beside."
-            ) from error
-        if content.get("format", 0) > FORMAT:
-            raise ProtocolError(
-                f"'{path}' has format {content['format']}; this facta reads up to {FORMAT}: update facta."
-            )
-        if hashlib.sha256(data).hexdigest() != content.get("arrays_sha256"):
-            raise ProtocolError(f"'{path}' and its .npz do not belong together (wrong checksum); evaluate again.")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return cls(
-                protocol=content["protocol"],
-                stage=content["stage"],
-                dataset=content["dataset"],
-                ranked=content["ranked_items"],
-                requests=content["requests"],
-                unreachable=content["unreachable_targets"],
-                coverage=content["coverage"],
-                user=arrays["user"],
-                history=arrays["history"],
-                values={name: arrays[f"values/{name}"] for name in content["metrics"]},
-                lists=arrays["lists"],
-                runs=content["runs"],
-            )
+        content, arrays = saved.read(path, "saved result", "ranked_items")
+        return cls(
+            protocol=content["protocol"],
+            stage=content["stage"],
+            dataset=content["dataset"],
+            ranked=content["ranked_items"],
+            requests=content["requests"],
+            unreachable=content["unreachable_targets"],
+            coverage=content["coverage"],
+            user=arrays["user"],
+            history=arrays["history"],
+            values={name: arrays[f"values/{name}"] for name in content["metrics"]},
+            lists=arrays["lists"],
+            runs=content["runs"],
+        )
 
 
 def average(results: Sequence[Result]) -> Result:
@@ -139,8 +116,21 @@ def average(results: Sequence[Result]) -> Result:
     )
 
 
-def check_comparable(a: Result, b: Result) -> None:
-    """Refuse two results whose numbers may not stand side by side."""
+class Measured(Protocol):
+    """What is measured, whatever it is: results, predictions."""
+
+    @property
+    def protocol(self) -> str: ...
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+
+def check_same_terms(a: Measured, b: Measured) -> None:
+    """Refuse what was measured under two protocols, in two stages or on two datasets."""
     for what, left, right in (
         ("protocols", a.protocol, b.protocol),
         ("stages", a.stage, b.stage),
@@ -148,5 +138,10 @@ def check_comparable(a: Result, b: Result) -> None:
     ):
         if left != right:
             raise ProtocolError(f"The results have different {what}, '{left}' and '{right}'; evaluate both under one.")
+
+
+def check_comparable(a: Result, b: Result) -> None:
+    """Refuse two results whose numbers may not stand side by side."""
+    check_same_terms(a, b)
     if not np.array_equal(a.user, b.user) or set(a.values) != set(b.values):
         raise ProtocolError("The results have different users or metrics; evaluate both again with the same ks.")

@@ -155,6 +155,16 @@ class Artifact(files.Contents):
         rows = self.rows_of(ids)
         return [self._titles[row] if row >= 0 else None for row in rows]
 
+    @property
+    def reads_time(self) -> bool:
+        """Whether histories and requests need times: for time itself, or to tell what had changed by then."""
+        return self.model.config.uses_time or self.model.wants.series
+
+    @property
+    def changing(self) -> list[str]:
+        """Facts of users that change."""
+        return [one.name for one in self._fields.series_fields]
+
     @cached_property
     def _fields(self) -> Fields:
         return files.described(self.schema)
@@ -200,7 +210,7 @@ class Artifact(files.Contents):
     def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
         """[B] times of the requests; None where no model that reads time is asked."""
         asked = [one for one, read in zip(histories, readable, strict=True) if read]
-        if not self.model.config.uses_time or not asked:
+        if not self.reads_time or not asked:
             return None
         if any(one.times is None for one in asked):
             raise DataError(

@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from facta.arrays import Ints
+from facta.arrays import Ints, offsets_of
 from facta.data.batches import Wants
 from facta.data.histories import Dataset, Fields
-from facta.data.raw import raw_codes, raw_values
+from facta.data.raw import raw_codes, raw_of_codes, raw_values
 from facta.data.schema import Field
+from facta.data.series import Series, changes
 from facta.data.times import Time, moment
 from facta.errors import DataError
 
@@ -36,6 +37,7 @@ class History:
     times: Sequence[Time] | None = None
     fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # context and feedback, a value for each event
     user: Mapping[str, Any] = field(default_factory=dict)  # constant facts of the person; lists of item ids, of items
+    series: Sequence[tuple[Time, str, Any]] = ()  # facts of the person that change: when, which, its new value
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Known:
     fields: Mapping[str, Ints] = field(default_factory=dict)  # [n] codes of what the model reads
     user: Mapping[str, int] = field(default_factory=dict)
     lists: Mapping[str, Ints] = field(default_factory=dict)  # rows of earlier histories; -1: not in the catalogue
+    series: Series | None = None  # of this one person; None: not read
 
 
 def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
@@ -68,6 +71,7 @@ def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> 
         None if times is None else list(np.asarray(times[start:stop]).astype(_STORED)),
         {one.name: raw_values(one, dataset.fields[one.name][start:stop]) for one in dataset.manifest.fields},
         {one.name: _fact(dataset, one, row) for one in dataset.manifest.user_fields},
+        _changes(dataset, row, until),
     )
 
 
@@ -79,6 +83,20 @@ def _fact(dataset: Dataset, one: Field, user: int) -> Any:
     assert listed.offsets is not None
     rows = listed.values[listed.offsets[user] : listed.offsets[user + 1]] - 1
     return dataset.items["item_id"].gather(rows.numpy()).to_list()
+
+
+def _changes(dataset: Dataset, user: int, until: Time | None) -> tuple[tuple[Time, str, Any], ...]:
+    """What changed of a user, up to and including a moment; a number stands for its bucket."""
+    stored, fields = dataset.series, dataset.manifest.series_fields
+    if stored is None:
+        return ()
+    start, stop = int(stored.offsets[user]), int(stored.offsets[user + 1])
+    if until is not None:
+        stop = start + int(np.searchsorted(stored.time[start:stop], moment(until), side="right"))
+    times = np.asarray(stored.time[start:stop]).astype(_STORED)
+    which = [fields[place] for place in stored.field[start:stop]]
+    values = [raw_of_codes(one, code)[0] for one, code in zip(which, stored.value[start:stop, None], strict=True)]
+    return tuple((time, one.name, value) for time, one, value in zip(times, which, values, strict=True))
 
 
 def _events_until(dataset: Dataset, start: int, stop: int, until: Time) -> int:
@@ -154,7 +172,23 @@ def known(
         fields={name: codes[order] for name, codes in fields.items()},
         user=user,
         lists={name: _listed(history.user.get(name) or [], rows_of) for name in wants.lists},
+        series=_series(history, schema.series_fields) if wants.series else None,
     )
+
+
+def _series(history: History, fields: Sequence[Field]) -> Series:
+    """Its entries in the order of time, the codes of their values; what changes nothing is left out, as in a log."""
+    for entry in history.series:
+        if not isinstance(entry, Sequence) or len(entry) != 3:
+            raise DataError(f"Found {entry!r} in the series of a history; expected (time, name, new value).")
+    _refuse_unknown({name: None for _, name, _ in history.series}, fields, "changing facts of a user")
+    place = {one.name: number for number, one in enumerate(fields)}
+    time = _moments([when for when, _, _ in history.series])
+    which = np.array([place[name] for _, name, _ in history.series], dtype=np.int64)
+    value = np.array([raw_codes(fields[place[name]], [new])[0] for _, name, new in history.series], dtype=np.int64)
+    order = np.argsort(time, kind="stable")
+    order = order[changes(np.zeros_like(order), which[order], value[order])]
+    return Series(offsets_of(np.array([len(order)])), time[order], which[order], value[order])
 
 
 def _listed(ids: Any, rows_of: Callable[[Sequence[ItemId]], Ints]) -> Ints:

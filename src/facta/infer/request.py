@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facta import jagged
+from facta import arrays, jagged
 from facta.arrays import Ints
+from facta.data import series
+from facta.data.entries import entries
 from facta.infer.history import Known
-from facta.types import Events, Lists, SequenceBatch, Targets
+from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,21 @@ def request(
         targets=_targets(asked or [Asked(np.array([-1]))] * len(parts), at, jagged.lengths(offsets)),
         user={name: torch.tensor([history.user[name] for history in histories]) for name in first.user},
         lists=_lists(histories),
+        series=_series(histories, offsets, times, at),
     )
+
+
+def _series(
+    histories: Sequence[Known], offsets: Tensor, times: Tensor | None, at: Sequence[int] | None
+) -> Series | None:
+    """What changed of each person before the request."""
+    each = [history.series for history in histories if history.series is not None]
+    if not each or times is None or at is None:
+        return None
+    counts = np.array([len(one.time) for one in each])
+    time, field, value = (np.concatenate([getattr(one, name) for one in each]) for name in ("time", "field", "value"))
+    given = series.Series(arrays.offsets_of(counts), time, field, value)
+    return entries(given, np.arange(len(each)), offsets, times, np.array(at, dtype=np.int64), key=0)
 
 
 def _lists(histories: Sequence[Known]) -> Lists | None:

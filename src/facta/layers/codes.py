@@ -51,18 +51,18 @@ class FeatureVectors(nn.Module):
     def __init__(self, features: Mapping[str, Feature], width: int, std: float) -> None:
         super().__init__()
         coded = {name: one for name, one in features.items() if one.field.kind not in ("multi", "vector")}
-        self.several = {name: one for name, one in features.items() if one.field.kind == "multi"}
+        several = [one for one in features.values() if one.field.kind == "multi"]
         self.table = CodeTable([one.field for one in coded.values()], width, std) if coded else None
-        self.bags = nn.ParameterList(torch.randn(one.field.codes, width) * std for one in self.several.values())
+        self.bags = nn.ParameterList(torch.randn(one.field.codes, width) * std for one in several)
         given = [one.values for one in features.values() if one.field.kind == "vector"]
         vectors = torch.cat(given, dim=1) if given else torch.zeros(0, 0)
         self.project = nn.Linear(vectors.shape[1], width, bias=False) if given else None
         self.register_buffer("vectors", vectors, persistent=False)
-        for name, one in coded.items():
-            self.register_buffer(f"codes_{name}", one.values, persistent=False)
-        for name, one in self.several.items():
-            self.register_buffer(f"values_{name}", one.values, persistent=False)
-            self.register_buffer(f"offsets_{name}", one.offsets, persistent=False)
+        for place, one in enumerate(coded.values()):  # by place: torch refuses many names that columns may have
+            self.register_buffer(f"codes_{place}", one.values, persistent=False)
+        for place, one in enumerate(several):
+            self.register_buffer(f"values_{place}", one.values, persistent=False)
+            self.register_buffer(f"offsets_{place}", one.offsets, persistent=False)
 
     @property
     def tables(self) -> list[nn.Parameter]:
@@ -73,9 +73,10 @@ class FeatureVectors(nn.Module):
         """[U] rows -> [U, D]."""
         parts = []
         if self.table is not None:
-            parts.append(self.table({name: getattr(self, f"codes_{name}") for name in self.table.names}, rows))
-        for name, weight in zip(self.several, self.bags, strict=True):
-            parts.append(self._mean(getattr(self, f"values_{name}"), getattr(self, f"offsets_{name}"), weight, rows))
+            codes = {name: getattr(self, f"codes_{place}") for place, name in enumerate(self.table.names)}
+            parts.append(self.table(codes, rows))
+        for place, weight in enumerate(self.bags):
+            parts.append(self._mean(getattr(self, f"values_{place}"), getattr(self, f"offsets_{place}"), weight, rows))
         if self.project is not None:
             parts.append(self.project(self.vectors[rows]))
         return torch.stack(parts).sum(dim=0)

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from facta import jagged
 from facta.config import Config
 from facta.data.catalogue import Catalogue
+from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
 from facta.layers.items import ItemTable, ItemTower
@@ -54,6 +55,15 @@ class EmbeddingConfig(Config):
         lt=1,
         description="share of input items shown by their features alone, so that those of new items suffice",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EmbeddingConfig:
+        if not self.features and (self.id_width or self.hidden_ids):
+            raise ConfigError(
+                f"embedding.id_width is {self.id_width} and embedding.hidden_ids {self.hidden_ids}, which are of items "
+                "with features, and embedding.features is false: set them to null and 0, or features to true."
+            )
+        return self
 
 
 class Embedder(nn.Module):

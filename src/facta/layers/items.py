@@ -92,7 +92,7 @@ class ItemTower(nn.Module):
         """What has a row for every item, or for every code of a feature."""
         return [*self.ids.tables, *self.features.tables]
 
-    def told(self, rows: AnyInts) -> None:
+    def mark_trained(self, rows: AnyInts) -> None:
         """[n] the rows of all training events."""
         self.trained.fill_(False)[torch.from_numpy(np.unique(rows).astype(np.int64))] = True
 

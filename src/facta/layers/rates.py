@@ -46,11 +46,11 @@ class SmoothedRates(nn.Module):
         super().__init__()
         self.fields, self.prior, self.history = tuple(fields), prior, history
         self.context = [field for field in catalogue.fields if field.role == "context"]
-        coded = {name: one for name, one in catalogue.features.items() if one.field.kind not in ("multi", "vector")}
-        self.features = tuple(coded)
-        for name, one in coded.items():
-            self.register_buffer(f"codes_{name}", one.values, persistent=False)
-        sizes = [catalogue.items, *(one.field.codes for one in coded.values()), *(one.codes for one in self.context)]
+        coded = [one for one in catalogue.features.values() if one.field.kind not in ("multi", "vector")]
+        self.features = len(coded)
+        for place, one in enumerate(coded):  # by place: torch refuses many names that columns may have
+            self.register_buffer(f"codes_{place}", one.values, persistent=False)
+        sizes = [catalogue.items, *(one.field.codes for one in coded), *(one.codes for one in self.context)]
         self.register_buffer("base", jagged.offsets_of(torch.tensor(sizes))[:-1], persistent=False)
         self.register_buffer("total", torch.zeros(sum(sizes), len(fields), 2))
         self.register_buffer("overall", torch.zeros(len(fields), 2))
@@ -85,7 +85,7 @@ class SmoothedRates(nn.Module):
     def keys(self, events: Events) -> Tensor:
         """[n, Q] rows of `total`."""
         item = events.item
-        columns = [item, *(getattr(self, f"codes_{name}")[item] for name in self.features)]
+        columns = [item, *(getattr(self, f"codes_{place}")[item] for place in range(self.features))]
         columns += [events.fields[field.name] for field in self.context]
         return torch.stack(columns, dim=1) + self.base
 

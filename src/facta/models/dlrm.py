@@ -11,7 +11,8 @@ Letters: S targets, n sources (events and entries of earlier lists), P pairs, D 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -35,7 +36,7 @@ from facta.layers.recent import recent
 from facta.models.cost import encoder_cost
 from facta.models.history import DINConfig, HistoryConfig, HistoryReader
 from facta.models.impressions import ImpressionModel
-from facta.objectives.feedback import Feedback, FeedbackConfig
+from facta.objectives.feedback import Feedback, FeedbackConfig, chosen
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
@@ -86,12 +87,13 @@ class DLRM(ImpressionModel):
         self.config, width = config, config.width
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
-            tower = EmbeddingConfig(item_std=STD, hidden_ids=config.hidden_ids)
-            self.item = (ItemTower if catalogue.features else ItemTable).of(tower, catalogue, width)
+            described = bool(catalogue.features)
+            tower = EmbeddingConfig(item_std=STD, features=described, hidden_ids=config.hidden_ids * described)
+            self.item = (ItemTower if described else ItemTable).of(tower, catalogue, width)
             known = [*self.context, *self.users]
             self.facts = CodeTable(known, config.code_width, STD) if known else None
-            whole = Feedback(config.feedback, catalogue.fields, config.expert_width)
-            success = [field for field in whole.fields if field.positives]
+            fields = chosen(config.feedback, catalogue.fields)
+            success = [field for field in fields if field.positives]
             history = config.features != "no-history"
             counted = config.features != "gr" and success
             self.rates = SmoothedRates(catalogue, success, config.prior, history=history) if counted else None
@@ -103,31 +105,26 @@ class DLRM(ImpressionModel):
             self.dropout = Dropout(config.dropout, self.SALT)
             self.norm = nn.LayerNorm(wide)
             self.crosses = Crosses(wide, config.crosses, config.rank)
-            self.experts = Experts(wide, config.experts, config.expert_width, len(whole.fields))
-            self.heads = nn.ModuleDict(
-                {
-                    field.name: Feedback(
-                        config.feedback.change(fields=(field.name,)), catalogue.fields, config.expert_width
-                    )
-                    for field in whole.fields
-                }
+            self.experts = Experts(wide, config.experts, config.expert_width, len(fields))
+            self.heads = nn.ModuleList(
+                Feedback(config.feedback.of(field.name), catalogue.fields, config.expert_width) for field in fields
             )
 
     @property
     def predicted(self) -> list[str]:
         """Feedback fields that it scores."""
-        return list(self.heads)
+        return [head.fields[0].name for head in self._heads()]
 
     @property
     def successes(self) -> list[str]:
         """Feedback fields of which it predicts success."""
-        return [name for name in self.heads if self._head(name).fields[0].positives]
+        return [head.fields[0].name for head in self._heads() if head.fields[0].positives]
 
-    def told(self, dataset: Dataset, split: Split) -> None:
+    def learn_counts(self, dataset: Dataset, split: Split) -> None:
         """Counts, and which items have an id of their own."""
-        super().told(dataset, split)
+        super().learn_counts(dataset, split)
         if isinstance(self.item, ItemTower):
-            self.item.told(dataset.item[training_events(dataset, split)])
+            self.item.mark_trained(dataset.item[training_events(dataset, split)])
 
     def states(self, batch: SequenceBatch) -> Tensor:
         """[K, S, X]: what each task is read from."""
@@ -162,21 +159,20 @@ class DLRM(ImpressionModel):
     def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by field."""
         found: dict[str, LossSum] = {}
-        for state, name in zip(self.states(batch), self.heads, strict=True):
-            found |= self._head(name).loss(ReadOut(state, batch.targets.events, batch.targets.weight))
+        for state, head in zip(self.states(batch), self._heads(), strict=True):
+            found |= head.loss(ReadOut(state, batch.targets.events, batch.targets.weight))
         return found
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
         found: dict[str, Tensor] = {}
-        for state, name in zip(self.states(batch), self.heads, strict=True):
-            found |= self._head(name).scores(state, None)
+        for state, head in zip(self.states(batch), self._heads(), strict=True):
+            found |= head.scores(state, None)
         return found
 
-    def _head(self, name: str) -> Feedback:
-        head = self.heads[name]
-        assert isinstance(head, Feedback)
-        return head
+    def _heads(self) -> Iterable[Feedback]:
+        """One for each field: each reads a state of its own."""
+        return cast("Iterable[Feedback]", self.heads)
 
     @property
     def tables(self) -> list[nn.Parameter]:

@@ -45,7 +45,7 @@ class ImpressionModel(nn.Module):
         """Nothing is drawn."""
         return None
 
-    def told(self, dataset: Dataset, split: Split) -> None:
+    def learn_counts(self, dataset: Dataset, split: Split) -> None:
         """What it takes from the training events beside its batches: counts."""
         if self.rates is not None:
             self.rates.count(dataset, split)

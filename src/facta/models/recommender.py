@@ -69,13 +69,25 @@ class RecommenderConfig(Config):
             raise ConfigError(
                 "The layout 'item' shows no feedback to learn from; use 'interleaved', 'paired' or 'fused'."
             )
+        if self.embedding.calendar and self.layout == "item":
+            raise ConfigError(
+                "embedding.calendar is part of the context, and the layout 'item' shows none: set it to false, or use "
+                "'interleaved', 'paired' or 'fused'."
+            )
         return self
 
     @property
     def uses_time(self) -> bool:
         """Whether a request must say when it is made."""
-        biased = isinstance(self.encoder, HSTUConfig) and self.encoder.bias in ("time", "both")
-        return biased or self.embedding.gaps or self.embedding.calendar
+        return bool(self.timeless)
+
+    @property
+    def timeless(self) -> list[str]:
+        """Of the settings that read time: what they would be without (`embedding.gaps=false`)."""
+        bias = self.encoder.bias if isinstance(self.encoder, HSTUConfig) else "none"
+        without = {"both": ["encoder.bias=position"], "time": ["encoder.bias=none"]}.get(bias, [])
+        flags = {"gaps": self.embedding.gaps, "calendar": self.embedding.calendar}
+        return without + [f"embedding.{name}=false" for name, read in flags.items() if read]
 
 
 class Recommender(nn.Module):
@@ -131,10 +143,10 @@ class Recommender(nn.Module):
         """Feedback fields of which it predicts success."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
-    def told(self, dataset: Dataset, split: Split) -> None:
+    def learn_counts(self, dataset: Dataset, split: Split) -> None:
         """What it takes from the training events beside its batches: items without any have no id of their own."""
         if isinstance(self.embedder.item, ItemTower):
-            self.embedder.item.told(dataset.item[training_events(dataset, split)])
+            self.embedder.item.mark_trained(dataset.item[training_events(dataset, split)])
 
     @property
     def negatives(self) -> NegativesConfig | None:

@@ -16,6 +16,7 @@ from typing import cast
 
 import torch
 from pydantic import Field as Setting
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,6 +40,21 @@ class FeedbackConfig(Config):
         default=None, description="facts of the target that the head is given; None: all that its state has not seen"
     )
 
+    @model_validator(mode="after")
+    def _consistent(self) -> FeedbackConfig:
+        unread = [] if self.fields is None else sorted(self.weights.keys() - set(self.fields))
+        if unread:
+            raise ConfigError(
+                f"feedback.weights names {', '.join(unread)}, and feedback.fields does not: predict it too, or leave "
+                "its weight out."
+            )
+        return self
+
+    def of(self, field: str) -> FeedbackConfig:
+        """The same of one field alone."""
+        weights = {name: weight for name, weight in self.weights.items() if name == field}
+        return self.change(fields=(field,), weights=weights)
+
 
 class Feedback(nn.Module):
     """Heads over a state, or over a state with the facts that it has not seen."""
@@ -47,7 +63,7 @@ class Feedback(nn.Module):
         self, config: FeedbackConfig, fields: Sequence[Field], width: int, unseen: tuple[Fact, ...] = ()
     ) -> None:
         super().__init__()
-        self.fields = _chosen(config, fields)
+        self.fields = chosen(config, fields)
         self.weights = config.weights
         self.late = unseen if config.late is None else config.late
         if set(self.late) - set(unseen):
@@ -83,7 +99,8 @@ class Feedback(nn.Module):
         return x if self.inner is None else F.silu(self.inner(x))
 
 
-def _chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
+def chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
+    """Those of a dataset's fields that are predicted. Raises ConfigError."""
     known = {field.name: field for field in fields if field.role == "feedback"}
     names = tuple(known) if config.fields is None else config.fields
     unknown = {*names, *config.weights} - known.keys()

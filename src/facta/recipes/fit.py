@@ -19,7 +19,8 @@ from facta.data.splits import Split, training_events
 from facta.data.stream import StreamBatches
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate
-from facta.eval.predictions import METRICS, held_out, predict, predict_rows
+from facta.eval.prediction import METRICS
+from facta.eval.predictions import held_out, predict, predict_rows
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.models.baselines import (
@@ -47,10 +48,15 @@ def fit(
     recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None, device: str = "cpu"
 ) -> SavedModel:
     """The recipe's model, trained on `device` (with its run in `folder`) or counted. Raises FactaError."""
-    if recipe.choose:
-        return _chosen(recipe, dataset, split)
     if recipe.training is not None:
         return learn(recipe, dataset, split, folder, log, device)[0]
+    if usable(device).type != "cpu":
+        raise ConfigError(
+            f"Found the device '{device}' for a model of kind '{recipe.model.kind}', which is counted on the CPU: "
+            "leave it out (--device)."
+        )
+    if recipe.choose:
+        return _chosen(recipe, dataset, split)
     counted = build(recipe.model, Catalogue.of(dataset))
     assert isinstance(counted, Baseline)  # RecipeConfig sees to it
     return counted.fit(dataset, split)
@@ -62,9 +68,11 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
     model = build(recipe.model, Catalogue.of(dataset), recipe.training.seed)
     assert not isinstance(model, Baseline)
     if model.config.uses_time and dataset.timestamp is None:
+        without = model.config.timeless if isinstance(model, Recommender) else []
+        settings = " and ".join(f"model.{setting}" for setting in without)
         raise ConfigError(
             f"The recipe '{recipe.name}' reads time, and this dataset has only an order; prepare a log with timestamps"
-            + (", or set model.encoder.bias=position (--set)." if isinstance(model, Recommender) else ".")
+            + (f", or set {settings} (--set)." if settings else ".")
         )
     return model
 
@@ -93,12 +101,14 @@ def learn(
     place = usable(device)
     training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
     assert training is not None  # RecipeConfig sees to it
-    model.told(dataset, split)
+    model.learn_counts(dataset, split)
     model.to(place)
     batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
+    before = None
     if isinstance(batches, StreamBatches):
         training = training.change(epochs=batches.periods)
+        before = partial(_learn_period, model, dataset, batches)
         validate = partial(_next_period, model, dataset, batches)
     result = Trainer(
         model,
@@ -106,6 +116,7 @@ def learn(
         training,
         folder,
         counts=counts,
+        before=before,
         validate=validate,
         popularity=popularity,
         recipe=recipe.model_dump(mode="json"),
@@ -139,6 +150,11 @@ def _batches(
             "would meet its own answers: set model.features=gr for a DLRM, or training.hours=null."
         )
     return StreamBatches(dataset, split, hours=training.hours, **settings)
+
+
+def _learn_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, period: int) -> None:
+    """A model that is about to learn a period knows no item that comes only later."""
+    model.learn_counts(dataset, batches.learned(period))
 
 
 def _next_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:

@@ -7,16 +7,12 @@ feedback of earlier events, and what a user had before the log began, without ti
 
 from __future__ import annotations
 
-from typing import Any
-
 from facta.encoders.hstu import HSTUConfig
-from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
-from facta.models.dlrm import DLRMConfig
-from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
+from facta.recipes import classical
 from facta.recipes.recipe import RecipeConfig
 from facta.train.trainer import TrainingConfig
 from facta.train.tune import Range
@@ -57,59 +53,25 @@ def gr_ranking() -> RecipeConfig:
 
 
 def dlrm() -> RecipeConfig:
-    """Target attention, crosses and experts over all features, counts among them."""
-    return RecipeConfig(
-        name="kuairand-pure/dlrm",
-        model=DLRMConfig(dropout=0.2, feedback=FeedbackConfig(fields=_FIELDS, hidden=32)),
-        training=_TRAINING,
-        protocol=_PROTOCOL,
-        search={
-            "training.learning_rate": Range(low=3e-4, high=5e-3, log=True),
-            "model.width": (16, 32, 64),
-            "model.crosses": (1, 2, 3),
-            "model.dropout": Range(low=0.0, high=0.5),
-            "model.hidden_ids": Range(low=0.0, high=0.5),
-            "model.prior": Range(low=3.0, high=100.0, log=True),
-        },
-    )
+    return classical.dlrm("kuairand-pure", _FIELDS, _TRAINING, _PROTOCOL, dropout=0.2)
 
 
 def dlrm_gr_features() -> RecipeConfig:
-    """Of only what the generative ranker sees: no counts (Zhai et al. 2024, table 7)."""
-    return _dlrm("dlrm-gr-features", features="gr")
+    return classical.gr_features(dlrm())
 
 
 def dlrm_no_history() -> RecipeConfig:
-    """Without what the user did before."""
-    return _dlrm("dlrm-no-history", features="no-history")
+    return classical.no_history(dlrm())
 
 
 def bst() -> RecipeConfig:
-    """A transformer over the last 20 events, 20 of each earlier list, and the video (Chen et al. 2019)."""
-    return _dlrm("bst", window=20, history=TransformerConfig(layers=1, heads=2, dropout=0.2))
+    return classical.bst(dlrm(), dropout=0.2)
 
 
 def rates() -> RecipeConfig:
-    """Logistic regression on smoothed rates: the floor for anything that learns more."""
-    return RecipeConfig(
-        name="kuairand-pure/rates",
-        model=RatesConfig(fields=_FIELDS),
-        training=_TRAINING.change(learning_rate=1e-2),
-        protocol=_PROTOCOL,
-        search={
-            "training.learning_rate": Range(low=1e-3, high=5e-2, log=True),
-            "model.prior": Range(low=3.0, high=100.0, log=True),
-        },
-    )
+    training, tried = _TRAINING.change(learning_rate=1e-2), Range(low=1e-3, high=5e-2, log=True)
+    return classical.rates("kuairand-pure", _FIELDS, training, _PROTOCOL, learning_rate=tried)
 
 
 def rates_no_history() -> RecipeConfig:
-    """The same without the rates of users."""
-    recipe = rates()
-    return recipe.change(name="kuairand-pure/rates-no-history", model=recipe.model.change(history=False))
-
-
-def _dlrm(name: str, **changes: Any) -> RecipeConfig:
-    recipe = dlrm()
-    search = {key: tried for key, tried in recipe.search.items() if "features" not in changes or "prior" not in key}
-    return recipe.change(name=f"kuairand-pure/{name}", model=recipe.model.change(**changes), search=search)
+    return classical.no_history(rates())

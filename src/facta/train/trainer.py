@@ -7,7 +7,7 @@ functions of their place, and `Progress`, weights and optimiser state are all th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -63,7 +63,8 @@ class Trainer:
     """Trains one model into the folder `out`, or goes on where an earlier run in `out` stopped.
 
     `counts` [V]: training events of each item, from which negatives are drawn. `popularity`: what popularity scores on
-    the same validation, for the alarm. `recipe` and `dataset_hash` say what the run is: a folder of another is refused.
+    the same validation, for the alarm. `before` is called with each epoch that begins or goes on. `recipe` and
+    `dataset_hash` say what the run is: a folder of another is refused.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Trainer:
         out: str | Path,
         *,
         counts: Tensor,
+        before: Callable[[int], None] | None = None,
         validate: Validate | None = None,
         popularity: Mapping[str, float] | None = None,
         recipe: Mapping[str, Any] | None = None,
@@ -85,7 +87,7 @@ class Trainer:
                 f"training.patience is {config.patience}, but there is nothing to validate on; set it to null."
             )
         self.model, self.batches, self.config, self.counts = model, batches, config, counts
-        self.validate = validate
+        self.before, self.validate = before, validate
         self.popularity = None if popularity is None else popularity[config.metric]
         self.log = log or Log()
         self._optimiser = adamw(model.parameter_groups(), config)
@@ -119,6 +121,8 @@ class Trainer:
         if steps == 0:  # a period of a stream in which nothing happened
             self._end_epoch(progress)
             return
+        if self.before is not None:
+            self.before(epoch)
         self.model.train(True)
         with closing(prefetched(partial(self._build, epoch), range(progress.position, steps))) as built:
             while progress.epoch == epoch:

@@ -96,12 +96,13 @@ def search(
     *,
     trials: int,
     seed: int = 0,
-    told: Callable[[Trial], None] | None = None,
+    progress: Callable[[Trial], None] | None = None,
 ) -> list[Trial]:
-    """Run what is missing of `trials` trials and return all of them; `told` hears of each, also of those found done.
+    """Run what is missing of `trials` trials and return all of them.
 
-    Raises ConfigError where there is nothing to search; ArtifactError where `out` holds another search; TrainingError
-    where no trial could be trained. A trial that fails by itself is written down, and the search goes on.
+    `progress` hears of each trial, also of those found done. A trial that fails by itself is written down, and the
+    search goes on. Raises ConfigError where there is nothing to search; ArtifactError where `out` holds another search;
+    TrainingError where no trial could be trained.
     """
     if not space:
         raise ConfigError(
@@ -114,8 +115,8 @@ def search(
         if number not in done:
             done[number] = _try(run, number, settings(space, seed, number))
             _append(out / "trials.jsonl", asdict(done[number]))
-        if told is not None:
-            told(done[number])
+        if progress is not None:
+            progress(done[number])
     found = [done[number] for number in range(trials)]
     if all(trial.value is None for trial in found):
         raise TrainingError(f"None of the {trials} trials could be trained; the first said: {found[0].error}")
