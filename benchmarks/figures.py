@@ -394,7 +394,7 @@ def ml1m_table(lines: Mapping[str, Mapping[str, Any]]) -> str:
             found = [lines.get(f"ml1m_{arm}{middle}_{metric}") for metric in ("hr10", "ndcg10")]
             said = ", ".join(dict.fromkeys(_seeds(one).removeprefix("mean of ") for one in found if one))
             means = " / ".join(map(_ml1m_value, found)) + (f" ({said})" if said else "")
-            others = [_variant(found[0], said) for said in VARIANTS.values()]
+            others = [_variant(found[0], name) for name in VARIANTS.values()]
             name = arm.replace("_", " ") + (" \\*" if timed(arm) else "")
             time = RECONSTRUCTED if timed(arm) else "not used"
             rows.append([name, protocol, means, *others, "" if middle else published, time])

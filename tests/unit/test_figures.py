@@ -131,11 +131,13 @@ def line(value: float, *, seeds: int) -> dict[str, Any]:
 def test_the_tables_say_how_many_seeds_were_measured() -> None:
     """And of one measurement no deviation, which would read as certainty."""
     bar, plain, other = "ml1m_hstu_hr10", "ml1m_hstu_bias_time_hr10", "ml1m_hstu_bias_time_ndcg10"
+    hstu = f"| **no** | ML-1M, loo-val: hstu, {figures.RECONSTRUCTED}"
     one = figures.tables({name: line(0.25, seeds=1) for name in (bar, plain, other)})
-    assert "| 0.25 HR@10 |  | >= 0.3097 | **no** | ML-1M, loo-val: hstu, 1 seed |" in one
-    assert "| hstu bias time * | 0.2500 / 0.2500 (1 seed) | – / – |" in one and "±" not in one.partition("seeds |")[2]
+    assert f"| 0.25 HR@10 |  | >= 0.3097 {hstu}, 1 seed |" in one
+    assert "| hstu bias time \\* | loo-val | 0.2500 / 0.2500 (1 seed) |" in one
+    assert "±" not in one.partition("seeds |")[2]
     three = figures.tables({bar: line(0.25, seeds=3), plain: line(0.25, seeds=3), other: line(0.25, seeds=1)})
-    assert "| 0.25 HR@10 | 0 | >= 0.3097 | **no** | ML-1M, loo-val: hstu, mean of 3 seeds |" in three
+    assert f"| 0.25 HR@10 | 0 | >= 0.3097 {hstu}, mean of 3 seeds |" in three
     assert "| 0.2500 ± 0.0000 / 0.2500 (3 seeds, 1 seed) |" in three
     unseeded = figures.tables({"quickstart_seconds": line(9.0, seeds=0)})
     assert "| quickstart_seconds | 9 s |  | <= 600 | yes | clean clone to finished `make quickstart` |" in unseeded
@@ -143,8 +145,8 @@ def test_the_tables_say_how_many_seeds_were_measured() -> None:
 
 def test_the_table_of_ml1m_says_what_its_numbers_are_of() -> None:
     note = "loo-val/rank=rated; window(200) masked 0.3036 / 0.1747; all titles ranked 0.3094 / 0.1789; HR@50 0.5663"
-    line = {"value": 0.31, "spread": 0.002, "note": note}
-    text = figures.ml1m_table({"ml1m_hstu_hr10": line, "ml1m_hstu_ndcg10": {**line, "value": 0.18}})
+    told = {**line(0.31, seeds=2), "note": note}
+    text = figures.ml1m_table({"ml1m_hstu_hr10": told, "ml1m_hstu_ndcg10": told})
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("|")]
     assert {len(row) for row in rows} == {len(rows[0])} and len(rows) == 2 + 2 * len(figures.ML1M)
     known = {(row[0], row[1]): dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
