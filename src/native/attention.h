@@ -13,8 +13,8 @@
 
 namespace facta::ISA {
 
-constexpr int64_t STRETCH = 2048;  // keys of a backward task: a long row is shared by several threads
-constexpr int64_t STRETCHES = 8;   // at most: each has its own d_q to be added up
+constexpr int64_t STRETCH = 1024;  // keys of a backward task: a long row is shared by several threads
+constexpr int64_t STRETCHES = 16;  // at most: each has its own d_q to be added up
 
 template <class S, class Rule>
 class Task {

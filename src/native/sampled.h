@@ -14,6 +14,20 @@ namespace facta::ISA {
 // The next place at which whole vectors lie in whole cache lines.
 inline float* aligned(float* p) { return (float*)((uintptr_t(p) + 4 * W - 1) / (4 * W) * (4 * W)); }
 
+// 1 / length, by which a product is multiplied behind its sum, so that a copy changes no bit. One function, never inlined:
+// the same bits wherever it is asked.
+[[gnu::noinline]] inline float inverse_length(const float* vector, int64_t width, float eps) {
+  float square = 0;
+  for (int64_t d = 0; d < width; ++d) square += vector[d] * vector[d];
+  return 1.0f / std::max(std::sqrt(square), eps);
+}
+inline std::vector<float> inverse_lengths(const float* table, int64_t items, int64_t width, float eps, int threads) {
+  std::vector<float> inverse(static_cast<size_t>(items));
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < items; ++i) inverse[size_t(i)] = inverse_length(table + i * width, width, eps);
+  return inverse;
+}
+
 // Item vectors that may be read in whole vectors. Where a table is used many times over, a copy lies in whole cache
 // lines; of a larger one only the last rows are copied, from which such a read would leave it.
 class ItemVectors {
@@ -23,11 +37,13 @@ class ItemVectors {
     int64_t copied, width;
     const float* operator[](int64_t row) const { return (row >= copied ? tail : table) + row * width; }
   };
-  ItemVectors(const Sampled& s, std::vector<float> inverse, int threads) : inverse_(std::move(inverse)) {
-    s.items * OFTEN < s.targets * (s.negatives + 1) ? pack(s, threads) : copy_tail(s);
+  ItemVectors(const Sampled& s, int threads) {
+    const bool often = s.items * OFTEN < s.targets * (s.negatives + 1);
+    if (often && s.cosine) inverse_ = inverse_lengths(s.table, s.items, s.width, s.eps, threads);
+    often ? pack(s, threads) : copy_tail(s);
   }
   const View& view() const { return view_; }
-  // 1 / length, by which a product is multiplied behind its sum, so that a copy changes no bit; null: not wanted.
+  // 1 / length of every item, where each is used many times over; null elsewhere.
   const float* inverse() const { return inverse_.empty() ? nullptr : inverse_.data(); }
 
  private:
@@ -57,10 +73,12 @@ class Target {
   Target(const Sampled& s, const ItemVectors& vectors)
       : s_(s), vectors_(vectors.view()), inverse_(vectors.inverse()), width_(int(s.width)),
         wide_(whole_vectors(width_)), count_(int(s.negatives) + 1), padded_(whole_vectors(count_)),
-        query_(size_t(wide_)), total_(size_t(wide_)), logits_(size_t(padded_)), items_(size_t(padded_)) {}
+        query_(size_t(wide_)), total_(size_t(wide_)), logits_(size_t(padded_)), scales_(size_t(s.cosine ? padded_ : 0)),
+        items_(size_t(padded_)) {}
 
   void run(int64_t t) {
     draw(t);
+    measure();
     std::copy_n(s_.queries + t * width_, width_, query_.begin());
     dots();
     s_.losses[t] = s_.binary ? binary() : softmax();
@@ -79,10 +97,12 @@ class Target {
     const int negatives = count_ - 1;
     for (int i = 0; i < negatives; ++i) items[1 + i] = int32_t(below(mix(key, uint64_t(i)), bound));
   }
-  // Times 1 / length.
-  vf scaled(int i, vf x) const {
-    return inverse_ ? x * facta::ISA::gather(inverse_, load(&items_[size_t(i)])) : x;
+  // 1 / length of the items in hand, and of no other where few of the table are.
+  void measure() {
+    for (size_t i = 0; i < scales_.size(); ++i)
+      scales_[i] = inverse_ ? inverse_[items_[i]] : inverse_length(vectors_[items_[i]], width_, s_.eps);
   }
+  vf scaled(int i, vf x) const { return scales_.empty() ? x : x * load(&scales_[size_t(i)]); }
 
   // Logits of all items, W at a time: W sums over lanes cost hardly more than one that way. Where an item's last vector
   // reaches into the next item, whose numbers may be none, those are left out: 0 · NaN would be NaN.
@@ -169,25 +189,12 @@ class Target {
   const ItemVectors::View vectors_;
   const float* inverse_;
   const int width_, wide_, count_, padded_;
-  std::vector<float> query_, total_, logits_;
+  std::vector<float> query_, total_, logits_, scales_;
   std::vector<int32_t> items_;
 };
 
-inline std::vector<float> inverse_lengths(const float* table, int64_t items, int64_t width, float eps, int threads) {
-  std::vector<float> inverse(static_cast<size_t>(items));
-#pragma omp parallel for num_threads(threads)
-  for (int64_t i = 0; i < items; ++i) {
-    float square = 0;
-    for (int64_t d = 0; d < width; ++d) square += table[i * width + d] * table[i * width + d];
-    inverse[size_t(i)] = 1.0f / std::max(std::sqrt(square), eps);
-  }
-  return inverse;
-}
-
 inline void sampled_loss(const Sampled& s, int threads) {
-  std::vector<float> inverse;
-  if (s.cosine) inverse = inverse_lengths(s.table, s.items, s.width, s.eps, threads);
-  const ItemVectors vectors(s, std::move(inverse), threads);
+  const ItemVectors vectors(s, threads);
 #pragma omp parallel num_threads(threads)
   {
     Target target(s, vectors);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from facta.ops.sums import summed
 from facta.types import Negatives
 
 S, V, P = 9, 15, 4
+STATM = Path("/proc/self/statm")  # pages of this process: its size, then those in memory
 World = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -224,3 +226,17 @@ def test_summed_is_the_sum(count: int) -> None:
     total = summed(x)
     assert total.dtype == x.dtype and total.item() == pytest.approx(x.double().sum().item(), rel=1e-6)
     assert torch.equal(torch.autograd.grad(total, x)[0], torch.ones(count))
+
+
+@pytest.mark.skipif(not STATM.exists() or backend.module() is None, reason="needs the kernels, and Linux's page count")
+def test_a_sampled_cosine_reads_the_drawn_rows_alone(tmp_path: Path) -> None:
+    """A step's cost follows its targets, not the catalogue: of a table of half a GiB hardly a page is ever loaded."""
+    rows, width = 2**21, 64
+    with (tmp_path / "table").open("wb") as file:
+        file.truncate(4 * rows * width)
+    table = torch.from_file(str(file.name), shared=True, size=rows * width).view(rows, width)
+    queries, positive, keys = torch.randn(16, width), torch.arange(16), torch.arange(16)
+    before = int(STATM.read_text().split()[1])
+    sampled_loss(backend.current(), queries, table, positive, keys, torch.ones(16), negatives=4, cosine=True)
+    pages = int(STATM.read_text().split()[1]) - before
+    assert pages < 8_192, f"{pages:,} pages more of the 131,072 that the table has"
