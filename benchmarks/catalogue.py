@@ -33,12 +33,14 @@ def one(kind: str, rows: int = ROWS, catalogue: int = ITEMS) -> dict[str, float]
     from facta.data.negatives import draw
     from facta.models.recommender import Recommender, RecommenderConfig
     from facta.train.optim import OptimiserConfig, adamw
+    from facta.train.process import keep_freed_memory
     from facta.train.step import take_step
     from facta.types import Negatives
 
     torch.set_num_threads(2)
     config = RecommenderConfig.parse({"window": LENGTH, "width": WIDTH, "next_item": {"loss": {"kind": kind}}})
     model = Recommender(config, Catalogue(catalogue)).train()
+    keep_freed_memory(model)  # as the trainer does
     optimiser = adamw(model.parameter_groups(), OptimiserConfig())
     random = torch.Generator().manual_seed(0)
     items = torch.randint(catalogue, (rows, LENGTH + 1), generator=random).tolist()

@@ -50,12 +50,12 @@ class Ours:
     """The recipe's model and its batches."""
 
     def __init__(self, data: Dataset) -> None:
-        keep_freed_memory()  # as the trainer does
         recipe: RecipeConfig = find("movielens-1m/hstu").override(
             ["protocol.split=loo-paper", "training.patience=null", "training.schedule=constant"]
         )
         model = build(recipe.model, Catalogue.of(data), 0)
         assert isinstance(model, Recommender) and model.negatives is not None and recipe.training is not None
+        keep_freed_memory(model)  # as the trainer does
         self.model, self.negatives = model.train(), model.negatives.count
         self.batches = TrainingBatches(data, recipe.protocol.cut(data), window=model.window, batch_size=128)
         self.optimiser = adamw(model.parameter_groups(), OptimiserConfig())

@@ -179,7 +179,7 @@ FIGURES: dict[str, Figure] = {
         "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, largest of those noted"
     ),
     "token_cost_batch": Figure(
-        "<= 1.1", "x", _module("lengths"), "time a token in rows of 1,024: 64 of them over 2 of them"
+        "<= 1.1", "x", _module("lengths"), "time a token in rows of 1,024: 128 of them over 2 of them"
     ),
     "token_cost_longest_row": Figure(
         "<= 1.1", "x", _module("lengths"), "time of 64 rows of 256 beside one of 8,192, over both alone"

@@ -5,7 +5,7 @@
 
 One HSTU layer with both biases, D 64, H 1, float32, forward and backward, two threads. A curve over N = 256 … 16384 at
 8 x 2,048 tokens in all (or one row); memory is what the process adds at its peak, each shape in a process of its own.
-`batch`: time a token of 64 rows of 1,024 over that of 2. `longest`: time of 64 rows of 256 together with one of 8,192,
+`batch`: time a token of 128 rows of 1,024 over that of 2 (8 and 32 beside it). `longest`: time of 64 rows of 256 together with one of 8,192,
 over the sum of both alone. `window`: time a token of 256 rows of 256 in a layer whose window is 16,384, over a layer
 whose window they fill. `memory`: bytes a token at 131,072 tokens over those at 16,384, in rows of 1,024.
 """
@@ -20,12 +20,14 @@ import subprocess
 import sys
 
 import torch
+from torch import nn
 
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.turns import seconds
 from facta import jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
+from facta.train.process import keep_freed_memory
 from facta.types import TokenBatch
 
 WIDTH, THREADS, TURNS = 64, 2, 5
@@ -125,14 +127,18 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     growth = added_bytes([1024] * 128) / added_bytes([1024] * 16)
     print(f"memory a token, 131,072 tokens over 16,384: {growth:.3f}")
+    keep_freed_memory(nn.Module())  # as the trainer does
     points = curve()
-    batch = turns(Work([1024] * 64), [Work([1024] * 2)])
+    few = [Work([1024] * 2)]
+    between = {rows: statistics.median(turns(Work([1024] * rows), few)) for rows in (8, 32)}
+    batch = turns(Work([1024] * 128), few)
     longest = turns(Work([256] * 64 + [8192]), [Work([256] * 64), Work([8192])])
     window = turns(Work([256] * 256, LENGTHS[-1]), [Work([256] * 256)])
     if given.look:
         return
     note = f"{backend.current()}, {THREADS} threads"
-    record("token_cost_batch", statistics.median(batch), raw=batch, note=note)
+    beside = ", ".join(f"{rows} rows {ratio:.3f}" for rows, ratio in between.items())
+    record("token_cost_batch", statistics.median(batch), raw=batch, note=f"{note}; {beside}")
     record("token_cost_longest_row", statistics.median(longest), raw=longest, note=note)
     record("token_cost_long_window", statistics.median(window), raw=window, note=note)
     shown = ", ".join(f"N {length}: {time:.2f} µs, {size:,.0f} B" for length, time, size in points)

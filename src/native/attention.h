@@ -5,6 +5,8 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "bias_gradient.h"
@@ -14,7 +16,7 @@
 namespace facta::ISA {
 
 constexpr int64_t STRETCH = 1024;  // keys of a backward task: a long row is shared by several threads
-constexpr int64_t STRETCHES = 16;  // at most: each has its own d_q to be added up
+constexpr int64_t STRETCHES = 16;  // at most: each reads the row's queries once more
 
 template <class S, class Rule>
 class Task {
@@ -258,7 +260,7 @@ class Backward : Task<S, Rule> {
 };
 
 struct Piece {
-  int64_t row, from, to, cost;
+  int64_t row, from, to, cost, stretch = 0;
 };
 
 inline void costly_first(std::vector<Piece>& pieces) {
@@ -293,49 +295,69 @@ void forward(const Attention& a, int threads) {
   }
 }
 
+// d_q of a row of several stretches: the sum of their shares in the order of the stretches, whoever is done first. No more
+// of them are in memory than threads are at work, and what waits for one of those.
+template <class S>
+class Shares {
+ public:
+  Shares(const Attention& a, const Row& row, int64_t stretches)
+      : size_(size_t(row.n * a.heads * a.dqk)), out_((S*)a.d_q + row.first * a.heads * a.dqk),
+        waiting_(static_cast<size_t>(stretches)) {}
+  size_t size() const { return size_; }
+
+  void add(int64_t stretch, std::vector<float> share) {
+    const std::lock_guard<std::mutex> alone(mutex_);
+    waiting_[size_t(stretch)] = std::move(share);
+    for (; next_ < waiting_.size() && !waiting_[next_].empty(); ++next_) {
+      std::vector<float> one = std::move(waiting_[next_]);
+      if (total_.empty()) total_ = std::move(one);
+      else for (size_t i = 0; i < size_; ++i) total_[i] += one[i];
+    }
+    if (next_ < waiting_.size()) return;
+    for (size_t i = 0; i < size_; ++i) out_[i] = stored<S>(total_[i]);
+    total_ = {};
+  }
+
+ private:
+  const size_t size_;
+  S* const out_;
+  std::mutex mutex_;
+  std::vector<std::vector<float>> waiting_;
+  std::vector<float> total_;
+  size_t next_ = 0;
+};
+
 template <class S, class Rule>
 void backward(const Attention& a, int threads) {
   const BiasTable table(a.bias);
   const Keep keep(a.p, a.salt, a.p > 0 ? longest(a) : 0);
   std::vector<Piece> pieces;
-  std::vector<int64_t> shared;  // rows of several stretches: their first piece
-  std::vector<std::vector<float>> partial;
+  std::vector<std::unique_ptr<Shares<S>>> shared(size_t(a.tokens.rows));
   for (int64_t b = 0; b < a.tokens.rows; ++b) {
     const Row row(a, b);
     const int64_t stretches = std::clamp<int64_t>((row.n + STRETCH - 1) / STRETCH, 1, STRETCHES);
     const int64_t stretch = (row.n + stretches - 1) / stretches;
-    if (stretches > 1) shared.push_back(int64_t(pieces.size()));
+    if (stretches > 1) shared[size_t(b)] = std::make_unique<Shares<S>>(a, row, stretches);
     for (int64_t k = 0; k < row.n; k += stretch) {
       const int64_t end = std::min(k + stretch, row.n);
-      pieces.push_back({b, k, end, (end - k) * (2 * row.n - k - end)});
-      partial.emplace_back(stretches > 1 ? size_t(row.n * a.heads * a.dqk) : 0);
+      pieces.push_back({b, k, end, (end - k) * (2 * row.n - k - end), k / stretch});
     }
   }
+  costly_first(pieces);
   std::vector<BiasGradient> gradients;
   for (const Piece& piece : pieces) gradients.emplace_back(table, Row(a, piece.row).span());
-  std::vector<size_t> order(pieces.size());
-  for (size_t p = 0; p < order.size(); ++p) order[p] = p;
-  std::stable_sort(order.begin(), order.end(), [&](size_t x, size_t y) { return pieces[x].cost > pieces[y].cost; });
 #pragma omp parallel num_threads(threads)
   {
     Scratch scratch;
 #pragma omp for schedule(dynamic, 1)
-    for (size_t at = 0; at < order.size(); ++at) {
-      const size_t p = order[at];
-      const Row row(a, pieces[p].row);
-      float* share = partial[p].empty() ? nullptr : partial[p].data();
-      Backward<S, Rule>(a, row, table, &keep, scratch, pieces[p].from, pieces[p].to, share, gradients[p]).run();
-    }
-  }
-  for (const int64_t first : shared) {  // add up the shares of d_q, stretch by stretch
-    const Row row(a, pieces[first].row);
-    const int64_t width = a.heads * a.dqk;
-    S* out = (S*)a.d_q + row.first * width;
-#pragma omp parallel for num_threads(threads)
-    for (int64_t at = 0; at < row.n * width; ++at) {
-      float total = 0;
-      for (size_t p = first; p < pieces.size() && pieces[p].row == pieces[first].row; ++p) total += partial[p][at];
-      out[at] = stored<S>(total);
+    for (size_t p = 0; p < pieces.size(); ++p) {
+      const Piece& piece = pieces[p];
+      const Row row(a, piece.row);
+      Shares<S>* shares = shared[size_t(piece.row)].get();
+      std::vector<float> share(shares ? shares->size() : 0);
+      Backward<S, Rule>(a, row, table, &keep, scratch, piece.from, piece.to, shares ? share.data() : nullptr,
+                        gradients[p]).run();
+      if (shares) shares->add(piece.stretch, std::move(share));
     }
   }
   std::vector<double> position(a.bias.position ? a.bias.distances : 0), time(a.bias.time ? a.bias.buckets : 0);

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 
 from facta.errors import ConfigError
 
@@ -59,16 +60,26 @@ def usable(device: str) -> torch.device:
     return found
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next one, up to 1 GiB of it; in the whole process, and for good.
+LARGE = 1 << 27  # bytes of parameters
 
-    It returns freed memory to the kernel after every step otherwise, and asking for it again costs a page fault for
-    each 4 KiB: 5 to 10 % of a small model's step. Tensors of more than 32 MiB are mapped one by one as before.
+
+def keep_freed_memory(model: nn.Module) -> None:
+    """Have glibc keep what a step frees for the next one; in the whole process, and for good.
+
+    It returns freed memory to the kernel after every step otherwise, every tensor of more than 32 MiB at once, and asking
+    for it again costs a page fault for each 4 KiB: 5 to 10 % of a small step, 25 % of one of 131,072 tokens. A model of
+    more than LARGE keeps a GiB at most and has such tensors mapped one by one: the gradients of its tables would leave
+    holes in the heap (0.8 GiB at a million items of 64 numbers).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
+    if mallopt is None:
+        return
+    if sum(parameter.nbytes for parameter in model.parameters()) > LARGE:
         mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: its largest value
         mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+    else:
+        mallopt(-4, 0)  # M_MMAP_MAX
+        mallopt(-1, -1)
 
 
 @contextmanager
