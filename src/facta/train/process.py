@@ -66,10 +66,10 @@ LARGE = 1 << 27  # bytes of parameters
 def keep_freed_memory(model: nn.Module) -> None:
     """Have glibc keep what a step frees for the next one; in the whole process, and for good.
 
-    It returns freed memory to the kernel after every step otherwise, every tensor of more than 32 MiB at once, and asking
-    for it again costs a page fault for each 4 KiB: 5 to 10 % of a small step, 25 % of one of 131,072 tokens. A model of
-    more than LARGE keeps a GiB at most and has such tensors mapped one by one: the gradients of its tables would leave
-    holes in the heap (0.8 GiB at a million items of 64 numbers).
+    It returns freed memory to the kernel after every step otherwise, a tensor of more than 32 MiB at once, and asking
+    for it again costs a page fault for each 4 KiB: 5 to 10 % of a small step, 25 % of one of 131,072 tokens. A model
+    of more than LARGE keeps a GiB at most and has such tensors mapped one by one: the gradients of its tables would
+    leave holes in the heap (0.8 GiB at a million items of 64 numbers).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
