@@ -69,9 +69,10 @@ def main() -> None:
     second = run("10m", folder / "resumed")
     assert second.fingerprint == large.fingerprint, "the resumed run gave another artifact"
     peaks = [large.gib, first.gib, second.gib]
-    note = f"1m: {small.gib:.2f} GiB; {large.seconds:,.0f} s; interrupted after {first.seconds:,.0f} s and resumed: same"
+    parts = f"interrupted after {first.seconds:,.0f} s and resumed: the same artifact, {large.fingerprint}"
+    note = f"1 million events: {small.gib:.2f} GiB; {large.seconds:,.0f} s; {parts}"
     print(note)
-    record("stream_10m_peak_gib", max(peaks), raw=peaks, spread=0.0, note=f"{note} artifact {large.fingerprint}")
+    record("stream_10m_peak_gib", max(peaks), raw=peaks, spread=0.0, note=note)
 
 
 if __name__ == "__main__":
