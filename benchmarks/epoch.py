@@ -71,7 +71,6 @@ class Ours:
             self.step(batch)
         return time.perf_counter() - start
 
-
     def full_batch(self) -> SequenceBatch:
         return next(b for place in range(48) if len((b := self.batches.batch(0, place)).events.item) > 13_000)
 

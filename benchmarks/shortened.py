@@ -5,7 +5,7 @@
 The simulated service with histories of exactly 1,250 events, 1,000 of them to train on; the generative ranker with a
 window of 1,024. The same recipe and epochs with histories whole and shortened at α 1.6: a loss at every event that was
 kept. Both are asked about the same test events with their histories whole. The figure is by how much NE worsens, the
-upper end of the paired 95 % interval over users (the same resamples for all runs), the larger one of click and long view.
+upper end of the paired 95 % interval over users (the same resamples for all runs), the larger one of both fields.
 """
 
 from __future__ import annotations
