@@ -40,7 +40,7 @@ def one(kind: str, rows: int = ROWS, catalogue: int = ITEMS) -> dict[str, float]
     torch.set_num_threads(2)
     config = RecommenderConfig.parse({"window": LENGTH, "width": WIDTH, "next_item": {"loss": {"kind": kind}}})
     model = Recommender(config, Catalogue(catalogue)).train()
-    keep_freed_memory(model)  # as the trainer does
+    keep_freed_memory(model.parameters())  # as the trainer does
     optimiser = adamw(model.parameter_groups(), OptimiserConfig())
     random = torch.Generator().manual_seed(0)
     items = torch.randint(catalogue, (rows, LENGTH + 1), generator=random).tolist()

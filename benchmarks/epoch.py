@@ -94,7 +94,7 @@ def published_steps(ours: Ours, kept: bool) -> None:
     found, expected = eager.check(model, batch, ours.negatives)
     assert abs(found - expected) < 1e-4 * expected, f"the eager step's loss is {found}, the reference's {expected}"
     if kept:
-        keep_freed_memory(model)
+        keep_freed_memory(model.parameters())
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
     for _ in sys.stdin:
         drawn = torch.randint(model.num_items, (len(batch.events.item), ours.negatives))
@@ -178,7 +178,7 @@ def main() -> None:
     if given.memory:
         published_steps(ours, given.memory == "kept")
         return
-    keep_freed_memory(ours.model)  # as the trainer does
+    keep_freed_memory(ours.model.parameters())  # as the trainer does
     against_eager(ours, given.look) if given.side == "eager" else against_rectools(ours, data, given.look)
 
 

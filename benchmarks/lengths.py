@@ -21,7 +21,6 @@ import subprocess
 import sys
 
 import torch
-from torch import nn
 
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.turns import seconds
@@ -128,7 +127,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     growth = added_bytes([1024] * 128) / added_bytes([1024] * 16)
     print(f"memory a token, 131,072 tokens over 16,384: {growth:.3f}")
-    keep_freed_memory(nn.Module())  # as the trainer does
+    keep_freed_memory([])  # as the trainer does
     points = curve()
     few = [Work([1024] * 2)]
     between = {rows: statistics.median(turns(Work([1024] * rows), few)) for rows in (8, 32)}

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from facta import arrays
+from facta.arrays import Floats
 from facta.data import floor as floors
 from facta.data import simulator
 from facta.data.simulator import Memory, SimulatorConfig, World
@@ -64,8 +65,9 @@ def test_ratings_sum_to_one() -> None:
     assert np.allclose(total, 1)
 
 
-def all_paths(world: World, events: simulator.Events, user: int) -> list[tuple[float, float, float]]:
-    """(click, long view, item) probabilities of each event by summing over every path of tastes: the definition."""
+def all_paths(world: World, events: simulator.Events, user: int) -> tuple[list[tuple[float, float, float]], Floats]:
+    """(click, long view, item) probabilities of each event by summing over every path of tastes: the definition; and
+    [Z] of the taste behind the last event."""
     first, last = events.steps.offsets[user : user + 2]
     at, memory = np.arange(first, last), Memory(1)
     tables = []
@@ -98,7 +100,10 @@ def all_paths(world: World, events: simulator.Events, user: int) -> list[tuple[f
             for kind in (1, 2)
         )
         found.append((click / with_item, later / with_item, with_item / before))
-    return found
+    belief = np.zeros(world.config.tastes)
+    for path, weight in paths.items():
+        belief[path[-1]] += weight * tables[-1][0][path[-1]] * tables[-1][3][path[-1]]
+    return found, belief / belief.sum()
 
 
 def test_the_floor_is_the_sum_over_all_paths_of_tastes() -> None:
@@ -106,7 +111,9 @@ def test_the_floor_is_the_sum_over_all_paths_of_tastes() -> None:
     found = floors.floor(world, events)
     for user in range(8):
         span = slice(*events.steps.offsets[user : user + 2])
-        expected = np.array(all_paths(world, events, user))
+        by_event, belief = all_paths(world, events, user)
+        expected = np.array(by_event)
+        assert np.allclose(found.belief[user], belief)
         assert np.allclose(found.click[span], expected[:, 0]) and np.allclose(found.long_view[span], expected[:, 1])
         organic = events.steps.surface[span] == 0
         assert np.allclose(found.item[span][organic], expected[organic, 2])

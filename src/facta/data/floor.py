@@ -7,7 +7,7 @@ are. Nothing hidden is read, so no model of the log can do better in the mean. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -33,7 +33,8 @@ def floor(world: World, events: Events) -> Floor:
     """Predict every event of a chunk from those before it."""
     total = len(events.item)
     belief = np.tile(world.taste, (len(events.steps.offsets) - 1, 1))  # in the order of `walk`
-    found = Floor(*(np.full(total, np.nan) for _ in range(7)), np.empty_like(belief))
+    per_event = {field.name: np.full(total, np.nan) for field in fields(Floor) if field.name != "belief"}
+    found = Floor(**per_event, belief=np.empty_like(belief))
     memory = Memory(len(belief))
     for place, at in walk(events.steps):
         b, item = len(at), events.item[at]

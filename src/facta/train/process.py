@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -63,7 +63,7 @@ def usable(device: str) -> torch.device:
 LARGE = 1 << 27  # bytes of parameters
 
 
-def keep_freed_memory(model: nn.Module) -> None:
+def keep_freed_memory(parameters: Iterable[nn.Parameter]) -> None:
     """Have glibc keep what a step frees for the next one; in the whole process, and for good.
 
     It returns freed memory to the kernel after every step otherwise, a tensor of more than 32 MiB at once, and asking
@@ -74,7 +74,7 @@ def keep_freed_memory(model: nn.Module) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return
-    if sum(parameter.nbytes for parameter in model.parameters()) > LARGE:
+    if sum(parameter.nbytes for parameter in parameters) > LARGE:
         mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: its largest value
         mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
     else:

@@ -101,7 +101,7 @@ class Trainer:
         Raises TrainingError where a loss or gradient is not finite; ArtifactError where `out` holds another run or no
         whole checkpoint; KeyboardInterrupt, after a checkpoint, where the run was interrupted.
         """
-        keep_freed_memory(self.model)
+        keep_freed_memory(p for group in self._optimiser.param_groups for p in group["params"])
         with exact_sums(self.config.deterministic), Interrupts() as interrupts:
             self._progress, self._journal = self._folder.open(self.log, tensorboard=self.config.tensorboard)
             self.log.begin(self.config.epochs)
