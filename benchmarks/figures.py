@@ -100,6 +100,12 @@ def _synthetic() -> dict[str, Figure]:
     }
 
 
+KUAIRAND = (
+    *("gr_ranking", "gr_interactions"),
+    *("dlrm", "dlrm_one_expert", "dlrm_gr_features", "dlrm_no_history", "bst", "rates"),
+)
+
+
 def _kuairand() -> dict[str, Figure]:
     """The verdict day by day, and every system on the last two days; GR is to be better than the DLRM."""
     found = {}
@@ -110,7 +116,7 @@ def _kuairand() -> dict[str, Figure]:
                 bar = f"{sign} kuairand_{name}_dlrm" if side == "gr" else ""
                 what = f"KuaiRand-Pure, {field}, last seven days pooled, trained up to each: {side.upper()}"
                 found[f"kuairand_{name}_{side}"] = Figure(bar, metric, _module("kuairand days"), what)
-            for system in ("gr_ranking", "dlrm", "dlrm_gr_features", "dlrm_no_history", "bst", "rates"):
+            for system in KUAIRAND:
                 bar = f"{sign} kuairand_test_{name}_rates" if system in ("gr_ranking", "dlrm") else ""
                 what = f"KuaiRand-Pure, {field}, last two days: {system.replace('_', ' ')}"
                 found[f"kuairand_test_{name}_{system}"] = Figure(bar, metric, _module("kuairand test"), what)
@@ -221,6 +227,8 @@ FIGURES: dict[str, Figure] = {
             ("gr_interleaved", "<= simulator_gr_fused_ne", "interleaved, an action's token shows the action alone"),
             ("gr_fused", "< simulator_gr_unconditioned_ne", "fused"),
             ("gr_unconditioned", "", "fused, the item hidden from the head"),
+            ("dlrm", "", "DIN, DCN-v2 and MMoE over all features"),
+            ("rates", "", "logistic regression on rates"),
         )
     },
     "stream_10m_peak_gib": Figure(

@@ -22,7 +22,10 @@ from benchmarks.runs import SEEDS, artifact, dataset
 from facta.data.times import moment
 from facta.eval.predictions import Predictions, differences, pool
 
-SYSTEMS = ("gr-ranking", "dlrm", "dlrm-gr-features", "dlrm-no-history", "bst", "rates")
+SYSTEMS = (
+    *("gr-ranking", "gr-interactions"),
+    *("dlrm", "dlrm-one-expert", "dlrm-gr-features", "dlrm-no-history", "bst", "rates"),
+)
 SIDES = {"gr": "gr-ranking", "dlrm": "dlrm"}
 FIELDS, METRICS = ("click", "long_view"), ("NE", "GAUC")
 DAYS = [f"2022-05-{day:02d}T00:00:00+08:00" for day in range(2, 9)]

@@ -26,7 +26,7 @@ from facta.eval.prediction import entropy, losses
 
 USERS = {"1m": 20_000, "10m": 200_000}
 FIELDS = ("click", "long_view")
-SYSTEMS = ("gr-ranking", "gr-interleaved", "gr-fused", "gr-unconditioned")
+SYSTEMS = ("gr-ranking", "gr-interleaved", "gr-fused", "gr-unconditioned", "dlrm", "rates")
 CHANGES: dict[str, list[str]] = {"1m": [], "10m": ["training.epochs=3", "training.patience=null"]}
 
 

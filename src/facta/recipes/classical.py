@@ -55,6 +55,11 @@ def no_history(recipe: RecipeConfig) -> RecipeConfig:
     return _variant(recipe, "no-history", **changes)
 
 
+def one_expert(dlrm: RecipeConfig) -> RecipeConfig:
+    """All tasks read the same hidden layer, without MMoE's gates."""
+    return _variant(dlrm, "one-expert", experts=1)
+
+
 def bst(dlrm: RecipeConfig, *, dropout: float) -> RecipeConfig:
     """A transformer over the last 20 events (20 of each earlier list) and the item, in the place of target attention
     (Chen et al. 2019).

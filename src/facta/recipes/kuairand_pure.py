@@ -52,8 +52,20 @@ def gr_ranking() -> RecipeConfig:
     )
 
 
+def gr_interactions() -> RecipeConfig:
+    """Items by their ids alone, without their features (Zhai et al. 2024, table 7)."""
+    recipe = gr_ranking()
+    plain = recipe.override(["model.embedding.features=false", "model.embedding.hidden_ids=0"])
+    search = {key: tried for key, tried in recipe.search.items() if key != "model.embedding.hidden_ids"}
+    return plain.change(name="kuairand-pure/gr-interactions", search=search)
+
+
 def dlrm() -> RecipeConfig:
     return classical.dlrm("kuairand-pure", _FIELDS, _TRAINING, _PROTOCOL, dropout=0.2)
+
+
+def dlrm_one_expert() -> RecipeConfig:
+    return classical.one_expert(dlrm())
 
 
 def dlrm_gr_features() -> RecipeConfig:
