@@ -33,23 +33,23 @@ def one(kind: str, rows: int = ROWS, catalogue: int = ITEMS) -> dict[str, float]
     from facta.data.negatives import draw
     from facta.models.recommender import Recommender, RecommenderConfig
     from facta.train.optim import OptimiserConfig, adamw
-    from facta.train.process import keep_freed_memory
+    from facta.train.process import kept_memory
     from facta.train.step import take_step
     from facta.types import Negatives
 
     torch.set_num_threads(2)
     config = RecommenderConfig.parse({"window": LENGTH, "width": WIDTH, "next_item": {"loss": {"kind": kind}}})
     model = Recommender(config, Catalogue(catalogue)).train()
-    keep_freed_memory(model.parameters())  # as the trainer does
     optimiser = adamw(model.parameter_groups(), OptimiserConfig())
     random = torch.Generator().manual_seed(0)
     items = torch.randint(catalogue, (rows, LENGTH + 1), generator=random).tolist()
     batch = batch_of(items, [[60_000 * i for i in range(LENGTH + 1)]] * rows)
     given = draw(model.negatives, batch, torch.ones(catalogue), 0) if model.negatives is not None else Negatives()
-    for _ in range(2):
-        start = time.perf_counter()
-        loss = take_step(model, optimiser, [(batch, given)], 1, clip_norm=None).loss
-        seconds = time.perf_counter() - start
+    with kept_memory(model.parameters()):  # as the trainer does
+        for _ in range(2):
+            start = time.perf_counter()
+            loss = take_step(model, optimiser, [(batch, given)], 1, clip_norm=None).loss
+            seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"gib": peak, "seconds": seconds, "loss": loss}
 

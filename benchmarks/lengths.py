@@ -3,12 +3,12 @@
     python -m benchmarks.lengths            measure, record, and draw docs/lengths.svg
     python -m benchmarks.lengths --look     measure and print only
 
-One HSTU layer with both biases, D 64, H 1, float32, forward and backward, two threads. A curve over N = 256 … 16384 at
-8 x 2,048 tokens in all (or one row); memory is what the process adds at its peak, each shape in a process of its own.
-`batch`: time a token of 128 rows of 1,024 over that of 2 (8 and 32 beside it). `longest`: time of 64 rows of 256
-together with one of 8,192, over the sum of both alone. `window`: time a token of 256 rows of 256 in a layer whose
-window is 16,384, over a layer whose window they fill. `memory`: bytes a token at 131,072 tokens over those at 16,384,
-in rows of 1,024.
+One HSTU layer with both biases, D 64, H 1, float32, forward and backward, two threads, memory kept as in training. A
+curve over N = 256 … 16384 at 8 x 2,048 tokens in all (or one row); memory is what the process adds at its peak, each
+shape in a process of its own. `batch`: time a token of 128 rows of 1,024 over that of 2 (8 and 32 beside it).
+`longest`: time of 64 rows of 256 together with one of 8,192, over the sum of both alone. `window`: time a token of 256
+rows of 256 in a layer whose window is 16,384, over a layer whose window they fill. `memory`: bytes a token at 131,072
+tokens over those at 16,384, in rows of 1,024.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.turns import seconds
 from facta import jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
-from facta.train.process import keep_freed_memory
+from facta.train.process import kept_memory
 from facta.types import TokenBatch
 
 WIDTH, THREADS, TURNS = 64, 2, 5
@@ -73,7 +73,8 @@ def memory(lengths: list[int]) -> float:
     Work([256])()  # libraries and threads are there
     work = Work(lengths)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
+    with kept_memory([]):
+        work()
     return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / work.count
 
 
@@ -127,13 +128,13 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     growth = added_bytes([1024] * 128) / added_bytes([1024] * 16)
     print(f"memory a token, 131,072 tokens over 16,384: {growth:.3f}")
-    keep_freed_memory([])  # as the trainer does
-    points = curve()
-    few = [Work([1024] * 2)]
-    between = {rows: statistics.median(turns(Work([1024] * rows), few)) for rows in (8, 32)}
-    batch = turns(Work([1024] * 128), few)
-    longest = turns(Work([256] * 64 + [8192]), [Work([256] * 64), Work([8192])])
-    window = turns(Work([256] * 256, LENGTHS[-1]), [Work([256] * 256)])
+    with kept_memory([]):  # as the trainer does
+        points = curve()
+        few = [Work([1024] * 2)]
+        between = {rows: statistics.median(turns(Work([1024] * rows), few)) for rows in (8, 32)}
+        batch = turns(Work([1024] * 128), few)
+        longest = turns(Work([256] * 64 + [8192]), [Work([256] * 64), Work([8192])])
+        window = turns(Work([256] * 256, LENGTHS[-1]), [Work([256] * 256)])
     if given.look:
         return
     note = f"{backend.current()}, {THREADS} threads"

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <vector>
 
 #include "bias_gradient.h"
@@ -295,8 +296,9 @@ void forward(const Attention& a, int threads) {
   }
 }
 
-// d_q of a row of several stretches: the sum of their shares in the order of the stretches, whoever is done first. No more
-// of them are in memory than threads are at work, and what waits for one of those.
+// d_q of a row of several stretches: the sum of their shares in the order of the stretches, whoever is done first. In
+// memory are those of the threads at work, and what waits for one of them; a stored type narrower than float32 needs the
+// sum beside.
 template <class S>
 class Shares {
  public:
@@ -308,23 +310,28 @@ class Shares {
   void add(int64_t stretch, std::vector<float> share) {
     const std::lock_guard<std::mutex> alone(mutex_);
     waiting_[size_t(stretch)] = std::move(share);
-    for (; next_ < waiting_.size() && !waiting_[next_].empty(); ++next_) {
-      std::vector<float> one = std::move(waiting_[next_]);
-      if (total_.empty()) total_ = std::move(one);
-      else for (size_t i = 0; i < size_; ++i) total_[i] += one[i];
-    }
-    if (next_ < waiting_.size()) return;
-    for (size_t i = 0; i < size_; ++i) out_[i] = stored<S>(total_[i]);
-    total_ = {};
+    for (; next_ < waiting_.size() && !waiting_[next_].empty(); ++next_) add_next(std::move(waiting_[next_]));
   }
 
  private:
+  void add_next(std::vector<float> one) {
+    if constexpr (std::is_same_v<S, float>) {
+      for (size_t i = 0; i < size_; ++i) out_[i] = next_ ? out_[i] + one[i] : one[i];
+    } else {
+      if (!next_) total_.swap(one);
+      else for (size_t i = 0; i < size_; ++i) total_[i] += one[i];
+      if (next_ + 1 < waiting_.size()) return;
+      for (size_t i = 0; i < size_; ++i) out_[i] = stored<S>(total_[i]);
+      total_ = {};
+    }
+  }
+
   const size_t size_;
   S* const out_;
   std::mutex mutex_;
   std::vector<std::vector<float>> waiting_;
   std::vector<float> total_;
-  size_t next_ = 0;
+  size_t next_ = 0;  // the stretch whose share comes next
 };
 
 template <class S, class Rule>
@@ -340,10 +347,10 @@ void backward(const Attention& a, int threads) {
     if (stretches > 1) shared[size_t(b)] = std::make_unique<Shares<S>>(a, row, stretches);
     for (int64_t k = 0; k < row.n; k += stretch) {
       const int64_t end = std::min(k + stretch, row.n);
-      pieces.push_back({b, k, end, (end - k) * (2 * row.n - k - end), k / stretch});
+      pieces.push_back({b, k, end, row.n, k / stretch});
     }
   }
-  costly_first(pieces);
+  costly_first(pieces);  // row by row, so that few rows at a time have shares that wait
   std::vector<BiasGradient> gradients;
   for (const Piece& piece : pieces) gradients.emplace_back(table, Row(a, piece.row).span());
 #pragma omp parallel num_threads(threads)

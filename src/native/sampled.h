@@ -14,12 +14,17 @@ namespace facta::ISA {
 // The next place at which whole vectors lie in whole cache lines.
 inline float* aligned(float* p) { return (float*)((uintptr_t(p) + 4 * W - 1) / (4 * W) * (4 * W)); }
 
-// 1 / length, by which a product is multiplied behind its sum, so that a copy changes no bit. One function, never inlined:
-// the same bits wherever it is asked.
+// 1 / length, by which a product is multiplied behind its sum, so that a copy changes no bit. One function, not inlined,
+// and sums in a written order (no -ffast-math): the same bits wherever it is asked.
 [[gnu::noinline]] inline float inverse_length(const float* vector, int64_t width, float eps) {
-  float square = 0;
-  for (int64_t d = 0; d < width; ++d) square += vector[d] * vector[d];
-  return 1.0f / std::max(std::sqrt(square), eps);
+  vf square{};
+  int64_t d = 0;
+  for (; d + W <= width; d += W) square += load(vector + d) * load(vector + d);
+  if (d < width) {
+    const vf rest = load_some(vector + d, int(width - d));
+    square += rest * rest;
+  }
+  return 1.0f / std::max(std::sqrt(sum(square)), eps);
 }
 inline std::vector<float> inverse_lengths(const float* table, int64_t items, int64_t width, float eps, int threads) {
   std::vector<float> inverse(static_cast<size_t>(items));
@@ -38,12 +43,12 @@ class ItemVectors {
     const float* operator[](int64_t row) const { return (row >= copied ? tail : table) + row * width; }
   };
   ItemVectors(const Sampled& s, int threads) {
-    const bool often = s.items * OFTEN < s.targets * (s.negatives + 1);
-    if (often && s.cosine) inverse_ = inverse_lengths(s.table, s.items, s.width, s.eps, threads);
-    often ? pack(s, threads) : copy_tail(s);
+    const int64_t draws = s.targets * (s.negatives + 1);
+    if (s.cosine && s.items < draws) inverse_ = inverse_lengths(s.table, s.items, s.width, s.eps, threads);
+    s.items * OFTEN < draws ? pack(s, threads) : copy_tail(s);
   }
   const View& view() const { return view_; }
-  // 1 / length of every item, where each is used many times over; null elsewhere.
+  // 1 / length of every item, where there are more draws than items; null elsewhere.
   const float* inverse() const { return inverse_.empty() ? nullptr : inverse_.data(); }
 
  private:
@@ -97,7 +102,7 @@ class Target {
     const int negatives = count_ - 1;
     for (int i = 0; i < negatives; ++i) items[1 + i] = int32_t(below(mix(key, uint64_t(i)), bound));
   }
-  // 1 / length of the items in hand, and of no other where few of the table are.
+  // 1 / length of the items in hand, and of no other where those are few.
   void measure() {
     for (size_t i = 0; i < scales_.size(); ++i)
       scales_[i] = inverse_ ? inverse_[items_[i]] : inverse_length(vectors_[items_[i]], width_, s_.eps);

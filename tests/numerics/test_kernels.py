@@ -18,7 +18,7 @@ from facta import draws, jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.objectives import losses
 from facta.objectives.items import Items
-from facta.objectives.losses import gbce_beta
+from facta.objectives.losses import gbce_beta, uniform
 from facta.ops import backend
 from facta.ops.buckets import LAST, boundaries
 from facta.ops.loss import sampled_loss
@@ -325,11 +325,17 @@ def test_what_is_no_number_stays_none(kernels: str) -> None:
         ):
             assert out[:20].isfinite().all()  # the other row; in its own 0 · NaN is NaN, as in the reference
             assert out[25].isnan().all() and (place == 0 or out[25:].isnan().all())
-    queries, items = random_like(3, (5, 4), (9, 4))
-    items[4] = torch.nan
     keys, positive = torch.arange(5), torch.zeros(5, dtype=torch.int64)
-    total = sampled_loss(kernels, queries, items, positive, keys, torch.ones(5), negatives=40, cosine=False)
-    assert total.isnan()
+    for cosine, count in ((False, 9), (True, 9), (True, 900)):  # of 900 items only those drawn are measured
+        queries, items = random_like(3, (5, 4), (count, 4))
+        given = kernels, queries, items, positive, keys, torch.ones(5)
+        drawn = set(uniform(keys, 40, count).flatten().tolist())
+        items[next(item for item in range(1, count) if item in drawn)] = torch.nan
+        assert sampled_loss(*given, negatives=40, cosine=cosine).isnan()
+    near = next(item for item in range(1, count) if item not in drawn and item + 1 in drawn)
+    _, items = random_like(3, (5, 4), (count, 4))
+    items[near] = torch.nan  # beside one that was drawn, never drawn itself
+    assert sampled_loss(kernels, queries, items, positive, keys, torch.ones(5), negatives=40, cosine=True).isfinite()
 
 
 def test_sizes_that_disagree_are_refused(kernels: str) -> None:
@@ -342,6 +348,26 @@ def test_sizes_that_disagree_are_refused(kernels: str) -> None:
     q, k, v = random_like(2, *[(6, 1, 3)] * 3)
     with pytest.raises(ValueError, match="sizes disagree"):
         ops.hstu_attention(q, k, v, ops.Geometry(tokens))
+
+
+@pytest.mark.parametrize("sees", ["causal", "prefix"])
+def test_rows_shared_by_several_threads_have_the_references_gradients(kernels: str, threads: None, sees: str) -> None:
+    """A stretch of keys is at most 1,024: rows below, at and above it, in float32 and stored as bfloat16."""
+    torch.set_num_threads(3)
+    lengths = [1025, 0, 1, 1024, 2049]
+    tokens = tokens_of(lengths, seed=8, sees=sees)
+    q, k, v, grad = random_like(9, *[(sum(lengths), 1, 8)] * 4)
+
+    def attended(*x: Tensor) -> Tensor:
+        return ops.hstu_attention(*x, ops.Geometry(tokens), scale=0.01)
+
+    with backend.use(backend.REFERENCE):
+        expected = gradients(attended, grad, q, k, v)
+    found = gradients(attended, grad, q, k, v)
+    narrow = gradients(attended, grad.bfloat16(), q.bfloat16(), k.bfloat16(), v.bfloat16())
+    for exact, own, short in zip(expected, found, narrow, strict=True):
+        torch.testing.assert_close(own, exact, rtol=1e-4, atol=2e-5 * float(exact.abs().max()))
+        torch.testing.assert_close(short.float(), exact, rtol=0, atol=2**-6 * float(exact.abs().max()))
 
 
 def test_gradients_are_the_same_bits_on_every_run(kernels: str, threads: None) -> None:

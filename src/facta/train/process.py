@@ -61,25 +61,35 @@ def usable(device: str) -> torch.device:
 
 
 LARGE = 1 << 27  # bytes of parameters
+_TRIM, _MAPPED_FROM, _MAPPED = -1, -3, -4  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX of malloc.h
+_NEVER, _MANY, _MOST = -1, 65_536, 32 << 20  # no trimming; glibc's own number of mapped blocks; its largest threshold
 
 
-def keep_freed_memory(parameters: Iterable[nn.Parameter]) -> None:
-    """Have glibc keep what a step frees for the next one; in the whole process, and for good.
+@contextmanager
+def kept_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Have glibc keep what a step frees for the next one, in the whole process, and give it back at the end.
 
     It returns freed memory to the kernel after every step otherwise, a tensor of more than 32 MiB at once, and asking
     for it again costs a page fault for each 4 KiB: 5 to 10 % of a small step, 25 % of one of 131,072 tokens. A model
-    of more than LARGE keeps a GiB at most and has such tensors mapped one by one: the gradients of its tables would
-    leave holes in the heap (0.8 GiB at a million items of 64 numbers).
+    of more than LARGE has such tensors mapped one by one as before: the gradients of its tables would leave holes in
+    the heap (0.8 GiB at a million items of 64 numbers). Nothing happens where there is no glibc; in another thread
+    than the main one glibc maps what is larger than 64 MiB all the same.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is None:
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    mallopt, trim = (getattr(libc, name, None) for name in ("mallopt", "malloc_trim"))
+    if mallopt is None or trim is None:
+        yield
         return
-    if sum(parameter.nbytes for parameter in parameters) > LARGE:
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: its largest value
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-    else:
-        mallopt(-4, 0)  # M_MMAP_MAX
-        mallopt(-1, -1)
+    large = sum(parameter.nbytes for parameter in parameters) > LARGE
+    mallopt(_MAPPED_FROM, _MOST)
+    mallopt(_MAPPED, _MANY if large else 0)
+    mallopt(_TRIM, 1 << 30 if large else _NEVER)
+    try:
+        yield
+    finally:
+        mallopt(_MAPPED, _MANY)
+        mallopt(_TRIM, 2 * _MOST)  # where glibc's own rule ends up
+        trim(0)
 
 
 @contextmanager

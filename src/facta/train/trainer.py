@@ -31,7 +31,7 @@ from facta.train.log import Log
 from facta.train.model import Batches, Model, Validate
 from facta.train.optim import OptimiserConfig, adamw, learning_rate
 from facta.train.prefetch import prefetched
-from facta.train.process import Interrupts, exact_sums, keep_freed_memory
+from facta.train.process import Interrupts, exact_sums, kept_memory
 from facta.train.progress import Progress, TrainingResult
 from facta.train.step import NonFinite, Step, mean, take_step
 from facta.types import Negatives, SequenceBatch, to_device
@@ -101,8 +101,8 @@ class Trainer:
         Raises TrainingError where a loss or gradient is not finite; ArtifactError where `out` holds another run or no
         whole checkpoint; KeyboardInterrupt, after a checkpoint, where the run was interrupted.
         """
-        keep_freed_memory(p for group in self._optimiser.param_groups for p in group["params"])
-        with exact_sums(self.config.deterministic), Interrupts() as interrupts:
+        parameters = (p for group in self._optimiser.param_groups for p in group["params"])
+        with kept_memory(parameters), exact_sums(self.config.deterministic), Interrupts() as interrupts:
             self._progress, self._journal = self._folder.open(self.log, tensorboard=self.config.tensorboard)
             self.log.begin(self.config.epochs)
             try:
