@@ -97,7 +97,8 @@ def main() -> None:
     found = []
     for seed in seeds:
         found.append(agreement(artifact("simulator/gr-ranking", log(SIZE), CHANGES, seed)))
-        print(f"seed {seed}: { {name: round(float(values.mean()), 4) for name, values in found[-1].items()} }", flush=True)
+        said = ", ".join(f"{name} {values.mean():.4f}" for name, values in found[-1].items())
+        print(f"seed {seed}: {said}", flush=True)
     mean = {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
     more, less = apart(mean["product"], mean["exposure"]), apart(mean["exposure"], mean["liking"])
     note = f"{ASKED} users; product minus exposure {more}, exposure minus liking {less}"
