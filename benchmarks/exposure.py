@@ -3,12 +3,12 @@
     python -m benchmarks.exposure [--seeds 1]
 
 The simulated service knows both for every item, given the exact belief over the user's taste behind the last event:
-how probably it comes next (`exposure`: its popularity, what the policies show, what the user chooses) and how probably it
-is clicked when it comes (`liking`). HSTU is trained on the next item where that was clicked (∅ targets otherwise), and
-for 500 users its list of all items is compared, by Spearman's correlation in the mean over users, with each of the two
-and with the probability of both (`product`); items born in the last eight days aside, most of which the model never saw.
-Who wants a list by liking takes the ranker's probability of a click instead (`facta rank`), which is asked what follows
-*if* the item is shown.
+how probably it comes next (`exposure`: its popularity, what the policies show, what the user chooses) and how probably
+it is clicked when it comes (`liking`). HSTU is trained on the next item where that was clicked (∅ targets otherwise),
+and for 500 users its list of all items is compared, by Spearman's correlation in the mean over users, with each of the
+two and with the probability of both (`product`); items born in the last eight days aside, most of which the model never
+saw. Who wants a list by liking takes the ranker's probability of a click instead (`facta rank`), which is asked what
+follows *if* the item is shown.
 """
 
 from __future__ import annotations
