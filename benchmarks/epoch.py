@@ -5,8 +5,10 @@
 
 2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, both biases;
 everything but each user's last event; two threads. A step is loss, gradients and AdamW on the same batch on both sides.
-RecTools runs in a virtual environment of its own (made below build/). The two sides take turns, an epoch each, on the
-same number of positions; epochs from the second on, nothing validated. `--look` prints and records nothing.
+The other side is a process of its own: the research step with glibc's memory as it comes, and, for the note, with it
+kept as our trainer keeps it (`keep_freed_memory`); RecTools in a virtual environment of its own (made below build/). The
+sides take turns, a step or an epoch each, on the same number of positions; epochs from the second on, nothing
+validated. `--look` prints and records nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ from facta.train.step import take_step
 from facta.types import Negatives, SequenceBatch
 
 THREADS, EPOCHS, RECTOOLS = 2, 6, "0.19.0"
+TURNS, TRIES = 7, 2
 
 
 class Ours:
@@ -55,7 +58,6 @@ class Ours:
         )
         model = build(recipe.model, Catalogue.of(data), 0)
         assert isinstance(model, Recommender) and model.negatives is not None and recipe.training is not None
-        keep_freed_memory(model)  # as the trainer does
         self.model, self.negatives = model.train(), model.negatives.count
         self.batches = TrainingBatches(data, recipe.protocol.cut(data), window=model.window, batch_size=128)
         self.optimiser = adamw(model.parameter_groups(), OptimiserConfig())
@@ -70,27 +72,56 @@ class Ours:
         return time.perf_counter() - start
 
 
-def against_eager(ours: Ours, look: bool) -> None:
-    batch = next(b for place in range(48) if len((b := ours.batches.batch(0, place)).events.item) > 13_000)
-    tokens = len(batch.events.item)
-    found, expected = eager.check(ours.model, batch, ours.negatives)
+    def full_batch(self) -> SequenceBatch:
+        return next(b for place in range(48) if len((b := self.batches.batch(0, place)).events.item) > 13_000)
+
+
+def asked(command: Sequence[str | Path], count: int) -> Iterator[dict[str, Any]]:
+    """An answer of another process each time that one is asked for; it reads a line and prints one of JSON."""
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdin is not None and run.stdout is not None
+        for _ in range(count):
+            run.stdin.write("\n")
+            run.stdin.flush()
+            answer = next((line for line in run.stdout if line.startswith("{")), None)
+            if answer is None:
+                raise RuntimeError("The other side ended before its last turn; its own words stand above.")
+            yield json.loads(answer)
+
+
+def published_steps(ours: Ours, kept: bool) -> None:
+    """The other side: a step of the research code for each line read."""
+    batch, model = ours.full_batch(), ours.model
+    found, expected = eager.check(model, batch, ours.negatives)
     assert abs(found - expected) < 1e-4 * expected, f"the eager step's loss is {found}, the reference's {expected}"
-    twin = build(ours.model.config, Catalogue(ours.model.num_items), 0)
-    assert isinstance(twin, Recommender)
-    optimiser = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
-
-    def published() -> None:
-        drawn = torch.randint(twin.num_items, (tokens, ours.negatives))
+    if kept:
+        keep_freed_memory(model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    for _ in sys.stdin:
+        drawn = torch.randint(model.num_items, (len(batch.events.item), ours.negatives))
         optimiser.zero_grad()
-        eager.loss(twin, batch, drawn, p=0.2).backward()  # type: ignore[no-untyped-call]
+        eager.loss(model, batch, drawn, p=0.2).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        print(json.dumps({"loss": found, "reference": expected}), flush=True)
 
-    turns = in_turns(published, lambda: ours.step(batch), tries=2)
+
+def against_eager(ours: Ours, look: bool) -> None:
+    batch = ours.full_batch()
+    tokens = len(batch.events.item)
+    plain, kept = (
+        asked([sys.executable, "-m", "benchmarks.epoch", "eager", "--side", memory], TURNS * TRIES + 1)
+        for memory in ("plain", "kept")
+    )
+    losses, _ = next(plain), next(kept)  # the first step of each warms it up
+    ours.step(batch)
+    turns = in_turns(lambda: next(plain), lambda: ours.step(batch), TURNS, TRIES)
+    beside = in_turns(lambda: next(kept), lambda: ours.step(batch), TURNS, TRIES)
     rate, raw = tokens / statistics.median(turns.theirs), turns.ratios
-    print(f"{tokens:,} tokens; loss {found:.5f} (reference {expected:.5f}); eager {rate:,.0f} tokens/s")
+    print(f"{tokens:,} tokens; loss {losses['loss']:.5f} (reference {losses['reference']:.5f}); {rate:,.0f} tokens/s")
     if not look:
         size = f"{tokens:,} tokens in {len(batch.offsets) - 1} rows"
-        note = f"{turns.said}; {size}; eager {rate:,.0f} tokens/s, loss equal; {backend.current()}"
+        other = f"with its memory kept as ours {statistics.median(beside.ratios):.1f} x"
+        note = f"{turns.said}; {size}; eager {rate:,.0f} tokens/s, loss equal; {other}; {backend.current()}"
         record("train_step_vs_eager", statistics.median(raw), raw=raw, note=note)
 
 
@@ -107,20 +138,6 @@ def rectools_python() -> Path:
     return python
 
 
-def their_epochs(log: Path) -> Iterator[dict[str, Any]]:
-    """One epoch of RecTools each time that one is asked for."""
-    command = [rectools_python(), ROOT / "benchmarks" / "rectools_side.py", log, str(EPOCHS), str(THREADS)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdin is not None and run.stdout is not None
-        for _ in range(EPOCHS):
-            run.stdin.write("\n")
-            run.stdin.flush()
-            answer = next((line for line in run.stdout if line.startswith("{")), None)
-            if answer is None:
-                raise RuntimeError("RecTools ended before its last epoch; its own words stand above.")
-            yield json.loads(answer)
-
-
 def written(data: Dataset) -> Path:
     """Everything but each user's last event, as RecTools' side reads it."""
     log = ROOT / "build" / "rectools-events.csv"
@@ -134,7 +151,8 @@ def written(data: Dataset) -> Path:
 
 def against_rectools(ours: Ours, data: Dataset, look: bool) -> None:
     their, our = [], []
-    for number, epoch in enumerate(their_epochs(written(data))):
+    side = [rectools_python(), ROOT / "benchmarks" / "rectools_side.py", written(data), str(EPOCHS), str(THREADS)]
+    for number, epoch in enumerate(asked(side, EPOCHS)):
         same = epoch["positions"] == ours.batches.events
         assert same, f"RecTools trained on {epoch['positions']:,} positions, facta on {ours.batches.events:,}"
         their.append(epoch["seconds"])
@@ -151,12 +169,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="HSTU's step and epoch on MovieLens 1M.")
     parser.add_argument("side", choices=("eager", "rectools"))
     parser.add_argument("--look", action="store_true", help="print, record nothing")
+    parser.add_argument("--side", choices=("plain", "kept"), help="be the research step, and its memory so")
     given = parser.parse_args()
-    if not given.look:
+    if not given.look and not given.side:
         committed()
     torch.set_num_threads(THREADS)
     data = dataset("movielens-1m")
     ours = Ours(data)
+    if given.side:
+        published_steps(ours, given.side == "kept")
+        return
+    keep_freed_memory(ours.model)  # as the trainer does
     against_eager(ours, given.look) if given.side == "eager" else against_rectools(ours, data, given.look)
 
 

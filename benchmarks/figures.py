@@ -175,6 +175,12 @@ FIGURES: dict[str, Figure] = {
     "sl_time_vs_flops": Figure(
         "<= 0.15", "", _module("stochastic_length"), "the same, α 1.6 … 2: how far time is from the FLOP model at most"
     ),
+    "sl_ne_loss": Figure(
+        "<= 0.003",
+        "NE",
+        _module("shortened"),
+        "the same, α 1.6, simulator, 1,000 events a user: NE shortened minus whole, upper end of 95 %",
+    ),
     "softmax_1m_peak_gib": Figure(
         "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, largest of those noted"
     ),
@@ -215,6 +221,19 @@ FIGURES: dict[str, Figure] = {
             ("gr_interleaved", "<= simulator_gr_fused_ne", "interleaved, an action's token shows the action alone"),
             ("gr_fused", "< simulator_gr_unconditioned_ne", "fused"),
             ("gr_unconditioned", "", "fused, the item hidden from the head"),
+        )
+    },
+    "stream_10m_peak_gib": Figure(
+        "", "GiB", _module("stream"), "one pass over 10 million simulated events, interrupted and resumed: peak memory"
+    ),
+    **{
+        f"exposure_spearman_{name}": Figure(
+            bar, "", _module("exposure"), f"simulator, a list of next clicked items: its correlation with {what}"
+        )
+        for name, bar, what in (
+            ("product", "> exposure_spearman_exposure", "exposure x liking"),
+            ("exposure", "> exposure_spearman_liking", "exposure alone"),
+            ("liking", "", "liking alone"),
         )
     },
     **_kuairand(),

@@ -66,7 +66,7 @@ def train(
     """Train a recipe once per seed, or take what an earlier, interrupted measurement of this code left."""
     found = Seeds(" ".join([recipe, *changes]), [], [], [], [], [])
     for seed in seeds:
-        trained, out = artifact(recipe, data, changes, seed), _place(recipe, changes, seed)
+        trained, out = artifact(recipe, data, changes, seed), place(recipe, changes, seed)
         if len(ProtocolConfig.parse(trained.config["protocol"]).cut(data).validation):
             found.validation.append(facta.evaluate(trained, data, stage="validation"))
         found.test.append(facta.evaluate(trained, data, ks=ks))
@@ -80,11 +80,12 @@ def train(
 
 def artifact(recipe: str, data: facta.Dataset, changes: Sequence[str], seed: int) -> facta.Artifact:
     """One trained seed."""
-    out = _place(recipe, changes, seed)
+    out = place(recipe, changes, seed)
     return facta.load(out) if out.exists() else facta.train(data, recipe, out, [*changes, f"training.seed={seed}"])
 
 
-def _place(recipe: str, changes: Sequence[str], seed: int) -> Path:
+def place(recipe: str, changes: Sequence[str], seed: int) -> Path:
+    """Where a trained seed lies."""
     return ROOT / "runs" / "figures" / code()[:12] / "-".join([recipe.replace("/", "-"), *changes]) / str(seed)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facta.arrays import Bools, Floats, Ints
-from facta.data.simulator import SURFACES, Events, Memory, Steps, World, sigmoid, walk
+from facta.data.simulator import SURFACES, Events, Memory, Steps, World, longest_first, sigmoid, walk
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ class Floor:
     click_alone: Floats  # the same without any history: surface, time and item only
     long_view_alone: Floats
     item: Floats  # probability of the item that came, surface and time known; nan on surfaces that ignore taste
+    belief: Floats  # [B, Z] over each user's taste behind the last event
 
 
 def floor(world: World, events: Events) -> Floor:
     """Predict every event of a chunk from those before it."""
     total = len(events.item)
-    found = Floor(*(np.full(total, np.nan) for _ in range(7)))
-    belief = np.tile(world.taste, (len(events.steps.offsets) - 1, 1))
+    belief = np.tile(world.taste, (len(events.steps.offsets) - 1, 1))  # in the order of `walk`
+    found = Floor(*(np.full(total, np.nan) for _ in range(7)), np.empty_like(belief))
     memory = Memory(len(belief))
     for place, at in walk(events.steps):
         b, item = len(at), events.item[at]
@@ -53,6 +54,7 @@ def floor(world: World, events: Events) -> Floor:
         found.click_oracle[at], found.long_view_oracle[at] = click[own], (click * long_view)[own]
         belief[:b] = _normalised(knowing * _of_feedback(world, events, at, click, long_view))
         memory.note(place, world.category[item], events.click[at])
+    found.belief[longest_first(events.steps)] = belief
     return found
 
 

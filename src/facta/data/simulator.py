@@ -238,11 +238,15 @@ def simulate_chunk(world: World, steps: Steps, rng: np.random.Generator) -> Even
     return Events(steps, taste, item, click, long_view, rating)
 
 
+def longest_first(steps: Steps) -> Ints:
+    """[B] the users of a chunk in the order in which `walk` goes over them."""
+    return np.argsort(-np.diff(steps.offsets), kind="stable")
+
+
 def walk(steps: Steps) -> Iterator[tuple[int, Ints]]:
     """Place 0, 1, 2, … of all histories that go so far: (place, [b] its events), the longest histories first."""
-    length = np.diff(steps.offsets)
-    user = np.argsort(-length, kind="stable")
-    first, length = steps.offsets[:-1][user], length[user]
+    user = longest_first(steps)
+    first, length = steps.offsets[:-1][user], np.diff(steps.offsets)[user]
     for place in range(int(length[0]) if len(length) else 0):
         b = int(np.searchsorted(-length, -place, side="left"))
         yield place, first[:b] + place

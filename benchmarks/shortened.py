@@ -1,0 +1,72 @@
+"""sl_ne_loss: what Stochastic Length costs in normalised entropy (Zhai et al. 2024, section 3.2 and table 3).
+
+    python -m benchmarks.shortened [--seeds 1]
+
+The simulated service with histories of exactly 1,250 events, 1,000 of them to train on; the generative ranker with a
+window of 1,024. The same recipe and epochs with histories whole and shortened at α 1.6: a loss at every event that was
+kept. Both are asked about the same test events with their histories whole. The figure is by how much NE worsens, the
+upper end of the paired 95 % interval over users (the same resamples for all runs), the larger one of click and long view.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+import facta
+from benchmarks.figures import ROOT, committed, record
+from benchmarks.runs import SEEDS, artifact, place
+from facta.data import simulate
+from facta.data.simulator import SimulatorConfig, World
+from facta.eval.predictions import Predictions, differences
+from facta.train import journal
+
+RECIPE, FIELDS = "simulator/gr-ranking", ("click", "long_view")
+WORLD = SimulatorConfig(users=800, events_per_user=1250, length_spread=0.0)
+WHOLE = ["model.window=1024", "training.batch_size=4", "training.patience=null"]
+SHORTENED = [*WHOLE, "training.stochastic_length.alpha=1.6"]
+
+
+def log() -> facta.Dataset:
+    """The simulated log, written and prepared once."""
+    out = ROOT / "data" / "simulator-long"
+    if not out.exists():
+        written = out.with_name(f"{out.name}-log")
+        if not written.exists():
+            simulate.write(World(WORLD), written)
+        schema, items = simulate.SCHEMA, written / "items.parquet"
+        facta.prepare(written / "events.parquet", out, items=items, fields=schema.fields, item_fields=schema.items)
+    return facta.Dataset.open(out)
+
+
+def predicted(changes: list[str], seed: int) -> tuple[Predictions, float]:
+    """What one run says of the test events, and the share of the events that it left out while training."""
+    trained = artifact(RECIPE, log(), changes, seed)
+    found = facta.predict(trained, log())
+    epochs = journal.read(facta.run_folder(place(RECIPE, changes, seed)), "epoch")
+    dropped = float(np.mean([epoch.get("dropped", 0.0) for epoch in epochs]))
+    print(f"{' '.join(changes)}, seed {seed}: {dropped:.1%} dropped; {found}", flush=True)
+    return found, dropped
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What Stochastic Length costs in NE.")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many")
+    seeds = SEEDS[: parser.parse_args().seeds]
+    committed()
+    whole, shortened = ([predicted(changes, seed) for seed in seeds] for changes in (WHOLE, SHORTENED))
+    share = min(dropped for _, dropped in shortened)
+    assert share >= 0.64, f"only {share:.1%} of the events were dropped"
+    worst, said = [], []
+    for field in FIELDS:
+        by, (low, high) = differences([run for run, _ in shortened], [run for run, _ in whole], field)["NE"]
+        worst.append(high)
+        said.append(f"{field} {by:+.4f} [{low:+.4f}, {high:+.4f}]")
+    note = f"{whole[0][0].protocol}; {share:.1%} of the events dropped; NE shortened minus whole: {'; '.join(said)}"
+    print(note)
+    record("sl_ne_loss", max(worst), raw=worst, spread=0.0, seeds=seeds, note=note)
+
+
+if __name__ == "__main__":
+    main()
