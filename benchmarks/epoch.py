@@ -6,8 +6,8 @@
 2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, both biases;
 everything but each user's last event; two threads. A step is loss, gradients and AdamW on the same batch on both sides.
 The other side is a process of its own: the research step with glibc's memory as it comes, and, for the note, with it
-kept as our trainer keeps it (`keep_freed_memory`); RecTools in a virtual environment of its own (made below build/). The
-sides take turns, a step or an epoch each, on the same number of positions; epochs from the second on, nothing
+kept as our trainer keeps it (`keep_freed_memory`); RecTools in a virtual environment of its own (made below build/).
+The sides take turns, a step or an epoch each, on the same number of positions; epochs from the second on, nothing
 validated. `--look` prints and records nothing.
 """
 
@@ -109,7 +109,7 @@ def against_eager(ours: Ours, look: bool) -> None:
     batch = ours.full_batch()
     tokens = len(batch.events.item)
     plain, kept = (
-        asked([sys.executable, "-m", "benchmarks.epoch", "eager", "--side", memory], TURNS * TRIES + 1)
+        asked([sys.executable, "-m", "benchmarks.epoch", "eager", "--memory", memory], TURNS * TRIES + 1)
         for memory in ("plain", "kept")
     )
     losses, _ = next(plain), next(kept)  # the first step of each warms it up
@@ -169,15 +169,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="HSTU's step and epoch on MovieLens 1M.")
     parser.add_argument("side", choices=("eager", "rectools"))
     parser.add_argument("--look", action="store_true", help="print, record nothing")
-    parser.add_argument("--side", choices=("plain", "kept"), help="be the research step, and its memory so")
+    parser.add_argument("--memory", choices=("plain", "kept"), help="be the research step, with glibc so")
     given = parser.parse_args()
-    if not given.look and not given.side:
+    if not given.look and not given.memory:
         committed()
     torch.set_num_threads(THREADS)
     data = dataset("movielens-1m")
     ours = Ours(data)
-    if given.side:
-        published_steps(ours, given.side == "kept")
+    if given.memory:
+        published_steps(ours, given.memory == "kept")
         return
     keep_freed_memory(ours.model)  # as the trainer does
     against_eager(ours, given.look) if given.side == "eager" else against_rectools(ours, data, given.look)

@@ -6,9 +6,9 @@
 One HSTU layer with both biases, D 64, H 1, float32, forward and backward, two threads. A curve over N = 256 … 16384 at
 8 x 2,048 tokens in all (or one row); memory is what the process adds at its peak, each shape in a process of its own.
 `batch`: time a token of 128 rows of 1,024 over that of 2 (8 and 32 beside it). `longest`: time of 64 rows of 256
-together with one of 8,192, over the sum of both alone. `window`: time a token of 256 rows of 256 in a layer whose window
-is 16,384, over a layer whose window they fill. `memory`: bytes a token at 131,072 tokens over those at 16,384, in rows
-of 1,024.
+together with one of 8,192, over the sum of both alone. `window`: time a token of 256 rows of 256 in a layer whose
+window is 16,384, over a layer whose window they fill. `memory`: bytes a token at 131,072 tokens over those at 16,384,
+in rows of 1,024.
 """
 
 from __future__ import annotations
