@@ -3,10 +3,10 @@
     python -m benchmarks.stream
 
 The generative ranker of the simulator, 2 layers of width 32 with a window of 32, in periods of three days: each learns
-the events of its period alone, and is asked about the next one first. `facta train` runs in a process of its own three
-times: over the log of a million events, over that of ten, and over that again, where it is interrupted half-way (SIGINT)
-and started once more. The figure is the largest peak of resident memory, mapped files and all; that of the small log
-stands beside it. The artifact of the run in two parts must be the same to the bit.
+the events of its period alone, and is asked about the next one first. `facta train` runs in a process of its own: over
+the log of a million events, over that of ten, and over that again, where it is interrupted half-way (SIGINT) and
+started once more. The figure is the largest peak of resident memory, mapped files and all; that of the small log stands
+beside it. The artifact of the run in two parts must be the same to the bit.
 """
 
 from __future__ import annotations
