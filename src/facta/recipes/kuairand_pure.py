@@ -27,7 +27,7 @@ _EPOCHS: Space = {"training.epochs": (1, 2, 3)}
 
 
 def gr_ranking() -> RecipeConfig:
-    """Items and actions in turn, an action's token with its item; a loss at every action (Zhai et al. 2024, section 2)."""
+    """Items and actions in turn, an action with its item; a loss at every action (Zhai et al. 2024, section 2)."""
     return RecipeConfig(
         name="kuairand-pure/gr-ranking",
         model=RecommenderConfig(
