@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,16 @@ from facta.data.histories import Dataset
 from facta.data.rows import Rows
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ProtocolError
-from facta.eval.prediction import prediction_metrics, resampled
-from facta.eval.predictions import Predictions, average_predictions, check_same_events, differences, held_out, predict
+from facta.eval.prediction import prediction_metrics, resampled, user_auc
+from facta.eval.predictions import (
+    Predictions,
+    average_predictions,
+    check_same_events,
+    differences,
+    held_out,
+    pool,
+    predict,
+)
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -91,6 +100,44 @@ def test_every_held_out_event_once_as_a_slow_loop_would_ask(log: Dataset, model:
             scores = model.scores(batch)
         for name in found.p:
             assert found.p[name][s] == pytest.approx(float(scores[name][0]), rel=1e-9)
+
+
+def test_a_frozen_state_knows_nothing_after_the_cut(log: Dataset, model: Recommender) -> None:
+    """Each event as if it were the first after the cut: told so, a rolling state says the same."""
+    assert log.timestamp is not None
+    frozen = PROTOCOL.change(state="frozen")
+    found, rolling = predict(model, log, frozen), predict(model, log, PROTOCOL)
+    assert found.protocol == rolling.protocol.replace("rolling", "frozen") != rolling.protocol
+    for name in ("user", "place", "time"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(rolling, name))
+    assert not np.allclose(found.p["liked"], rolling.p["liked"], rtol=1e-6)
+    first = PROTOCOL.cut(log).validation_end
+    model.eval()
+    for s, (user, place) in list(enumerate(zip(found.user, found.place, strict=True)))[::5]:
+        cut, event = log.offsets[user] + first[user], log.offsets[user] + place
+        moved = copy(log)
+        moved.fields = {name: _put(column, cut, event) for name, column in log.fields.items()}
+        moved.item, moved.timestamp = (_put(column, cut, event) for column in (log.item, log.timestamp))
+        one = np.array([user]), np.array([0]), first[[user]] + 1, first[[user]], first[[user]] + 1
+        ((_, batch),) = prediction_batches(moved, Rows(*one), window=model.window, wants=model.wants)
+        with torch.no_grad():
+            scores = model.scores(batch)
+        for name in found.p:
+            assert found.p[name][s] == pytest.approx(float(scores[name][0]), rel=1e-9)
+
+
+def _put(column: np.ndarray, at: int, value: int) -> np.ndarray:
+    """A copy in which one event's value stands at another's place."""
+    column = column.copy()
+    column[at] = column[value]
+    return column
+
+
+def test_a_frozen_window_holds_the_target_too(log: Dataset) -> None:
+    rows = held_out(log, PROTOCOL.cut(log), "test", 6, "frozen")
+    known = PROTOCOL.cut(log).validation_end[rows.user]
+    assert np.array_equal(rows.end, known) and np.array_equal(rows.lengths, np.minimum(known, 5))
+    assert np.array_equal(rows.last, rows.first + 1)
 
 
 def test_long_histories_are_read_in_part_and_batches_do_not_matter(log: Dataset, model: Recommender) -> None:
@@ -237,6 +284,25 @@ def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
     ranking = Result("loo-val", "test", sharp.dataset, 1, 1, 0.0, {}, none.astype(np.int64), none, {}, lists)
     with pytest.raises(ProtocolError, match="ranking beside predictions"):
         facta.compare(sharp, ranking, "NE(liked)")  # type: ignore[type-var]
+
+
+def test_pooled_gauc_orders_what_one_model_says(log: Dataset, tmp_path: Path) -> None:
+    """Two halves of which one calls everything likelier: each orders as before, and together they order nothing."""
+    whole = predict(Seer(1.0), log, PROTOCOL)
+    low, high = (whole.only(whole.place % 2 == half) for half in (0, 1))
+    high = replace(high, p={name: 1 - 0.01 * (1 - p) for name, p in high.p.items()})
+    both = pool([low, high], "both")
+    parts = [prediction_metrics(*one.of("liked")) for one in (low, high)]
+    ranked = [one.of("liked") for one in (low, high)]
+    weights = [sum(user_auc(*one).weight) for one in ranked]
+    expected = np.average([one["GAUC"] for one in parts], weights=weights)
+    assert both.means["GAUC(liked)"] == pytest.approx(expected, rel=1e-12)
+    assert prediction_metrics(*both.of("liked"))["GAUC"] != pytest.approx(expected, abs=0.01)
+    bounds = both.intervals["GAUC(liked)"]
+    assert bounds.low < expected < bounds.high
+    both.save(tmp_path / "both.json")
+    assert Predictions.load(tmp_path / "both.json").means == both.means
+    assert both.only(both.part == 1).means["GAUC(liked)"] == pytest.approx(parts[1]["GAUC"], rel=1e-12)  # type: ignore[arg-type]
 
 
 def test_resampled_auc_is_that_of_the_drawn_users() -> None:

@@ -186,13 +186,14 @@ def _batch(
     step_key: int = 0,
     shortened: StochasticLengthConfig | None = None,
 ) -> SequenceBatch:
-    """Rows with targets among, or one behind, their inputs."""
+    """Rows with targets among their inputs, or behind them."""
     inputs = _inputs(dataset, rows.user, rows.start, rows.end, key)
     first, last = (torch.from_numpy(places - rows.start) for places in (rows.first, rows.last))
     offsets = jagged.offsets_of(last - first)
     row = jagged.rows(offsets)
     place = jagged.places(offsets) + first[row]  # [S] counted from the row's start
-    visible, slot = place, torch.where(place < jagged.lengths(inputs.offsets)[row], place, -1)
+    length = jagged.lengths(inputs.offsets)[row]
+    visible, slot = place.minimum(length), torch.where(place < length, place, -1)
     whole = len(inputs.place)
     if shortened is not None:
         kept = _kept(dataset, rows, inputs, key, shortened, window)
@@ -334,12 +335,19 @@ def _counted(row: Tensor, count: int) -> Tensor:
 
 
 def _successor_time(dataset: Dataset, rows: Rows, inputs: _Inputs) -> Tensor | None:
-    """[E] time of the true successor; nothing is read behind the last target, whose successor may not be known."""
+    """[E] time of the true successor; nothing is read behind the last target, whose successor may not be known.
+
+    A target behind a gap follows the newest input: what came between them is not known either.
+    """
     if dataset.timestamp is None:
         return None
-    last = torch.from_numpy(dataset.offsets[rows.user] + np.maximum(rows.last, 1) - 1)[jagged.rows(inputs.offsets)]
-    successor = torch.minimum(inputs.place + 1, last).numpy()
-    return torch.from_numpy(np.asarray(dataset.timestamp[successor], dtype=np.int64))
+    row = jagged.rows(inputs.offsets)
+    start, newest = torch.from_numpy(dataset.offsets[rows.user])[row], torch.from_numpy(rows.end - 1)[row]
+    first, last = torch.from_numpy(rows.first)[row], torch.from_numpy(np.maximum(rows.last, 1) - 1)[row]
+    place = inputs.place - start
+    successor = torch.where(place == newest, torch.maximum(place + 1, first), place + 1)
+    known = (start + torch.minimum(successor, last)).numpy()
+    return torch.from_numpy(np.asarray(dataset.timestamp[known], dtype=np.int64))
 
 
 def _next_time(dataset: Dataset, inputs: _Inputs, request_time: Tensor | None) -> Tensor | None:

@@ -2,6 +2,7 @@
 
     next item     inputs up to the event before the newest target, which is predicted aside
     feedback      the newest target is an input too: its context and item are read before its feedback is predicted
+    frozen        inputs up to one moment for everybody; what came later is predicted, each event aside in its own row
 
 Letters: R rows, U users, N the window (inputs of a row at most). Places count the events of a user's history from 0.
 """
@@ -68,3 +69,10 @@ def singles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     count = np.maximum(last - first, 0)
     place = arrays.spans(first, count)
     return Rows(np.repeat(user, count), np.maximum(place + 1 - window, 0), place + 1, place, place + 1)
+
+
+def frozen(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
+    """One row per target, of which all see the events before the first of them: N with the target itself."""
+    count = np.maximum(last - first, 0)
+    place, cut = arrays.spans(first, count), np.repeat(first, count)
+    return Rows(np.repeat(user, count), np.maximum(cut + 1 - window, 0), cut, place, place + 1)

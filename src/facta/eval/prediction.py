@@ -6,10 +6,15 @@ Letters: S predictions, q the share of positives among them.
     NE        LogLoss over that of always saying q, of the same predictions: 1 knows the base rate and no more
               (He et al. 2014; lower is better)
     AUC       probability that a positive stands above a negative; equal predictions count half
-    GAUC      mean AUC of the users who have both, each weighted by its predictions
+    GAUC      mean AUC of the users who have both, each weighted by its predictions; where parts are told apart, such
+              as days with a model of their own, of a user's predictions in one part
     ECE       Σ over bins of |mean prediction - share of positives| · share of predictions, bins of equal count
 
 Means over predictions are micro: a user counts as often as it was predicted for. Intervals resample users.
+
+Within a user, predictions of one state alone say what would be shown first. With a rolling state they do not: a success
+raises all that is predicted after it, and of the user's successes one fewer is left to come, so that GAUC falls the
+better a model learns how often a user succeeds.
 """
 
 from __future__ import annotations
@@ -51,7 +56,7 @@ def auc(p: Floats, y: Bools) -> float:
 class UserAUC(NamedTuple):
     """Each user's AUC and its weight; users without positives or without negatives are not among them."""
 
-    user: Ints  # places 0 … U-1 of the users who have one
+    user: Ints  # the users who have one, ascending
     auc: Floats
     weight: Floats  # predictions of the user
 
@@ -61,7 +66,7 @@ class UserAUC(NamedTuple):
 
 
 def user_auc(p: Floats, y: Bools, user: Ints) -> UserAUC:
-    """AUC of each user: [S] predictions, labels and places of their users."""
+    """AUC of each user: [S] predictions, labels and numbers of their users, or of whatever else is a group."""
     order = np.lexsort((p, user))
     p, y, user = p[order], y[order], user[order]
     starts = np.flatnonzero(np.diff(user, prepend=-1))
@@ -98,7 +103,15 @@ def calibration(p: Floats, y: Bools, bins: int = BINS) -> Calibration:
     )
 
 
-def prediction_metrics(p: Floats, y: Bools, user: Ints) -> dict[str, float]:
+def groups(user: Ints, part: Ints | None) -> tuple[Ints, Ints]:
+    """([S] numbers of what GAUC orders: a user's predictions in one part; [G] the user of each)."""
+    if part is None:
+        return user, np.arange(user.max(initial=-1) + 1)
+    pairs, group = np.unique(np.stack([user, part], axis=1), axis=0, return_inverse=True)
+    return group.reshape(-1), pairs[:, 0]
+
+
+def prediction_metrics(p: Floats, y: Bools, user: Ints, part: Ints | None = None) -> dict[str, float]:
     """All of them; NE is NaN where every label is equal, and all are where there is no prediction."""
     if not len(p):
         return dict.fromkeys(METRICS, float("nan"))
@@ -107,12 +120,14 @@ def prediction_metrics(p: Floats, y: Bools, user: Ints) -> dict[str, float]:
         "NE": loss / base if base else float("nan"),
         "LogLoss": loss,
         "AUC": auc(p, y),
-        "GAUC": user_auc(p, y, user).mean,
+        "GAUC": user_auc(p, y, groups(user, part)[0]).mean,
         "ECE": calibration(p, y).ece,
     }
 
 
-def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int = SEED) -> dict[str, Floats]:
+def resampled(
+    p: Floats, y: Bools, user: Ints, part: Ints | None = None, *, samples: int = SAMPLES, seed: int = SEED
+) -> dict[str, Floats]:
     """NE, LogLoss, AUC and GAUC of `samples` draws of users with replacement, [samples] each.
 
     `user` holds places 0 … U-1. Draws depend on (seed, U) alone, so two models judged on the same predictions meet the
@@ -124,14 +139,15 @@ def resampled(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES, seed: int
     loss = np.bincount(user, weights=losses(p, y), minlength=users)
     count = np.bincount(user, minlength=users).astype(np.float64)
     positive = np.bincount(user, weights=y, minlength=users)
-    own = user_auc(p, y, user)
-    weight, area = np.zeros(users), np.zeros(users)
-    weight[own.user], area[own.user] = own.weight, own.weight * own.auc
-    values, order, group = np.stack([loss, count, positive, weight, area], axis=1), *_tied(p)
+    group, person = groups(user, part)
+    own = user_auc(p, y, group)
+    weight = np.bincount(person[own.user], own.weight, minlength=users)
+    area = np.bincount(person[own.user], own.weight * own.auc, minlength=users)
+    values, order, tied = np.stack([loss, count, positive, weight, area], axis=1), *_tied(p)
     sums, areas = np.empty((samples, 5)), np.empty(samples)
     for sample, times in enumerate(resamples(users, samples, seed)):
         sums[sample] = times @ values
-        areas[sample] = _weighted_auc(times[user[order]].astype(np.float64), y[order], group)
+        areas[sample] = _weighted_auc(times[user[order]].astype(np.float64), y[order], tied)
     with np.errstate(invalid="ignore", divide="ignore"):  # of one label alone, or of people without predictions
         own_area, mean = sums[:, 4] / sums[:, 3], sums[:, 0] / sums[:, 1]
     return {"NE": _ne(sums), "LogLoss": mean, "AUC": areas, "GAUC": own_area}

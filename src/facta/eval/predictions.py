@@ -19,8 +19,8 @@ from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
 from facta.data.codes import codes
 from facta.data.histories import Dataset
-from facta.data.rows import Rows, tiles
-from facta.data.splits import Split
+from facta.data.rows import Rows, frozen, tiles
+from facta.data.splits import Split, State
 from facta.errors import ProtocolError
 from facta.eval import saved
 from facta.eval.bootstrap import Interval, interval
@@ -57,11 +57,16 @@ class Predictions:
     p: Mapping[str, Floats]  # field -> [S]
     y: Mapping[str, NDArray[np.int8]]  # field -> [S]: 1 success, 0 not, -1 undefined
     runs: int = 1
+    part: Ints | None = None  # [S] of what was pooled; a user's predictions are ordered within a part
 
     def of(self, field: str) -> tuple[Floats, Bools, Ints]:
         """(prediction, success, place of the user 0 … U-1) of the events that define a field."""
         defined = self.y[field] >= 0
         return self.p[field][defined], self.y[field][defined] == 1, self._people[defined]
+
+    def part_of(self, field: str) -> Ints | None:
+        """The parts of the same."""
+        return None if self.part is None else self.part[self.y[field] >= 0]
 
     @cached_property
     def _people(self) -> Ints:
@@ -71,13 +76,13 @@ class Predictions:
     @cached_property
     def means(self) -> dict[str, float]:
         """NE(click), AUC(click), … over all events that define the field."""
-        found = {field: prediction_metrics(*self.of(field)) for field in self.p}
+        found = {field: prediction_metrics(*self.of(field), self.part_of(field)) for field in self.p}
         return {f"{metric}({field})": found[field][metric] for field in self.p for metric in METRICS}
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """Metric -> 95 % interval over users; ECE has none: it is no mean."""
-        samples = {field: resampled(*self.of(field)) for field in self.p}
+        samples = {field: resampled(*self.of(field), self.part_of(field)) for field in self.p}
         return {f"{name}({field})": interval(draws) for field, own in samples.items() for name, draws in own.items()}
 
     @property
@@ -96,6 +101,7 @@ class Predictions:
             user=self.user[chosen],
             place=self.place[chosen],
             time=None if self.time is None else self.time[chosen],
+            part=None if self.part is None else self.part[chosen],
             p={field: p[chosen] for field, p in self.p.items()},
             y={field: y[chosen] for field, y in self.y.items()},
         )
@@ -124,9 +130,10 @@ class Predictions:
 
     def save(self, path: Path | str) -> None:
         """Write `path` (.json) and the arrays beside it (.npz). Raises ResourceError."""
-        timed = {} if self.time is None else {"time": self.time}
+        some = {"time": self.time, "part": self.part}
+        given = {name: array for name, array in some.items() if array is not None}
         arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
-        saved.write(path, self.summary(), {"user": self.user, "place": self.place, **timed, **arrays})
+        saved.write(path, self.summary(), {"user": self.user, "place": self.place, **given, **arrays})
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
@@ -139,6 +146,7 @@ class Predictions:
             user=arrays["user"],
             place=arrays["place"],
             time=arrays.get("time"),
+            part=arrays.get("part"),
             p={field: arrays[f"p/{field}"] for field in content["base_rates"]},
             y={field: arrays[f"y/{field}"] for field in content["base_rates"]},
             runs=content["runs"],
@@ -149,12 +157,14 @@ def _plain(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def held_out(dataset: Dataset, split: Split, stage: Stage, window: int) -> Rows:
-    """Rows with every event of a stage as a target once."""
+def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: State = "rolling") -> Rows:
+    """Rows with every event of a stage as a target once: a rolling state sees all before it, a frozen one all before
+    the stage.
+    """
     length = np.diff(dataset.offsets)
     first, last = (split.train_end, split.validation_end) if stage == "validation" else (split.validation_end, length)
     users = np.flatnonzero(last > first)
-    return tiles(users, first[users], last[users], window)
+    return (frozen if state == "frozen" else tiles)(users, first[users], last[users], window)
 
 
 def predict(
@@ -166,14 +176,15 @@ def predict(
     split: Split | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """What a model says of every held-out event, told its time, context and item and all events before it.
+    """What a model says of every held-out event, told its time, context and item and the events that its state knows.
 
     Raises ProtocolError where the protocol is undefined for this dataset or holds no event out.
     """
     check_order(dataset)
     if protocol.ties == "blind":
         raise ProtocolError("Feedback is predicted with ties in order: set protocol.ties to in-order.")
-    rows = held_out(dataset, protocol.cut(dataset) if split is None else split, stage, model.window)
+    cut = protocol.cut(dataset) if split is None else split
+    rows = held_out(dataset, cut, stage, model.window, protocol.state)
     if not len(rows):
         raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
     return predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
@@ -244,7 +255,7 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
     """Metric -> (mean of a's runs minus mean of b's, 95 % interval): users are resampled, the same for all runs."""
     for other in (*a[1:], *b):
         check_same_events(a[0], other)
-    samples = [[resampled(*run.of(field)) for run in runs] for runs in (a, b)]
+    samples = [[resampled(*run.of(field), run.part_of(field)) for run in runs] for runs in (a, b)]
     means = [[run.means for run in runs] for runs in (a, b)]
     found = {}
     for metric in samples[0][0]:
@@ -263,7 +274,10 @@ def check_same_events(a: Predictions, b: Predictions) -> None:
 
 
 def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
-    """Predictions of different events as one, such as of seven days by seven models; `protocol` says of what."""
+    """Predictions of different events as one, such as of seven days by seven models; `protocol` says of what.
+
+    GAUC orders what one of them says: a person's scores by two models, or after two days, are no order of anything.
+    """
     first = parts[0]
     if any(part.dataset != first.dataset or set(part.p) != set(first.p) for part in parts):
         raise ProtocolError("Predictions of different datasets or fields cannot be pooled.")
@@ -271,11 +285,13 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
     if len(np.unique(event, axis=0)) < len(event):
         raise ProtocolError("Some events were predicted twice; pool predictions of different events alone.")
     timed = all(part.time is not None for part in parts)
+    sizes = [len(part.user) for part in parts]
     return replace(
         first,
         protocol=protocol,
         user=event[:, 0],
         place=event[:, 1],
+        part=np.repeat(np.arange(len(parts)), sizes),
         time=np.concatenate([part.time for part in parts if part.time is not None]) if timed else None,
         p={field: np.concatenate([part.p[field] for part in parts]) for field in first.p},
         y={field: np.concatenate([part.y[field] for part in parts]) for field in first.y},

@@ -93,12 +93,13 @@ class ProtocolConfig(Config):
 
     @property
     def feedback_id(self) -> str:
-        """The same of predicted feedback: every held-out event, told its own time, context and item, and all before it.
+        """The same of predicted feedback: every held-out event, told its own time, context and item.
 
-        Also events of users without history; ties in order; the state is always rolling.
+        Of what was before, a rolling state knows all and a frozen one all before the cut. Also events of users without
+        history; ties in order.
         """
         cuts = f"train-end={self.train_end}/validation-end={self.validation_end}/" if self.split == "temporal" else ""
-        return f"feedback/{self.split}/{cuts}order=user,time,row/users=all/ties=in-order/state=rolling"
+        return f"feedback/{self.split}/{cuts}order=user,time,row/users=all/ties=in-order/state={self.state}"
 
     @property
     def masked_events(self) -> int | None:
