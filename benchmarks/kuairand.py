@@ -23,7 +23,7 @@ from facta.data.times import moment
 from facta.eval.predictions import Predictions, differences, pool
 
 SYSTEMS = (
-    *("gr-ranking", "gr-interactions"),
+    *("gr-ranking", "gr-no-rates", "gr-interactions"),
     *("dlrm", "dlrm-one-expert", "dlrm-gr-features", "dlrm-no-history", "bst", "rates"),
 )
 SIDES = {"gr": "gr-ranking", "dlrm": "dlrm"}

@@ -75,12 +75,14 @@ def kinds() -> dict[str, Kind]:
     for name, encoder in encoders.items():
         gaps = name in ("production", "sasrec")
         embedding = EmbeddingConfig(gaps=gaps, features=True, hidden_ids=0.3)
+        rated = embedding.change(rates=5.0)
         for layout in ("item", "fused", "interleaved", "paired"):
             for task, (next_item, heads) in tasks.items():
                 if layout == "item" and task != "next-item":
                     continue
                 config = RecommenderConfig(
-                    window=10, width=8, layout=layout, embedding=embedding, encoder=encoder,
+                    window=10, width=8, layout=layout, encoder=encoder,
+                    embedding=rated if heads is not None and name in ("hstu", "production") else embedding,
                     next_item=next_item, feedback=heads,
                 )  # fmt: skip
                 found[f"{layout}-{name}-{task}"] = Kind(
@@ -122,7 +124,7 @@ def made(name: str) -> Model:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0).add_(0.1 * torch.randn(parameter.shape, generator=random))
-        for buffer in (value for of, value in model.named_buffers() if of in ("rates.total", "rates.overall")):
+        for buffer in (value for of, value in model.named_buffers() if of.endswith(("rates.total", "rates.overall"))):
             events = torch.randint(5, 30, buffer.shape[:-1], generator=random)
             buffer.copy_(torch.stack([events - 3, events], dim=-1))
     return model.double()

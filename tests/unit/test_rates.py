@@ -19,15 +19,27 @@ from facta.data.prepare import prepare
 from facta.data.rows import Rows
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
+from facta.layers.embedding import EmbeddingConfig
 from facta.layers.rates import DAY
 from facta.layers.recent import recent
+from facta.layouts.layout import PAIRED
 from facta.models.dlrm import DLRMConfig
 from facta.models.rates import RateRegression, RatesConfig
+from facta.models.recommender import Recommender, RecommenderConfig
+from facta.objectives.feedback import FeedbackConfig
+from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.train.trainer import TrainingConfig
 from facta.types import SequenceBatch
 
 PRIOR = 4.0
+GENERATIVE = RecommenderConfig(
+    width=8,
+    layout="paired",
+    embedding=EmbeddingConfig(dropout=0.0, scale_by_width=False, rates=PRIOR),
+    next_item=None,
+    feedback=FeedbackConfig(),
+)
 START = 18_000 * DAY
 # user, item, day, surface, click: three days to train on, one to test
 LOG = [
@@ -139,8 +151,40 @@ def test_without_history_a_person_has_no_rates(log: Dataset) -> None:
         RateRegression(RatesConfig(fields=("clicks",)), Catalogue.of(log))
 
 
-@pytest.mark.parametrize("config", [RatesConfig(), DLRMConfig()])
-def test_a_stream_refuses_counts_of_all_its_time(log: Dataset, tmp_path: Path, config: RatesConfig) -> None:
+def test_a_sequence_shows_the_rates_of_its_items_wherever_it_shows_an_item(log: Dataset) -> None:
+    """The two tokens of an event differ from those without rates by the same vector, that of its item's numbers."""
+    model = Recommender(GENERATIVE, Catalogue.of(log))
+    assert model.rates is not None and model.embedder.rate is not None
+    model.learn_counts(log, PROTOCOL.cut(log))
+    _, batch = made(log)
+    tokens = PAIRED.tokens(batch, ("feedback",))
+    for training in (True, False):
+        found = model.train(training).embedder.tokens(batch, tokens)
+        expected = model.embedder.rate(model.rates.of(batch.events))[tokens.source]
+        with torch.no_grad():
+            weight = model.embedder.rate.weight.clone()
+            model.embedder.rate.weight.zero_()
+            without = model.embedder.tokens(batch, tokens)
+            model.embedder.rate.weight.copy_(weight)
+        torch.testing.assert_close(found - without, expected)
+        own = model.rates.of(batch.events).tolist()
+        for place, (_, item, day, surface, _) in enumerate(LOG):
+            told = [one for one in TRAINED if not (training and one[2] == day)]
+            alike = [one for one in told if one[1] == item], [one for one in told if one[3] == surface]
+            expected = [*counted(alike[0], BASE), *counted(alike[1], BASE)]
+            assert own[place] == pytest.approx(expected, abs=1e-5), LOG[place]
+
+
+def test_rates_of_a_sequence_are_of_feedback_with_success(log: Dataset) -> None:
+    nothing = GENERATIVE.change(feedback=None, next_item=NextItemConfig())
+    with pytest.raises(ConfigError, match=r"embedding\.rates are of feedback that says what success is"):
+        Recommender(nothing, Catalogue.of(log))
+
+
+@pytest.mark.parametrize("config", [RatesConfig(), DLRMConfig(), GENERATIVE])
+def test_a_stream_refuses_counts_of_all_its_time(
+    log: Dataset, tmp_path: Path, config: RatesConfig | DLRMConfig | RecommenderConfig
+) -> None:
     training = TrainingConfig(epochs=1, hours=24, keep="last", metric="NE(click)")
     protocol = ProtocolConfig(split="temporal", train_end="70%", validation_end="85%")
     recipe = RecipeConfig(name="test/x", model=config, training=training, protocol=protocol)

@@ -100,6 +100,16 @@ def test_the_published_settings_of_hstu() -> None:
     assert large.encoder == recipe.model.encoder.change(layers=8, heads=2)
 
 
+def test_attention_may_begin_with_recent_events() -> None:
+    changes = ["model.encoder.recent=40", "model.window=400", "model.encoder.init_std=1e-9"]
+    model = build(api.find_recipe("movielens-1m/hstu", changes).model, Catalogue(10))
+    for layer in model.encoder.layers:  # type: ignore[union-attr]
+        bias = layer.position_bias.detach()
+        assert bias[:2].tolist() == pytest.approx([2, 1.9], abs=1e-6) and bias[40].item() == pytest.approx(-2, abs=1e-6)
+        assert torch.allclose(bias[80:401], torch.tensor(-6.0), atol=1e-6)
+        assert (torch.nn.functional.silu(bias[80:401]).abs() < 0.02).all()
+
+
 def test_beauty_has_no_time_bias() -> None:
     assert not any(find(name).model.uses_time for name in every() if name.startswith("amazon-beauty/"))
 
@@ -141,6 +151,7 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
             "model.embedding.calendar=true",
             "embedding.calendar is part of the context, and the layout 'item' shows none",
         ),
+        ('model.encoder={"kind": "hstu", "recent": 40, "bias": "time"}', "position bias begins, and .* is time"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(change: str, message: str | None) -> None:

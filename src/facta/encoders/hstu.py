@@ -42,6 +42,11 @@ class HSTUConfig(Config):
         default="silu", description="softmax: the paper's ablation, softmax(q·k / √dqk) in place of n⁻¹ SiLU; no bias"
     )
     bias: Literal["none", "position", "time", "both"] = "both"
+    recent: int | None = Field(
+        default=None,
+        ge=1,
+        description="begin with a position bias that shows about so many events back; None: any distance alike",
+    )
     normaliser: float | None = Field(
         default=None, gt=0, description="n; None: window + 11, the research code's constant"
     )
@@ -57,7 +62,21 @@ class HSTUConfig(Config):
                 f"encoder.attention is softmax, which has neither bias nor normaliser; found bias {self.bias} and "
                 f"normaliser {self.normaliser}: set them to none and null, or attention to silu."
             )
+        if self.recent is not None and self.bias not in ("position", "both"):
+            raise ConfigError(
+                f"encoder.recent is where the position bias begins, and encoder.bias is {self.bias}: set recent to "
+                "null, or bias to position or both."
+            )
         return self
+
+
+def _recency(size: int, recent: int) -> Tensor:
+    """[N+1] by distance: from SiLU(2) down to almost nothing at twice `recent` events, and nothing from there on.
+
+    Pointwise attention adds up all it sees. Of a thousand events the last fifty, if they are what counts, are a
+    twentieth of the sum at first, and training finds them late or never; ALiBi (Press et al. 2022) starts alike.
+    """
+    return 2.0 - 8.0 * (torch.arange(size) / (2.0 * recent)).clamp_max(1.0)
 
 
 class HSTULayer(nn.Module):
@@ -70,6 +89,9 @@ class HSTULayer(nn.Module):
         self.scale = 1.0 / (config.normaliser or window + 11)
         self.uvqk = nn.Parameter(torch.randn(width, 2 * self.heads * (self.dv + self.dqk)) * config.init_std)
         self.position_bias = self._table(window + 1, config, "position")
+        if self.position_bias is not None and config.recent is not None:
+            with torch.no_grad():
+                self.position_bias.add_(_recency(window + 1, config.recent))
         self.time_bias = self._table(LAST + 1, config, "time")
         self.out = nn.Linear(self.heads * self.dv, width)
         nn.init.xavier_uniform_(self.out.weight)

@@ -5,7 +5,7 @@ Letters: V catalogue items, D width, T tokens, E input events, S targets, N wind
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from facta import jagged
 from facta.config import Config
 from facta.data.catalogue import Catalogue
+from facta.data.schema import Field as Coded
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
 from facta.layers.items import ItemTable, ItemTower
-from facta.types import LIST, PREFIX, SERIES, Fact, SequenceBatch, TokenBatch
+from facta.layers.rates import SmoothedRates
+from facta.types import LIST, PREFIX, SERIES, Events, Fact, SequenceBatch, TokenBatch
 
 MINUTE, HOUR = 60_000, 3_600_000
 Shows = tuple[tuple[Fact, ...], ...]
@@ -56,6 +58,13 @@ class EmbeddingConfig(Config):
         description="share of input items shown by their features alone, so that those of new items suffice",
     )
 
+    rates: float | None = Field(
+        default=None,
+        gt=0,
+        description="show with an item how often it, what shares a feature with it, and anything in its context succeeded "
+        "in the training events of other days: rates, pulled towards the mean as by so many events",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> EmbeddingConfig:
         if not self.features and (self.id_width or self.hidden_ids):
@@ -72,7 +81,13 @@ class Embedder(nn.Module):
     SALT = 1
 
     def __init__(
-        self, config: EmbeddingConfig, catalogue: Catalogue, width: int, window: int, shows: Shows = (("item",),)
+        self,
+        config: EmbeddingConfig,
+        catalogue: Catalogue,
+        width: int,
+        window: int,
+        shows: Shows = (("item",),),
+        success: Sequence[Coded] = (),
     ) -> None:
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
@@ -97,6 +112,11 @@ class Embedder(nn.Module):
         self.lists = tuple(field.name for field in catalogue.users if field.kind == "items")
         self.list = nn.Parameter(torch.randn(len(self.lists), width) * std) if self.lists else None
         self.series = CodeTable(catalogue.series, width, std) if catalogue.series else None
+        self.rates, self.rate = None, None
+        if config.rates is not None:
+            self.rates = SmoothedRates(catalogue, success, config.rates, history=False)
+            self.rate = nn.Linear(self.rates.width, width, bias=False)
+            nn.init.normal_(self.rate.weight, std=std)
         self.dropout = Dropout(config.dropout, self.SALT)
 
     @property
@@ -154,7 +174,8 @@ class Embedder(nn.Module):
     ) -> Tensor:
         """[n] events or targets -> [n, D]; zeros for a fact of which the data has no field."""
         if fact == "item":
-            return self.item.read(batch.key, columns.item[source], key)
+            vectors = self.item.read(batch.key, columns.item[source], key)
+            return vectors if self.rate is None else vectors + self._rated(columns, source)
         vectors = torch.zeros(len(source), self.width, device=source.device)
         if fact in self.facts:
             table = self.facts[fact]
@@ -162,6 +183,14 @@ class Embedder(nn.Module):
             vectors = table({name: columns.field(name) for name in table.names}, source)
         if fact == "context" and self.calendar is not None:
             vectors = vectors + self._calendar(columns.time()[source])
+        return vectors
+
+    def _rated(self, columns: _Columns, source: Tensor) -> Tensor:
+        """[n, D]: how often the items, others of their features, and any in their context succeeded."""
+        assert self.rates is not None and self.rate is not None
+        context = {field.name: columns.field(field.name)[source] for field in self.rates.context}
+        events = Events(columns.item[source], columns.time()[source], source, context)
+        vectors: Tensor = self.rate(self.rates.of(events))
         return vectors
 
     def _calendar(self, time: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ target's. Brought up to date with every event they order the events of one perso
 of the successes that the person had are left to come: on the validation day of KuaiRand-Pure GAUC(click) of the
 logistic regression is .58 so and .62 as it is, at an NE of .860 and .865.
 
+A generative ranker may be given those of items, features and context (`embedding.rates`), as MTGR keeps the cross
+features of the rankers that it replaced (Han et al. 2025); the person it reads itself.
+
 Rates are pulled towards what is known less closely (an item's and a person's towards the base rate, a person's on one
 surface towards that person's) as if `prior` events had been of that rate, and are given as differences of log odds.
 
@@ -101,15 +104,18 @@ class SmoothedRates(nn.Module):
     def forward(self, batch: SequenceBatch, pairs: Recent) -> Tensor:
         """[S, width]; of `pairs`, those with events alone."""
         events = batch.targets.events
+        parts = [self.of(events)]
+        if self.history:
+            parts.append(self._of_person(batch, self.keys(events), pairs, self._base_odds()))
+        return torch.cat(parts, dim=1)
+
+    def of(self, events: Events) -> Tensor:
+        """[n, Q · (K + 1)] of items, their features and context."""
         keys = self.keys(events)
         found = self.total[keys]
         if self.training and len(self.daily):
             found = found - self.daily[_day(events)[:, None], keys]
-        odds = self._base_odds()
-        parts = [_described(found, odds, self.prior)]
-        if self.history:
-            parts.append(self._of_person(batch, keys, pairs, odds))
-        return torch.cat(parts, dim=1)
+        return _described(found, self._base_odds(), self.prior)
 
     def _base_odds(self) -> Tensor:
         """[K] log odds of success among all training events."""

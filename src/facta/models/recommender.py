@@ -26,9 +26,10 @@ from facta.encoders.transformer import Transformer, TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layers.items import ItemTower
+from facta.layers.rates import SmoothedRates
 from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, PAIRED, Layout
 from facta.models.cost import cost
-from facta.objectives.feedback import Feedback, FeedbackConfig
+from facta.objectives.feedback import Feedback, FeedbackConfig, chosen
 from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
@@ -86,8 +87,9 @@ class RecommenderConfig(Config):
         """Of the settings that read time: what they would be without (`embedding.gaps=false`)."""
         bias = self.encoder.bias if isinstance(self.encoder, HSTUConfig) else "none"
         without = {"both": ["encoder.bias=position"], "time": ["encoder.bias=none"]}.get(bias, [])
-        flags = {"gaps": self.embedding.gaps, "calendar": self.embedding.calendar}
-        return without + [f"embedding.{name}=false" for name, read in flags.items() if read]
+        read = {"gaps=false": self.embedding.gaps, "calendar=false": self.embedding.calendar}
+        read["rates=null"] = self.embedding.rates is not None
+        return without + [f"embedding.{setting}" for setting, on in read.items() if on]
 
 
 class Recommender(nn.Module):
@@ -99,11 +101,21 @@ class Recommender(nn.Module):
         self.layout = LAYOUTS[config.layout]
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
-            self.embedder = Embedder(config.embedding, catalogue, config.width, config.window, self.layout.shows)
+            self.embedder = self._embedder(config, catalogue)
             self.encoder = self._encoder(config)
             self.next_item = None if config.next_item is None else NextItem(config.next_item)
             self.feedback = self._feedback(config, catalogue)
         self._success = _success(config.next_item, catalogue)
+
+    def _embedder(self, config: RecommenderConfig, catalogue: Catalogue) -> Embedder:
+        success = [] if config.feedback is None else chosen(config.feedback, catalogue.fields)
+        success = [field for field in success if field.positives]
+        if config.embedding.rates is not None and not success:
+            raise ConfigError(
+                "embedding.rates are of feedback that says what success is, and model.feedback predicts none such: set "
+                "it to null, or give a field 'positive' when the log is prepared."
+            )
+        return Embedder(config.embedding, catalogue, config.width, config.window, self.layout.shows, success)
 
     @staticmethod
     def _encoder(config: RecommenderConfig) -> nn.Module:
@@ -144,9 +156,16 @@ class Recommender(nn.Module):
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
     def learn_counts(self, dataset: Dataset, split: Split) -> None:
-        """What it takes from the training events beside its batches: items without any have no id of their own."""
+        """What it takes from the training events beside its batches: which items have an id of their own, and rates."""
+        if self.rates is not None:
+            self.rates.count(dataset, split)
         if isinstance(self.embedder.item, ItemTower):
             self.embedder.item.mark_trained(dataset.item[training_events(dataset, split)])
+
+    @property
+    def rates(self) -> SmoothedRates | None:
+        """What it has counted of feedback."""
+        return self.embedder.rates
 
     @property
     def negatives(self) -> NegativesConfig | None:

@@ -32,7 +32,6 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
-from facta.models.impressions import ImpressionModel
 from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
 from facta.train.model import Validate
@@ -144,10 +143,11 @@ def _batches(
             "A stream (training.hours) goes once through the log of a model of feedback: set training.epochs=1, "
             "training.keep=last and training.patience=null."
         )
-    if isinstance(model, ImpressionModel) and model.rates is not None:
+    if model.rates is not None:
+        less = {"recommender": "model.embedding.rates=null, or ", "dlrm": "model.features=gr, or "}
         raise ConfigError(
-            f"A model of kind '{model.config.kind}' counts the whole training period before it learns, so a stream "
-            "would meet its own answers: set model.features=gr for a DLRM, or training.hours=null."
+            f"This model of kind '{model.config.kind}' counts the whole training period before it learns, so a stream "
+            f"would meet its own answers: set {less.get(model.config.kind, '')}training.hours=null."
         )
     return StreamBatches(dataset, split, hours=training.hours, **settings)
 

@@ -8,6 +8,8 @@ in a service that reads yesterday's log: with a rolling one, GAUC says something
 
 from __future__ import annotations
 
+from typing import Any
+
 from facta.encoders.hstu import HSTUConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
@@ -24,18 +26,30 @@ _PROTOCOL = ProtocolConfig(
 )
 _TRAINING = TrainingConfig(epochs=2, batch_size=64, learning_rate=2e-3, schedule="cosine", metric="NE(click)")
 """Two epochs: from the third on every ranker knows its training events too well, and NE on validation rises."""
-_EPOCHS: Space = {"training.epochs": (1, 2, 3)}
+_TRAINED: Space = {"training.epochs": (1, 2, 3), "training.batch_size": (16, 32, 64)}
 
 
 def gr_ranking() -> RecipeConfig:
-    """Items and actions in turn, an action with its item; a loss at every action (Zhai et al. 2024, section 2)."""
+    """Items and actions in turn, an action with its item; a loss at every action (Zhai et al. 2024, section 2).
+
+    With the counts of items and context that the DLRM has. Vectors are not multiplied by √D: most items have few
+    events, and Adam would move them as far as if they had many.
+    """
     return RecipeConfig(
         name="kuairand-pure/gr-ranking",
         model=RecommenderConfig(
             window=64,
             width=64,
             layout="paired",
-            embedding=EmbeddingConfig(positions="none", dropout=0.2, features=True, hidden_ids=0.1),
+            embedding=EmbeddingConfig(
+                item_std=0.1,
+                scale_by_width=False,
+                positions="none",
+                dropout=0.2,
+                features=True,
+                hidden_ids=0.1,
+                rates=20.0,
+            ),
             encoder=HSTUConfig(layers=2, heads=2, bias="both", normaliser=8.0, dropout=0.2),
             next_item=None,
             feedback=FeedbackConfig(fields=_FIELDS),
@@ -43,30 +57,40 @@ def gr_ranking() -> RecipeConfig:
         training=_TRAINING,
         protocol=_PROTOCOL,
         search={
-            **_EPOCHS,
+            **_TRAINED,
             "training.learning_rate": Range(low=3e-4, high=5e-3, log=True),
-            "model.width": (32, 64, 128),
-            "model.encoder.layers": (1, 2, 3),
+            "model.width": (32, 64),
+            "model.encoder.layers": (1, 2),
             "model.encoder.dropout": Range(low=0.0, high=0.5),
             "model.embedding.dropout": Range(low=0.0, high=0.5),
             "model.embedding.hidden_ids": Range(low=0.0, high=0.5),
             "model.embedding.id_width": (4, 16, 64),
+            "model.embedding.rates": Range(low=3.0, high=100.0, log=True),
         },
     )
 
 
+def gr_no_rates() -> RecipeConfig:
+    """Nothing but the sequence: no counts, as in the paper."""
+    return _without(gr_ranking(), "gr-no-rates", {"rates": None})
+
+
 def gr_interactions() -> RecipeConfig:
-    """Items by their ids alone, without their features (Zhai et al. 2024, table 7)."""
-    recipe = gr_ranking()
-    plain = recipe.override(["model.embedding.features=false", "model.embedding.hidden_ids=0"])
-    of_features = ("model.embedding.hidden_ids", "model.embedding.id_width")
-    search = {key: tried for key, tried in recipe.search.items() if key not in of_features}
-    return plain.change(name="kuairand-pure/gr-interactions", search=search)
+    """Items by their ids alone, without features and counts (Zhai et al. 2024, table 7)."""
+    plain = {"features": False, "hidden_ids": 0.0, "id_width": None, "rates": None}
+    return _without(gr_ranking(), "gr-interactions", plain)
+
+
+def _without(recipe: RecipeConfig, name: str, embedding: dict[str, Any]) -> RecipeConfig:
+    assert isinstance(recipe.model, RecommenderConfig)
+    model = recipe.model.change(embedding=recipe.model.embedding.change(**embedding))
+    search = {key: tried for key, tried in recipe.search.items() if key.rpartition(".")[2] not in embedding}
+    return recipe.change(name=f"kuairand-pure/{name}", model=model, search=search)
 
 
 def dlrm() -> RecipeConfig:
     recipe = classical.dlrm("kuairand-pure", _FIELDS, _TRAINING, _PROTOCOL, dropout=0.2)
-    return recipe.change(search={**_EPOCHS, **recipe.search})
+    return recipe.change(search={**_TRAINED, **recipe.search})
 
 
 def dlrm_one_expert() -> RecipeConfig:
