@@ -61,8 +61,8 @@ class EmbeddingConfig(Config):
     rates: float | None = Field(
         default=None,
         gt=0,
-        description="show with an item how often it, what shares a feature with it, and anything in its context succeeded "
-        "in the training events of other days: rates, pulled towards the mean as by so many events",
+        description="show with an item how often it, what shares a feature with it, and anything in its context "
+        "succeeded in the training events of other days: rates, pulled towards the mean as by so many events",
     )
 
     @model_validator(mode="after")
