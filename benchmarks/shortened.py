@@ -4,7 +4,8 @@
     python -m benchmarks.shortened --look     one seed, printed only
 
 The simulated service with histories of exactly 1,600 events, 1,000 of them and more to train on; the generative ranker
-with a window of 1,408. The same recipe and epochs with histories whole and shortened at α 1.6: a loss at every event
+with a window of 1,408, whose attention begins with the last 40 events or so (`encoder.recent`; from attention that adds
+up all events alike it learns nothing of a history in these steps). The same recipe and epochs with histories whole and shortened at α 1.6: a loss at every event
 that was kept. Both are asked about the same test events with their histories whole. The figure is by how much NE
 worsens, the upper end of the paired 95 % interval over users (the same resamples for all runs), the larger one of both
 fields.
@@ -27,7 +28,7 @@ from facta.train import journal
 
 RECIPE, FIELDS = "simulator/gr-ranking", ("click", "long_view")
 WORLD = SimulatorConfig(users=640, events_per_user=1600, length_spread=0.0)
-WHOLE = ["model.window=1408", "training.batch_size=4", "training.patience=null"]
+WHOLE = ["model.window=1408", "model.encoder.recent=40", "training.batch_size=1", "training.patience=null"]
 SHORTENED = [*WHOLE, 'training.stochastic_length={"alpha": 1.6}']
 FEWEST, LEAST = 1_000, 0.64  # events of a user while training; share of them that are dropped
 
