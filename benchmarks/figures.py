@@ -101,7 +101,7 @@ def _synthetic() -> dict[str, Figure]:
 
 
 KUAIRAND = (
-    *("gr_ranking", "gr_interactions"),
+    *("gr_ranking", "gr_interleaved", "gr_no_rates", "gr_interactions"),
     *("dlrm", "dlrm_one_expert", "dlrm_gr_features", "dlrm_no_history", "bst", "rates"),
 )
 
@@ -112,10 +112,11 @@ def _kuairand() -> dict[str, Figure]:
     for field in ("click", "long_view"):
         for metric, sign in (("NE", "<"), ("GAUC", ">")):
             name = f"{field}_{metric.lower()}"
-            for side in ("gr", "dlrm"):
-                bar = f"{sign} kuairand_{name}_dlrm" if side == "gr" else ""
-                what = f"KuaiRand-Pure, {field}, last seven days pooled, trained up to each: {side.upper()}"
-                found[f"kuairand_{name}_{side}"] = Figure(bar, metric, _module("kuairand days"), what)
+            for state, prefix in (("frozen at midnight", ""), ("rolling", "rolling_")):
+                for side in ("gr", "dlrm"):
+                    bar = f"{sign} kuairand_{prefix}{name}_dlrm" if side == "gr" else ""
+                    what = f"KuaiRand-Pure, {field}, last seven days pooled, trained up to each, {state}: {side.upper()}"
+                    found[f"kuairand_{prefix}{name}_{side}"] = Figure(bar, metric, _module("kuairand days"), what)
             for system in KUAIRAND:
                 bar = f"{sign} kuairand_test_{name}_rates" if system in ("gr_ranking", "dlrm") else ""
                 what = f"KuaiRand-Pure, {field}, last two days: {system.replace('_', ' ')}"

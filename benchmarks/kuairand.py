@@ -5,7 +5,8 @@
 
 `test`: trained up to May 5th, 2022 (China time), epoch chosen on the 6th, tested on the 7th and 8th. `days`: trained
 up to each day as long as the recipe says (no validation), tested on that day; the seven days are pooled, three seeds,
-and the difference of GR and DLRM has a 95 % interval over users, the same resamples for both. `like` is reported in the
+and the difference of GR and DLRM has a 95 % interval over users, the same resamples for both. The state is frozen at
+midnight; `kuairand_rolling_*` are the same models told all before each event (decision 009). `like` is reported in the
 notes and never compared: 507 positives in the test days.
 """
 
@@ -19,13 +20,16 @@ import numpy as np
 import facta
 from benchmarks.figures import committed, record
 from benchmarks.runs import SEEDS, artifact, dataset
+from facta.data.splits import State
 from facta.data.times import moment
 from facta.eval.predictions import Predictions, differences, pool
+from facta.eval.protocol import ProtocolConfig
 
 SYSTEMS = (
-    *("gr-ranking", "gr-no-rates", "gr-interactions"),
+    *("gr-ranking", "gr-interleaved", "gr-no-rates", "gr-interactions"),
     *("dlrm", "dlrm-one-expert", "dlrm-gr-features", "dlrm-no-history", "bst", "rates"),
 )
+STATES: dict[State, str] = {"frozen": "", "rolling": "rolling_"}
 SIDES = {"gr": "gr-ranking", "dlrm": "dlrm"}
 FIELDS, METRICS = ("click", "long_view"), ("NE", "GAUC")
 DAYS = [f"2022-05-{day:02d}T00:00:00+08:00" for day in range(2, 9)]
@@ -56,21 +60,21 @@ def _others(found: Sequence[Predictions], field: str) -> str:
     return ", ".join(f"{name} {np.mean([one.means[name] for one in found]):.4f}" for name in names)
 
 
-def by_day(system: str, seed: int) -> Predictions:
+def by_day(system: str, seed: int, state: State) -> Predictions:
     """What models trained up to each of the seven days say of that day, pooled."""
     data, parts = dataset("kuairand-pure"), []
     for day in DAYS:
         cuts = [f"protocol.train_end={day}", f"protocol.validation_end={day}"]
         trained = artifact(f"kuairand-pure/{system}", data, [*cuts, "training.patience=null"], seed)
-        predicted = facta.predict(trained, data)
+        predicted = facta.predict(trained, data, ProtocolConfig.parse(trained.config["protocol"]).change(state=state))
         assert predicted.time is not None
         parts.append(predicted.only(predicted.time < moment(day) + DAY))
-    return pool(parts, "feedback/day by day, 2022-05-02 to 2022-05-08, trained up to each day/state=rolling")
+    return pool(parts, f"feedback/day by day, 2022-05-02 to 2022-05-08, trained up to each day/state={state}")
 
 
-def days(seeds: Sequence[int]) -> None:
+def days(seeds: Sequence[int], state: State) -> None:
     """The verdict."""
-    found = {side: [by_day(system, seed) for seed in seeds] for side, system in SIDES.items()}
+    found = {side: [by_day(system, seed, state) for seed in seeds] for side, system in SIDES.items()}
     for field in FIELDS:
         apart = differences(found["gr"], found["dlrm"], field)
         for metric in METRICS:
@@ -79,7 +83,7 @@ def days(seeds: Sequence[int]) -> None:
             for side, runs in found.items():
                 values = [one.means[f"{metric}({field})"] for one in runs]
                 note = f"{runs[0].protocol}; {len(runs[0].user):,} impressions; {said}; {_others(runs, field)}"
-                name = f"kuairand_{figure(field, metric, side)}"
+                name = f"kuairand_{STATES[state]}{figure(field, metric, side)}"
                 record(name, float(np.mean(values)), raw=values, seeds=seeds, note=note)
 
 
@@ -94,7 +98,8 @@ def main() -> None:
         parser.error(f"found {', '.join(sorted(unknown))}; expected of {', '.join(SYSTEMS)}")
     committed()
     if given.what == "days":
-        days(SEEDS[: given.seeds])
+        for state in STATES:
+            days(SEEDS[: given.seeds], state)
         return
     for system in given.systems or SYSTEMS:
         test(system, SEEDS[: given.seeds])

@@ -4,11 +4,11 @@
     python -m benchmarks.shortened --look     one seed, printed only
 
 The simulated service with histories of exactly 1,600 events, 1,000 of them and more to train on; the generative ranker
-with a window of 1,408, whose attention begins with the last 40 events or so (`encoder.recent`; from attention that adds
-up all events alike it learns nothing of a history in these steps). The same recipe and epochs with histories whole and shortened at α 1.6: a loss at every event
-that was kept. Both are asked about the same test events with their histories whole. The figure is by how much NE
-worsens, the upper end of the paired 95 % interval over users (the same resamples for all runs), the larger one of both
-fields.
+with a window of 1,408, whose attention begins with the last 40 events or so (`encoder.recent`: where it begins with all
+alike, it learns nothing of a history in these steps). The same recipe and epochs with histories whole and shortened at
+α 1.6: a loss at every event that was kept. Both are asked about the same test events with their histories whole. The
+figure is by how much NE worsens, the upper end of the paired 95 % interval over users (the same resamples for all
+runs), the larger one of both fields.
 """
 
 from __future__ import annotations

@@ -70,6 +70,12 @@ def gr_ranking() -> RecipeConfig:
     )
 
 
+def gr_interleaved() -> RecipeConfig:
+    """The paper's tokens: an action's shows the action alone."""
+    recipe = gr_ranking()
+    return recipe.change(name="kuairand-pure/gr-interleaved", model=recipe.model.change(layout="interleaved"))
+
+
 def gr_no_rates() -> RecipeConfig:
     """Nothing but the sequence: no counts, as in the paper."""
     return _without(gr_ranking(), "gr-no-rates", {"rates": None})
