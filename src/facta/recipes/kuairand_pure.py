@@ -33,7 +33,9 @@ def gr_ranking() -> RecipeConfig:
     """Items and actions in turn, an action with its item; a loss at every action (Zhai et al. 2024, section 2).
 
     With the counts of items and context that the DLRM has. Vectors are not multiplied by √D: most items have few
-    events, and Adam would move them as far as if they had many.
+    events, and Adam would move them as far as if they had many. And nothing of them is dropped: what is normalised at
+    once tells where the rest was dropped, and after training all is predicted too low (NE(click) on validation .851
+    with a fifth dropped, .846 with none).
     """
     return RecipeConfig(
         name="kuairand-pure/gr-ranking",
@@ -45,25 +47,25 @@ def gr_ranking() -> RecipeConfig:
                 item_std=0.1,
                 scale_by_width=False,
                 positions="none",
-                dropout=0.2,
+                dropout=0.0,
                 features=True,
                 hidden_ids=0.1,
                 rates=20.0,
             ),
-            encoder=HSTUConfig(layers=2, heads=2, bias="both", normaliser=8.0, dropout=0.2),
+            encoder=HSTUConfig(layers=2, heads=2, bias="both", normaliser=8.0, dropout=0.1),
             next_item=None,
-            feedback=FeedbackConfig(fields=_FIELDS),
+            feedback=FeedbackConfig(fields=_FIELDS, hidden=64),
         ),
         training=_TRAINING,
         protocol=_PROTOCOL,
         search={
             **_TRAINED,
-            "training.learning_rate": Range(low=3e-4, high=5e-3, log=True),
-            "model.width": (32, 64),
+            "training.learning_rate": Range(low=1e-3, high=5e-3, log=True),
+            "model.width": (32, 64, 128),
+            "model.feedback.hidden": (32, 64, 128),
             "model.encoder.layers": (1, 2),
-            "model.encoder.dropout": Range(low=0.0, high=0.5),
-            "model.embedding.dropout": Range(low=0.0, high=0.5),
-            "model.embedding.hidden_ids": Range(low=0.0, high=0.5),
+            "model.encoder.dropout": Range(low=0.0, high=0.3),
+            "model.embedding.hidden_ids": Range(low=0.0, high=0.3),
             "model.embedding.id_width": (4, 16, 64),
             "model.embedding.rates": Range(low=3.0, high=100.0, log=True),
         },
