@@ -126,6 +126,13 @@ def test_a_frozen_state_knows_nothing_after_the_cut(log: Dataset, model: Recomme
             assert found.p[name][s] == pytest.approx(float(scores[name][0]), rel=1e-9)
 
 
+def test_batches_of_people_without_events_are_bounded(log: Dataset, model: Recommender) -> None:
+    nobody = np.zeros(1000, dtype=np.int64)
+    rows = Rows(nobody, nobody, nobody, nobody, nobody + 1)
+    sizes = [len(part) for part, _ in prediction_batches(log, rows, window=6, wants=model.wants, events=50)]
+    assert sum(sizes) == 1000 and max(sizes) <= 51
+
+
 def _put(column: np.ndarray, at: int, value: int) -> np.ndarray:
     """A copy in which one event's value stands at another's place."""
     column = column.copy()
@@ -302,6 +309,10 @@ def test_pooled_gauc_orders_what_one_model_says(log: Dataset, tmp_path: Path) ->
     assert bounds.low < expected < bounds.high
     both.save(tmp_path / "both.json")
     assert Predictions.load(tmp_path / "both.json").means == both.means
+    with pytest.raises(ProtocolError, match="pooled before"):
+        pool([both], "again")
+    with pytest.raises(ProtocolError, match="different events"):
+        check_same_events(both, replace(both, part=None))
     assert both.only(both.part == 1).means["GAUC(liked)"] == pytest.approx(parts[1]["GAUC"], rel=1e-12)  # type: ignore[arg-type]
 
 

@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta import api
+from facta import api, arrays
 from facta.data.batches import prediction_batches
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.rows import Rows
+from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
-from facta.layers.rates import DAY
+from facta.layers.rates import DAY, SmoothedRates
 from facta.layers.recent import recent
 from facta.layouts.layout import PAIRED
 from facta.models.dlrm import DLRMConfig
@@ -169,10 +170,58 @@ def test_a_sequence_shows_the_rates_of_its_items_wherever_it_shows_an_item(log: 
         torch.testing.assert_close(found - without, expected)
         own = model.rates.of(batch.events).tolist()
         for place, (_, item, day, surface, _) in enumerate(LOG):
-            told = [one for one in TRAINED if not (training and one[2] == day)]
+            told = [one for one in TRAINED if not training or one[2] < day]
             alike = [one for one in told if one[1] == item], [one for one in told if one[3] == surface]
             expected = [*counted(alike[0], BASE), *counted(alike[1], BASE)]
             assert own[place] == pytest.approx(expected, abs=1e-5), LOG[place]
+
+
+@pytest.mark.parametrize("layout", ["paired", "interleaved", "fused"])
+def test_no_answer_is_read_off_the_rates_of_earlier_tokens(log: Dataset, layout: str) -> None:
+    """Another answer changes the counts, and what a training step says of that event does not move; later ones may."""
+    config = GENERATIVE.change(layout=layout, encoder=HSTUConfig(init_std=0.5, dropout=0.0))
+    model = Recommender(config, Catalogue.of(log), seed=1).double()
+    moved = 0
+    for event, (_, _, day, _, click) in enumerate(LOG):
+        if day >= 3:
+            continue
+        clicks = log.fields["click"].copy()
+        clicks[event] = 1 - click
+        before, after = (_said(model, one) for one in (log, _with_clicks(log, clicks)))
+        assert torch.equal(before[event], after[event]), LOG[event]
+        moved += not torch.equal(before, after)
+    assert moved
+
+
+def _said(model: Recommender, log: Dataset) -> Tensor:
+    """[S] what a training step says of every event, the base rate held fixed."""
+    model.train().learn_counts(log, PROTOCOL.cut(log))
+    assert model.rates is not None
+    model.rates.overall.copy_(torch.tensor([[4.0, 7.0]]))
+    with torch.no_grad():
+        return model.scores(made(log)[1])["click"]
+
+
+def test_counts_of_many_days_are_told_apart_in_stretches(log: Dataset) -> None:
+    """40 days are 14 stretches of 3: an event is told what no event of its own stretch did, or nothing later."""
+    place = np.repeat(np.arange(2), [6, 4])
+    spread = _with_clicks(log, log.fields["click"])
+    days = np.array([0, 2, 3, 39, 45, 46, 1, 3, 20, 47])
+    spread.timestamp = START + days * DAY
+    fields = made(log)[0].fields
+    for ordered in (False, True):
+        rates = SmoothedRates(Catalogue.of(log), fields, PRIOR, history=False, ordered=ordered)
+        split = PROTOCOL.cut(log)
+        rates.count(spread, split)
+        assert rates.days == 3
+        trained = np.flatnonzero(arrays.places(log.offsets) < split.train_end[place])
+        events = replace(made(log)[1].events, time=torch.from_numpy(spread.timestamp))
+        found = rates.train().of(events)[:, 1]
+        for event in trained:
+            mine = days[event] // 3
+            told = [one for one in trained if log.item[one] == log.item[event] and
+                    (days[one] // 3 < mine if ordered else days[one] // 3 != mine)]  # fmt: skip
+            assert found[event].item() == pytest.approx(np.log1p(len(told)) / 5, abs=1e-6)
 
 
 def test_rates_of_a_sequence_are_of_feedback_with_success(log: Dataset) -> None:

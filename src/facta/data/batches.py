@@ -157,11 +157,24 @@ class TrainingBatches:
 def prediction_batches(
     dataset: Dataset, rows: Rows, *, window: int, wants: Wants, events: int = 16_384
 ) -> Iterator[tuple[Ints, SequenceBatch]]:
-    """(places in `rows`, batch) of all rows, those of similar length together, about `events` inputs a batch."""
-    order = np.argsort(-rows.lengths, kind="stable")
-    step = (arrays.offsets_of(rows.lengths[order])[:-1] / events).astype(np.int64)
+    """(places in `rows`, batch) of all rows, those of similar length together, about `events` inputs a batch.
+
+    What is known of a user, and a target aside, are inputs too: of people without events there are many in a row.
+    """
+    order, size = np.argsort(-rows.lengths, kind="stable"), _sizes(dataset, rows, wants)
+    step = (arrays.offsets_of(size[order])[:-1] / events).astype(np.int64)
     for part in np.split(order, np.flatnonzero(np.diff(step)) + 1) if len(order) else []:
         yield part, _batch(dataset, rows[part], wants, window=window, key=0)
+
+
+def _sizes(dataset: Dataset, rows: Rows, wants: Wants) -> Ints:
+    """[R] inputs of each row, of its user and of a target aside."""
+    size = rows.lengths + (rows.first >= rows.end) + len(wants.users)
+    for name in wants.lists:
+        offsets = dataset.user_facts[name].offsets
+        assert offsets is not None
+        size = size + np.diff(offsets.numpy())[rows.user]
+    return size
 
 
 def _training_rows(split: Split, window: int, wants: Wants, examples: Examples, since: Ints | None) -> Rows:

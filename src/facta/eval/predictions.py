@@ -268,7 +268,8 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
 def check_same_events(a: Predictions, b: Predictions) -> None:
     """Refuse two whose numbers may not stand side by side."""
     check_same_terms(a, b)
-    same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place)
+    ours, theirs = (np.zeros_like(one.user) if one.part is None else one.part for one in (a, b))
+    same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place) and np.array_equal(ours, theirs)
     if not same or set(a.p) != set(b.p):
         raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
 
@@ -279,6 +280,8 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
     GAUC orders what one of them says: a person's scores by two models, or after two days, are no order of anything.
     """
     first = parts[0]
+    if any(part.part is not None for part in parts):
+        raise ProtocolError("Found predictions that were pooled before; pool all of them at once.")
     if any(part.dataset != first.dataset or set(part.p) != set(first.p) for part in parts):
         raise ProtocolError("Predictions of different datasets or fields cannot be pooled.")
     event = np.stack([np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "place")], axis=1)

@@ -95,8 +95,8 @@ class ProtocolConfig(Config):
     def feedback_id(self) -> str:
         """The same of predicted feedback: every held-out event, told its own time, context and item.
 
-        Of what was before, a rolling state knows all and a frozen one all before the cut. Also events of users without
-        history; ties in order.
+        Of the events before, a rolling state knows all and a frozen one those before the cut; of facts of the user that
+        change, both know what was so at the event. Also events of users without history; ties in order.
         """
         cuts = f"train-end={self.train_end}/validation-end={self.validation_end}/" if self.split == "temporal" else ""
         return f"feedback/{self.split}/{cuts}order=user,time,row/users=all/ties=in-order/state={self.state}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from facta import jagged
 from facta.config import Config
 from facta.data.catalogue import Catalogue
-from facta.data.schema import Field as Coded
+from facta.data.schema import Field as FeedbackField
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
@@ -61,8 +61,8 @@ class EmbeddingConfig(Config):
     rates: float | None = Field(
         default=None,
         gt=0,
-        description="show with an item how often it, what shares a feature with it, and anything in its context "
-        "succeeded in the training events of other days: rates, pulled towards the mean as by so many events",
+        description="show with an item, also one whose id is hidden, how often it, what shares a feature with it, and "
+        "anything in its context succeeded: rates, pulled towards the mean as by so many events",
     )
 
     @model_validator(mode="after")
@@ -87,7 +87,7 @@ class Embedder(nn.Module):
         width: int,
         window: int,
         shows: Shows = (("item",),),
-        success: Sequence[Coded] = (),
+        success: Sequence[FeedbackField] = (),
     ) -> None:
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
@@ -114,7 +114,7 @@ class Embedder(nn.Module):
         self.series = CodeTable(catalogue.series, width, std) if catalogue.series else None
         self.rates, self.rate = None, None
         if config.rates is not None:
-            self.rates = SmoothedRates(catalogue, success, config.rates, history=False)
+            self.rates = SmoothedRates(catalogue, success, config.rates, history=False, ordered=True)
             self.rate = nn.Linear(self.rates.width, width, bias=False)
             nn.init.normal_(self.rate.weight, std=std)
         self.dropout = Dropout(config.dropout, self.SALT)

@@ -22,6 +22,7 @@ from facta import draws, jagged
 from facta.config import Config
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
+from facta.data.schema import Field as Coded
 from facta.data.splits import Split, training_events
 from facta.draws import Purpose
 from facta.encoders.transformer import TransformerConfig
@@ -44,7 +45,7 @@ STD = 0.1  # of initial vectors: the crosses are products of them
 
 
 class DLRMConfig(Config):
-    """A whole model. `features`: all; what a generative ranker sees, so no counts; or all that is no history."""
+    """A whole model. `features`: all; what a generative ranker sees without counts; or all that is no history."""
 
     trained: ClassVar[bool] = True
     kind: Literal["dlrm"] = "dlrm"
@@ -59,6 +60,7 @@ class DLRMConfig(Config):
     expert_width: int = Field(default=64, ge=1)
     feedback: FeedbackConfig = FeedbackConfig(hidden=32)
     prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
+    midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which the days begin that counts tell apart")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of x0")
     hidden_ids: float = Field(default=0.1, ge=0, lt=1, description="share of items shown by their features alone")
 
@@ -96,7 +98,7 @@ class DLRM(ImpressionModel):
             success = [field for field in fields if field.positives]
             history = config.features != "no-history"
             counted = config.features != "gr" and success
-            self.rates = SmoothedRates(catalogue, success, config.prior, history=history) if counted else None
+            self.rates = self._rates(catalogue, success, history) if counted else None
             self.history = (
                 HistoryReader(config.history, catalogue.fields, len(self.lists), width, STD) if history else None
             )
@@ -109,6 +111,10 @@ class DLRM(ImpressionModel):
             self.heads = nn.ModuleList(
                 Feedback(config.feedback.of(field.name), catalogue.fields, config.expert_width) for field in fields
             )
+
+    def _rates(self, catalogue: Catalogue, success: list[Coded], history: bool) -> SmoothedRates:
+        prior, midnight = self.config.prior, self.config.midnight
+        return SmoothedRates(catalogue, success, prior, history=history, midnight=midnight)
 
     @property
     def predicted(self) -> list[str]:

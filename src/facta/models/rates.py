@@ -33,6 +33,7 @@ class RatesConfig(Config):
     history: bool = Field(default=True, description="rates of the user; without, of items and context alone")
     prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
     fields: tuple[str, ...] = Field(default=(), description="with success; none named: every such field")
+    midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which the days begin that are told apart")
 
     @property
     def uses_time(self) -> bool:
@@ -56,7 +57,9 @@ class RateRegression(ImpressionModel):
                 f"{', '.join(succeed) or 'none'}."
             )
         self.fields = [succeed[name] for name in names]
-        self.rates = SmoothedRates(catalogue, self.fields, config.prior, history=config.history)
+        self.rates = SmoothedRates(
+            catalogue, self.fields, config.prior, history=config.history, midnight=config.midnight
+        )
         self.linear = nn.Linear(self.rates.width + len(self.lists), len(names))
         nn.init.zeros_(self.linear.weight)
         self.facts = CodeTable([*self.context, *self.users], len(names), 0.0) if self.context or self.users else None
