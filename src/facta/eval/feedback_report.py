@@ -132,7 +132,9 @@ def _history_picture(found: Mapping[str, Predictions]) -> str:
         axis.axhline(1.0, color="#999999", linewidth=1, linestyle="--")
     legend(axes[0])
     return png(
-        picture, "By events of the user before the one predicted, groups of about equally many; 95 % over users."
+        picture,
+        "By events of the user before the one predicted, also those that a frozen state is not told; groups of about "
+        "equally many; 95 % over users.",
     )
 
 
