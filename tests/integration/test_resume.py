@@ -156,7 +156,7 @@ SHORT = 'training.stochastic_length={"alpha": 1.3, "subsequence": "uniform"}'
 @pytest.mark.parametrize(
     ("recipe", "settings"),
     [
-        ("gr-ranking", ["training.epochs=3", SHORT]),
+        ("gr-ranking", ["training.epochs=3", "model.embedding.rates=5", SHORT]),
         ("gr-ranking", ["training.epochs=1", 'model.next_item={"loss": {"kind": "softmax"}, "positive": "click"}']),
         ("gr-ranking", ["training.epochs=1", "training.hours=200", "training.keep=last"]),
         ("gr-fused", ["training.epochs=1", "training.examples=impression", "training.batch_size=20", SHORT]),

@@ -33,7 +33,8 @@ from facta.models.baselines import Baseline
 
 T0, MINUTE, ITEMS, USERS = 1_600_000_000_000, 60_000, 9, 12
 LAYOUTS = ("interleaved", "paired", "fused")
-MODELS = (*LAYOUTS, "dlrm", "rates")
+COUNTED = ("paired counted", "fused counted")  # with rates of items, features and context
+MODELS = (*LAYOUTS, *COUNTED, "dlrm", "rates")
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def artifact(log: Dataset, model: str = "interleaved", *, window: int = 6, joint: bool = False) -> Artifact:
     """Untrained: any weights tell whether two ways lead to one score."""
     config: dict[str, object] = {"kind": model, "window": window}
-    if model in LAYOUTS:
-        config |= {"kind": "recommender", "width": 8, "layout": model, "feedback": {}}
-        config |= {"embedding": {"features": True, "item_std": 1.0}, "next_item": {} if joint else None}
+    if model in (*LAYOUTS, *COUNTED):
+        config |= {"kind": "recommender", "width": 8, "layout": model.split()[0], "feedback": {}}
+        embedding = {"features": True, "item_std": 1.0, "rates": 3.0 if model in COUNTED else None}
+        config |= {"embedding": embedding, "next_item": {} if joint else None}
         config |= {"encoder": {"kind": "hstu", "layers": 2, "bias": "both"}}
     built = saved_model.build(saved_model.parse(config), Catalogue.of(log), seed=3)
     assert not isinstance(built, Baseline)

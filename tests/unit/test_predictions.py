@@ -38,6 +38,7 @@ from facta.objectives.feedback import FeedbackConfig
 from facta.types import SequenceBatch
 
 PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="75%", state="rolling")
+EARLY = PROTOCOL.change(train_end="1%", validation_end="2%")
 SCHEMA = {
     "liked": {"kind": "binary"},
     "rating": {"kind": "ordinal", "positive": ">= 4"},
@@ -102,42 +103,33 @@ def test_every_held_out_event_once_as_a_slow_loop_would_ask(log: Dataset, model:
             assert found.p[name][s] == pytest.approx(float(scores[name][0]), rel=1e-9)
 
 
-def test_a_frozen_state_knows_nothing_after_the_cut(log: Dataset, model: Recommender) -> None:
+@pytest.mark.parametrize(("window", "protocol"), [(200, PROTOCOL), (9, PROTOCOL), (9, EARLY)])
+def test_a_frozen_state_knows_nothing_after_the_cut(
+    log: Dataset, model: Recommender, window: int, protocol: ProtocolConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each event as if it were the first after the cut: told so, a rolling state says the same."""
     assert log.timestamp is not None
-    frozen = PROTOCOL.change(state="frozen")
-    found, rolling = predict(model, log, frozen), predict(model, log, PROTOCOL)
+    monkeypatch.setattr(model, "window", window)
+    found, rolling = predict(model, log, protocol.change(state="frozen")), predict(model, log, protocol)
     assert found.protocol == rolling.protocol.replace("rolling", "frozen") != rolling.protocol
     for name in ("user", "place", "time"):
         np.testing.assert_array_equal(getattr(found, name), getattr(rolling, name))
     assert not np.allclose(found.p["liked"], rolling.p["liked"], rtol=1e-6)
-    first = PROTOCOL.cut(log).validation_end
+    first = protocol.cut(log).validation_end
+    assert (first == 0).any() == (protocol is EARLY)  # people of whom nothing is known
     model.eval()
-    for s, (user, place) in list(enumerate(zip(found.user, found.place, strict=True)))[::5]:
+    for s, (user, place) in list(enumerate(zip(found.user, found.place, strict=True)))[::7]:
         cut, event = log.offsets[user] + first[user], log.offsets[user] + place
         moved = copy(log)
         moved.fields = {name: _put(column, cut, event) for name, column in log.fields.items()}
         moved.item, moved.timestamp = (_put(column, cut, event) for column in (log.item, log.timestamp))
-        one = np.array([user]), np.array([0]), first[[user]] + 1, first[[user]], first[[user]] + 1
-        ((_, batch),) = prediction_batches(moved, Rows(*one), window=model.window, wants=model.wants)
+        end = first[[user]] + 1
+        row = Rows(np.array([user]), np.maximum(end - window, 0), end, end - 1, end)
+        ((_, batch),) = prediction_batches(moved, row, window=window, wants=model.wants)
         with torch.no_grad():
             scores = model.scores(batch)
         for name in found.p:
             assert found.p[name][s] == pytest.approx(float(scores[name][0]), rel=1e-9)
-
-
-def test_batches_of_people_without_events_are_bounded(log: Dataset, model: Recommender) -> None:
-    nobody = np.zeros(1000, dtype=np.int64)
-    rows = Rows(nobody, nobody, nobody, nobody, nobody + 1)
-    sizes = [len(part) for part, _ in prediction_batches(log, rows, window=6, wants=model.wants, events=50)]
-    assert sum(sizes) == 1000 and max(sizes) <= 51
-
-
-def _put(column: np.ndarray, at: int, value: int) -> np.ndarray:
-    """A copy in which one event's value stands at another's place."""
-    column = column.copy()
-    column[at] = column[value]
-    return column
 
 
 def test_a_frozen_window_holds_the_target_too(log: Dataset) -> None:
