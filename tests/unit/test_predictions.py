@@ -132,6 +132,20 @@ def test_a_frozen_state_knows_nothing_after_the_cut(
             assert found.p[name][s] == pytest.approx(float(scores[name][0]), rel=1e-9)
 
 
+def test_batches_of_people_without_events_are_bounded(log: Dataset, model: Recommender) -> None:
+    nobody = np.zeros(1000, dtype=np.int64)
+    rows = Rows(nobody, nobody, nobody, nobody, nobody + 1)
+    sizes = [len(part) for part, _ in prediction_batches(log, rows, window=6, wants=model.wants, events=50)]
+    assert sum(sizes) == 1000 and max(sizes) <= 51
+
+
+def _put(column: np.ndarray, at: int, value: int) -> np.ndarray:
+    """A copy in which one event's value stands at another's place."""
+    column = column.copy()
+    column[at] = column[value]
+    return column
+
+
 def test_a_frozen_window_holds_the_target_too(log: Dataset) -> None:
     rows = held_out(log, PROTOCOL.cut(log), "test", 6, "frozen")
     known = PROTOCOL.cut(log).validation_end[rows.user]
