@@ -116,6 +116,7 @@ def _kuairand() -> dict[str, Figure]:
                 for side in ("gr", "dlrm"):
                     bar = f"{sign} kuairand_{prefix}{name}_dlrm" if side == "gr" else ""
                     what = f"KuaiRand-Pure, {field}, last seven days, trained up to each, {state}: {side.upper()}"
+                    what += " (certain where its interval excludes 0: docs/ranking.md)" if side == "gr" else ""
                     found[f"kuairand_{prefix}{name}_{side}"] = Figure(bar, metric, _module("kuairand days"), what)
             for system in KUAIRAND:
                 bar = f"{sign} kuairand_test_{name}_rates" if system in ("gr_ranking", "dlrm") else ""
