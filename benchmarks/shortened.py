@@ -7,7 +7,7 @@ The simulated service with histories of exactly 1,600 events, 1,000 of them and 
 lasts some 500 events; the generative ranker with a window of 1,408, whose attention begins with the last 200 or so
 (`encoder.recent`: where it begins with all alike, it learns nothing of a history in these steps). The same recipe with
 histories whole and shortened at α 1.6, a loss at every event that was kept, until both have seen as many losses: a pass
-over shortened histories has .3 of them and takes a quarter of the time. Both are asked about the same test events with
+over shortened histories has .3 of them and takes a fifth of the time. Both are asked about the same test events with
 their histories whole. The figure is by how much NE worsens, the upper end of the paired 95 % interval over users (the
 same resamples for all runs), the larger one of both fields. The note has the seconds of both, and the same after as
 many passes as over whole histories (the first seed).

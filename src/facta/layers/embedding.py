@@ -57,7 +57,6 @@ class EmbeddingConfig(Config):
         lt=1,
         description="share of input items shown by their features alone, so that those of new items suffice",
     )
-
     rates: float | None = Field(
         default=None,
         gt=0,

@@ -22,7 +22,7 @@ from facta import draws, jagged
 from facta.config import Config
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
-from facta.data.schema import Field as Coded
+from facta.data.schema import Field as FeedbackField
 from facta.data.splits import Split, training_events
 from facta.draws import Purpose
 from facta.encoders.transformer import TransformerConfig
@@ -112,7 +112,7 @@ class DLRM(ImpressionModel):
                 Feedback(config.feedback.of(field.name), catalogue.fields, config.expert_width) for field in fields
             )
 
-    def _rates(self, catalogue: Catalogue, success: list[Coded], history: bool) -> SmoothedRates:
+    def _rates(self, catalogue: Catalogue, success: list[FeedbackField], history: bool) -> SmoothedRates:
         prior, midnight = self.config.prior, self.config.midnight
         return SmoothedRates(catalogue, success, prior, history=history, midnight=midnight)
 
