@@ -122,6 +122,10 @@ def _kuairand() -> dict[str, Figure]:
                 bar = f"{sign} kuairand_test_{name}_rates" if system in ("gr_ranking", "dlrm") else ""
                 what = f"KuaiRand-Pure, {field}, last two days: {system.replace('_', ' ')}"
                 found[f"kuairand_test_{name}_{system}"] = Figure(bar, metric, _module("kuairand test"), what)
+    for metric in ("NE", "GAUC"):
+        for side in ("gr", "dlrm"):
+            what = f"KuaiRand-Pure, like, last two days: {side.upper()} (507 likes: not to be compared)"
+            found[f"kuairand_like_{metric.lower()}_{side}"] = Figure("", metric, _module("kuairand like"), what)
     return found
 
 

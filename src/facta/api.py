@@ -18,12 +18,13 @@ from facta.data.histories import Dataset
 from facta.data.schema import Declared
 from facta.data.splits import Split, check_trainable
 from facta.data.times import Unit
-from facta.errors import ConfigError, DataError, ProtocolError
+from facta.errors import ConfigError
 from facta.eval import evaluation, predictions
 from facta.eval.predictions import Predictions, held_out
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
+from facta.infer.matching import check_match, check_unseen
 from facta.models.baselines import Baseline
 from facta.recipes.find import find
 from facta.recipes.fit import fit, learn, training_counts
@@ -120,8 +121,9 @@ def evaluate(
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
     `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown.
-    Raises DataError where the dataset has other items than the artifact; ProtocolError where the protocol is undefined
-    or asks for events that the artifact may have been trained on.
+    Raises DataError where the dataset has other items than the artifact, or other values of what it reads; ConfigError
+    where the artifact ranks no catalogue; ProtocolError where the protocol is undefined or asks for events that the
+    artifact may have been trained on.
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
     if "next_item" not in tasks(loaded.model):
@@ -153,16 +155,14 @@ def _asked(
 ) -> tuple[Artifact, Dataset]:
     loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
     dataset = _open(dataset)
-    _same_items(loaded, dataset)
-    if not other_data:
-        _same_data(loaded, dataset)
+    check_match(loaded, dataset, other_data=other_data)
     return loaded, dataset
 
 
 def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) -> ProtocolConfig:
     own = ProtocolConfig.parse(artifact.config["protocol"])
     chosen = own if protocol is None else _protocol(protocol)
-    _refuse_known_answers(own, chosen, stage)
+    check_unseen(own, chosen, stage)
     return chosen
 
 
@@ -283,33 +283,3 @@ def _predicted(
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
     assert not isinstance(artifact.model, Baseline)
     return predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, progress=progress)
-
-
-def _refuse_known_answers(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:
-    """A model may be asked only for what its own protocol held out; its weights may know the rest."""
-    if (own.split, own.train_end, own.validation_end) != (asked.split, asked.train_end, asked.validation_end):
-        raise ProtocolError(
-            f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
-            "train it under that protocol (--set protocol.split=…; loo-paper needs training.patience=null)."
-        )
-
-
-def _same_data(artifact: Artifact, dataset: Dataset) -> None:
-    """What one log holds out may stand in the training events of another, for other users or at other places."""
-    trained = artifact.schema["content_hash"]
-    if trained != dataset.content_hash:
-        raise ProtocolError(
-            f"The artifact was trained on the dataset {trained[:12]}, not on '{dataset.path}' "
-            f"({dataset.content_hash[:12]}): its training may have shown what is asked for here. Where you know that "
-            "it did not, allow it with other_data=True (--other-data)."
-        )
-
-
-def _same_items(artifact: Artifact, dataset: Dataset) -> None:
-    """Rows mean the same only where both have the same items in the same order."""
-    ours, theirs = artifact.catalogue["item_id"], dataset.items["item_id"]
-    if ours.dtype != theirs.dtype or not ours.equals(theirs):
-        raise DataError(
-            f"The dataset '{dataset.path}' has other items ({len(theirs):,}) than the artifact ({len(ours):,}): "
-            "evaluate on the dataset that it was trained on, or train again."
-        )

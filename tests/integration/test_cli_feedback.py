@@ -98,6 +98,32 @@ def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
     assert f"{first['metrics']['NE(click)']['mean']:.4f}" in page and "GAUC against simulator/gr-ranking" in page
 
 
+def test_what_is_undefined_is_null(facta: Facta, place: Path, tmp_path: Path) -> None:
+    """The last event of each person alone: nobody has both outcomes, so no GAUC."""
+    last = ("protocol.split=loo-val", "protocol.train_end=null", "protocol.validation_end=null")
+    state = [part for change in (*last, *SMALL) for part in ("--set", change)]
+    for name in ("ranking", "fused"):
+        said = facta("train", f"simulator/gr-{name}", "--data", place / "log", "--out", tmp_path / name, *state)
+        assert said.code == 0, said.err
+    asked = ("evaluate", tmp_path / "ranking", tmp_path / "fused", "--data", place / "log")
+    found = facta(*asked, "--json")
+    assert "NaN" not in found.out
+    values = {(pair["metric"], pair["field"]): pair for pair in found.json["comparisons"]}
+    assert values["GAUC", "click"]["difference"] is None and values["GAUC", "click"]["verdict"] == "undecided"
+    first, second = (one["metrics"]["NE(click)"]["mean"] for one in found.json["results"])
+    assert values["NE", "click"]["difference"] == pytest.approx(second - first)
+    assert all(one["artifact"] for one in found.json["results"])
+    assert "GAUC(click) is undefined" in facta(*asked).out
+
+
+def test_flops_of_an_event_are_those_of_its_tokens(facta: Facta, place: Path) -> None:
+    model = library.load(place / "ranking").model
+    cost = model.cost(2 * model.window)  # type: ignore[union-attr]
+    told = facta("info", place / "ranking", "--json").json["cost"]
+    assert told["flops_per_event"] == round(2 * cost.flops_per_token)
+    assert told["activation_bytes_per_event"] == round(2 * cost.activation_bytes_per_token)
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [

@@ -268,6 +268,7 @@ def test_the_journal_tells_the_share_that_was_dropped(log: Dataset, tmp_path: Pa
     facta.train(log, "simulator/gr-ranking", tmp_path / "out", changes)
     lines = journal.read(facta.run_folder(tmp_path / "out"), "epoch")
     made = batches(log, leave_one_out(log), seed=0, stochastic_length=StochasticLengthConfig(alpha=1.2))
+    assert len(lines) == 2
     for number, line in enumerate(lines):
         dropped, kept = (sum(x) for x in zip(*((b.dropped, len(b.index)) for b in epoch(made, number)), strict=True))
         assert line["dropped"] == pytest.approx(dropped / (dropped + kept)) and 0.1 < line["dropped"] < 0.9

@@ -120,6 +120,15 @@ def test_lateness_equals_its_slow_twin(histories: list[list[tuple[int, int, bool
     assert late_share(known, given, time, offsets) == late / max(1, known.sum())
 
 
+def test_names_that_differ_in_case_alone_are_all_kept(tmp_path: Path) -> None:
+    names = ["x", "x-1", "X", "x-2"]
+    log = LOG.with_columns(pl.Series(name, range(place, place + len(LOG))) for place, name in enumerate(names))
+    dataset = prepare(log, tmp_path / "log", fields=names)
+    assert [field.name for field in dataset.manifest.fields] == names
+    kept = {field.name: int(dataset.fields[field.name].min()) for field in dataset.manifest.fields}
+    assert kept == {name: place for place, name in enumerate(names)}
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "no success": ({"rating": {"kind": "ordinal", "positive": "> 9"}}, "holds for no value of 'rating'"),
     "all succeed": ({"rating": {"kind": "ordinal", "positive": "> 0"}}, "holds for every value of 'rating'"),
@@ -133,6 +142,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "text": ({"page": {"kind": "numeric"}}, "'page' is declared as numeric and holds text; expected numbers"),
     "no binary": ({"tab": {"kind": "binary"}}, "'tab' is declared as binary and holds values from 1 to 10"),
     "buckets": ({"click": {"boundaries": [1]}}, "Found boundaries for 'click', which is binary"),
+    "buckets of levels": (
+        {"rating": {"kind": "ordinal", "boundaries": [1]}},
+        "Found boundaries for 'rating', which is ordinal",
+    ),
     "descending": ({"watched": {"boundaries": [2, 1]}}, "each above the one before"),
     "no boundary": ({"watched": {"boundaries": []}}, "at least one boundary"),
     "context succeeds": ({"tab": {"role": "context", "positive": "= 1"}}, "context is known before the item"),

@@ -140,6 +140,7 @@ start = time.process_time()
 import facta
 seconds = time.process_time() - start
 heavy = {"typer", "rich", "matplotlib", "pandas", "tensorboard", "torch.utils.tensorboard", "scipy", "numba", "ranx"}
+heavy |= {"safetensors", "pyarrow"}
 print(seconds, *sorted(heavy & set(sys.modules)))
 """
 

@@ -140,6 +140,7 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("training.epochs=0", "training.epochs"),
         ("trainings.epochs=3", "'trainings.epochs' does not exist"),
         ("epochs", "expected KEY=VALUE"),
+        ("training.keep=last", r"keep=last with training\.patience=10.*set training\.patience=null"),
         ("training=null", "has a model that is trained and no `training`"),
         ("choose=true", "choose to false"),
         ("protocol.mask=some", "nothing, history or window"),

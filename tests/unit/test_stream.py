@@ -93,6 +93,8 @@ def test_a_streaming_run_tells_how_good_it_was_on_each_next_period(log: facta.Da
     lines = journal.read(facta.run_folder(tmp_path / "out"), "validation")
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 7, 8, 9, 10, 11]  # behind 5 and 6 comes the silent day
     assert all(line["NE(liked)"] > 0 for line in lines)
+    epochs = journal.read(facta.run_folder(tmp_path / "out"), "epoch")
+    assert [line["epoch"] for line in epochs if "loss" not in line] == [6, 7], "a silent period has no loss"
 
 
 def test_an_item_is_new_until_a_period_with_it_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

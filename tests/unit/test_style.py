@@ -63,6 +63,10 @@ def _is_operator(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any("custom_op" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
+def test_files_are_tracked() -> None:
+    assert len(tracked()) > 100, "nothing would be looked at below"
+
+
 def test_tracked_files_hold_no_machine_paths_and_no_registries() -> None:
     for path in tracked():
         try:

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from facta import durable
 from facta.artifact import card
@@ -85,6 +83,9 @@ def _write(contents: Contents, draft: Path) -> None:
 
 def load(path: Path | str) -> Contents:
     """Read a directory written by `save`, every checksum verified. Raises ArtifactError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = Path(path)
     mark = check(path)
     config = _read_json(path / "config.json")

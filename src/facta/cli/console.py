@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -34,7 +35,16 @@ notes = Console(stderr=True, highlight=False)
 
 def emit(values: Any) -> None:
     """The answer as JSON, alone on stdout."""
-    sys.stdout.write(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(_defined(values), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def _defined(value: Any) -> Any:
+    """What is undefined (AUC without both outcomes) is null: JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {name: _defined(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_defined(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def note(text: str) -> None:

@@ -32,7 +32,10 @@ def evaluate(
         ),
     ] = None,
     k: Annotated[list[int] | None, typer.Option("-k", "--k", min=1, help="List lengths; 10 when not given.")] = None,
-    metric: Annotated[str | None, typer.Option(help="What artifacts are compared in; NDCG@10 when not given.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What artifacts are compared in; NDCG at the first -k when not given, NE and GAUC of feedback."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for results with the values of every user.")] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="A page with the table and pictures of what is behind it.")

@@ -19,6 +19,7 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.infer.engine import Artifact
 from facta.models.baselines import Baseline
+from facta.models.recommender import Recommender
 from facta.ops import backend
 from facta.recipes.find import every, find
 
@@ -88,11 +89,12 @@ def _cost(artifact: Artifact) -> dict[str, Any]:
     model = artifact.model
     if isinstance(model, Baseline):
         return {"numbers": parameters_of(model)}
-    cost = model.cost(model.window)
+    tokens = len(model.layout.shows) if isinstance(model, Recommender) else 1  # of an event
+    cost = model.cost(tokens * model.window)
     return {
         "parameters": cost.parameters,
-        "flops_per_event": round(cost.flops_per_token),
-        "activation_bytes_per_event": round(cost.activation_bytes_per_token),
+        "flops_per_event": round(tokens * cost.flops_per_token),
+        "activation_bytes_per_event": round(tokens * cost.activation_bytes_per_token),
         "activations_kept_by": backend.current(),
     }
 

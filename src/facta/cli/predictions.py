@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from facta import api, durable
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
+from facta.eval.comparison import Comparison
 from facta.eval.feedback_report import write_feedback_report
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
@@ -42,19 +45,18 @@ def evaluate(
         write_feedback_report(report, dataset, found, metrics=compared)
         console.note(f"The report lies in '{report}'.")
     if as_json:
-        results = [{"name": name, **one.summary()} for name, one in found.items()]
-        console.emit({"results": results, "comparisons": pairs})
+        results = [
+            {"name": name, "artifact": artifacts[name].fingerprint, **one.summary()} for name, one in found.items()
+        ]
+        console.emit({"results": results, "comparisons": [_values(*pair, next(iter(found))) for pair in pairs]})
         return
     tables.predictions([(name, one.summary()) for name, one in found.items()])
     for text in dataset.manifest.notes:
         console.note(f"Note on the data: {text}")
-    for pair in pairs:
-        console.out.print(
-            f"{pair['name']} against {pair['against']}, {pair['metric']}({pair['field']}): {pair['difference']:+.4f} "
-            f"[{pair['low']:+.4f}, {pair['high']:+.4f}]",
-            markup=False,
-            highlight=False,
-        )
+    for name, field, pair in pairs:
+        metric = f"{pair.metric}({field})"
+        said = f"{metric} is undefined" if math.isnan(pair.difference) else str(replace(pair, metric=metric))
+        console.out.print(f"{name} against {next(iter(found))}: {said}", markup=False, highlight=False)
 
 
 def _save(folder: Path, found: Mapping[str, Predictions]) -> None:
@@ -64,25 +66,28 @@ def _save(folder: Path, found: Mapping[str, Predictions]) -> None:
         one.save(folder / f"{name.replace('/', '-')}.json")
 
 
-def _pairs(found: Mapping[str, Predictions], compared: tuple[str, ...]) -> list[dict[str, object]]:
-    (first, base), *others = found.items()
-    pairs: list[dict[str, object]] = []
-    for name, one in others:
+def _pairs(found: Mapping[str, Predictions], compared: tuple[str, ...]) -> list[tuple[str, str, Comparison]]:
+    """(name, field, how far it lies from the first)."""
+    base, *_ = found.values()
+    pairs = []
+    for name, one in list(found.items())[1:]:
         for field in base.p:
             moved = differences([one], [base], field)
             for metric in compared:
                 if metric not in moved:
                     raise ConfigError(f"Found --metric {metric}; feedback is compared in one of: {', '.join(moved)}.")
-                value, (low, high) = moved[metric]
-                pairs.append(
-                    {
-                        "name": name,
-                        "against": first,
-                        "field": field,
-                        "metric": metric,
-                        "difference": value,
-                        "low": low,
-                        "high": high,
-                    }
-                )
+                pairs.append((name, field, Comparison(metric, *moved[metric])))
     return pairs
+
+
+def _values(name: str, field: str, pair: Comparison, against: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "against": against,
+        "field": field,
+        "metric": pair.metric,
+        "difference": pair.difference,
+        "low": pair.interval.low,
+        "high": pair.interval.high,
+        "verdict": pair.verdict,
+    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -148,12 +149,12 @@ def bounds(column: pl.Series) -> tuple[Any, Any] | None:
 def coded(field: Field, values: Array, declared: FieldConfig) -> Field:
     """The description with levels, boundaries and successes, told by the declaration and by [n] stored values."""
     present = values[defined(field, values)]
-    if field.kind == "ordinal":
-        field = field.change(levels=levels(field.name, present))
-    elif declared.boundaries is not None and field.kind != "numeric":
+    if declared.boundaries is not None and field.kind != "numeric":
         raise ConfigError(
             f"Found boundaries for '{field.name}', which is {field.kind}; only numeric fields have buckets."
         )
+    if field.kind == "ordinal":
+        field = field.change(levels=levels(field.name, present))
     elif field.kind == "numeric":
         cuts = quantiles(present) if declared.boundaries is None else declared.boundaries
         if declared.positive is not None:
@@ -238,4 +239,5 @@ def _field(name: str, declared: FieldConfig, dtype: str, kind: Kind, undefined: 
 def file_name(prefix: str, name: str, taken: Collection[str]) -> str:
     """A name for the arrays of a column of any name; some disks tell no case apart."""
     file = f"{prefix}-{re.sub(r'[^a-z0-9_.-]', '_', name.lower())}"
-    return file if file not in taken else f"{file}-{len(taken)}"
+    names = (file if number == 0 else f"{file}-{number}" for number in count())
+    return next(name for name in names if name not in taken)

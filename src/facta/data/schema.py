@@ -132,6 +132,11 @@ class Field(Config):
                 return len(self.categories or ()) + 1
 
     @property
+    def coding(self) -> tuple[object, ...]:
+        """What the codes and their success mean: equal where two datasets can be read by one model."""
+        return self.kind, self.categories, self.levels, self.boundaries, self.positives
+
+    @property
     def positives(self) -> tuple[int, ...]:
         """Codes that count as success; none where nothing says so."""
         return (2,) if self.positive is None and self.kind == "binary" else self.positive or ()

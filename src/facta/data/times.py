@@ -101,8 +101,9 @@ def _from_numbers(times: pl.Series, unit: str | None) -> Times:
     unit = unit or _detect(times)
     scale = _PER_SECOND[unit]
     if times.dtype.is_float():
-        milliseconds = (times * (1000 / scale)).round().cast(pl.Int64, strict=False)
-        finer = False
+        exact = times * (1000 / scale)
+        milliseconds = exact.round().cast(pl.Int64, strict=False)
+        finer = bool(((exact - exact.round()).abs() > 1e-3).any())  # below, it is what float64 cannot say
     else:
         times = times.cast(pl.Int64, strict=False)
         milliseconds = times * (1000 // scale) if scale <= 1000 else times // (scale // 1000)

@@ -11,7 +11,7 @@ import numpy as np
 
 from facta.data.histories import Dataset
 from facta.eval.bootstrap import Interval
-from facta.eval.comparison import compare
+from facta.eval.comparison import Comparison, compare
 from facta.eval.prediction import METRICS
 from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result
@@ -136,7 +136,7 @@ def _predicted(one: Predictions, name: str) -> str:
 def _moved(difference: float, bounds: Interval) -> str:
     if np.isnan(difference):
         return "–"
-    verdict = "higher" if bounds.low > 0 else "lower" if bounds.high < 0 else "undecided"
+    verdict = Comparison("", difference, bounds).verdict
     return f"{difference:+.4f} <b>{verdict}</b><small>{bounds.low:+.4f} – {bounds.high:+.4f}</small>"
 
 

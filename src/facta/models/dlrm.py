@@ -62,7 +62,7 @@ class DLRMConfig(Config):
     prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
     midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which the days begin that counts tell apart")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of x0")
-    hidden_ids: float = Field(default=0.1, ge=0, lt=1, description="share of items shown by their features alone")
+    hidden_ids: float = Field(default=0.1, ge=0, lt=1, description="share of items shown by features alone, if any")
 
     @model_validator(mode="after")
     def _consistent(self) -> DLRMConfig:

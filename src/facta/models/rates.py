@@ -21,6 +21,7 @@ from facta.layers.codes import CodeTable, FeatureVectors
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
 from facta.models.impressions import ImpressionModel
+from facta.ops.sums import summed
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
 
@@ -101,7 +102,7 @@ class RateRegression(ImpressionModel):
             success, defined = label[:, place].unbind(1)
             weight = batch.targets.weight * defined
             each = F.binary_cross_entropy_with_logits(logits[:, place], success, reduction="none")
-            found[field.name] = LossSum((each * weight).sum(), weight.sum())
+            found[field.name] = LossSum(summed(each * weight), weight.sum())
         return found
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from facta.data.codes import centers
 from facta.data.schema import Field
 from facta.errors import ConfigError
 from facta.objectives.readout import ReadOut
+from facta.ops.sums import summed
 from facta.types import Fact, LossSum
 
 EPS = 1e-7  # of probabilities under a logarithm
@@ -82,7 +83,7 @@ class Feedback(nn.Module):
             code = read.events.fields[field.name]
             weight = read.weight * (code > 0)
             each = head.losses(hidden, (code - 1).clamp_min(0))
-            found[field.name] = LossSum((each * weight).sum() * self.weights.get(field.name, 1.0), weight.sum())
+            found[field.name] = LossSum(summed(each * weight) * self.weights.get(field.name, 1.0), weight.sum())
         return found
 
     def scores(self, states: Tensor, late: Tensor | None) -> dict[str, Tensor]:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from facta import durable
@@ -46,6 +45,8 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self, name: Literal["weights", "optimiser"]) -> Tensors:
+        from safetensors.torch import load_file
+
         loaded: Tensors = load_file(self.path / f"{name}.safetensors")
         return loaded
 

@@ -39,8 +39,10 @@ class Progress:
         self.seconds += seconds
         self.last_loss = step.loss
 
-    def end_epoch(self, loss: float) -> None:
-        self.epoch_losses.append(loss)
+    def end_epoch(self, loss: float | None) -> None:
+        """None: a period without events."""
+        if loss is not None:
+            self.epoch_losses.append(loss)
         self.epoch, self.position, self.sums, self.kept, self.dropped = self.epoch + 1, 0, {}, 0, 0
 
     def validated(self, metrics: Mapping[str, float], metric: str, keep: str = "best") -> bool:

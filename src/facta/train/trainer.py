@@ -12,10 +12,10 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from facta import draws
@@ -57,6 +57,15 @@ class TrainingConfig(OptimiserConfig):
     checkpoint_every: int = Field(1000, ge=1)  # optimiser steps; also after each validation
     deterministic: bool = True  # False: sums in any order, faster on some devices; no two runs then agree bit by bit
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _last_is_not_waited_for(self) -> Self:
+        if self.keep == "last" and self.patience is not None:
+            raise ConfigError(
+                f"Found training.keep=last with training.patience={self.patience}; patience waits for weights better "
+                "than the kept ones: set training.patience=null."
+            )
+        return self
 
 
 class Trainer:
@@ -120,6 +129,7 @@ class Trainer:
             raise TrainingError("There is nothing to learn from: no user has two training events. Check the split.")
         if steps == 0:  # a period of a stream in which nothing happened
             self._end_epoch(progress)
+            self._heed(progress, interrupts)
             return
         if self.before is not None:
             self.before(epoch)
@@ -132,9 +142,12 @@ class Trainer:
                     due = self._end_epoch(progress) or due
                 if due or interrupts.received is not None:
                     self._folder.save(progress, self._journal)
-                if interrupts.received is not None:
-                    self.log.say(f"Interrupted after step {progress.step}; the same command goes on from there.")
-                    interrupts.raise_received()
+                self._heed(progress, interrupts)
+
+    def _heed(self, progress: Progress, interrupts: Interrupts) -> None:
+        if interrupts.received is not None:
+            self.log.say(f"Interrupted after step {progress.step}; the same command goes on from there.")
+            interrupts.raise_received()
 
     def _build(self, epoch: int, place: int) -> Built:
         batch = self.batches.batch(epoch, place)
@@ -178,13 +191,14 @@ class Trainer:
 
     def _end_epoch(self, progress: Progress) -> bool:
         """Whether something happened that a checkpoint should hold."""
-        config, loss = self.config, mean(progress.sums)
+        config, loss = self.config, mean(progress.sums) if progress.sums else None
         shortened = {}
         if config.stochastic_length is not None:
             shortened = {"dropped": progress.dropped / max(progress.kept + progress.dropped, 1)}
             self.log.shortened(progress.epoch + 1, shortened["dropped"])
         progress.end_epoch(loss)
-        self._journal.write("epoch", progress.step, progress.epoch, loss=loss, **shortened, seconds=progress.seconds)
+        learned = {} if loss is None else {"loss": loss}
+        self._journal.write("epoch", progress.step, progress.epoch, **learned, **shortened, seconds=progress.seconds)
         last = progress.epoch == config.epochs
         due = last or progress.epoch % config.validate_every == 0
         if self.validate is not None and due:

@@ -45,6 +45,8 @@ class Range(Config):
             raise ConfigError(
                 f"Found the range {self.low:g} to {self.high:g}; low must be below high, and above 0 with log."
             )
+        if self.whole and not (self.low.is_integer() and self.high.is_integer()):
+            raise ConfigError(f"Found the whole range {self.low:g} to {self.high:g}; expected integers at both ends.")
         return self
 
 

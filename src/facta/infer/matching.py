@@ -1,0 +1,83 @@
+"""Whether a dataset is one that an artifact may be asked about: rows and codes that mean the same, answers unseen."""
+
+from __future__ import annotations
+
+from facta.artifact.files import Contents, described
+from facta.data.histories import Dataset
+from facta.data.schema import Field
+from facta.errors import DataError, ProtocolError
+from facta.eval.protocol import ProtocolConfig, Stage
+
+
+def check_match(artifact: Contents, dataset: Dataset, *, other_data: bool) -> None:
+    """Raises DataError for other items or values, ProtocolError for another log that is not allowed (`other_data`)."""
+    _same_items(artifact, dataset)
+    _same_codes(artifact, dataset)
+    if not other_data:
+        _same_data(artifact, dataset)
+
+
+def check_unseen(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:
+    """A model may be asked only for what its own protocol held out; its weights may know the rest.
+
+    Raises ProtocolError.
+    """
+    if (own.split, own.train_end, own.validation_end) != (asked.split, asked.train_end, asked.validation_end):
+        raise ProtocolError(
+            f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
+            "train it under that protocol (--set protocol.split=…; loo-paper needs training.patience=null)."
+        )
+
+
+def _same_items(artifact: Contents, dataset: Dataset) -> None:
+    """Rows mean the same only where both have the same items in the same order."""
+    ours, theirs = artifact.catalogue["item_id"], dataset.items["item_id"]
+    if ours.dtype != theirs.dtype or not ours.equals(theirs):
+        raise DataError(
+            f"The dataset '{dataset.path}' has other items ({len(theirs):,}) than the artifact ({len(ours):,}): "
+            "evaluate on the dataset that it was trained on, or train again."
+        )
+
+
+def _same_codes(artifact: Contents, dataset: Dataset) -> None:
+    """Codes mean the same only where both tell the same values of a field apart, in the same order."""
+    wants, ours, theirs = artifact.model.wants, described(artifact.schema), dataset.manifest
+    facts = (*wants.users, *wants.lists)
+    pairs = [
+        ([one for one in ours.fields if one.name in wants.fields], theirs.fields),
+        ([one for one in ours.user_fields if one.name in facts], theirs.user_fields),
+        (list(ours.series_fields) if wants.series else [], theirs.series_fields),
+    ]
+    if wants.series and [one.name for one in ours.series_fields] != [one.name for one in theirs.series_fields]:
+        raise DataError(
+            f"The dataset '{dataset.path}' has other facts of users that change "
+            f"({', '.join(one.name for one in theirs.series_fields) or 'none'}) than the artifact "
+            f"({', '.join(one.name for one in ours.series_fields)}): prepare it with the same ones, or train again."
+        )
+    for read, found in pairs:
+        known = {one.name: one for one in found}
+        for one in read:
+            other = known.get(one.name)
+            if other is None or other.coding != one.coding:
+                raise DataError(
+                    f"The artifact reads '{one.name}' as {_said(one)}; the dataset '{dataset.path}' has "
+                    f"{'no such column' if other is None else _said(other)}. Prepare it with the same values, "
+                    "boundaries and successes, or train again."
+                )
+
+
+def _said(field: Field) -> str:
+    values = field.categories or field.levels or field.boundaries or ()
+    shown = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
+    return f"{field.kind}, of {len(values):,} values or boundaries ({shown})" if values else field.kind
+
+
+def _same_data(artifact: Contents, dataset: Dataset) -> None:
+    """What one log holds out may stand in the training events of another, for other users or at other places."""
+    trained = artifact.schema["content_hash"]
+    if trained != dataset.content_hash:
+        raise ProtocolError(
+            f"The artifact was trained on the dataset {trained[:12]}, not on '{dataset.path}' "
+            f"({dataset.content_hash[:12]}): its training may have shown what is asked for here. Where you know that "
+            "it did not, allow it with other_data=True (--other-data)."
+        )
