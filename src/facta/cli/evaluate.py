@@ -34,7 +34,7 @@ def evaluate(
     k: Annotated[list[int] | None, typer.Option("-k", "--k", min=1, help="List lengths; 10 when not given.")] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="What artifacts are compared in; NDCG at the first -k when not given, NE and GAUC of feedback."),
+        typer.Option(help="What artifacts are compared in; NDCG at the first -k, or NE and GAUC, when not given."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for results with the values of every user.")] = None,
     report: Annotated[
