@@ -63,7 +63,8 @@ def main() -> None:
     for metric in METRICS:
         moved = {field: apart[field][metric] for field in FIELDS}
         said = "; ".join(f"{field} {by:+.4f} [{low:+.4f}, {high:+.4f}]" for field, (by, (low, high)) in moved.items())
-        note = f"GR minus DLRM: {said}; the DLRM with 200 events {mean(wider, metric):.4f}; NE of the floor {lowest:.4f}"
+        more = f"the DLRM with 200 events {mean(wider, metric):.4f}; NE of the floor {lowest:.4f}"
+        note = f"GR minus DLRM: {said}; {more}"
         print(metric, {side: mean(found[0], metric) for side, found in runs.items()}, note, flush=True)
         if look:
             continue
