@@ -88,7 +88,7 @@ def train(
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split)
+    check_trainable(dataset, split, events=chosen.fewest)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
     model = fit(chosen, dataset, split, run_folder(out), log, device)
     contents = files.Contents(
@@ -190,7 +190,7 @@ def tune(
             f"The recipe '{chosen.name}' is counted, not trained: set choose to true instead of tuning it."
         )
     split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split)
+    check_trainable(dataset, split, events=chosen.fewest)
     if not len(split.validation):
         raise ConfigError(f"The protocol {chosen.protocol.id} has no validation to search on; choose one that has.")
 

@@ -116,6 +116,16 @@ def test_what_is_undefined_is_null(facta: Facta, place: Path, tmp_path: Path) ->
     assert "GAUC(click) is undefined" in facta(*asked).out
 
 
+def test_artifacts_are_compared_in_what_all_predict(facta: Facta, place: Path, tmp_path: Path) -> None:
+    changes = [part for one in (*SMALL, 'model.feedback.fields=["click"]') for part in ("--set", one)]
+    said = facta("train", "simulator/gr-fused", "--data", place / "log", "--out", tmp_path / "click", *changes)
+    assert said.code == 0, said.err
+    asked = ("evaluate", place / "ranking", tmp_path / "click", "--data", place / "log")
+    found = facta(*asked, "--json")
+    assert "Shown is click, which all artifacts predict." in found.err
+    assert {pair["field"] for pair in found.json["comparisons"]} == {"click"}
+
+
 def test_flops_of_an_event_are_those_of_its_tokens(facta: Facta, place: Path) -> None:
     model = library.load(place / "ranking").model
     cost = model.cost(2 * model.window)  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ import pytest
 from facta.errors import ProtocolError, ResourceError
 from facta.eval.bootstrap import bootstrap_means, interval
 from facta.eval.comparison import compare
+from facta.eval.prediction import resampled
 from facta.eval.result import Result, average
 
 
@@ -137,3 +138,9 @@ def test_a_place_that_cannot_be_written_leaves_nothing(noisy: Result, tmp_path: 
     with pytest.raises(ResourceError, match="missing"):
         noisy.save(tmp_path / "missing" / "r.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_single_user_tells_of_no_other() -> None:
+    assert np.isnan(interval(bootstrap_means(np.ones((1, 2)))[:, 0])).all()
+    drawn = resampled(np.array([0.2, 0.7]), np.array([False, True]), np.zeros(2, dtype=np.int64))
+    assert all(np.isnan(values).all() for values in drawn.values())

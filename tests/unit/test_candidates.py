@@ -159,6 +159,16 @@ def test_aside_equals_in_line(log: Dataset, model: str) -> None:
             assert found.scores[field][0][at] == pytest.approx(p[place], abs=2e-5), (user, field)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_person_without_events_is_told_by_what_changed(log: Dataset, model: str) -> None:
+    engine = artifact(log, model)
+    moved = [History([], series=[(T0, "plan", plan), (T0 + 5, "level", 0.5)]) for plan in ("plan 0", "plan 1")]
+    first, second = (engine.rank(one, [1, 2], at=T0 + MINUTE, by="click").scores["click"][0] for one in moved)
+    assert first != pytest.approx(second, abs=1e-6)
+    beside = engine.rank([*moved, asked(log, 11)[0]], [1, 2], at=[T0 + MINUTE] * 2 + [asked(log, 11)[1]], by="click")
+    assert sorted(beside.scores["click"][0]) == pytest.approx(sorted(first), abs=1e-6)
+
+
 def test_order_titles_and_what_is_left_out(log: Dataset) -> None:
     engine, (history, time) = artifact(log), asked(log, 7)
     found = engine.rank(replace(history, items=[99, *history.items[1:]]), [5, 77, 8, 1], at=time)
@@ -323,7 +333,7 @@ def test_an_artifact_without_feedback_ranks_no_candidates(log: Dataset) -> None:
     engine = artifact(log)
     config = {"kind": "popularity"}
     popular = replace(engine, model=saved_model.build(saved_model.parse(config), Catalogue.of(log)))
-    with pytest.raises(ConfigError, match="learned no feedback"):
+    with pytest.raises(ConfigError, match="scores no feedback"):
         popular.rank([1], [2])
 
 

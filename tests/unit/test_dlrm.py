@@ -27,7 +27,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
 from facta.infer.history import History, history_of
 from facta.layers.crosses import Crosses, Experts
-from facta.layers.recent import AGES, Recent, recent
+from facta.layers.recent import AGES, Recent, in_force, recent
 from facta.layers.target_attention import TargetAttention
 from facta.models import dlrm
 from facta.models.dlrm import DLRM, DLRMConfig
@@ -56,13 +56,21 @@ CONFIGS: dict[str, Config] = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """The colours, with facts of items and users, and earlier histories."""
+    """The colours, with facts of items and users, earlier histories, and facts that change at some of the events."""
     items = pl.DataFrame({"item_id": range(12), "kind": [f"k{i % 2}" for i in range(12)], "tags": ["a|b", "c", ""] * 4})
     users = pl.DataFrame(
         {"user_id": range(150), "land": ["x", "y", "z"] * 50, "before": [[u % 5, 3] for u in range(150)]}
     )
+    log = worlds.colours()
+    moments = log.sample(900, seed=2).with_columns(timestamp=pl.col("timestamp") - pl.Series([0, 1, 500] * 300))
+    rng = np.random.default_rng(4)
+    series = moments.select("user_id", "timestamp").with_columns(
+        field=pl.Series(rng.choice(["mood", "plan"], 900)), value=pl.Series(rng.choice(["p", "q", "r"], 900))
+    )
     return prepare(
-        worlds.colours(), tmp_path_factory.mktemp("data") / "colours", items=items, users=users,
+        log, tmp_path_factory.mktemp("data") / "colours", items=items, users=users,
+        series=series.unique(["user_id", "timestamp", "field"], maintain_order=True),
+        series_fields={"mood": "categorical", "plan": "categorical"},
         fields={"click": {"kind": "binary"}, "tab": {"role": "context", "kind": "categorical"}},
         item_fields={"kind": "categorical", "tags": "multi"}, user_fields={"land": "categorical", "before": "items"},
     )  # fmt: skip
@@ -242,6 +250,39 @@ def _changed(batch: SequenceBatch, place: int, field: str) -> SequenceBatch:
     return replace(batch, events=other(batch.events), targets=targets)
 
 
+def test_facts_in_force_equal_a_slow_twin(world: Dataset) -> None:
+    model = made("din", world)
+    names = [one.name for one in world.manifest.series_fields]
+    stored, users = world.series, list(range(0, 150, 7))
+    assert stored is not None and names == ["mood", "plan"] and world.timestamp is not None
+    batch = batch_of(world, model, rows_of(world, model, users))
+    found, expected = in_force(batch, names), {name: [] for name in names}  # type: ignore[var-annotated]
+    for user in users:
+        changes = range(int(stored.offsets[user]), int(stored.offsets[user + 1]))
+        for time in world.timestamp[world.offsets[user] : world.offsets[user + 1]]:
+            for number, name in enumerate(names):
+                own = [one for one in changes if stored.field[one] == number and stored.time[one] < time]
+                expected[name].append(int(stored.value[own[-1]]) if own else 0)
+    assert {name: codes.tolist() for name, codes in found.items()} == expected
+    assert all(len(set(codes)) == 4 for codes in expected.values())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_change_is_told_to_later_targets_alone(world: Dataset, name: str) -> None:
+    model = made(name, world)
+    batch = batch_of(world, model, rows_of(world, model, [7, 9]))
+    assert batch.series is not None and batch.series.time is not None and batch.targets.events.time is not None
+    at = int((batch.series.after > 15).nonzero()[0])
+    value = batch.series.value.clone()
+    value[at] = value[at] % 3 + 1
+    other = replace(batch, series=replace(batch.series, value=value))
+    before, moved = (model.scores(one)["click"] for one in (batch, other))
+    row = jagged.rows(batch.targets.offsets)
+    told = (row == int(jagged.rows(batch.series.offsets)[at])) & (batch.targets.events.time > batch.series.time[at])
+    unchanged = torch.isclose(before, moved, atol=1e-6)
+    assert unchanged[~told].all() and not unchanged[told].all()
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_targets_aside_in_line_and_in_rows_of_their_own_score_alike(world: Dataset, name: str) -> None:
     model = made(name, world)
@@ -334,6 +375,13 @@ def test_candidates_score_as_events_do(world: Dataset, name: str) -> None:
     )
     best = found.ids[0].index(int(world.item[place]))
     assert found.scores["click"][0][best] == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_training_again_gives_the_same_bits(world: Dataset, tmp_path: Path, name: str) -> None:
+    first = trained(CONFIGS[name], world, tmp_path / "first", 1)
+    torch.rand(3)  # whatever was drawn before
+    assert trained(CONFIGS[name], world, tmp_path / "again", 1).fingerprint == first.fingerprint
 
 
 def test_without_a_history_nothing_is_told(world: Dataset, tmp_path: Path) -> None:

@@ -243,6 +243,7 @@ def test_a_field_that_no_event_defines_has_no_numbers(log: Dataset) -> None:
     unsaid = Predictions(**{**vars_of(found), "y": found.y | {"liked": np.full_like(found.y["liked"], -1)}})
     assert np.isnan(unsaid.means["NE(liked)"]) and np.isnan(unsaid.means["AUC(liked)"])
     assert unsaid.means["NE(rating)"] == found.means["NE(rating)"]
+    assert unsaid.summary()["base_rates"] == {**found.base_rates, "liked": None}
     values = unsaid.summary()["metrics"]
     assert values["NE(liked)"] == {"mean": None, "low": None, "high": None}
 

@@ -115,4 +115,5 @@ def test_what_cannot_be_split_is_refused_with_a_sentence(tmp_path: Path, dataset
         leave_one_out(singles)
     pairs = dataset_of(tmp_path / "p", {"a": [(1, 0), (2, 1)]})
     with pytest.raises(DataError, match="two events to train on"):
-        check_trainable(pairs, leave_one_out(pairs))
+        check_trainable(pairs, leave_one_out(pairs), events=2)
+    check_trainable(pairs, leave_one_out(pairs), events=1)  # feedback is of the event itself

@@ -112,3 +112,7 @@ def test_draws_depend_on_the_row_s_key_alone() -> None:
     together = kept_events(offsets, torch.cat([time[:40], time, time[:3]]), torch.tensor([1, 7, 2]), config, 100)
     assert torch.equal(together[(together >= 40) & (together < 130)] - 40, alone)
     assert not torch.equal(kept_events(torch.tensor([0, 90]), time, torch.tensor([8]), config, 100), alone)
+
+
+def test_a_power_is_not_cut_below_itself() -> None:
+    assert [threshold(alpha, longest) for alpha, longest in ((1.2, 1024), (1.5, 256), (1.6, 1024))] == [64, 64, 256]

@@ -40,6 +40,7 @@ def evaluate(
             found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, progress=progress)
     if out is not None:
         _save(out, found)
+    found = _common(found)
     pairs = _pairs(found, compared)
     if report is not None:
         write_feedback_report(report, dataset, found, metrics=compared)
@@ -57,6 +58,18 @@ def evaluate(
         metric = f"{pair.metric}({field})"
         said = f"{metric} is undefined" if math.isnan(pair.difference) else str(replace(pair, metric=metric))
         console.out.print(f"{name} against {next(iter(found))}: {said}", markup=False, highlight=False)
+
+
+def _common(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    """Of the fields that all of them predict."""
+    every = list(dict.fromkeys(field for one in found.values() for field in one.p))
+    common = [field for field in every if all(field in one.p for one in found.values())]
+    if len(common) == len(every):
+        return dict(found)
+    if not common:
+        raise ConfigError(f"Found {', '.join(every)}, and no field that all artifacts predict; evaluate them apart.")
+    console.note(f"Shown is {', '.join(common)}, which all artifacts predict.")
+    return {name: replace(one, p={field: one.p[field] for field in common}) for name, one in found.items()}
 
 
 def _save(folder: Path, found: Mapping[str, Predictions]) -> None:

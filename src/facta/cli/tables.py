@@ -38,7 +38,10 @@ def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     first = named[0][1]
     metrics = list(dict.fromkeys(name.partition("(")[0] for name in first["metrics"]))
     rows = [
-        [name, field, f"{rate:.3f}", *(cell(summary["metrics"][f"{metric}({field})"]) for metric in metrics)]
+        [
+            *(name, field, "–" if rate is None else f"{rate:.3f}"),
+            *(cell(summary["metrics"][f"{metric}({field})"]) for metric in metrics),
+        ]
         for name, summary in named
         for field, rate in summary["base_rates"].items()
     ]

@@ -168,12 +168,13 @@ def training_events(dataset: Dataset, split: Split) -> Ints:
     return arrays.spans(dataset.offsets[:-1], split.train_end)
 
 
-def check_trainable(dataset: Dataset, split: Split) -> None:
-    """Refuse a split that leaves nothing to learn from."""
+def check_trainable(dataset: Dataset, split: Split, *, events: int) -> None:
+    """Refuse a split that leaves nothing to learn from: nobody with `events` to train on. Raises DataError."""
     if dataset.num_items < 2:
         raise DataError("The catalogue has a single item: there is nothing to choose from. Use a log with more items.")
-    if int(np.maximum(split.train_end - 1, 0).sum()) == 0:
+    if not (split.train_end >= events).any():
+        needed = "two events" if events > 1 else "an event"
         raise DataError(
-            f"No user of {dataset.num_users} has two events to train on under this split; "
+            f"No user of {dataset.num_users} has {needed} to train on under this split; "
             "use a longer log, or an earlier share for a temporal split."
         )

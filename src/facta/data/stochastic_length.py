@@ -32,7 +32,7 @@ class StochasticLengthConfig(Config):
 
 def threshold(alpha: float, longest: int) -> int:
     """L: events of a shortened history."""
-    return int(longest ** (alpha / 2))
+    return int(longest ** (alpha / 2) + 1e-9)  # 1024^.6 is 64, and its float lies below
 
 
 def whole_probability(lengths: Tensor, alpha: float, longest: int) -> Tensor:

@@ -17,12 +17,19 @@ SAMPLES, SEED, LEVEL = 1000, 0, 0.95
 
 
 class Interval(NamedTuple):
-    low: float
+    low: float  # NaN: unknown, as with a single user
     high: float
 
 
+def plain(value: float) -> float | None:
+    """None for NaN, which JSON does not know."""
+    return None if np.isnan(value) else float(value)
+
+
 def bootstrap_means(values: Floats, samples: int = SAMPLES, seed: int = SEED) -> Floats:
-    """[U, M] -> [S, M]: means over S draws of U users with replacement."""
+    """[U, M] -> [S, M]: means over S draws of U users with replacement; NaN of a single user, who tells of no other."""
+    if len(values) < 2:
+        return np.full((samples, values.shape[1]), np.nan)
     means = np.empty((samples, values.shape[1]))
     for sample, times in enumerate(resamples(len(values), samples, seed)):
         means[sample] = times @ values / len(values)

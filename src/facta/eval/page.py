@@ -69,15 +69,20 @@ def _named(name: str, place: int, runs: int) -> str:
 
 
 def _cell(result: Result, name: str, top: float) -> str:
-    low, high = result.intervals[name]
     best = ' class="best"' if result.means[name] == top else ""
-    return f"<td{best}>{result.means[name]:.4f}<small>{low:.4f} – {high:.4f}</small></td>"
+    return f"<td{best}>{result.means[name]:.4f}{_small(result.intervals[name])}</td>"
+
+
+def _small(bounds: Interval | None, form: str = ".4f") -> str:
+    """Nothing where an interval is not known."""
+    if bounds is None or np.isnan(bounds.low):
+        return ""
+    return f"<small>{bounds.low:{form}} – {bounds.high:{form}}</small>"
 
 
 def _difference(entry: Entry, first: Entry, metric: str) -> str:
     found = compare(entry.result, first.result, metric)
-    low, high = found.interval
-    return f"{found.difference:+.4f} <b>{found.verdict}</b><small>{low:+.4f} – {high:+.4f}</small>"
+    return f"{found.difference:+.4f} <b>{found.verdict}</b>{_small(found.interval, '+.4f')}"
 
 
 def facts(dataset: Dataset, result: Result) -> str:
@@ -128,16 +133,14 @@ def prediction_table(found: Mapping[str, Predictions], metrics: Sequence[str]) -
 def _predicted(one: Predictions, name: str) -> str:
     if np.isnan(one.means[name]):
         return "<td>–</td>"
-    bounds = one.intervals.get(name)
-    small = "" if bounds is None else f"<small>{bounds.low:.4f} – {bounds.high:.4f}</small>"
-    return f"<td>{one.means[name]:.4f}{small}</td>"
+    return f"<td>{one.means[name]:.4f}{_small(one.intervals.get(name))}</td>"
 
 
 def _moved(difference: float, bounds: Interval) -> str:
     if np.isnan(difference):
         return "–"
     verdict = Comparison("", difference, bounds).verdict
-    return f"{difference:+.4f} <b>{verdict}</b><small>{bounds.low:+.4f} – {bounds.high:+.4f}</small>"
+    return f"{difference:+.4f} <b>{verdict}</b>{_small(bounds, '+.4f')}"
 
 
 def prediction_facts(dataset: Dataset, found: Predictions) -> str:

@@ -133,9 +133,9 @@ def resampled(
     `user` holds places 0 … U-1. Draws depend on (seed, U) alone, so two models judged on the same predictions meet the
     same users and their differences are paired. NE's base rate is that of the draw.
     """
-    if not len(p):
+    users = int(user.max(initial=-1)) + 1
+    if users < 2:  # one user tells of no other
         return {name: np.full(samples, np.nan) for name in RESAMPLED}
-    users = int(user.max()) + 1
     loss = np.bincount(user, weights=losses(p, y), minlength=users)
     count = np.bincount(user, minlength=users).astype(np.float64)
     positive = np.bincount(user, weights=y, minlength=users)

@@ -23,7 +23,7 @@ from facta.data.rows import Rows, frozen, tiles
 from facta.data.splits import Split, State
 from facta.errors import ProtocolError
 from facta.eval import saved
-from facta.eval.bootstrap import Interval, interval
+from facta.eval.bootstrap import Interval, interval, plain
 from facta.eval.evaluation import judging
 from facta.eval.prediction import METRICS, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
@@ -87,8 +87,9 @@ class Predictions:
 
     @property
     def base_rates(self) -> dict[str, float]:
-        """Field -> share of successes among the events that define it."""
-        return {field: float((y == 1).sum() / max((y >= 0).sum(), 1)) for field, y in self.y.items()}
+        """Field -> share of successes among the events that define it; NaN where none does."""
+        known = {field: y[y >= 0] for field, y in self.y.items()}
+        return {field: float(y.mean()) if len(y) else float("nan") for field, y in known.items()}
 
     def calibration(self, field: str) -> Calibration:
         p, y, _ = self.of(field)
@@ -117,9 +118,9 @@ class Predictions:
             "users": int(self._people.max(initial=-1)) + 1,
             "requests": len(self.user),
             "runs": self.runs,
-            "base_rates": self.base_rates,
+            "base_rates": {field: plain(rate) for field, rate in self.base_rates.items()},
             "metrics": {
-                name: {"mean": _plain(mean), "low": _plain(bounds[name].low), "high": _plain(bounds[name].high)}
+                name: {"mean": plain(mean), "low": plain(bounds[name].low), "high": plain(bounds[name].high)}
                 for name, mean in self.means.items()
             },
         }
@@ -151,10 +152,6 @@ class Predictions:
             y={field: arrays[f"y/{field}"] for field in content["base_rates"]},
             runs=content["runs"],
         )
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: State = "rolling") -> Rows:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from facta.arrays import Floats, Ints
 from facta.errors import ProtocolError
 from facta.eval import saved
-from facta.eval.bootstrap import Interval, bootstrap_means, interval
+from facta.eval.bootstrap import Interval, bootstrap_means, interval, plain
 
 SHOWN = ("HR@10", "NDCG@10", "MRR")  # in a repr
 
@@ -67,7 +67,7 @@ class Result:
             "unreachable_targets": self.unreachable,
             "runs": self.runs,
             "metrics": {
-                name: {"mean": mean, "low": self.intervals[name].low, "high": self.intervals[name].high}
+                name: {"mean": mean, "low": plain(self.intervals[name].low), "high": plain(self.intervals[name].high)}
                 for name, mean in self.means.items()
             },
             "coverage": dict(self.coverage),

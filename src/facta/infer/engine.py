@@ -121,7 +121,10 @@ class Artifact(files.Contents):
         where the model reads any. Raises DataError and ConfigError.
         """
         if isinstance(self.model, Baseline) or not self.model.predicted:
-            raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
+            raise ConfigError(
+                "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
+                "or numbers."
+            )
         weights, histories = ranking.weights_of(by, self.model.predicted), self._histories(history)
         times = self._times(histories, np.ones(len(histories), dtype=bool), at)
         rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]

@@ -5,7 +5,7 @@ Letters: B rows, E input events, L entries of earlier lists, S targets, N the wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facta import jagged
+from facta.errors import DataError
 from facta.ops.buckets import LAST, bucket
 from facta.types import SequenceBatch
 
@@ -41,6 +42,30 @@ class Recent:
         """[P, …] -> [S, …]: the sum over each target's pairs."""
         found = values.new_zeros((len(self.offsets) - 1, *values.shape[1:]))
         return found.index_add(0, self.target, values)
+
+
+def in_force(batch: SequenceBatch, names: Sequence[str]) -> dict[str, Tensor]:
+    """Name -> [S] the code of each changing fact at its target's time; 0 before its first value.
+
+    A change at the very time of a target comes after it. Raises DataError where targets have no times.
+    """
+    series, targets = batch.series, batch.targets
+    row = jagged.rows(targets.offsets)
+    if series is None or not len(series.value):
+        return {name: torch.zeros_like(row) for name in names}
+    if series.time is None or targets.events.time is None:
+        raise DataError("The model reads facts that change, and here are no times to tell which of them are known.")
+    rank = torch.unique(torch.cat([series.time, targets.events.time]), return_inverse=True)[1]  # times are too large
+    size, changed, asked = len(rank), rank[: len(series.value)], rank[len(series.value) :]
+    cell = jagged.rows(series.offsets) * len(names) + series.field
+    keys, order = torch.sort(cell * size + changed, stable=True)
+    found = {}
+    for place, name in enumerate(names):
+        own = row * len(names) + place
+        at = torch.searchsorted(keys, own * size + asked) - 1
+        entry = order[at.clamp_min(0)]
+        found[name] = torch.where((at >= 0) & (cell[entry] == own), series.value[entry], 0)
+    return found
 
 
 def recent(batch: SequenceBatch, window: int, lists: int = 0) -> Recent:

@@ -198,18 +198,17 @@ class _Tokens:
             return dict.fromkeys(("at", "kind", "source", "position", "sees", "key", "time", "query_time"), none)
         series, row = self.entries.series, self.entries.row
         place = self.prefix[row] + self.m * series.after + jagged.places(series.offsets)
-        first = self.batch.offsets[row]
-        newest = first + series.after - 1
+        newest = self.batch.offsets[row] + series.after - 1
         columns = {
             "at": self.offsets[row] + place,
             "kind": torch.full_like(row, SERIES),
             "source": torch.arange(len(row), device=row.device),
-            "position": torch.where(series.after > 0, self.batch.index[newest.clamp_min(0)], 0),
+            "position": _behind(self.batch.index, newest, series.after, torch.zeros_like(row)),
             "sees": place,
             "key": series.key,
         }
         if series.time is not None and self.batch.next_time is not None:
-            asked = torch.where(series.after > 0, self.batch.next_time[newest.clamp_min(0)], series.time)
+            asked = _behind(self.batch.next_time, newest, series.after, series.time)
             columns |= {"time": series.time, "query_time": torch.maximum(asked, series.time)}
         return columns
 
@@ -248,6 +247,11 @@ class _Entries:
     def until(self, row: Tensor, event: Tensor) -> Tensor:
         """How many of a row's entries come before an event: those with no more events before them than it has."""
         return torch.searchsorted(self._at, row * self.FAR + event, right=True) - self.offsets[row]
+
+
+def _behind(values: Tensor, newest: Tensor, after: Tensor, otherwise: Tensor) -> Tensor:
+    """[A] of the newest event before each entry; `otherwise` where no event is."""
+    return torch.where(after > 0, values[newest.clamp_min(0)], otherwise) if len(values) else otherwise
 
 
 def _first_time(batch: SequenceBatch) -> Tensor:

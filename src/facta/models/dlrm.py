@@ -37,7 +37,7 @@ from facta.layers.recent import recent
 from facta.models.cost import encoder_cost
 from facta.models.history import DINConfig, HistoryConfig, HistoryReader
 from facta.models.impressions import ImpressionModel
-from facta.objectives.feedback import Feedback, FeedbackConfig, chosen
+from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
@@ -92,8 +92,7 @@ class DLRM(ImpressionModel):
             described = bool(catalogue.features)
             tower = EmbeddingConfig(item_std=STD, features=described, hidden_ids=config.hidden_ids * described)
             self.item = (ItemTower if described else ItemTable).of(tower, catalogue, width)
-            known = [*self.context, *self.users]
-            self.facts = CodeTable(known, config.code_width, STD) if known else None
+            self.facts = CodeTable(self.known, config.code_width, STD) if self.known else None
             fields = chosen(config.feedback, catalogue.fields)
             success = [field for field in fields if field.positives]
             history = config.features != "no-history"
@@ -102,7 +101,7 @@ class DLRM(ImpressionModel):
             self.history = (
                 HistoryReader(config.history, catalogue.fields, len(self.lists), width, STD) if history else None
             )
-            wide = width * (1 + history) + config.code_width * len(known)
+            wide = width * (1 + history) + config.code_width * len(self.known)
             wide += 0 if self.rates is None else self.rates.width
             self.dropout = Dropout(config.dropout, self.SALT)
             self.norm = nn.LayerNorm(wide)
@@ -119,7 +118,7 @@ class DLRM(ImpressionModel):
     @property
     def predicted(self) -> list[str]:
         """Feedback fields that it scores."""
-        return [head.fields[0].name for head in self._heads()]
+        return [head.fields[0].name for head in self._heads() if scored(head.fields[0])]
 
     @property
     def successes(self) -> list[str]:
@@ -135,12 +134,11 @@ class DLRM(ImpressionModel):
     def states(self, batch: SequenceBatch) -> Tensor:
         """[K, S, X]: what each task is read from."""
         targets = batch.targets
-        row, every = jagged.rows(targets.offsets), torch.arange(len(targets.after), device=targets.after.device)
+        every = torch.arange(len(targets.after), device=targets.after.device)
         vectors, items = self._items(batch)
         parts = [items]
         if self.facts is not None:
-            values = {name: batch.user[name][row] for name in batch.user} | dict(targets.events.fields)
-            parts.append(self.facts.apart(values, every))
+            parts.append(self.facts.apart(self.told(batch), every))
         if self.history is not None:
             parts.append(self.history(batch, vectors, items, self.config.window))
         if self.rates is not None:

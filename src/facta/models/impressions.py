@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from facta import jagged
 from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
@@ -14,6 +15,7 @@ from facta.data.negatives import NegativesConfig
 from facta.data.splits import Split
 from facta.errors import ConfigError
 from facta.layers.rates import SmoothedRates
+from facta.layers.recent import in_force
 from facta.types import SequenceBatch
 
 
@@ -33,12 +35,20 @@ class ImpressionModel(nn.Module):
         self.lists = tuple(field.name for field in catalogue.users if field.kind == "items")
         self.events = catalogue.fields
         self.context = tuple(field for field in catalogue.fields if field.role == "context")
+        self.changing = tuple(field.name for field in catalogue.series)
+        self.known = [*self.context, *self.users, *catalogue.series]  # of a target, beside its item
 
     @property
     def wants(self) -> Wants:
         """What its batches have to hold."""
         fields, users = (tuple(field.name for field in of) for of in (self.events, self.users))
-        return Wants(fields, users, self.lists, own=True)
+        return Wants(fields, users, self.lists, series=bool(self.changing), own=True)
+
+    def told(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Name -> [S] codes of all that is known of each target: context, facts of its user, and those in force."""
+        row = jagged.rows(batch.targets.offsets)
+        facts = {name: values[row] for name, values in batch.user.items()}
+        return facts | in_force(batch, self.changing) | dict(batch.targets.events.fields)
 
     @property
     def negatives(self) -> NegativesConfig | None:

@@ -62,9 +62,10 @@ class RateRegression(ImpressionModel):
             catalogue, self.fields, config.prior, history=config.history, midnight=config.midnight
         )
         self.linear = nn.Linear(self.rates.width + len(self.lists), len(names))
-        nn.init.zeros_(self.linear.weight)
-        self.facts = CodeTable([*self.context, *self.users], len(names), 0.0) if self.context or self.users else None
+        self.facts = CodeTable(self.known, len(names), 0.0) if self.known else None
         self.features = FeatureVectors(catalogue.features, len(names), 0.0) if catalogue.features else None
+        for parameter in self.parameters():  # linear in all: zero is as good a start as any draw
+            nn.init.zeros_(parameter)
 
     @property
     def successes(self) -> list[str]:
@@ -80,8 +81,7 @@ class RateRegression(ImpressionModel):
         numbers = [self.rates(batch, recent(batch, self.config.window)), *self._listed(batch, row)]
         found: Tensor = self.linear(torch.cat(numbers, dim=1))
         if self.facts is not None:
-            values = {name: batch.user[name][row] for name in batch.user} | dict(targets.events.fields)
-            found = found + self.facts(values, every)
+            found = found + self.facts(self.told(batch), every)
         if self.features is not None:
             found = found + self.features(targets.events.item)
         return found

@@ -29,7 +29,7 @@ from facta.layers.items import ItemTower
 from facta.layers.rates import SmoothedRates
 from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, PAIRED, Layout
 from facta.models.cost import cost
-from facta.objectives.feedback import Feedback, FeedbackConfig, chosen
+from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
@@ -140,7 +140,8 @@ class Recommender(nn.Module):
         read = self.embedder.fields
         success = [self._success[0]] if self._success else []
         users = () if self.embedder.users is None else self.embedder.users.names
-        fields = tuple(dict.fromkeys([*read, *self.predicted, *success]))
+        learned = [] if self.feedback is None else [field.name for field in self.feedback.fields]
+        fields = tuple(dict.fromkeys([*read, *learned, *success]))
         own, series = self.feedback is not None, self.embedder.series is not None
         ahead = own and not self.layout.own("feedback")
         return Wants(fields, users, self.embedder.lists, series, own=own, ahead=ahead)
@@ -148,7 +149,7 @@ class Recommender(nn.Module):
     @property
     def predicted(self) -> list[str]:
         """Feedback fields that it scores."""
-        return [] if self.feedback is None else [field.name for field in self.feedback.fields]
+        return [] if self.feedback is None else [field.name for field in self.feedback.fields if scored(field)]
 
     @property
     def successes(self) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field as Setting
@@ -35,7 +35,9 @@ class FeedbackConfig(Config):
     """Which feedback is predicted, and from what."""
 
     fields: tuple[str, ...] | None = Setting(default=None, description="None: every feedback field of the dataset")
-    weights: Mapping[str, float] = Setting(default={}, description="of fields in the loss; 1 where not named")
+    weights: Mapping[str, Annotated[float, Setting(gt=0)]] = Setting(
+        default={}, description="of fields in the loss; 1 where not named"
+    )
     hidden: int | None = Setting(default=None, ge=1, description="width of a layer between state and heads")
     late: tuple[Fact, ...] | None = Setting(
         default=None, description="facts of the target that the head is given; None: all that its state has not seen"
@@ -89,7 +91,7 @@ class Feedback(nn.Module):
     def scores(self, states: Tensor, late: Tensor | None) -> dict[str, Tensor]:
         """Field -> [S']: how probable success is, where the field says what that is; its expected value otherwise."""
         hidden = self._hidden(states, late)
-        return {field.name: head.scores(hidden, field.positives) for field, head in self._each()}
+        return {field.name: head.scores(hidden, field.positives) for field, head in self._each() if scored(field)}
 
     def _each(self) -> Iterator[tuple[Field, _Head]]:
         return zip(self.fields, cast("Iterable[_Head]", self.heads), strict=True)
@@ -111,6 +113,11 @@ def chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
             f"{', '.join(known) or 'none'}: declare it when the log is prepared."
         )
     return [known[name] for name in names]
+
+
+def scored(field: Field) -> bool:
+    """Whether a field has a number for a score: categories without a success among them are learned alone."""
+    return field.kind != "categorical" or bool(field.positives)
 
 
 def _head(field: Field, width: int) -> _Head:

@@ -175,8 +175,14 @@ def _validation(
         return None, None
     if "(" in metric:  # NE(click): of a feedback field
         known = [f"{one}({field})" for field in model.successes for one in METRICS]
+        if not known and (recipe.training.keep, recipe.training.patience) == ("last", None):
+            return None, None
         if metric not in known:
-            raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or 'none'}.")
+            without = (
+                "nothing, for no feedback that it learns says what success is: declare `positive` when the log is "
+                "prepared, or set training.keep=last and training.patience=null"
+            )
+            raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or without}.")
         return lambda _: predict(model, dataset, protocol, stage="validation", split=split).means, None
     if not isinstance(model, Recommender) or model.next_item is None:
         raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")

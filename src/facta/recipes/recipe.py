@@ -10,6 +10,9 @@ from facta.artifact.model import ModelConfig
 from facta.config import Config
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
+from facta.models.dlrm import DLRMConfig
+from facta.models.rates import RatesConfig
+from facta.models.recommender import LAYOUTS, RecommenderConfig
 from facta.train.trainer import TrainingConfig
 from facta.train.tune import Space
 
@@ -36,3 +39,14 @@ class RecipeConfig(Config):
                 f"The recipe '{self.name}' has settings of its own, or chooses them: set choose to false."
             )
         return self
+
+    @property
+    def fewest(self) -> int:
+        """Training events that somebody must have: an item is told by earlier events, feedback by its own event too."""
+        match self.model:
+            case DLRMConfig() | RatesConfig():
+                return 1
+            case RecommenderConfig(next_item=None, layout=layout) if LAYOUTS[layout].own("feedback"):
+                return 1
+            case _:
+                return 2

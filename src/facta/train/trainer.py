@@ -6,6 +6,7 @@ functions of their place, and `Progress`, weights and optimiser state are all th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -46,7 +47,7 @@ class TrainingConfig(OptimiserConfig):
     batch_size: int = Field(128, ge=1)  # rows in a batch, on average
     examples: Examples = "user"  # or one row an impression, for models of feedback
     stochastic_length: StochasticLengthConfig | None = None  # None: histories stay whole
-    hours: float | None = Field(None, gt=0)  # a stream, once through the log: an epoch is a period of so many
+    hours: float | None = Field(None, ge=1e-3)  # a stream, once through the log: an epoch is a period of so many
     keep: Literal["best", "last"] = "best"  # whose weights: of the best validation, or of the last one
     accumulate: int = Field(1, ge=1)  # batches per optimiser step
     seed: int = 0
@@ -217,6 +218,11 @@ class Trainer:
             return
         if config.metric not in metrics:
             raise ConfigError(f"training.metric is '{config.metric}'; validation measures {', '.join(metrics)}.")
+        if math.isnan(metrics[config.metric]) and config.keep == "best":
+            raise ConfigError(
+                f"Validation has no {config.metric}: its events have one outcome alone. Set training.metric to another "
+                "one, such as LogLoss(FIELD), or training.keep=last and training.patience=null."
+            )
         better = progress.validated(metrics, config.metric, config.keep)
         if better:
             self._folder.save_best(progress.step, progress.validations[-1])
