@@ -121,7 +121,8 @@ def prediction_table(found: Mapping[str, Predictions], metrics: Sequence[str]) -
             cells = "".join(_predicted(one, f"{metric}({field})") for metric in METRICS)
             moved = {} if one is first else differences([one], [first], field)
             shown = "".join(f"<td>{_moved(*moved[metric]) if moved else ''}</td>" for metric in metrics)
-            rate = f"{one.base_rates[field]:.4f}<small>of {int((one.y[field] >= 0).sum()):,}</small>"
+            count = int((one.y[field] >= 0).sum())
+            rate = f"{f'{one.base_rates[field]:.4f}' if count else '–'}<small>of {count:,}</small>"
             rows.append(f"<tr><td>{_named(name, place, one.runs)}</td><td>{html.escape(field)}</td>")
             rows.append(f"<td>{rate}</td>{cells}{shown}</tr>")
     return (
