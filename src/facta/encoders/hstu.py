@@ -69,6 +69,10 @@ class HSTUConfig(Config):
             )
         return self
 
+    def head_widths(self, width: int) -> tuple[int, int]:
+        """dqk and dv in a model of width D."""
+        return self.qk_width or width // self.heads, self.v_width or width // self.heads
+
 
 def _recency(size: int, recent: int) -> Tensor:
     """[N+1] by distance: from 2 down to -6 at twice `recent` events, and so from there on.
@@ -83,11 +87,12 @@ def _recency(size: int, recent: int) -> Tensor:
 
 
 class HSTULayer(nn.Module):
+    """x <- x + W_o dropout(LN(o) ⊙ u), o what attention makes of SiLU(LN(x) W) (Zhai et al. 2024, eq. 1 to 3)."""
+
     def __init__(self, config: HSTUConfig, width: int, window: int, salt: int) -> None:
         super().__init__()
         self.heads, self.eps = config.heads, config.eps
-        self.dqk = config.qk_width or width // config.heads
-        self.dv = config.v_width or width // config.heads
+        self.dqk, self.dv = config.head_widths(width)
         self.activated, self.softmax = config.activated, config.attention == "softmax"
         self.scale = 1.0 / (config.normaliser or window + 11)
         self.uvqk = nn.Parameter(torch.randn(width, 2 * self.heads * (self.dv + self.dqk)) * config.init_std)

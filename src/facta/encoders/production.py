@@ -34,13 +34,16 @@ class HSTUProductionConfig(Config):
     eps: float = Field(default=1e-6, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
+    def head_widths(self, width: int) -> tuple[int, int]:
+        """dqk and dv in a model of width D."""
+        return self.qk_width or width // self.heads, self.v_width or width // self.heads
+
 
 class HSTUProductionLayer(nn.Module):
     def __init__(self, config: HSTUProductionConfig, width: int, window: int, salt: int) -> None:
         super().__init__()
         self.heads = config.heads
-        self.dqk = config.qk_width or width // config.heads
-        self.dv = config.v_width or width // config.heads
+        self.dqk, self.dv = config.head_widths(width)
         self.scale = 1.0 / (config.normaliser or window)
         self.norm, self.norm_out = nn.LayerNorm(width, config.eps), nn.LayerNorm(self.heads * self.dv, config.eps)
         self.uvqk = nn.Linear(width, 2 * self.heads * (self.dv + self.dqk))

@@ -33,6 +33,10 @@ class TransformerConfig(Config):
         default=None, description="rotary positions; None: as the preset, modern yes, sasrec no"
     )
 
+    def hidden_width(self, width: int) -> int:
+        """Of the feed-forward part in a model of width D."""
+        return self.hidden or (width if self.preset == "sasrec" else -(-8 * width // 24) * 8)  # a multiple of 8
+
 
 class _Attention(nn.Module):
     """Multi-head softmax attention over the tokens seen; queries may come from another view of the tokens than keys."""
@@ -71,13 +75,14 @@ class SASRecBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig, width: int, salt: int) -> None:
         super().__init__()
-        hidden = config.hidden or width
+        hidden = config.hidden_width(width)
         self.norm_attention, self.norm_feed = nn.LayerNorm(width, eps=1e-8), nn.LayerNorm(width, eps=1e-8)
         self.attention = _Attention(config, width, salt, biased=True, rotary=False)
         self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(3))
 
     def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        """x [T, D] -> [T, D]."""
         q = self.norm_attention(x)
         y = self.norm_feed(q + self.dropouts[0](self.attention(q, x, tokens, geometry), tokens.key))
         hidden = self.dropouts[1](F.relu(self.inner(y)), tokens.key)
@@ -90,13 +95,14 @@ class ModernBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig, width: int, salt: int) -> None:
         super().__init__()
-        hidden = config.hidden or -(-8 * width // 24) * 8  # 8/3 D, rounded up to a multiple of 8
+        hidden = config.hidden_width(width)
         self.norm_attention, self.norm_feed = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
         self.attention = _Attention(config, width, salt, biased=False, rotary=True)
         self.inner, self.outer = nn.Linear(width, 2 * hidden, bias=False), nn.Linear(hidden, width, bias=False)
         self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(2))
 
     def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+        """x [T, D] -> [T, D]."""
         y = self.norm_attention(x)
         x = x + self.dropouts[0](self.attention(y, y, tokens, geometry), tokens.key)
         gate, value = self.inner(self.norm_feed(x)).chunk(2, dim=1)

@@ -16,6 +16,7 @@ Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -63,6 +64,21 @@ ITEM = Layout(("item",))
 FUSED = Layout(("context", "item", "feedback"))
 INTERLEAVED = Layout(("context", "item"), ("feedback",))
 PAIRED = Layout(("context", "item"), ("context", "item", "feedback"))
+
+LayoutName = Literal["item", "fused", "interleaved", "paired"]
+
+
+def named(name: LayoutName) -> Layout:
+    """The layout that a configuration means."""
+    match name:
+        case "item":
+            return ITEM
+        case "fused":
+            return FUSED
+        case "interleaved":
+            return INTERLEAVED
+        case "paired":
+            return PAIRED
 
 
 class _Tokens:

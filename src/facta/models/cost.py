@@ -33,8 +33,7 @@ def encoder_cost(encoder: EncoderConfig, width: int, seen: float) -> tuple[float
     """FLOPs, activation bytes and cache bytes of a token that sees `seen` tokens, itself included, in all layers."""
     match encoder:
         case HSTUConfig():
-            dqk = encoder.heads * (encoder.qk_width or width // encoder.heads)
-            dv = encoder.heads * (encoder.v_width or width // encoder.heads)
+            dqk, dv = (encoder.heads * one for one in encoder.head_widths(width))
             flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * dv * width
             if encoder.activated == "uvqk" and backend.current() != backend.REFERENCE:
                 kept = width + 2 * (dqk + dv) + dv  # input; projection before SiLU; o: see ops/layer.py
@@ -42,14 +41,12 @@ def encoder_cost(encoder: EncoderConfig, width: int, seen: float) -> tuple[float
                 kept = 2 * width + 4 * (dqk + dv) + 3 * dv
             cached = dqk + dv
         case HSTUProductionConfig():
-            dqk = encoder.heads * (encoder.qk_width or width // encoder.heads)
-            dv = encoder.heads * (encoder.v_width or width // encoder.heads)
+            dqk, dv = (encoder.heads * one for one in encoder.head_widths(width))
             flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * 3 * dv * width
             kept = 2 * width + 2 * (dqk + dv) + 9 * dv  # input, norm; projection; SiLU(u), o, LN(o), 2 [u, o, u·LN(o)]
             cached = dqk + dv
         case TransformerConfig():
-            gated = encoder.preset == "modern"
-            hidden = encoder.hidden or (-(-8 * width // 24) * 8 if gated else width)
+            gated, hidden = encoder.preset == "modern", encoder.hidden_width(width)
             flops = 2 * width * 4 * width + 4 * seen * width + 2 * width * hidden * (3 if gated else 2)
             kept = 9 * width + hidden * (4 if gated else 2)
             cached = 2 * width

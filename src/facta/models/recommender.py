@@ -27,7 +27,7 @@ from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layers.items import ItemTower
 from facta.layers.rates import SmoothedRates
-from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, PAIRED, Layout
+from facta.layouts.layout import LayoutName, named
 from facta.models.cost import cost
 from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.items import Items
@@ -35,7 +35,6 @@ from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
-LAYOUTS: dict[str, Layout] = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "paired": PAIRED}
 EncoderConfig = Annotated[
     HSTUConfig | HSTUProductionConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")
 ]
@@ -48,7 +47,7 @@ class RecommenderConfig(Config):
     kind: Literal["recommender"] = "recommender"
     window: int = Field(default=200, ge=1, description="N: events of a history that the model sees")
     width: int = Field(default=50, ge=1, description="D")
-    layout: Literal["item", "fused", "interleaved", "paired"] = "item"
+    layout: LayoutName = "item"
     embedding: EmbeddingConfig = EmbeddingConfig()
     encoder: EncoderConfig = HSTUConfig()
     next_item: NextItemConfig | None = NextItemConfig()
@@ -98,7 +97,7 @@ class Recommender(nn.Module):
     def __init__(self, config: RecommenderConfig, catalogue: Catalogue, seed: int = 0) -> None:
         super().__init__()
         self.config, self.window, self.num_items = config, config.window, catalogue.items
-        self.layout = LAYOUTS[config.layout]
+        self.layout = named(config.layout)
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
             self.embedder = self._embedder(config, catalogue)

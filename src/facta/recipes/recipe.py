@@ -10,9 +10,10 @@ from facta.artifact.model import ModelConfig
 from facta.config import Config
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
+from facta.layouts.layout import named
 from facta.models.dlrm import DLRMConfig
 from facta.models.rates import RatesConfig
-from facta.models.recommender import LAYOUTS, RecommenderConfig
+from facta.models.recommender import RecommenderConfig
 from facta.train.trainer import TrainingConfig
 from facta.train.tune import Space
 
@@ -46,7 +47,7 @@ class RecipeConfig(Config):
         match self.model:
             case DLRMConfig() | RatesConfig():
                 return 1
-            case RecommenderConfig(next_item=None, layout=layout) if LAYOUTS[layout].own("feedback"):
+            case RecommenderConfig(next_item=None, layout=layout) if named(layout).own("feedback"):
                 return 1
             case _:
                 return 2
