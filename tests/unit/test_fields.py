@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import facta
 from facta.data import codes as coding
 from facta.data.codes import centers, codes, positive_codes, quantiles
 from facta.data.fields import late_share
@@ -209,3 +210,21 @@ def test_codes_of_every_kind_equal_a_slow_twin() -> None:
     one = Field(name="n", kind="numeric", dtype="int8", boundaries=())
     assert codes(one, np.array([1, 9])).tolist() == [1, 1] and centers(one).tolist() == [0.0]
     assert positive_codes(flags, "= 0") == (1,)
+
+
+def test_a_line_for_each_action_is_made_into_events_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (code,) = [block for block in page.split("```python\n")[1:] if "pivot" in block]
+    monkeypatch.chdir(tmp_path)
+    lines = [("u", 1, 10, "view"), ("u", 2, 12, "view"), ("u", 1, 14, "cart"), ("u", 1, 15, "buy"), ("v", 2, 9, "view")]
+    actions = pl.DataFrame(lines, schema=["user_id", "item_id", "timestamp", "event_type"], orient="row")
+    actions.with_columns(pl.col("timestamp") + 1_700_000_000).write_parquet("actions.parquet")
+    scope: dict[str, Any] = {"facta": facta}
+    exec(compile(code.partition("```")[0], "data.md", "exec"), scope)
+    dataset = scope["dataset"]
+    assert (dataset.num_events, dataset.item.tolist()) == (3, [0, 1, 1])
+    assert dataset.fields["buy"].tolist() == dataset.fields["cart"].tolist() == [1, 0, 0]
+    late = {field.name: field.late for field in dataset.manifest.fields}
+    assert late == {"cart": pytest.approx(1 / 3), "buy": pytest.approx(1 / 3)}
