@@ -64,6 +64,7 @@ def kinds() -> dict[str, Kind]:
     encoders: dict[str, EncoderConfig] = {
         "hstu": HSTUConfig(heads=2),
         "hstu-none": HSTUConfig(bias="none"),
+        "hstu-softmax": HSTUConfig(heads=2, bias="none", attention="softmax"),
         "production": HSTUProductionConfig(heads=2, normaliser=2.0),
         "sasrec": TransformerConfig(heads=2, attention_dropout=0.2),
         "modern": TransformerConfig(preset="modern", heads=2),
@@ -100,7 +101,7 @@ def rankers() -> dict[str, Kind]:
     heads = FeedbackConfig(hidden=6)
     small = {"window": 10, "width": 8, "expert_width": 6, "dropout": 0.2, "feedback": heads.model_dump()}
     bst = TransformerConfig(heads=2).model_dump()
-    plain = {"series": False, "looks_back": True}
+    plain = {"looks_back": True}
     alone = DLRMConfig.parse({**small, "features": "no-history"})
     return {
         "dlrm-din": Kind(DLRMConfig.parse(small), **plain),
@@ -168,7 +169,9 @@ def depends(kind: Kind, what: str, target: int, fact: str, event: int, row: Row)
     if fact in ("user", "earlier"):
         return kind.users and (kind.history or fact == "user")
     if fact == "series":
-        return kind.series and row.series[event][3] <= target
+        field, _, _, after = row.series[event]
+        newer = any(one[0] == field and one[3] <= target for one in row.series[event + 1 :])  # in force in its place
+        return kind.series and after <= target and not (newer and not kind.layout)
     if (event, ORDER.index(fact)) >= (target, ORDER.index(what)):  # type: ignore[arg-type]
         return False  # it is not known yet
     if (kind.layout == "item" and fact in ("context", "feedback")) or (event < target and not kind.history):

@@ -177,6 +177,44 @@ def test_every_way_to_learn_feedback_goes_on_exactly_after_a_crash(
     assert_crashed_goes_on(dataset, chosen, tmp_path, monkeypatch)
 
 
+ENCODERS = {
+    "hstu": {"kind": "hstu", "heads": 2},
+    "softmax": {"kind": "hstu", "bias": "none", "attention": "softmax"},
+    "production": {"kind": "hstu-production", "heads": 2},
+    "transformer": {"kind": "transformer", "heads": 2, "attention_dropout": 0.2},
+    "gru": {"kind": "gru"},
+}
+JOINT: dict[str, object] = {}  # sampled softmax: negatives are drawn
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> facta.Dataset:
+    place = tmp_path_factory.mktemp("service")
+    write(World(SimulatorConfig(users=24, items=40, events_per_user=12)), place / "log", seed=1)
+    tables = {"items": place / "log" / "items.parquet", "fields": SCHEMA.fields, "item_fields": SCHEMA.items}
+    return facta.prepare(place / "log" / "events.parquet", place / "data", **tables)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("layout", ["fused", "interleaved", "paired"])
+@pytest.mark.parametrize("task", ["feedback", "joint"])
+def test_every_layout_and_encoder_goes_on_exactly_after_a_crash(
+    layout: str, encoder: str, task: str, service: facta.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [f'model.layout="{layout}"', f"model.encoder={json.dumps(ENCODERS[encoder])}", "training.epochs=2"]
+    chosen += [f"model.next_item={json.dumps(JOINT)}"] if task == "joint" else []
+    recipe = facta.find_recipe("simulator/gr-ranking", [*FEEDBACK[:2], *FEEDBACK[3:], *chosen])
+    assert_crashed_goes_on(service, recipe, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("ranker", ["dlrm", "bst", "rates"])
+def test_every_ranker_of_impressions_goes_on_exactly_after_a_crash(
+    ranker: str, service: facta.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = facta.find_recipe(f"simulator/{ranker}", [*FEEDBACK[3:], "training.epochs=2"])
+    assert_crashed_goes_on(service, recipe, tmp_path, monkeypatch)
+
+
 def assert_crashed_goes_on(
     dataset: facta.Dataset, recipe: facta.RecipeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
