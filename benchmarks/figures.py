@@ -139,6 +139,22 @@ def _kuairand() -> dict[str, Figure]:
     return found
 
 
+SIMULATED = {
+    "simulate_events_per_second": Figure(
+        ">= 50000", "events/s", _module("floors"), "`facta data simulate`, a million events, written as Parquet"
+    ),
+    "simulator_floor_ne_least": Figure(
+        ">= 0.8", "NE", _module("floors"), "the simulated service: NE of the best prediction, the lower of both fields"
+    ),
+    "simulator_floor_ne_most": Figure("<= 0.9", "NE", _module("floors"), "the same, the higher one"),
+    "simulator_without_history_way_up": Figure(
+        ">= 0.4", "", _module("floors"), "how far from the floor to the base rate one stays who knows no history"
+    ),
+    "simulator_item_floor_nats": Figure("", "nats", _module("floors"), "loss of the floor on the next item chosen"),
+    "simulator_item_oracle_nats": Figure("", "nats", _module("floors"), "the same of one who knows the taste"),
+}
+
+
 def _long() -> dict[str, Figure]:
     """GR against the DLRM on the simulated service, where histories are long."""
     found, command = {}, _module("long_histories")
@@ -276,6 +292,7 @@ FIGURES: dict[str, Figure] = {
     },
     **_kuairand(),
     **_long(),
+    **SIMULATED,
     **_synthetic(),
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(

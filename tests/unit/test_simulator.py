@@ -78,6 +78,7 @@ def all_paths(world: World, events: simulator.Events, user: int) -> tuple[list[t
         seen = click * np.where(events.long_view[one], later, 1 - later) if events.click[one] else 1 - click
         if events.rating[one]:
             seen = seen * floors.rating_probability(world, world.liking[:, events.item[one]], int(events.rating[one]))
+        likely = likely * floors.shown_probability(world, events.steps, here, events.item[here], memory)
         tables.append((likely, click, click * later, seen))
         memory.note(place, world.category[events.item[here]], events.click[here])
 
@@ -115,18 +116,34 @@ def test_the_floor_is_the_sum_over_all_paths_of_tastes() -> None:
         expected = np.array(by_event)
         assert np.allclose(found.belief[user], belief)
         assert np.allclose(found.click[span], expected[:, 0]) and np.allclose(found.long_view[span], expected[:, 1])
-        organic = events.steps.surface[span] == 0
-        assert np.allclose(found.item[span][organic], expected[organic, 2])
+        assert np.allclose(found.item[span], expected[:, 2])
 
 
 def test_the_probabilities_of_all_next_items_sum_to_one() -> None:
     world, ((_, events),) = logs(TINY)
-    organic = np.flatnonzero(events.steps.surface == 0)[:20]
-    total = np.zeros((len(organic), world.config.tastes))
-    for item in range(world.config.items):
-        born = item < events.steps.alive[organic]
-        total += born[:, None] * floors.item_probability(world, events.steps, organic, np.full(len(organic), item))
-    assert np.allclose(total, 1)
+    steps, memory, seen = events.steps, simulator.Memory(len(events.steps.offsets) - 1), set()
+    for place, at in simulator.walk(steps):
+        total = np.zeros((len(at), world.config.tastes))
+        for item in range(world.config.items):
+            same = np.full(len(at), item)
+            shown = floors.shown_probability(world, steps, at, same, memory)[:, None]
+            taken = floors.item_probability(world, steps, at, same)
+            total += (item < steps.alive[at])[:, None] * np.where((steps.surface[at] == 0)[:, None], taken, shown)
+        assert np.allclose(total, 1)
+        seen |= set(steps.surface[at][memory.clicked[: len(at)] >= 0])
+        memory.note(place, world.category[events.item[at]], events.click[at])
+    assert seen == {0, 1, 2}, "every surface was asked behind a click"
+
+
+def test_who_knows_the_taste_expects_the_item_that_is_chosen() -> None:
+    world, parts = logs(SimulatorConfig(users=500))
+    found = [(floors.floor(world, events), events.steps.surface == 0) for _, events in parts]
+    floor, oracle, organic = (
+        np.concatenate(columns)
+        for columns in zip(*((one.item, one.item_oracle, chosen) for one, chosen in found), strict=True)
+    )
+    assert np.log(oracle[organic]).mean() > np.log(floor[organic]).mean() + 0.05
+    assert np.allclose(oracle[~organic], floor[~organic]), "the other surfaces know nothing of taste"
 
 
 def test_the_floor_is_calibrated_and_history_brings_one_nearer() -> None:

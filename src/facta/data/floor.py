@@ -25,7 +25,8 @@ class Floor:
     long_view_oracle: Floats
     click_alone: Floats  # the same without any history: surface, time and item only
     long_view_alone: Floats
-    item: Floats  # probability of the item that came, surface and time known; nan on surfaces that ignore taste
+    item: Floats  # probability of the item that came, surface and time known
+    item_oracle: Floats
     belief: Floats  # [B, Z] over each user's taste behind the last event
 
 
@@ -42,8 +43,8 @@ def floor(world: World, events: Events) -> Floor:
             anew = world.switch(events.steps.visit[at])[:, None]
             belief[:b] = (1 - anew) * belief[:b] + anew * world.taste
         likely = item_probability(world, events.steps, at, item)  # [b, Z]
-        organic = events.steps.surface[at] == SURFACES.index("organic")
-        found.item[at] = np.where(organic, (belief[:b] * likely).sum(axis=1), np.nan)
+        own, shown = (np.arange(b), events.taste[at]), shown_probability(world, events.steps, at, item, memory)
+        found.item[at], found.item_oracle[at] = (belief[:b] * likely).sum(axis=1) * shown, likely[own] * shown
         knowing = _normalised(belief[:b] * likely)
         click, long_view = feedback_probability(world, events.steps, at, item, memory)
         found.click[at] = (knowing * click).sum(axis=1)
@@ -51,7 +52,6 @@ def floor(world: World, events: Events) -> Floor:
         alone = _normalised(world.taste * likely)
         found.click_alone[at] = (alone * click).sum(axis=1)
         found.long_view_alone[at] = (alone * click * long_view).sum(axis=1)
-        own = np.arange(b), events.taste[at]
         found.click_oracle[at], found.long_view_oracle[at] = click[own], (click * long_view)[own]
         belief[:b] = _normalised(knowing * _of_feedback(world, events, at, click, long_view))
         memory.note(place, world.category[item], events.click[at])
@@ -67,6 +67,17 @@ def item_probability(world: World, steps: Steps, at: Ints, item: Ints) -> Floats
         weight = world.weight[item] * np.exp(world.config.choice * world.liking[taste, item])
         likely[organic, taste] = (weight / world.chosen.total(taste, alive))[organic]
     return likely
+
+
+def shown_probability(world: World, steps: Steps, at: Ints, item: Ints, memory: Memory) -> Floats:
+    """[b] of the item that came on surfaces that know nothing of taste; 1 where people choose."""
+    surface, alive, clicked = steps.surface[at], steps.alive[at], memory.clicked[: len(at)]
+    shown = world.weight[item] / world.popular.total(0, alive)
+    total = world.within.total(np.maximum(clicked, 0), alive)
+    stays = (surface == SURFACES.index("similar")) & (clicked >= 0) & (total > 0)
+    inside = np.where(world.category[item] == clicked, world.weight[item], 0.0) / np.where(total > 0, total, 1.0)
+    shown = np.where(stays, world.config.similar * inside + (1 - world.config.similar) * shown, shown)
+    return np.where(surface == SURFACES.index("organic"), 1.0, shown)
 
 
 def feedback_probability(world: World, steps: Steps, at: Ints, item: Ints, memory: Memory) -> tuple[Floats, Floats]:
