@@ -231,7 +231,7 @@ FIGURES: dict[str, Figure] = {
         "<= 0.003",
         "NE",
         _module("shortened"),
-        "the same, α 1.6, simulator, 1,000 events a user: NE shortened minus whole, upper end of 95 %",
+        "Stochastic Length, α 1.63, simulator, 1,000 events a user: NE shortened minus whole, upper end of 95 %",
     ),
     "softmax_1m_peak_gib": Figure(
         "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, largest of those noted"

@@ -128,7 +128,9 @@ def test_fractions_of_a_second_survive() -> None:
         (["2024-01-01", "1700000000"], "1 times that are no ISO 8601 text, such as '1700000000'"),
         (["2024-01-01T00:00:00Z", "2024-01-01T00:00:00"], "with and without a time zone"),
         (["31/12/2024"], "no ISO 8601 text"),
-        (["2024-13-45"], "no ISO 8601 text|missing times"),
+        (["2024-13-45"], "1 time that cannot be read, such as '2024-13-45'"),
+        (["2024-05-31", "2024-05-31 25:00"], "1 time that cannot be read, such as '2024-05-31 25:00'"),
+        (["2024-05-31 10:00:00 CET"], "cannot be read, such as '2024-05-31 10:00:00 CET'"),
         ([True, False], "has type Boolean"),
     ],
 )
@@ -140,6 +142,16 @@ def test_times_that_cannot_be_told_are_refused(values: list[object], sentence: s
     except DataError as error:
         found = str(error)
     assert re.search(sentence, found), found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-05-31 12:30:00 UTC", "2024-05-31T12:30:00 GMT", "2024-05-31 14:30:00 +0200", " 2024-05-31T12:30:00Z "],
+)
+def test_a_zone_is_read_as_people_write_it(text: str) -> None:
+    times = to_milliseconds(pl.Series("t", [text, None]))
+    assert times.milliseconds.to_list() == [1_717_158_600_000, None]
+    assert times.why.startswith("Column 't' has 1 missing")
 
 
 @pytest.mark.parametrize(

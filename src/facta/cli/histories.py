@@ -39,7 +39,19 @@ def chosen(
     if user is None or data is None or history is not None or times is not None:
         raise ConfigError("Give either --user and --data, or --history (and --times), to say whose history to use.")
     dataset = Dataset.open(data)
+    _note_another(artifact, dataset)
     return history_of(dataset, from_text(dataset.users["user_id"], user, "user"), until=at), dataset
+
+
+def _note_another(artifact: Artifact, dataset: Dataset) -> None:
+    """A newer log of the same place is what serving is for; that of another place has other items, or ids by chance."""
+    if dataset.content_hash == artifact.schema["content_hash"]:
+        return
+    known = int((artifact.rows_of(dataset.items["item_id"].to_list()) >= 0).sum())
+    console.note(
+        f"'{dataset.path}' is not the dataset that this artifact was trained on; {known:,} of its "
+        f"{dataset.num_items:,} items are in the artifact's catalogue, by their ids."
+    )
 
 
 def moment(at: str | None) -> Time | None:

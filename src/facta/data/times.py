@@ -78,15 +78,21 @@ def _from_text(times: pl.Series) -> pl.Series:
             f"Column '{times.name}' has {len(odd):,} times that are no ISO 8601 text, such as '{odd[0]}'; "
             f"expected all numbers, or all like 2024-05-31T12:00:00Z."
         )
-    zoned = present.str.contains(r"(Z|[+-][0-9]{2}:?[0-9]{2})\s*$")
+    said = times.str.strip_chars().str.replace(r"\s*(UTC|GMT)$", "Z").str.replace(r"\s+([+-][0-9]{2}:?[0-9]{2})$", "$1")
+    zoned = said.drop_nulls().str.contains(r"(Z|[+-][0-9]{2}:?[0-9]{2})$")
     if zoned.any() and not zoned.all():
         raise DataError(f"Column '{times.name}' has times with and without a time zone; give all or none of them one.")
     try:
-        return times.str.strip_chars().str.to_datetime(time_unit="us", strict=False)
+        found = said.str.to_datetime(time_unit="us", strict=False)
     except pl.exceptions.PolarsError:
+        found = pl.Series(times.name, [None] * len(times), dtype=pl.Datetime("us"))
+    unread = times.filter(found.is_null() & times.is_not_null())
+    if len(unread):
         raise DataError(
-            f"Column '{times.name}' has times such as '{present[0]}', which are no ISO 8601 text."
-        ) from None
+            f"Column '{times.name}' has {counted(len(unread), 'time')} that cannot be read, such as '{unread[0]}'; "
+            "expected ISO 8601 text, as in 2024-05-31T12:00:00Z."
+        )
+    return found
 
 
 def _from_dates(times: pl.Series) -> Times:
