@@ -124,6 +124,10 @@ def test_artifacts_are_compared_in_what_all_predict(facta: Facta, place: Path, t
     found = facta(*asked, "--json")
     assert "Shown is click, which all artifacts predict." in found.err
     assert {pair["field"] for pair in found.json["comparisons"]} == {"click"}
+    one = facta("evaluate", place / "ranking", place / "fused", "--data", place / "log", "--metric", "AUC(long_view)")
+    assert "AUC(long_view) " in one.out and "against" in one.out and "NE(" not in one.out
+    wrong = facta("evaluate", place / "ranking", place / "fused", "--data", place / "log", "--metric", "NE(like)")
+    assert wrong.code == 1 and "Found --metric NE(like); feedback is compared in one of: NE, LogLoss" in wrong.err
 
 
 def test_flops_of_an_event_are_those_of_its_tokens(facta: Facta, place: Path) -> None:

@@ -131,9 +131,9 @@ def test_an_ordinal_field_of_one_level_is_certain() -> None:
 def test_what_a_head_may_be_given() -> None:
     with pytest.raises(ConfigError, match="states of this layout lack nothing alone"):
         Feedback(FeedbackConfig(late=("item",)), FIELDS, WIDTH)
-    with pytest.raises(ConfigError, match="Found the feedback surface"):
+    with pytest.raises(ConfigError, match="to learn the feedback surface"):
         Feedback(FeedbackConfig(fields=("click", "surface")), FIELDS, WIDTH)
-    with pytest.raises(ConfigError, match="Found the feedback share"):
+    with pytest.raises(ConfigError, match="to learn the feedback share"):
         Feedback(FeedbackConfig(weights={"share": 2.0}), FIELDS, WIDTH)
     with pytest.raises(ConfigError, match=r"feedback\.weights names kind, rating, and feedback\.fields does not"):
         FeedbackConfig(fields=("click",), weights={"rating": 3.0, "click": 2.0, "kind": 1.0})

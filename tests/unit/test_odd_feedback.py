@@ -75,3 +75,18 @@ def test_one_event_a_person_is_enough_for_feedback(tmp_path: Path, recipe: str) 
     assert len(facta.predict(trained, log).user) == 30
     with pytest.raises(facta.DataError, match="two events to train on"):
         facta.train(log, "simulator/gr-fused", tmp_path / "b", settings("liked"), log=QUIET)
+
+
+@pytest.mark.parametrize("system", ["gr-ranking", "dlrm", "rates"])
+@pytest.mark.parametrize("described", [False, True])
+def test_a_log_of_ones_own_needs_no_setting(tmp_path: Path, system: str, described: bool) -> None:
+    items = pl.DataFrame({"item_id": range(12), "kind": ["a", "b", "c"] * 4})
+    tables: dict[str, Any] = {"items": items, "item_fields": {"kind": "categorical"}} if described else {}
+    fields: dict[str, Any] = {"liked": {}, "dwell": {"positive": ">= 0.5"}, "event_type": "context"}
+    log = facta.prepare(events(), tmp_path / "log", fields=fields, **tables)
+    trained = facta.train(log, f"own-log/{system}", tmp_path / "a", ["training.epochs=1"], log=QUIET)
+    found = facta.predict(trained, log, stage="validation")
+    assert sorted(found.p) == ["dwell", "liked"]
+    (kept,) = (one for one in trained.metrics if one["stage"] == "validation")
+    mean = np.mean([kept["metrics"][f"NE({field})"]["mean"] for field in found.p])
+    assert mean == pytest.approx(np.mean([found.means[f"NE({field})"] for field in found.p]))

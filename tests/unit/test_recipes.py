@@ -56,7 +56,7 @@ def test_a_folder_that_is_derived_has_the_systems_of_its_base_each_changed(folde
 
 def catalogue_for(name: str) -> Catalogue:
     """Seven items, with what the dataset of the recipe's folder declares."""
-    schemas = {"simulator": SCHEMA, "kuairand-pure": find_source("kuairand-pure").schema}
+    schemas = {"simulator": SCHEMA, "own-log": SCHEMA, "kuairand-pure": find_source("kuairand-pure").schema}
     schema = schemas.get(name.partition("/")[0], SchemaConfig())
     fields = [
         Field(name=field, role=one.role, kind=one.kind or "binary", dtype="int8", file=field, levels=(1.0, 2.0))
@@ -77,7 +77,7 @@ def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
         recipe.override(overrides(settings(recipe.search, 0, trial)))
 
 
-@pytest.mark.parametrize("folder", ["kuairand-pure", "simulator"])
+@pytest.mark.parametrize("folder", ["kuairand-pure", "own-log", "simulator"])
 def test_a_search_tries_the_prior_of_what_has_rates(folder: str) -> None:
     systems = ("dlrm", "dlrm-gr-features", "dlrm-no-history", "bst", "rates", "rates-no-history")
     for recipe in (find(f"{folder}/{system}") for system in systems):

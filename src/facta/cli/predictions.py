@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.eval.comparison import Comparison
 from facta.eval.feedback_report import write_feedback_report
+from facta.eval.metrics import lower_is_better
+from facta.eval.prediction import RESAMPLED
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.infer.engine import Artifact
@@ -33,7 +35,6 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Print what every artifact says of the held-out events, and how far the others lie from the first."""
-    compared = COMPARED if metric is None else (metric,)
     found = {}
     for name, one in artifacts.items():
         with console.counting(f"predicting with {name}") as progress:
@@ -41,9 +42,10 @@ def evaluate(
     if out is not None:
         _save(out, found)
     found = _common(found)
+    compared = _compared(metric, next(iter(found.values())).p)
     pairs = _pairs(found, compared)
     if report is not None:
-        write_feedback_report(report, dataset, found, metrics=compared)
+        write_feedback_report(report, dataset, found, metrics=[name for name, _ in compared])
         console.note(f"The report lies in '{report}'.")
     if as_json:
         results = [
@@ -57,6 +59,8 @@ def evaluate(
     for name, field, pair in pairs:
         metric = f"{pair.metric}({field})"
         said = f"{metric} is undefined" if math.isnan(pair.difference) else str(replace(pair, metric=metric))
+        if pair.verdict != "undecided":
+            said += ", better" if (pair.verdict == "lower") == lower_is_better(metric) else ", worse"
         console.out.print(f"{name} against {next(iter(found))}: {said}", markup=False, highlight=False)
 
 
@@ -79,18 +83,29 @@ def _save(folder: Path, found: Mapping[str, Predictions]) -> None:
         one.save(folder / f"{name.replace('/', '-')}.json")
 
 
-def _pairs(found: Mapping[str, Predictions], compared: tuple[str, ...]) -> list[tuple[str, str, Comparison]]:
+def _pairs(found: Mapping[str, Predictions], compared: Sequence[tuple[str, str]]) -> list[tuple[str, str, Comparison]]:
     """(name, field, how far it lies from the first)."""
     base, *_ = found.values()
     pairs = []
     for name, one in list(found.items())[1:]:
         for field in base.p:
-            moved = differences([one], [base], field)
-            for metric in compared:
-                if metric not in moved:
-                    raise ConfigError(f"Found --metric {metric}; feedback is compared in one of: {', '.join(moved)}.")
-                pairs.append((name, field, Comparison(metric, *moved[metric])))
+            wanted = [metric for metric, of in compared if of in ("", field)]
+            moved = differences([one], [base], field) if wanted else {}
+            pairs += [(name, field, Comparison(metric, *moved[metric])) for metric in wanted]
     return pairs
+
+
+def _compared(metric: str | None, fields: Iterable[str]) -> list[tuple[str, str]]:
+    """(metric, its field; "": every one) of an option such as NE or NE(click). Raises ConfigError."""
+    if metric is None:
+        return [(name, "") for name in COMPARED]
+    name, _, of = metric.removesuffix(")").partition("(")
+    if name not in RESAMPLED or (of and of not in fields):
+        raise ConfigError(
+            f"Found --metric {metric}; feedback is compared in one of: {', '.join(RESAMPLED)}, or in one of them of a "
+            f"field, as in {RESAMPLED[0]}({next(iter(fields), 'FIELD')})."
+        )
+    return [(name, of)]
 
 
 def _values(name: str, field: str, pair: Comparison, against: str) -> dict[str, object]:

@@ -83,6 +83,8 @@ def prepare(
     log = open_events(source, columns)
     mapping = recognise(log.columns, columns)
     say(", ".join(f"{role} = '{column}'" for role, column in mapping.items()) + ".", True)
+    if "timestamp" not in mapping and "timestamp" not in (columns or {}):
+        say("No column is recognised as the time, so there is an order alone; name it (--column timestamp=NAME).", True)
     schema = SchemaConfig(fields=fields, items=item_fields, users=user_fields, series=series_fields)
     _check_both("users", users, schema.users)
     _check_both("series", series, schema.series)

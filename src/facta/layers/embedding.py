@@ -47,7 +47,9 @@ class EmbeddingConfig(Config):
         lt=1,
         description="of the item table: one draw per step, the same where items are read and scored",
     )
-    features: bool = Field(default=False, description="read the features of items that the dataset declares")
+    features: bool | None = Field(
+        default=False, description="read the features of items that the dataset declares; None: where it declares any"
+    )
     id_width: int | None = Field(
         default=None, ge=1, description="of the items' own part beside features, made D wide by one matrix; None: D"
     )
@@ -66,7 +68,7 @@ class EmbeddingConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> EmbeddingConfig:
-        if not self.features and (self.id_width or self.hidden_ids):
+        if self.features is False and (self.id_width or self.hidden_ids):
             raise ConfigError(
                 f"embedding.id_width is {self.id_width} and embedding.hidden_ids {self.hidden_ids}, which are of items "
                 "with features, and embedding.features is false: set them to null and 0, or features to true."
@@ -90,7 +92,8 @@ class Embedder(nn.Module):
     ) -> None:
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
-        self.item = ItemTower(config, catalogue, width) if config.features else ItemTable.of(config, catalogue, width)
+        read = bool(catalogue.features) if config.features is None else config.features
+        self.item = ItemTower(config, catalogue, width) if read else ItemTable.of(config, catalogue, width)
         self.scale = width**0.5 if config.scale_by_width else 1.0
         self.position = nn.Embedding(window + 1, width) if config.positions == "learned" else None
         if self.position is not None:

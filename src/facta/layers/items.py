@@ -73,8 +73,8 @@ class ItemTower(nn.Module):
         super().__init__()
         if not catalogue.features:
             raise ConfigError(
-                "embedding.features is true, and this dataset declares no features of items: set it to false, or "
-                "declare some when the log is prepared."
+                "model.embedding.features is true, and this dataset declares no features of items: set it to null "
+                "(where there are any), or declare some when the log is prepared."
             )
         self.width, self.hidden = width, config.hidden_ids
         self.ids = ItemTable.of(config, catalogue, config.id_width or width)

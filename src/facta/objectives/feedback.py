@@ -108,9 +108,11 @@ def chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
     names = tuple(known) if config.fields is None else config.fields
     unknown = {*names, *config.weights} - known.keys()
     if unknown or not names:
+        asked = f"the feedback {', '.join(sorted(unknown))}" if unknown else "feedback"
         raise ConfigError(
-            f"Found the feedback {', '.join(sorted(unknown)) or '(none)'}; the dataset has "
-            f"{', '.join(known) or 'none'}: declare it when the log is prepared."
+            f"The model is to learn {asked}, and the dataset has {', '.join(known) or 'none'}: take a recipe of "
+            "own-log, which learns what there is, name other fields (--set 'model.feedback.fields=[\"FIELD\"]'), or "
+            "declare it when the log is prepared."
         )
     return [known[name] for name in names]
 

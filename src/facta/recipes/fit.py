@@ -162,7 +162,14 @@ def _next_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, 
     rows = batches.asked(done, model.window)
     if not len(rows):
         return {}
-    return predict_rows(model, dataset, rows, f"stream/period={done}", "validation").means
+    return _with_mean(predict_rows(model, dataset, rows, f"stream/period={done}", "validation").means)
+
+
+def _with_mean(means: Mapping[str, float]) -> Mapping[str, float]:
+    """NE and the others over all fields, too: the mean of those that are defined."""
+    found = {metric: [value for name, value in means.items() if name.startswith(f"{metric}(")] for metric in METRICS}
+    known = {metric: [value for value in values if not np.isnan(value)] for metric, values in found.items()}
+    return {**means, **{metric: float(np.mean(values)) if values else np.nan for metric, values in known.items()}}
 
 
 def _validation(
@@ -173,8 +180,9 @@ def _validation(
     metric, protocol = recipe.training.metric, recipe.protocol
     if not len(held_out(dataset, split, "validation", model.window)):
         return None, None
-    if "(" in metric:  # NE(click): of a feedback field
+    if metric.partition("(")[0] in METRICS:  # NE(click): of a feedback field; NE: the mean over all of them
         known = [f"{one}({field})" for field in model.successes for one in METRICS]
+        known += METRICS if known else []
         if not known and (recipe.training.keep, recipe.training.patience) == ("last", None):
             return None, None
         if metric not in known:
@@ -183,7 +191,7 @@ def _validation(
                 "prepared, or set training.keep=last and training.patience=null"
             )
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or without}.")
-        return lambda _: predict(model, dataset, protocol, stage="validation", split=split).means, None
+        return lambda _: _with_mean(predict(model, dataset, protocol, stage="validation", split=split).means), None
     if not isinstance(model, Recommender) or model.next_item is None:
         raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")
     if not len(split.validation):
