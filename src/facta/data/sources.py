@@ -204,7 +204,8 @@ def _nowhere(name: str, source: Source, failures: Sequence[str], place: str | Pa
     if place is not None:
         return f"'{place}' does not hold {source.title} ({tried}); expected {wanted}, plain, gzipped or in a zip."
     advice = f"get {wanted} yourself and give the folder: facta data {name} --from DIR"
-    return f"No origin could provide {source.title} ({tried}); {advice}."
+    said = f"No origin could provide {source.title} ({tried})" if failures else f"{source.title} has no origin here"
+    return f"{said}; {advice}."
 
 
 def _silent(label: str, done: int, total: int | None) -> None:
