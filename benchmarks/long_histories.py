@@ -52,7 +52,7 @@ def best(found: Predictions) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="GR against the DLRM on long histories.")
     parser.add_argument("--look", action="store_true", help="one seed, print, record nothing")
-    parser.add_argument("--wider", action="store_true", help="the DLRM with 200 events, one seed, print, record nothing")
+    parser.add_argument("--wider", action="store_true", help="a DLRM with 200 events, one seed, printed only")
     given = parser.parse_args()
     look = given.look
     if given.wider:
