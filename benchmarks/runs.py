@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,10 @@ def artifact(recipe: str, data: facta.Dataset, changes: Sequence[str], seed: int
 
 def place(recipe: str, changes: Sequence[str], seed: int) -> Path:
     """Where a trained seed lies."""
-    return ROOT / "runs" / "figures" / code()[:12] / "-".join([recipe.replace("/", "-"), *changes]) / str(seed)
+    name = "-".join([recipe.replace("/", "-"), *changes])
+    if len(name) > 200:  # of 255 that a disk takes
+        name = f"{name[:150]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return ROOT / "runs" / "figures" / code()[:12] / name / str(seed)
 
 
 def count(recipe: str, data: facta.Dataset) -> facta.Result:

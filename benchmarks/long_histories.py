@@ -1,0 +1,80 @@
+"""GR ranking against the DLRM where histories are long: people with 1,600 events, whose taste lasts some 500 of them.
+
+    python -m benchmarks.long_histories            three seeds
+    python -m benchmarks.long_histories --look     one seed, printed only
+
+The simulated log of `benchmarks.shortened`, of which the generative ranker reads the last 1,408 events, whole; the DLRM
+attends to the last 50 as its recipe does, and counts all days before, of items, features, context and the person; in
+the note with 200 as well (the first seed). Both are told all before each event. The values are means of click and
+long view; `*_gain` is by how much GR is better, the worse end of the paired 95 % interval over users and the worse one
+of both fields. The floor beside them is the forward algorithm's, which nothing can be better than.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+import facta
+from benchmarks.figures import committed, record
+from benchmarks.runs import SEEDS, artifact
+from benchmarks.shortened import FIELDS, RECIPE, WHOLE, WORLD, log
+from benchmarks.simulator import normalised
+from facta.arrays import Floats
+from facta.data.floor import floor
+from facta.data.simulator import World, chunks
+from facta.eval.predictions import Predictions, differences
+
+METRICS, FURTHER = ("NE", "GAUC"), ["model.window=200"]
+
+
+def predicted(system: str, changes: list[str], seed: int) -> Predictions:
+    """What one run says of the test events."""
+    found = facta.predict(artifact(system, log(), changes, seed), log())
+    print(f"{system} {' '.join(changes)}, seed {seed}: {found}", flush=True)
+    return found
+
+
+def mean(found: Predictions, metric: str) -> float:
+    return float(np.mean([found.means[f"{metric}({field})"] for field in FIELDS]))
+
+
+def best(found: Predictions) -> float:
+    """NE of the floor on the events of `found`, the mean of both fields."""
+    parts = [floor(World(WORLD), events) for _, events in chunks(World(WORLD), 0, WORLD.users)]
+    event = log().offsets[found.user] + found.place
+    known: dict[str, Floats] = {field: np.concatenate([getattr(part, field) for part in parts]) for field in FIELDS}
+    return float(np.mean([normalised(found, field, known[field][event]) for field in FIELDS]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="GR against the DLRM on long histories.")
+    parser.add_argument("--look", action="store_true", help="one seed, print, record nothing")
+    look = parser.parse_args().look
+    if not look:
+        committed()
+    seeds = SEEDS[:1] if look else SEEDS
+    sides = {"gr": (RECIPE, WHOLE), "dlrm": ("simulator/dlrm", [])}
+    runs = {side: [predicted(*system, seed) for seed in seeds] for side, system in sides.items()}
+    wider = predicted("simulator/dlrm", FURTHER, seeds[0])
+    lowest = best(wider)
+    apart = {field: differences(runs["gr"], runs["dlrm"], field) for field in FIELDS}
+    for metric in METRICS:
+        moved = {field: apart[field][metric] for field in FIELDS}
+        said = "; ".join(f"{field} {by:+.4f} [{low:+.4f}, {high:+.4f}]" for field, (by, (low, high)) in moved.items())
+        more = f"the DLRM with 200 events {mean(wider, metric):.4f}; NE of the floor {lowest:.4f}"
+        note = f"GR minus DLRM: {said}; {more}"
+        print(metric, {side: mean(found[0], metric) for side, found in runs.items()}, note, flush=True)
+        if look:
+            continue
+        for side, found in runs.items():
+            values = [mean(one, metric) for one in found]
+            name = f"simulator_long_{metric.lower()}_{side}"
+            record(name, float(np.mean(values)), raw=values, seeds=seeds, note=f"{found[0].protocol}; {note}")
+        worse = min(-high if metric == "NE" else low for _, (low, high) in moved.values())
+        record(f"simulator_long_{metric.lower()}_gain", worse, seeds=seeds, note=note)
+
+
+if __name__ == "__main__":
+    main()
