@@ -14,28 +14,19 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from benchmarks.feedback_figures import FEEDBACK
+from benchmarks.figure import Figure, module
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "figures.jsonl"
 RESULTS = ROOT / "docs" / "results.md"
 WRITTEN = ("benchmarks/figures.jsonl", "docs/results.md")  # by `record` itself, between two measurements
 BEGIN, END = "<!-- figures: written by `make figures ARGS=--write` -->", "<!-- end of figures -->"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """What is measured; `bar` is an operator and a number or another figure's name, or "" where none is asked."""
-
-    bar: str
-    unit: str
-    command: str
-    what: str
 
 
 ML1M = {
@@ -61,10 +52,6 @@ def timed(arm: str) -> bool:
     return arm.startswith("hstu") and not arm.endswith(("none", "position"))
 
 
-def _module(name: str) -> str:
-    return f"python -m benchmarks.{name}"
-
-
 def _ml1m() -> dict[str, Figure]:
     """Both metrics of every arm under both protocols; bars stand on loo-val."""
     bars = {"hstu": (0.3097, 0.1720), "hstu_large": (0.3294, 0.1893), "sasrec_ss": (0.2853, 0.1603)}
@@ -72,7 +59,7 @@ def _ml1m() -> dict[str, Figure]:
         f"ml1m_{arm}{middle}_{metric.replace('@', '').lower()}": Figure(
             f">= {bars[arm][place]}" if arm in bars and not middle else "",
             metric,
-            _module("ml1m"),
+            module("ml1m"),
             f"ML-1M, {protocol}: {arm.replace('_', ' ')}{', ' + RECONSTRUCTED if timed(arm) else ''}",
         )
         for arm in ML1M
@@ -81,192 +68,107 @@ def _ml1m() -> dict[str, Figure]:
     }
 
 
-SYNTHETIC = ("hstu", "hstu_softmax", "transformer")
-"""The arms of benchmarks.synthetic, in the order that Zhai et al. (2024, table 2) found, the best first."""
-
-
-def _synthetic() -> dict[str, Figure]:
-    """Hit rates of every arm; the bars are the published order."""
-    behind = dict(pairwise(SYNTHETIC))
-    return {
-        f"synthetic_{arm}_hr{k}_of_oracle": Figure(
-            f"> synthetic_{behind[arm]}_hr{k}_of_oracle" if arm in behind else "",
-            "",
-            _module(f"synthetic {arm.replace('_', '-')}"),
-            f"synthetic streaming task: {arm.replace('_', ' ')}, HR@{k} over the Bayes oracle's",
-        )
-        for arm in SYNTHETIC
-        for k in (10, 50)
-    }
-
-
-KUAIRAND = (
-    *("gr_ranking", "gr_interleaved", "gr_no_rates", "gr_interactions"),
-    *("dlrm", "dlrm_one_expert", "dlrm_gr_features", "dlrm_no_history", "bst", "rates"),
-)
-
-
-SIDES = {
-    "gr": "python -m benchmarks.kuairand days",
-    "interleaved": "python -m benchmarks.kuairand days gr-interleaved",
-    "dlrm": "python -m benchmarks.kuairand days",
-}
-"""gr: the recipe gr-ranking (paired tokens); interleaved: gr-interleaved, the paper's."""
-
-
-def _kuairand() -> dict[str, Figure]:
-    """The verdict day by day, and every system on the last two days; GR is to be better than the DLRM."""
-    found = {}
-    for field in ("click", "long_view"):
-        for metric, sign in (("NE", "<"), ("GAUC", ">")):
-            name = f"{field}_{metric.lower()}"
-            for state, prefix in (("frozen at midnight", ""), ("rolling", "rolling_")):
-                days = f"KuaiRand-Pure, {field}, last seven days, trained up to each, {state}"
-                for side, command in SIDES.items():
-                    whole = f"kuairand_{prefix}{name}_{side}"
-                    found[whole] = Figure("", metric, command, f"{days}: {side}")
-                    if side != "dlrm":
-                        what = f"{days}: by how much {side} is better than the DLRM, the worse end of 95 %"
-                        found[f"{whole}_gain"] = Figure("> 0", metric, command, what)
-            for system in KUAIRAND:
-                bar = f"{sign} kuairand_test_{name}_rates" if system in ("gr_ranking", "dlrm") else ""
-                what = f"KuaiRand-Pure, {field}, last two days: {system.replace('_', ' ')}"
-                found[f"kuairand_test_{name}_{system}"] = Figure(bar, metric, _module("kuairand test"), what)
-    for metric in ("NE", "GAUC"):
-        for side in ("gr", "dlrm"):
-            what = f"KuaiRand-Pure, like, last two days: {side.upper()} (507 likes: not to be compared)"
-            found[f"kuairand_like_{metric.lower()}_{side}"] = Figure("", metric, _module("kuairand like"), what)
-    return found
-
-
-SIMULATED = {
-    "simulate_events_per_second": Figure(
-        ">= 50000", "events/s", _module("floors"), "`facta data simulate`, a million events, written as Parquet"
-    ),
-    "simulator_floor_ne_least": Figure(
-        ">= 0.8", "NE", _module("floors"), "the simulated service: NE of the best prediction, the lower of both fields"
-    ),
-    "simulator_floor_ne_most": Figure("<= 0.9", "NE", _module("floors"), "the same, the higher one"),
-    "simulator_without_history_way_up": Figure(
-        ">= 0.4", "", _module("floors"), "how far from the floor to the base rate one stays who knows no history"
-    ),
-    "simulator_item_floor_nats": Figure("", "nats", _module("floors"), "loss of the floor on the next item chosen"),
-    "simulator_item_oracle_nats": Figure("", "nats", _module("floors"), "the same of one who knows the taste"),
-}
-
-
-def _long() -> dict[str, Figure]:
-    """GR against the DLRM on the simulated service, where histories are long."""
-    found, command = {}, _module("long_histories")
-    for metric in ("NE", "GAUC"):
-        name, what = f"simulator_long_{metric.lower()}", f"simulator, 1,600 events a user, mean {metric} of both fields"
-        found |= {f"{name}_{side}": Figure("", metric, command, f"{what}: {side}") for side in ("gr", "dlrm")}
-        better = f"{what}: by how much GR is better, the worse end of 95 % of the worse field"
-        found[f"{name}_gain"] = Figure("> 0", metric, command, better)
-    return found
-
-
 FIGURES: dict[str, Figure] = {
-    "quickstart_seconds": Figure("<= 600", "s", _module("quickstart"), "clean clone to finished `make quickstart`"),
-    "test_seconds": Figure("<= 600", "s", _module("quickstart"), "`make test` after set-up"),
+    "quickstart_seconds": Figure("<= 600", "s", module("quickstart"), "clean clone to finished `make quickstart`"),
+    "test_seconds": Figure("<= 600", "s", module("quickstart"), "`make test` after set-up"),
     "ml100k_hstu_ndcg10": Figure(
-        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K, leave-one-out: HSTU"
+        "> ml100k_best_baseline_ndcg10", "NDCG@10", module("ml100k"), "ML-100K, leave-one-out: HSTU"
     ),
     "ml100k_sasrec_ss_ndcg10": Figure(
-        "> ml100k_best_baseline_ndcg10", "NDCG@10", _module("ml100k"), "ML-100K: SASRec, sampled softmax"
+        "> ml100k_best_baseline_ndcg10", "NDCG@10", module("ml100k"), "ML-100K: SASRec, sampled softmax"
     ),
-    "ml100k_best_baseline_ndcg10": Figure("", "NDCG@10", _module("ml100k"), "ML-100K: the best tuned baseline"),
+    "ml100k_best_baseline_ndcg10": Figure("", "NDCG@10", module("ml100k"), "ML-100K: the best tuned baseline"),
     "beauty_sasrec_ss_hr10": Figure(
-        ">= 0.0921", "HR@10", _module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax"
+        ">= 0.0921", "HR@10", module("beauty"), "Amazon Beauty (S3-Rec cut): SASRec, sampled softmax"
     ),
-    "beauty_sasrec_ss_ndcg10": Figure(">= 0.0531", "NDCG@10", _module("beauty"), "the same runs"),
+    "beauty_sasrec_ss_ndcg10": Figure(">= 0.0531", "NDCG@10", module("beauty"), "the same runs"),
     **{
-        f"beauty_sasrec_ss_width{width}_{name}": Figure("", unit, _module("beauty"), f"the same at width {width}")
+        f"beauty_sasrec_ss_width{width}_{name}": Figure("", unit, module("beauty"), f"the same at width {width}")
         for width in (64, 256)
         for name, unit in (("hr10", "HR@10"), ("ndcg10", "NDCG@10"), ("seconds_per_epoch", "s"))
     },
-    "beauty_hstu_hr10": Figure("", "HR@10", _module("beauty"), "Amazon Beauty: HSTU without time bias"),
-    "beauty_hstu_ndcg10": Figure("", "NDCG@10", _module("beauty"), "the same runs"),
+    "beauty_hstu_hr10": Figure("", "HR@10", module("beauty"), "Amazon Beauty: HSTU without time bias"),
+    "beauty_hstu_ndcg10": Figure("", "NDCG@10", module("beauty"), "the same runs"),
     "prepare_10m_vs_polars": Figure(
-        "<= 1.3", "x", _module("prepare"), "preparing 10 million events, our time over bare polars'"
+        "<= 1.3", "x", module("prepare"), "preparing 10 million events, our time over bare polars'"
     ),
-    "prepare_10m_bytes_per_event": Figure("<= 100", "B", _module("prepare"), "peak memory of the same"),
+    "prepare_10m_bytes_per_event": Figure("<= 100", "B", module("prepare"), "peak memory of the same"),
     "evaluate_vs_gemm": Figure(
-        ">= 0.5", "x", _module("evaluate"), "bare product's time over ranking's, 100,000 users x 100,000 items"
+        ">= 0.5", "x", module("evaluate"), "bare product's time over ranking's, 100,000 users x 100,000 items"
     ),
     "attention_forward_vs_gemm": Figure(
-        ">= 0.65", "x", _module("attention"), "HSTU attention, N 8192, with bias: rate over the best matrix product's"
+        ">= 0.65", "x", module("attention"), "HSTU attention, N 8192, with bias: rate over the best matrix product's"
     ),
     "attention_fwdbwd_vs_sdpa": Figure(
-        ">= 1", "x", _module("attention"), "the same forward and backward: time of causal SDPA without bias over ours"
+        ">= 1", "x", module("attention"), "the same forward and backward: time of causal SDPA without bias over ours"
     ),
     "train_step_vs_eager": Figure(
-        ">= 28", "x", _module("epoch eager"), "HSTU's ML-1M step: time of the published, eager step over ours"
+        ">= 28", "x", module("epoch eager"), "HSTU's ML-1M step: time of the published, eager step over ours"
     ),
     "train_step_vs_eager_kept": Figure(
-        "", "x", _module("epoch eager"), "the same, the eager step's memory kept between steps as our trainer keeps it"
+        "", "x", module("epoch eager"), "the same, the eager step's memory kept between steps as our trainer keeps it"
     ),
     "train_epoch_vs_rectools": Figure(
-        ">= 16", "x", _module("epoch rectools"), "HSTU's ML-1M epoch: time of RecTools' HSTUModel over ours"
+        ">= 16", "x", module("epoch rectools"), "HSTU's ML-1M epoch: time of RecTools' HSTUModel over ours"
     ),
     **{
         f"block_step_{size}_vs_transformer": Figure(
-            bar, "x", _module("block"), f"one layer's step, D 512, N {length}: time of a Transformer block over ours"
+            bar, "x", module("block"), f"one layer's step, D 512, N {length}: time of a Transformer block over ours"
         )
         for size, length, bar in (("1k", 1024, ">= 1.7"), ("8k", 8192, ">= 1.25"))
     },
     "block_memory_vs_transformer": Figure(
-        "<= 0.5", "x", _module("block"), "bytes kept for the backward, ours over the Transformer block's"
+        "<= 0.5", "x", module("block"), "bytes kept for the backward, ours over the Transformer block's"
     ),
     "sl_step_vs_transformer": Figure(
         ">= 15",
         "x",
-        _module("stochastic_length"),
+        module("stochastic_length"),
         "Stochastic Length, α 1.6, N 8192, forward and backward: time of a Transformer block on full rows over ours",
     ),
     "sl_time_vs_flops": Figure(
-        "<= 0.15", "", _module("stochastic_length"), "the same, α 1.6 … 2: how far time is from the FLOP model at most"
+        "<= 0.15", "", module("stochastic_length"), "the same, α 1.6 … 2: how far time is from the FLOP model at most"
     ),
     "sl_ne_loss": Figure(
         "<= 0.003",
         "NE",
-        _module("shortened"),
+        module("shortened"),
         "Stochastic Length, α 1.63, simulator, 1,000 events a user: NE shortened minus whole, upper end of 95 %",
     ),
     "softmax_1m_peak_gib": Figure(
-        "< 3", "GiB", _module("catalogue"), "peak memory of a step over 1,000,000 items, largest of those noted"
+        "< 3", "GiB", module("catalogue"), "peak memory of a step over 1,000,000 items, largest of those noted"
     ),
     "token_cost_batch": Figure(
-        "<= 1.1", "x", _module("lengths"), "time a token in rows of 1,024: 128 of them over 2 of them"
+        "<= 1.1", "x", module("lengths"), "time a token in rows of 1,024: 128 of them over 2 of them"
     ),
     "token_cost_longest_row": Figure(
-        "<= 1.1", "x", _module("lengths"), "time of 64 rows of 256 beside one of 8,192, over both alone"
+        "<= 1.1", "x", module("lengths"), "time of 64 rows of 256 beside one of 8,192, over both alone"
     ),
     "token_cost_long_window": Figure(
-        "<= 1.1", "x", _module("lengths"), "time a token in 256 rows of 256: window of 16,384 over one of 256"
+        "<= 1.1", "x", module("lengths"), "time a token in 256 rows of 256: window of 16,384 over one of 256"
     ),
-    "token_memory_growth": Figure("<= 1.1", "x", _module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
+    "token_memory_growth": Figure("<= 1.1", "x", module("lengths"), "peak bytes a token: 131,072 tokens over 16,384"),
     "generative_cost_slope_flops": Figure(
-        ">= 0.8", "", _module("generative"), "cost per event seen, impressions over users, log-log slope in N: FLOPs"
+        ">= 0.8", "", module("generative"), "cost per event seen, impressions over users, log-log slope in N: FLOPs"
     ),
     "generative_cost_slope_seconds": Figure(
-        ">= 0.8", "", _module("generative"), "the same in seconds of training steps, N 16 … 128"
+        ">= 0.8", "", module("generative"), "the same in seconds of training steps, N 16 … 128"
     ),
     "generative_ne_apart": Figure(
-        "", "NE", _module("generative"), "impression-level against generative training at equal events seen"
+        "", "NE", module("generative"), "impression-level against generative training at equal events seen"
     ),
     **{
         f"simulator_feedback_gap_{size}": Figure(
             bar,
             "",
-            _module(f"simulator --events {size}"),
+            module(f"simulator --events {size}"),
             f"simulator, {events} events: the way to the floor that NE has left",
         )
         for size, events, bar in (("1m", "1 million", "<= 0.15"), ("10m", "10 million", "<= 0.1"))
     },
     **{
         f"simulator_{name}_ne": Figure(
-            bar, "NE", _module("simulator --events 1m"), f"simulator, 1 million events, mean of both tasks: {what}"
+            bar, "NE", module("simulator --events 1m"), f"simulator, 1 million events, mean of both tasks: {what}"
         )
         for name, bar, what in (
             ("gr_ranking", "<= simulator_gr_fused_ne", "an action's token shows its item too"),
@@ -278,11 +180,11 @@ FIGURES: dict[str, Figure] = {
         )
     },
     "stream_10m_peak_gib": Figure(
-        "", "GiB", _module("stream"), "one pass over 10 million simulated events, interrupted and resumed: peak memory"
+        "", "GiB", module("stream"), "one pass over 10 million simulated events, interrupted and resumed: peak memory"
     ),
     **{
         f"exposure_spearman_{name}": Figure(
-            bar, "", _module("exposure"), f"simulator, a list of next clicked items: its correlation with {what}"
+            bar, "", module("exposure"), f"simulator, a list of next clicked items: its correlation with {what}"
         )
         for name, bar, what in (
             ("product", "> exposure_spearman_exposure", "exposure x liking"),
@@ -290,16 +192,13 @@ FIGURES: dict[str, Figure] = {
             ("liking", "", "liking alone"),
         )
     },
-    **_kuairand(),
-    **_long(),
-    **SIMULATED,
-    **_synthetic(),
+    **FEEDBACK,
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(
-        "<= 1e-05", "", _module("curve"), "ML-1M, HSTU: loss by kernels against the reference's, first 50 steps"
+        "<= 1e-05", "", module("curve"), "ML-1M, HSTU: loss by kernels against the reference's, first 50 steps"
     ),
     "broken_inputs_handled": Figure(
-        ">= 40", "cases", _module("broken_inputs"), "bad input that gives a sentence or a stated repair, and no debris"
+        ">= 40", "cases", module("broken_inputs"), "bad input that gives a sentence or a stated repair, and no debris"
     ),
 }
 
@@ -490,7 +389,7 @@ def _ml1m_value(line: Mapping[str, Any] | None) -> str:
 
 def tables(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """What stands on the results page: every figure in one of two tables."""
-    arms = {name for name, figure in FIGURES.items() if figure.command == _module("ml1m") and not figure.bar}
+    arms = {name for name, figure in FIGURES.items() if figure.command == module("ml1m") and not figure.bar}
     return f"{table(lines, {name: FIGURES[name] for name in FIGURES if name not in arms})}\n\n{ml1m_table(lines)}"
 
 
