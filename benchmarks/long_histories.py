@@ -1,8 +1,8 @@
 """GR ranking against the DLRM where histories are long: people with 1,600 events, whose taste lasts some 500 of them.
 
-    python -m benchmarks.long_histories            three seeds
-    python -m benchmarks.long_histories --look     one seed, printed only
-    python -m benchmarks.long_histories --wider    one seed of a DLRM that attends to 200 events, printed only
+    python -m benchmarks.long_histories [--seeds 1]    three seeds
+    python -m benchmarks.long_histories --look         one seed, printed only
+    python -m benchmarks.long_histories --wider        one seed of a DLRM that attends to 200 events, printed only
 
 The simulated log of `benchmarks.shortened`, of which the generative ranker reads the last 1,408 events, whole; the DLRM
 attends to the last 50 as its recipe does, and counts all days before, of items, features, context and the person. Both
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="GR against the DLRM on long histories.")
     parser.add_argument("--look", action="store_true", help="one seed, print, record nothing")
     parser.add_argument("--wider", action="store_true", help="a DLRM with 200 events, one seed, printed only")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many")
     given = parser.parse_args()
     look = given.look
     if given.wider:
@@ -60,7 +61,7 @@ def main() -> None:
         return
     if not look:
         committed()
-    seeds = SEEDS[:1] if look else SEEDS
+    seeds = SEEDS[: 1 if look else given.seeds]
     sides = {"gr": (RECIPE, WHOLE), "dlrm": ("simulator/dlrm", [])}
     runs = {side: [predicted(*system, seed) for seed in seeds] for side, system in sides.items()}
     lowest = best(runs["gr"][0])
