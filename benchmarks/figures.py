@@ -106,6 +106,14 @@ KUAIRAND = (
 )
 
 
+SIDES = {
+    "gr": "python -m benchmarks.kuairand days",
+    "interleaved": "python -m benchmarks.kuairand days gr-interleaved",
+    "dlrm": "python -m benchmarks.kuairand days",
+}
+"""gr: the recipe gr-ranking (paired tokens); interleaved: gr-interleaved, the paper's."""
+
+
 def _kuairand() -> dict[str, Figure]:
     """The verdict day by day, and every system on the last two days; GR is to be better than the DLRM."""
     found = {}
@@ -113,14 +121,32 @@ def _kuairand() -> dict[str, Figure]:
         for metric, sign in (("NE", "<"), ("GAUC", ">")):
             name = f"{field}_{metric.lower()}"
             for state, prefix in (("frozen at midnight", ""), ("rolling", "rolling_")):
-                for side in ("gr", "dlrm"):
-                    bar = f"{sign} kuairand_{prefix}{name}_dlrm" if side == "gr" else ""
-                    what = f"KuaiRand-Pure, {field}, last seven days, trained up to each, {state}: {side.upper()}"
-                    found[f"kuairand_{prefix}{name}_{side}"] = Figure(bar, metric, _module("kuairand days"), what)
+                days = f"KuaiRand-Pure, {field}, last seven days, trained up to each, {state}"
+                for side, command in SIDES.items():
+                    whole = f"kuairand_{prefix}{name}_{side}"
+                    found[whole] = Figure("", metric, command, f"{days}: {side}")
+                    if side != "dlrm":
+                        what = f"{days}: by how much {side} is better than the DLRM, the worse end of 95 %"
+                        found[f"{whole}_gain"] = Figure("> 0", metric, command, what)
             for system in KUAIRAND:
                 bar = f"{sign} kuairand_test_{name}_rates" if system in ("gr_ranking", "dlrm") else ""
                 what = f"KuaiRand-Pure, {field}, last two days: {system.replace('_', ' ')}"
                 found[f"kuairand_test_{name}_{system}"] = Figure(bar, metric, _module("kuairand test"), what)
+    for metric in ("NE", "GAUC"):
+        for side in ("gr", "dlrm"):
+            what = f"KuaiRand-Pure, like, last two days: {side.upper()} (507 likes: not to be compared)"
+            found[f"kuairand_like_{metric.lower()}_{side}"] = Figure("", metric, _module("kuairand like"), what)
+    return found
+
+
+def _long() -> dict[str, Figure]:
+    """GR against the DLRM on the simulated service, where histories are long."""
+    found, command = {}, _module("long_histories")
+    for metric in ("NE", "GAUC"):
+        name, what = f"simulator_long_{metric.lower()}", f"simulator, 1,600 events a user, mean {metric} of both fields"
+        found |= {f"{name}_{side}": Figure("", metric, command, f"{what}: {side}") for side in ("gr", "dlrm")}
+        better = f"{what}: by how much GR is better, the worse end of 95 % of the worse field"
+        found[f"{name}_gain"] = Figure("> 0", metric, command, better)
     return found
 
 
@@ -249,6 +275,7 @@ FIGURES: dict[str, Figure] = {
         )
     },
     **_kuairand(),
+    **_long(),
     **_synthetic(),
     **_ml1m(),
     "ml1m_loss_curve_apart": Figure(

@@ -1,18 +1,21 @@
 """Feedback on KuaiRand-Pure's part (CC BY-SA 4.0): GR ranking against the DLRM and the classical rankers.
 
     python -m benchmarks.kuairand test [SYSTEM...] [--seeds 3]    the last two days, all systems
-    python -m benchmarks.kuairand days                            the verdict: each of the last seven days, pooled
+    python -m benchmarks.kuairand days [SYSTEM...]                the verdict: each of the last seven days, pooled
+    python -m benchmarks.kuairand like                            GR and the DLRM with a third field
 
 `test`: trained up to May 5th, 2022 (China time), epoch chosen on the 6th, tested on the 7th and 8th. `days`: trained
 up to each day as long as the recipe says (no validation), tested on that day; the seven days are pooled, three seeds,
-and the difference of GR and DLRM has a 95 % interval over users, the same resamples for both. The state is frozen at
-midnight; `kuairand_rolling_*` are the same models told all before each event (decision 009). `like` is reported in the
-notes and never compared: 507 positives in the test days.
+and the difference of a GR (`gr-ranking`; or `gr-interleaved`, the paper's tokens) and the DLRM has a 95 % interval over
+users, the same resamples for both. `*_gain` is the end of it that is worse for GR: above 0, GR is better. The state is
+frozen at midnight; `kuairand_rolling_*` are the same models told all before each event (decision 009).
+`like`: as in `test`, of models that learn `like` as well; reported and never compared: 507 positives in the test days.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -30,7 +33,8 @@ SYSTEMS = (
     *("dlrm", "dlrm-one-expert", "dlrm-gr-features", "dlrm-no-history", "bst", "rates"),
 )
 STATES: dict[State, str] = {"frozen": "", "rolling": "rolling_"}
-SIDES = {"gr": "gr-ranking", "dlrm": "dlrm"}
+SIDES = {"gr-ranking": "gr", "gr-interleaved": "interleaved", "dlrm": "dlrm"}
+"""In the names of figures."""
 FIELDS, METRICS = ("click", "long_view"), ("NE", "GAUC")
 DAYS = [f"2022-05-{day:02d}T00:00:00+08:00" for day in range(2, 10)]
 LAST = ["training.keep=last", "training.patience=null", "training.validate_every=99"]
@@ -56,7 +60,7 @@ def test(system: str, seeds: Sequence[int]) -> None:
 
 def _others(found: Sequence[Predictions], field: str) -> str:
     """Everything else that was measured, means over seeds."""
-    names = [name for name in found[0].means if f"({field})" in name or "(like)" in name]
+    names = [name for name in found[0].means if f"({field})" in name]
     return ", ".join(f"{name} {np.mean([one.means[name] for one in found]):.4f}" for name in names)
 
 
@@ -71,24 +75,41 @@ def by_day(system: str, seed: int, state: State) -> Predictions:
     return pool(parts, f"feedback/day by day, 2022-05-02 to 2022-05-08, trained up to each day/state={state}")
 
 
-def days(seeds: Sequence[int], state: State) -> None:
-    """The verdict."""
-    found = {side: [by_day(system, seed, state) for seed in seeds] for side, system in SIDES.items()}
+def days(system: str, seeds: Sequence[int], state: State) -> None:
+    """The verdict on one GR."""
+    ours, theirs = ([by_day(one, seed, state) for seed in seeds] for one in (system, "dlrm"))
     for field in FIELDS:
-        apart = differences(found["gr"], found["dlrm"], field)
+        apart = differences(ours, theirs, field)
         for metric in METRICS:
             by, (low, high) = apart[metric]
             said = f"GR minus DLRM {by:+.4f} [{low:+.4f}, {high:+.4f}]"
-            for side, runs in found.items():
+            note = f"{ours[0].protocol}; {len(ours[0].user):,} impressions; {said}"
+            for side, runs in ((SIDES[system], ours), ("dlrm", theirs)):
                 values = [one.means[f"{metric}({field})"] for one in runs]
-                note = f"{runs[0].protocol}; {len(runs[0].user):,} impressions; {said}; {_others(runs, field)}"
                 name = f"kuairand_{STATES[state]}{figure(field, metric, side)}"
-                record(name, float(np.mean(values)), raw=values, seeds=seeds, note=note)
+                record(name, float(np.mean(values)), raw=values, seeds=seeds, note=f"{note}; {_others(runs, field)}")
+            worse = -high if metric == "NE" else low
+            name = f"kuairand_{STATES[state]}{figure(field, metric, SIDES[system])}_gain"
+            record(name, worse, seeds=seeds, note=note)
+
+
+def like(seeds: Sequence[int]) -> None:
+    """A third field, too rare to compare."""
+    data, change = dataset("kuairand-pure"), f"model.feedback.fields={json.dumps([*FIELDS, 'like'])}"
+    for system in ("gr-ranking", "dlrm"):
+        found = [facta.predict(artifact(f"kuairand-pure/{system}", data, [change], seed), data) for seed in seeds]
+        for metric in METRICS:
+            values = [one.means[f"{metric}(like)"] for one in found]
+            low, high = found[0].intervals[f"{metric}(like)"]
+            others = "; ".join(_others(found, field) for field in (*FIELDS, "like"))
+            note = f"{found[0].protocol}; seed {seeds[0]} [{low:.4f}, {high:.4f}]; {others}"
+            name = f"kuairand_{figure('like', metric, SIDES[system])}"
+            record(name, float(np.mean(values)), raw=values, seeds=seeds, note=note)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Feedback on KuaiRand-Pure.")
-    parser.add_argument("what", choices=("test", "days"))
+    parser.add_argument("what", choices=("test", "days", "like"))
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)}; default: all")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many")
     given = parser.parse_args()
@@ -98,7 +119,11 @@ def main() -> None:
     committed()
     if given.what == "days":
         for state in STATES:
-            days(SEEDS[: given.seeds], state)
+            for system in given.systems or ["gr-ranking"]:
+                days(system, SEEDS[: given.seeds], state)
+        return
+    if given.what == "like":
+        like(SEEDS[: given.seeds])
         return
     for system in given.systems or SYSTEMS:
         test(system, SEEDS[: given.seeds])
