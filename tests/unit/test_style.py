@@ -64,6 +64,8 @@ def _is_operator(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def test_files_are_tracked() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout: nothing says which files are tracked")
     assert len(tracked()) > 100, "nothing would be looked at below"
 
 
