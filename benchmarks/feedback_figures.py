@@ -31,12 +31,12 @@ KUAIRAND = (
 )
 
 
-SIDES = {
+DAYS = {
     "gr": "python -m benchmarks.kuairand days",
     "interleaved": "python -m benchmarks.kuairand days gr-interleaved",
     "dlrm": "python -m benchmarks.kuairand days",
 }
-"""gr: the recipe gr-ranking (paired tokens); interleaved: gr-interleaved, the paper's."""
+"""Who is judged day by day, and by which command; gr: gr-ranking (paired tokens), interleaved: the paper's."""
 
 
 def _kuairand() -> dict[str, Figure]:
@@ -47,7 +47,7 @@ def _kuairand() -> dict[str, Figure]:
             name = f"{field}_{metric.lower()}"
             for state, prefix in (("frozen at midnight", ""), ("rolling", "rolling_")):
                 days = f"KuaiRand-Pure, {field}, last seven days, trained up to each, {state}"
-                for side, command in SIDES.items():
+                for side, command in DAYS.items():
                     whole = f"kuairand_{prefix}{name}_{side}"
                     found[whole] = Figure("", metric, command, f"{days}: {side}")
                     if side != "dlrm":

@@ -23,7 +23,7 @@ import numpy as np
 
 import facta
 from benchmarks.figures import committed, record
-from benchmarks.runs import SEEDS, artifact, dataset
+from benchmarks.runs import SEEDS, artifact, dataset, least_gain
 from facta.data.splits import State
 from facta.eval.predictions import Predictions, differences, pool
 from facta.eval.protocol import ProtocolConfig
@@ -81,16 +81,16 @@ def days(system: str, seeds: Sequence[int], state: State) -> None:
     for field in FIELDS:
         apart = differences(ours, theirs, field)
         for metric in METRICS:
-            by, (low, high) = apart[metric]
+            by, interval = apart[metric]
+            low, high = interval
             said = f"GR minus DLRM {by:+.4f} [{low:+.4f}, {high:+.4f}]"
             note = f"{ours[0].protocol}; {len(ours[0].user):,} impressions; {said}"
             for side, runs in ((SIDES[system], ours), ("dlrm", theirs)):
                 values = [one.means[f"{metric}({field})"] for one in runs]
                 name = f"kuairand_{STATES[state]}{figure(field, metric, side)}"
                 record(name, float(np.mean(values)), raw=values, seeds=seeds, note=f"{note}; {_others(runs, field)}")
-            worse = -high if metric == "NE" else low
             name = f"kuairand_{STATES[state]}{figure(field, metric, SIDES[system])}_gain"
-            record(name, worse, seeds=seeds, note=note)
+            record(name, least_gain(metric, interval), seeds=seeds, note=note)
 
 
 def like(seeds: Sequence[int]) -> None:

@@ -6,9 +6,9 @@
 
 The simulated log of `benchmarks.shortened`, of which the generative ranker reads the last 1,408 events, whole; the DLRM
 attends to the last 50 as its recipe does, and counts all days before, of items, features, context and the person. Both
-are told all before each event. The values are means of click and
-long view; `*_gain` is by how much GR is better, the worse end of the paired 95 % interval over users and the worse one
-of both fields. The floor beside them is the forward algorithm's, which nothing can be better than.
+are told all before each event. The values are means of click and long view; `*_gain` is by how much GR is better, the
+worse end of the paired 95 % interval over users and the worse one of both fields. The floor beside them is the forward
+algorithm's, which nothing can be better than.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 import facta
 from benchmarks.figures import committed, record
-from benchmarks.runs import SEEDS, artifact
+from benchmarks.runs import SEEDS, artifact, least_gain
 from benchmarks.shortened import FIELDS, RECIPE, WHOLE, WORLD, log
 from benchmarks.simulator import normalised
 from facta.arrays import Floats
@@ -77,8 +77,8 @@ def main() -> None:
             values = [mean(one, metric) for one in found]
             name = f"simulator_long_{metric.lower()}_{side}"
             record(name, float(np.mean(values)), raw=values, seeds=seeds, note=f"{found[0].protocol}; {note}")
-        worse = min(-high if metric == "NE" else low for _, (low, high) in moved.values())
-        record(f"simulator_long_{metric.lower()}_gain", worse, seeds=seeds, note=note)
+        least = min(least_gain(metric, interval) for _, interval in moved.values())
+        record(f"simulator_long_{metric.lower()}_gain", least, seeds=seeds, note=note)
 
 
 if __name__ == "__main__":

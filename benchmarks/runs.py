@@ -11,7 +11,9 @@ from pathlib import Path
 import facta
 from benchmarks.figures import ROOT, code
 from facta.data import sources
+from facta.eval.bootstrap import Interval
 from facta.eval.evaluation import KS
+from facta.eval.metrics import lower_is_better
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import average
 from facta.train import journal
@@ -91,6 +93,11 @@ def place(recipe: str, changes: Sequence[str], seed: int) -> Path:
     if len(name) > 200:  # of 255 that a disk takes
         name = f"{name[:150]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return ROOT / "runs" / "figures" / code()[:12] / name / str(seed)
+
+
+def least_gain(metric: str, interval: Interval) -> float:
+    """By how much ours is better at the least, of the interval of ours minus theirs."""
+    return -interval.high if lower_is_better(metric) else interval.low
 
 
 def count(recipe: str, data: facta.Dataset) -> facta.Result:
