@@ -32,9 +32,9 @@ def one(kind: str, rows: int = ROWS, catalogue: int = ITEMS) -> dict[str, float]
     from facta.data.catalogue import Catalogue
     from facta.data.negatives import draw
     from facta.models.recommender import Recommender, RecommenderConfig
-    from facta.train.optim import OptimiserConfig, adamw
-    from facta.train.process import kept_memory
-    from facta.train.step import take_step
+    from facta.training.optim import OptimiserConfig, adamw
+    from facta.training.process import kept_memory
+    from facta.training.step import take_step
     from facta.types import Negatives
 
     torch.set_num_threads(2)

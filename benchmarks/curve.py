@@ -19,7 +19,7 @@ from benchmarks.figures import committed, record
 from benchmarks.runs import dataset
 from facta.data.histories import Dataset
 from facta.ops import backend
-from facta.train.step import take_step
+from facta.training.step import take_step
 from facta.types import Negatives
 
 STEPS, EVERY = 50, 5

@@ -41,10 +41,10 @@ from facta.models.recommender import Recommender
 from facta.ops import backend
 from facta.recipes.find import find
 from facta.recipes.recipe import RecipeConfig
-from facta.train.optim import OptimiserConfig, adamw
-from facta.train.prefetch import prefetched
-from facta.train.process import kept_memory
-from facta.train.step import take_step
+from facta.training.optim import OptimiserConfig, adamw
+from facta.training.prefetch import prefetched
+from facta.training.process import kept_memory
+from facta.training.step import take_step
 from facta.types import Negatives, SequenceBatch
 
 THREADS, EPOCHS, RECTOOLS = 2, 6, "0.19.0"

@@ -30,8 +30,8 @@ from facta.data.simulator import SimulatorConfig, World
 from facta.data.splits import temporal
 from facta.eval.predictions import differences
 from facta.models.recommender import Recommender, RecommenderConfig
-from facta.train.optim import adamw
-from facta.train.step import take_step
+from facta.training.optim import adamw
+from facta.training.step import take_step
 from facta.types import Negatives
 
 COUNTED, TIMED, TURNS = (16, 32, 64, 128, 256), (16, 32, 64, 128), 5

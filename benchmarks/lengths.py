@@ -27,7 +27,7 @@ from benchmarks.turns import seconds
 from facta import jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
-from facta.train.process import kept_memory
+from facta.training.process import kept_memory
 from facta.types import TokenBatch
 
 WIDTH, THREADS, TURNS = 64, 2, 5

@@ -16,7 +16,7 @@ from facta.eval.evaluation import KS
 from facta.eval.metrics import lower_is_better
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import average
-from facta.train import journal
+from facta.training import journal
 
 SEEDS = (0, 1, 2)
 FOLDERS = {

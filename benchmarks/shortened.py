@@ -35,7 +35,7 @@ from facta.data import simulate
 from facta.data.simulator import SimulatorConfig, World
 from facta.eval.predictions import Predictions, differences
 from facta.recipes.find import find
-from facta.train import journal
+from facta.training import journal
 
 RECIPE, FIELDS = "simulator/gr-ranking", ("click", "long_view")
 WORLD = SimulatorConfig(users=640, events_per_user=1600, length_spread=0.0, switch=0.001, switch_visit=0.01)

@@ -35,7 +35,7 @@ from facta.encoders.transformer import TransformerConfig
 from facta.eval.ranking import ItemSets, rank_catalogue
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.recommender import Recommender, RecommenderConfig
-from facta.train.trainer import Trainer, TrainingConfig
+from facta.training.trainer import Trainer, TrainingConfig
 from facta.types import Events, Product, SequenceBatch, Targets
 
 WORLD = DirichletConfig()

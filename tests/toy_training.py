@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from facta import draws, jagged
 from facta.data.negatives import NegativesConfig
-from facta.train.log import Log
-from facta.train.trainer import Trainer, TrainingConfig
+from facta.training.log import Log
+from facta.training.trainer import Trainer, TrainingConfig
 from facta.types import Events, LossSum, Negatives, SequenceBatch, Targets
 
 ITEMS, WIDTH, SEED = 13, 8, 5

@@ -29,12 +29,12 @@ from facta.models.baselines import Baseline
 from facta.recipes.find import find
 from facta.recipes.fit import fit, learn, training_counts
 from facta.recipes.recipe import RecipeConfig
-from facta.train import tune as tuning
-from facta.train.folder import claim
-from facta.train.identity import Identity
+from facta.training import tune as tuning
+from facta.training.folder import claim
+from facta.training.identity import Identity
 
 if TYPE_CHECKING:
-    from facta.train.log import Log
+    from facta.training.log import Log
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""

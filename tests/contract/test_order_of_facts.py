@@ -29,7 +29,7 @@ from facta.models.rates import RateRegression, RatesConfig
 from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.objectives.next_item import NextItemConfig
-from facta.train.process import exact_sums
+from facta.training.process import exact_sums
 from facta.types import Negatives, SequenceBatch, to_device
 from tests.feedback_world import Row, aside, batch, catalogue, random_row, request
 

@@ -17,7 +17,7 @@ import facta
 from facta.data.simulate import SCHEMA, write
 from facta.data.simulator import SimulatorConfig, World
 from facta.ops import backend
-from facta.train.journal import TIMINGS
+from facta.training.journal import TIMINGS
 from tests import toy_training, worlds
 
 SLOWLY = "0.02"  # seconds a batch, so that a kill lands where it is aimed
@@ -219,7 +219,7 @@ def assert_crashed_goes_on(
     dataset: facta.Dataset, recipe: facta.RecipeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that breaks down between two checkpoints, and one that does not, end in the same bits."""
-    from facta.train import trainer
+    from facta.training import trainer
 
     class Crash(Exception):
         pass

@@ -11,8 +11,8 @@ from facta.data.catalogue import Catalogue
 from facta.models.recommender import Recommender
 from facta.ops import backend
 from facta.recipes.find import find
-from facta.train.optim import OptimiserConfig, adamw
-from facta.train.step import take_step
+from facta.training.optim import OptimiserConfig, adamw
+from facta.training.step import take_step
 from facta.types import Negatives
 from tests.worlds import batch_of, random_rows
 

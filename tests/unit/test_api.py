@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import facta
-from facta.train.log import Log
+from facta.training.log import Log
 from tests import worlds
 
 QUIET = Log("quiet")

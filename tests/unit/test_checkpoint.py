@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from facta.errors import ArtifactError, ResourceError
-from facta.train import checkpoint
-from facta.train.optim import OptimiserConfig, adamw
-from facta.train.step import take_step
+from facta.training import checkpoint
+from facta.training.optim import OptimiserConfig, adamw
+from facta.training.step import take_step
 from facta.types import Negatives
 from tests.toy_training import ToyBatches, ToyModel
 

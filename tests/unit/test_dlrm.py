@@ -35,8 +35,8 @@ from facta.models.rates import RateRegression, RatesConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.ops import backend
 from facta.recipes.recipe import RecipeConfig
-from facta.train.log import Log
-from facta.train.trainer import TrainingConfig
+from facta.training.log import Log
+from facta.training.trainer import TrainingConfig
 from facta.types import Events, Lists, Negatives, SequenceBatch
 from tests import worlds
 from tests.feedback_world import catalogue

@@ -22,7 +22,7 @@ from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
-from facta.train import journal
+from facta.training import journal
 from facta.types import Negatives, SequenceBatch
 
 WINDOW = 16

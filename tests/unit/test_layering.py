@@ -19,17 +19,17 @@ SOURCE = Path(facta.__file__).parent
 ORDER = (
     *("errors", "jagged", "arrays", "draws", "types", "hardware", "config", "durable"),
     *("data", "ops", "layers", "similarity", "layouts", "encoders", "objectives", "models"),
-    *("artifact", "eval", "train", "infer", "recipes", "api", "cli"),
+    *("artifact", "eval", "training", "infer", "recipes", "api", "cli"),
 )
 """A part may import itself and what stands before it."""
 
 DOORS: dict[str, tuple[str, ...]] = {
-    "torch.distributed": ("train/parallel.py", "train/launch.py"),
+    "torch.distributed": ("training/parallel.py", "training/launch.py"),
     "matplotlib": ("eval/report.py",),
     "typer": ("cli/",),
-    "rich": ("cli/", "train/log.py"),
-    "tensorboard": ("train/log.py", "train/journal.py"),
-    "torch.utils.tensorboard": ("train/log.py", "train/journal.py"),
+    "rich": ("cli/", "training/log.py"),
+    "tensorboard": ("training/log.py", "training/journal.py"),
+    "torch.utils.tensorboard": ("training/log.py", "training/journal.py"),
     "urllib": ("data/origins.py",),
     "http": (),
     "socket": (),
@@ -112,7 +112,7 @@ def test_one_door_per_dependency(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files(), ids=name)
 def test_printing_and_unpickling(path: Path) -> None:
-    may_print = name(path).startswith(("cli/", "train/log.py"))
+    may_print = name(path).startswith(("cli/", "training/log.py"))
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)

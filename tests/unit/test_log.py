@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from facta.train import alarm
-from facta.train.log import Log, clock
+from facta.training import alarm
+from facta.training.log import Log, clock
 from facta.types import Negatives
 from tests.toy_training import ToyBatches, ToyModel, toy_config, toy_trainer
 

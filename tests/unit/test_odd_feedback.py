@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 import facta
-from facta.train import journal
-from facta.train.log import Log
+from facta.training import journal
+from facta.training.log import Log
 
 QUIET = Log("quiet")
 HOUR = 3_600_000

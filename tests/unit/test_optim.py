@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from facta.errors import ConfigError
-from facta.train.optim import OptimiserConfig, adamw, learning_rate
-from facta.train.step import NonFinite, take_step
+from facta.training.optim import OptimiserConfig, adamw, learning_rate
+from facta.training.step import NonFinite, take_step
 from facta.types import LossSum, Negatives, SequenceBatch
 from tests.toy_training import ToyBatches, ToyModel
 

@@ -14,7 +14,7 @@ STATM = Path("/proc/self/statm")
 SCRIPT = """
 import resource, sys, torch
 from torch import nn
-from facta.train.process import LARGE, kept_memory
+from facta.training.process import LARGE, kept_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20

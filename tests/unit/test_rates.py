@@ -30,7 +30,7 @@ from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
-from facta.train.trainer import TrainingConfig
+from facta.training.trainer import TrainingConfig
 from facta.types import SequenceBatch
 
 PRIOR = 4.0

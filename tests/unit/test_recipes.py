@@ -23,9 +23,9 @@ from facta.infer.history import History
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.recipes.find import every, find
 from facta.recipes.recipe import RecipeConfig
-from facta.train.log import Log
-from facta.train.trainer import TrainingConfig
-from facta.train.tune import overrides, settings
+from facta.training.log import Log
+from facta.training.trainer import TrainingConfig
+from facta.training.tune import overrides, settings
 from tests import worlds
 
 SYSTEMS = {"hstu", "hstu-large", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"}

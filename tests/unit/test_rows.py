@@ -20,9 +20,9 @@ from facta.objectives.losses import BCEConfig, LossConfig, SampledSoftmaxConfig,
 from facta.objectives.next_item import NextItemConfig
 from facta.ops import backend
 from facta.similarity.inner import SimilarityConfig
-from facta.train.checkpoint import optimiser_tensors
-from facta.train.optim import OptimiserConfig, adamw
-from facta.train.step import take_step
+from facta.training.checkpoint import optimiser_tensors
+from facta.training.optim import OptimiserConfig, adamw
+from facta.training.step import take_step
 from facta.types import Negatives, SequenceBatch
 from tests.toy_training import ToyBatches, ToyModel, toy_config, toy_trainer
 from tests.worlds import batch_of

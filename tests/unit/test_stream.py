@@ -18,7 +18,7 @@ from facta.eval.predictions import Predictions, predict_rows
 from facta.layers.items import ItemTower
 from facta.models.recommender import Recommender
 from facta.recipes import fit
-from facta.train import journal
+from facta.training import journal
 
 # the log declares no features of items
 PLAIN = [f"model.embedding.{change}" for change in ("features=false", "id_width=null", "hidden_ids=0")]

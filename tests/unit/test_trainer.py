@@ -12,10 +12,10 @@ import torch
 
 from facta.data.negatives import NegativesConfig
 from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
-from facta.train import journal
-from facta.train.log import Log
-from facta.train.prefetch import AHEAD, prefetched
-from facta.train.trainer import TrainingConfig
+from facta.training import journal
+from facta.training.log import Log
+from facta.training.prefetch import AHEAD, prefetched
+from facta.training.trainer import TrainingConfig
 from facta.types import LossSum, Negatives, SequenceBatch
 from tests.toy_training import ITEMS, Accuracy, ToyBatches, ToyModel, toy_config, toy_trainer
 

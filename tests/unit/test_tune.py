@@ -10,8 +10,8 @@ import pytest
 import facta
 from facta.cli import app
 from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
-from facta.train.identity import Identity
-from facta.train.tune import Range, Space, Trial, best, overrides, search, settings, without
+from facta.training.identity import Identity
+from facta.training.tune import Range, Space, Trial, best, overrides, search, settings, without
 from tests import worlds
 
 SPACE: Space = {

@@ -18,7 +18,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
-from facta.train import journal
+from facta.training import journal
 
 
 def evaluate(

@@ -14,7 +14,7 @@ import typer
 from facta import api
 from facta.cli import console
 from facta.eval.metrics import lower_is_better
-from facta.train.tune import Trial, best
+from facta.training.tune import Trial, best
 
 
 def tune(

@@ -10,8 +10,8 @@ from facta.models.dlrm import DLRMConfig
 from facta.models.rates import RatesConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.recipes.recipe import RecipeConfig
-from facta.train.trainer import TrainingConfig
-from facta.train.tune import Range
+from facta.training.trainer import TrainingConfig
+from facta.training.tune import Range
 
 _PRIOR = {"model.prior": Range(low=3.0, high=100.0, log=True)}
 

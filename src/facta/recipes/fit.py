@@ -34,13 +34,13 @@ from facta.models.baselines import (
 )
 from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
-from facta.train.model import Validate
-from facta.train.process import usable
-from facta.train.progress import TrainingResult
-from facta.train.trainer import Trainer, TrainingConfig
+from facta.training.model import Validate
+from facta.training.process import usable
+from facta.training.progress import TrainingResult
+from facta.training.trainer import Trainer, TrainingConfig
 
 if TYPE_CHECKING:
-    from facta.train.log import Log
+    from facta.training.log import Log
 
 
 def fit(

@@ -19,8 +19,8 @@ from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig,
 from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.similarity.inner import SimilarityConfig
-from facta.train.trainer import TrainingConfig
-from facta.train.tune import Range
+from facta.training.trainer import TrainingConfig
+from facta.training.tune import Range
 
 _SEARCH = {
     "training.learning_rate": Range(low=2e-4, high=5e-3, log=True),

@@ -14,8 +14,8 @@ from facta.layouts.layout import named
 from facta.models.dlrm import DLRMConfig
 from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
-from facta.train.trainer import TrainingConfig
-from facta.train.tune import Space
+from facta.training.trainer import TrainingConfig
+from facta.training.tune import Space
 
 
 class RecipeConfig(Config):

@@ -25,8 +25,8 @@ from facta.models.recommender import RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.recipes import classical
 from facta.recipes.recipe import RecipeConfig
-from facta.train.trainer import TrainingConfig
-from facta.train.tune import Range
+from facta.training.trainer import TrainingConfig
+from facta.training.tune import Range
 
 _FIELDS = ("click", "long_view")
 _TRAINING = TrainingConfig(

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
-from facta.train.model import Model
+from facta.training.model import Model
 from facta.types import LossSum, Negatives, SequenceBatch
 
 Sums = dict[str, tuple[float, float]]

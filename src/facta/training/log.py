@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from facta.train.progress import TrainingResult
+from facta.training.progress import TrainingResult
 
 if TYPE_CHECKING:
     from rich.progress import Progress

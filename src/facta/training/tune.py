@@ -26,7 +26,7 @@ from facta import draws, durable
 from facta.config import Config
 from facta.errors import ArtifactError, ConfigError, TrainingError
 from facta.eval.metrics import lower_is_better
-from facta.train.identity import Identity
+from facta.training.identity import Identity
 
 DIGITS = 3  # significant ones of a drawn number: what is printed is what was tried
 

@@ -15,12 +15,12 @@ import torch
 
 from facta import durable
 from facta.errors import ArtifactError
-from facta.train import checkpoint
-from facta.train.identity import Identity, environment
-from facta.train.journal import Journal, read
-from facta.train.log import Log
-from facta.train.model import Model
-from facta.train.progress import Progress
+from facta.training import checkpoint
+from facta.training.identity import Identity, environment
+from facta.training.journal import Journal, read
+from facta.training.log import Log
+from facta.training.model import Model
+from facta.training.progress import Progress
 
 
 class RunFolder:

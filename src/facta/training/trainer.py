@@ -25,16 +25,16 @@ from facta.data.negatives import draw
 from facta.data.stochastic_length import StochasticLengthConfig
 from facta.draws import Purpose
 from facta.errors import ConfigError, TrainingError
-from facta.train import alarm
-from facta.train.folder import RunFolder
-from facta.train.identity import Identity
-from facta.train.log import Log
-from facta.train.model import Batches, Model, Validate
-from facta.train.optim import OptimiserConfig, adamw, learning_rate
-from facta.train.prefetch import prefetched
-from facta.train.process import Interrupts, exact_sums, kept_memory
-from facta.train.progress import Progress, TrainingResult
-from facta.train.step import NonFinite, Step, mean, take_step
+from facta.training import alarm
+from facta.training.folder import RunFolder
+from facta.training.identity import Identity
+from facta.training.log import Log
+from facta.training.model import Batches, Model, Validate
+from facta.training.optim import OptimiserConfig, adamw, learning_rate
+from facta.training.prefetch import prefetched
+from facta.training.process import Interrupts, exact_sums, kept_memory
+from facta.training.progress import Progress, TrainingResult
+from facta.training.step import NonFinite, Step, mean, take_step
 from facta.types import Negatives, SequenceBatch, to_device
 
 Built = tuple[SequenceBatch, Negatives]

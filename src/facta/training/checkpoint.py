@@ -29,7 +29,7 @@ from torch import Tensor
 
 from facta import durable
 from facta.errors import ArtifactError
-from facta.train.model import Model
+from facta.training.model import Model
 
 FORMAT = 1
 KEPT = 2

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from facta.eval.metrics import lower_is_better
-from facta.train.step import Step, Sums, add
+from facta.training.step import Step, Sums, add
 
 
 @dataclass
