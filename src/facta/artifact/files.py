@@ -24,7 +24,7 @@ import polars as pl
 
 from facta import durable
 from facta.artifact import card
-from facta.artifact.model import SavedModel, build, parse, read_state, state_of
+from facta.artifact.model import SavedModel, Unfilled, build, parse, read_state, state_of
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Fields
 from facta.errors import ArtifactError, ConfigError
@@ -91,7 +91,8 @@ def load(path: Path | str) -> Contents:
     config = _read_json(path / "config.json")
     schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", pl.read_parquet)
     try:
-        model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
+        with Unfilled():
+            model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
         read_state(model, load_file(path / "model.safetensors"))
     except (ConfigError, KeyError, TypeError) as error:
         raise ArtifactError(

@@ -6,11 +6,11 @@ Letters: B histories, V catalogue items, k recommendations, M candidates.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -29,11 +29,14 @@ from facta.infer import ranking
 from facta.infer.history import History, ItemId, Known, as_histories, context_codes, from_text, known, plain_value
 from facta.infer.ranking import By, Ranking
 from facta.infer.request import Asked, request
+from facta.infer.stored import readable
 from facta.models.baselines import Baseline
-from facta.types import CatalogueScores
+from facta.models.recommender import Recommender
+from facta.types import CatalogueScores, Product, SequenceBatch
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
-AT_ONCE = 256  # requests scored together: bounds memory, changes no answer
+AT_ONCE = 256  # requests encoded together
+CELLS = 1 << 25  # scores of requests that are written out: 128 MB
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,14 @@ class Answer:
     scores: list[list[float]]
     source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
     unknown: list[int]  # events left out because their item is not in the catalogue
+
+
+class Lists(NamedTuple):
+    """The lists of B histories in catalogue rows."""
+
+    rows: Ints  # [B, k] best first; -1 behind the last item that may be recommended
+    scores: Floats32  # [B, k]; -inf there
+    of_model: Bools  # [B] by the model, or else by popularity
 
 
 class Artifact(files.Contents):
@@ -88,18 +99,17 @@ class Artifact(files.Contents):
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        k = _length(k)
-        histories = self._histories(history)
-        readable = np.array([self._trained[one.rows].any() for one in histories], dtype=bool)
-        times = self._times(histories, readable, at)
-        hidden = self._hidden(histories, exclude)
-        rows = np.full((len(histories), k), -1, dtype=np.int64)
-        scores = np.zeros((len(histories), k), dtype=np.float32)
-        for chosen in (np.flatnonzero(~readable), *_parts(np.flatnonzero(readable))):
-            if len(chosen):
-                asked = self._ask(histories, times, chosen) if readable[chosen[0]] else self._popularity(len(chosen))
-                rows[chosen], scores[chosen] = self._best(asked, [hidden[place] for place in chosen], k)
-        return self._answer(histories, readable, rows, scores)
+        k, histories = _length(k), self._histories(history)
+        times = self._times(histories, readable(histories, self._trained), at)
+        found = self._lists(histories, times, self._hidden(histories, exclude), k)
+        kept = [line[line >= 0].tolist() for line in found.rows]
+        return Answer(
+            ids=[[self._ids[row] for row in line] for line in kept],
+            titles=[[self._titles[row] for row in line] for line in kept],
+            scores=[line[rows >= 0].tolist() for line, rows in zip(found.scores, found.rows, strict=True)],
+            source=["model" if read else "popularity" for read in found.of_model],
+            unknown=[one.unknown for one in histories],
+        )
 
     def rank(
         self,
@@ -196,6 +206,28 @@ class Artifact(files.Contents):
         """[V] whether an item has training events."""
         return self._training_events.numpy() > 0
 
+    @cached_property
+    def _listed(self) -> Ints:
+        """[V'] rows of the items that may be recommended."""
+        return np.flatnonzero(self._trained)
+
+    @cached_property
+    def _place(self) -> Ints:
+        """[V] where each row stands among them; -1: it may not be recommended."""
+        return np.where(self._trained, np.cumsum(self._trained) - 1, -1)
+
+    @cached_property
+    def _vectors(self) -> Tensor | None:
+        """[V', P] their vectors, made once: for a million items this takes longer than the answer to a request.
+
+        None for a model whose scores are no inner products.
+        """
+        if not isinstance(self.model, Recommender) or self.model.next_item is None:
+            return None
+        every = len(self._listed) == len(self._trained)
+        with torch.inference_mode():
+            return self.model.item_vectors(None if every else torch.from_numpy(self._listed)).contiguous()
+
     def _histories(self, given: History | Iterable[Any]) -> list[Known]:
         return [known(one, self.rows_of, self._fields, self.model.wants) for one in as_histories(given)]
 
@@ -210,9 +242,9 @@ class Artifact(files.Contents):
             )
         return plain
 
-    def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
+    def _times(self, histories: Sequence[Known], asked_of: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
         """[B] times of the requests; None where no model that reads time is asked."""
-        asked = [one for one, read in zip(histories, readable, strict=True) if read]
+        asked = [one for one, read in zip(histories, asked_of, strict=True) if read]
         if not self.reads_time or not asked:
             return None
         if any(one.times is None for one in asked):
@@ -251,36 +283,45 @@ class Artifact(files.Contents):
         rows = self.rows_of([] if isinstance(exclude, str) else exclude)
         return [rows[rows >= 0]] * len(histories)
 
-    def _popularity(self, count: int) -> CatalogueScores:
-        """Scores [count, V]: training events of each item."""
-        return self._training_events.expand(count, -1)
+    def _lists(self, histories: Sequence[Known], at: Sequence[int] | None, hidden: Sequence[Ints], k: int) -> Lists:
+        """The best k items with training events for each history; none of its `hidden` rows."""
+        of_model = readable(histories, self._trained)
+        rows = np.full((len(histories), k), -1, dtype=np.int64)
+        scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
+        for chosen, found in self._scores(histories, at, of_model):
+            place = [self._place[np.unique(hidden[one])] for one in chosen]  # among the items with training events
+            masked = [one[one >= 0] for one in place]
+            sets = ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
+            none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+            with torch.inference_mode():
+                best = rank_catalogue(found, none, sets, k)
+            rows[chosen], scores[chosen] = np.append(self._listed, -1)[best.lists], best.scores  # -1 stays -1
+        return Lists(rows, scores, of_model)
 
-    def _ask(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: Ints) -> CatalogueScores:
-        """The model's scores for the chosen histories."""
+    def _scores(
+        self, histories: Sequence[Known], at: Sequence[int] | None, of_model: Bools
+    ) -> Iterator[tuple[Ints, CatalogueScores]]:
+        """(places of histories, their scores of the V' items with training events), all histories once."""
+        listed = torch.from_numpy(self._listed)
+        dense = min(AT_ONCE, max(CELLS // len(self._trained), 1))  # bounds memory, changes no answer
+        for chosen in _parts(np.flatnonzero(~of_model), dense):
+            yield chosen, self._training_events[listed].expand(len(chosen), -1)
+        asked = np.flatnonzero(of_model)
+        if not len(asked):
+            return
+        with torch.inference_mode():
+            if self._vectors is not None:
+                assert isinstance(self.model, Recommender)
+                parts = [self._request(histories, at, chosen) for chosen in _parts(asked, AT_ONCE)]
+                yield asked, Product(torch.cat([self.model.queries(part) for part in parts]), self._vectors)
+                return
+            for chosen in _parts(asked, dense):
+                scores = self.model.catalogue_scores(self._request(histories, at, chosen))
+                yield chosen, (scores.dense() if isinstance(scores, Product) else scores)[:, listed]
+
+    def _request(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
         moments = None if at is None else [at[place] for place in chosen]
-        with torch.inference_mode():
-            asked = request([histories[place] for place in chosen], moments, self.model.window)
-            return self.model.catalogue_scores(asked)
-
-    def _best(self, scores: CatalogueScores, hidden: Sequence[Ints], k: int) -> tuple[Ints, Floats32]:
-        """Rows and scores [b, k] of the best items with training events, by evaluation's code; -1: fewer are left."""
-        none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
-        distinct = [np.unique(rows) for rows in hidden]
-        offsets = arrays.offsets_of(np.array([len(rows) for rows in distinct]))
-        trained = np.flatnonzero(self._trained)
-        with torch.inference_mode():
-            ranking = rank_catalogue(scores, none, ItemSets(offsets, np.concatenate(distinct)), k, trained)
-        return ranking.lists, ranking.scores
-
-    def _answer(self, histories: Sequence[Known], readable: Bools, rows: Ints, scores: Floats32) -> Answer:
-        found = [line[line >= 0].tolist() for line in rows]  # -1: no item left
-        return Answer(
-            ids=[[self._ids[row] for row in line] for line in found],
-            titles=[[self._titles[row] for row in line] for line in found],
-            scores=[line[kept >= 0].tolist() for line, kept in zip(scores, rows, strict=True)],
-            source=["model" if read else "popularity" for read in readable],
-            unknown=[one.unknown for one in histories],
-        )
+        return request([histories[place] for place in chosen], moments, self.model.window)
 
 
 def _length(k: Any) -> int:
@@ -299,6 +340,6 @@ def _each(at: Any, count: int) -> list[Time]:
     return list(at) if several else [at] * count
 
 
-def _parts(places: Ints) -> list[Ints]:
+def _parts(places: Ints, size: int) -> list[Ints]:
     """Requests answered together."""
-    return [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]
+    return [places[start : start + size] for start in range(0, len(places), size)]
