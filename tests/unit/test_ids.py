@@ -153,7 +153,9 @@ def test_unknown_ids_are_named_and_expected_ones_shown() -> None:
         st.tuples(st.lists(TEXT, min_size=1, unique=True), st.lists(TEXT)),
     )
 )
-def test_a_search_for_few_ids_finds_what_the_join_finds(case: tuple[list[int] | list[str], list[int] | list[str]]) -> None:
+def test_a_search_for_few_ids_finds_what_the_join_finds(
+    case: tuple[list[int] | list[str], list[int] | list[str]],
+) -> None:
     """In any order of the ids: those of a catalogue that grew are sorted in pieces."""
     ids, others = case
     table = Ids(pl.Series(ids), "user")

@@ -6,33 +6,31 @@ Letters: B histories, V catalogue items, k recommendations, M candidates.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
 from facta.artifact import files
-from facta.data.histories import Fields
+from facta.data.histories import Dataset, Fields
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.eval.protocol import ProtocolConfig
-from facta.eval.ranking import ItemSets, rank_catalogue
-from facta.infer import ranking
+from facta.infer import bulk, ranking
 from facta.infer.history import History, ItemId, Known, as_histories, context_codes, from_text, known, plain_value
+from facta.infer.parts import Progress
 from facta.infer.ranking import By, Ranking
-from facta.infer.request import Asked, request
-from facta.infer.stored import readable
+from facta.infer.request import Asked
+from facta.infer.retrieval import Retrieval
+from facta.infer.stored import StoredHistories
 from facta.models.baselines import Baseline
-from facta.models.recommender import Recommender
-from facta.types import CatalogueScores, Product, SequenceBatch
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
 AT_ONCE = 256  # requests encoded together
@@ -48,14 +46,6 @@ class Answer:
     scores: list[list[float]]
     source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
     unknown: list[int]  # events left out because their item is not in the catalogue
-
-
-class Lists(NamedTuple):
-    """The lists of B histories in catalogue rows."""
-
-    rows: Ints  # [B, k] best first; -1 behind the last item that may be recommended
-    scores: Floats32  # [B, k]; -inf there
-    of_model: Bools  # [B] by the model, or else by popularity
 
 
 class Artifact(files.Contents):
@@ -100,8 +90,8 @@ class Artifact(files.Contents):
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
         k, histories = _length(k), self._histories(history)
-        times = self._times(histories, readable(histories, self._trained), at)
-        found = self._lists(histories, times, self._hidden(histories, exclude), k)
+        times = self._times(histories, self._retrieval.of_model(histories), at)
+        found = self._retrieval.best(histories, times, self._hidden(histories, exclude), k)
         kept = [line[line >= 0].tolist() for line in found.rows]
         return Answer(
             ids=[[self._ids[row] for row in line] for line in kept],
@@ -130,21 +120,15 @@ class Artifact(files.Contents):
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
         """
-        if isinstance(self.model, Baseline) or not self.model.predicted:
-            raise ConfigError(
-                "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
-                "or numbers."
-            )
-        weights, histories = ranking.weights_of(by, self.model.predicted), self._histories(history)
+        weights, histories = self._weights(by), self._histories(history)
         times = self._times(histories, np.ones(len(histories), dtype=bool), at)
         rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
             Asked(one[one >= 0], context_codes(given, self._fields, self.model.wants))
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
-        none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
-        found = none | ranking.scores(self.model, histories, times, asked)
-        best, every = ranking.orders(found, weights, asked), np.concatenate([one.rows for one in asked])
+        found, best = self._ranked(histories, times, asked, weights)
+        every = np.concatenate([one.rows for one in asked])
         return Ranking(
             by=weights,
             ids=[[self._ids[row] for row in every[line]] for line in best],
@@ -154,6 +138,118 @@ class Artifact(files.Contents):
             untrained=[int((~self._trained[one.rows]).sum()) for one in asked],
             unknown=[one.unknown for one in histories],
         )
+
+    @overload
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: Path | str, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None: ...  # fmt: skip
+
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: Path | str | None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        """The k best items for every user of a dataset, or for the ids `users`; the dataset may be a newer log.
+
+        A line for each item: user_id, rank (from 1), item_id, score, title (where the catalogue has titles) and source
+        ("model", or "popularity" for a history without a trained item). Users are in the order of `users`, or of the
+        dataset; the lists are those of `recommend(history_of(dataset, user, until=at), k, at=at, exclude=exclude)`.
+
+        `at`: the moment of all requests; later events are not read. `out`: a Parquet file is written instead, in parts:
+        memory stays bounded, and after a stop the same call goes on. `overwrite` replaces that file. `progress` is
+        told (parts done, parts in all). Raises DataError, ConfigError and ResourceError.
+        """
+        k, dataset = _length(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        if exclude is not None and not isinstance(exclude, str):
+            exclude = self._same_type(list(exclude))
+        self._hidden([], exclude)  # refuses a wrong one before anything is computed
+        rows, stored = bulk.user_rows(dataset, users), self._stored(dataset)
+
+        def make(users: Ints) -> pl.DataFrame:
+            histories = stored.known(users, at)
+            times = self._times(histories, self._retrieval.of_model(histories), at)
+            found = self._retrieval.best(histories, times, self._hidden(histories, exclude), k)
+            return bulk.recommended(dataset, self.catalogue, users, found)
+
+        named = bulk.identity(self, dataset, rows, at, k=k, exclude=exclude)
+        return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
+
+    @overload
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None: ...  # fmt: skip
+
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str | None = None,
+        overwrite: bool = False, progress: Progress | None = None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        """Candidates for every user of a dataset, ranked as by `rank`; the first k of them, or all (None).
+
+        `candidates`: a list of item ids for all users, or a frame of pairs (user_id, item_id), a line for each
+        candidate; of pairs only the users that they name are asked. Items that the catalogue lacks are left out.
+        A line for each candidate: user_id, rank, item_id, score (what orders them), title, then each predicted score.
+        `users`, `at`, `out`, `overwrite`, `progress`: as in `recommend_users`; `context`, `by`: as in `rank`.
+        """
+        weights, dataset = self._weights(by), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
+        codes = context_codes(context or {}, self._fields, self.model.wants)
+        listed = bulk.candidates_of(candidates, dataset, rows, self.rows_of)
+        rows, stored = rows[np.isin(rows, list(listed))], self._stored(dataset)
+
+        def make(users: Ints) -> pl.DataFrame:
+            histories = stored.known(users, at)
+            times = self._times(histories, np.ones(len(histories), dtype=bool), at)
+            asked = [Asked(listed[user], codes) for user in users.tolist()]
+            found, best = self._ranked(histories, times, asked, weights)
+            score = ranking.values(found, weights)
+            return bulk.ranked(dataset, self.catalogue, users, asked, [line[:length] for line in best], score, found)
+
+        digest = bulk.digest([listed[row].tolist() for row in rows.tolist()])
+        named = bulk.identity(self, dataset, rows, at, k=k, by=weights, context=codes, candidates=digest)
+        return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
+
+    def _stored(self, dataset: Dataset) -> StoredHistories:
+        return StoredHistories(dataset, self.rows_of, self._fields, self.model.wants)
+
+    def _weights(self, by: By | None) -> dict[str, float]:
+        """What candidates are ordered by. Raises ConfigError where the model scores no feedback."""
+        if isinstance(self.model, Baseline) or not self.model.predicted:
+            raise ConfigError(
+                "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
+                "or numbers."
+            )
+        return ranking.weights_of(by, self.model.predicted)
+
+    def _ranked(
+        self, histories: Sequence[Known], at: list[int] | None, asked: Sequence[Asked], weights: Mapping[str, float]
+    ) -> tuple[dict[str, Floats32], list[Ints]]:
+        """Field -> scores of all candidates; of each history the places of its candidates, best first."""
+        assert not isinstance(self.model, Baseline)
+        none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
+        found = none | (ranking.scores(self.model, histories, at, asked) if histories else {})
+        return found, ranking.orders(ranking.values(found, weights), asked)
 
     def rows_of(self, ids: Iterable[ItemId]) -> Ints:
         """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
@@ -207,26 +303,8 @@ class Artifact(files.Contents):
         return self._training_events.numpy() > 0
 
     @cached_property
-    def _listed(self) -> Ints:
-        """[V'] rows of the items that may be recommended."""
-        return np.flatnonzero(self._trained)
-
-    @cached_property
-    def _place(self) -> Ints:
-        """[V] where each row stands among them; -1: it may not be recommended."""
-        return np.where(self._trained, np.cumsum(self._trained) - 1, -1)
-
-    @cached_property
-    def _vectors(self) -> Tensor | None:
-        """[V', P] their vectors, made once: for a million items this takes longer than the answer to a request.
-
-        None for a model whose scores are no inner products.
-        """
-        if not isinstance(self.model, Recommender) or self.model.next_item is None:
-            return None
-        every = len(self._listed) == len(self._trained)
-        with torch.inference_mode():
-            return self.model.item_vectors(None if every else torch.from_numpy(self._listed)).contiguous()
+    def _retrieval(self) -> Retrieval:
+        return Retrieval(self.model, self._training_events)
 
     def _histories(self, given: History | Iterable[Any]) -> list[Known]:
         return [known(one, self.rows_of, self._fields, self.model.wants) for one in as_histories(given)]
@@ -283,46 +361,6 @@ class Artifact(files.Contents):
         rows = self.rows_of([] if isinstance(exclude, str) else exclude)
         return [rows[rows >= 0]] * len(histories)
 
-    def _lists(self, histories: Sequence[Known], at: Sequence[int] | None, hidden: Sequence[Ints], k: int) -> Lists:
-        """The best k items with training events for each history; none of its `hidden` rows."""
-        of_model = readable(histories, self._trained)
-        rows = np.full((len(histories), k), -1, dtype=np.int64)
-        scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-        for chosen, found in self._scores(histories, at, of_model):
-            place = [self._place[np.unique(hidden[one])] for one in chosen]  # among the items with training events
-            masked = [one[one >= 0] for one in place]
-            sets = ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
-            none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
-            with torch.inference_mode():
-                best = rank_catalogue(found, none, sets, k)
-            rows[chosen], scores[chosen] = np.append(self._listed, -1)[best.lists], best.scores  # -1 stays -1
-        return Lists(rows, scores, of_model)
-
-    def _scores(
-        self, histories: Sequence[Known], at: Sequence[int] | None, of_model: Bools
-    ) -> Iterator[tuple[Ints, CatalogueScores]]:
-        """(places of histories, their scores of the V' items with training events), all histories once."""
-        listed = torch.from_numpy(self._listed)
-        dense = min(AT_ONCE, max(CELLS // len(self._trained), 1))  # bounds memory, changes no answer
-        for chosen in _parts(np.flatnonzero(~of_model), dense):
-            yield chosen, self._training_events[listed].expand(len(chosen), -1)
-        asked = np.flatnonzero(of_model)
-        if not len(asked):
-            return
-        with torch.inference_mode():
-            if self._vectors is not None:
-                assert isinstance(self.model, Recommender)
-                parts = [self._request(histories, at, chosen) for chosen in _parts(asked, AT_ONCE)]
-                yield asked, Product(torch.cat([self.model.queries(part) for part in parts]), self._vectors)
-                return
-            for chosen in _parts(asked, dense):
-                scores = self.model.catalogue_scores(self._request(histories, at, chosen))
-                yield chosen, (scores.dense() if isinstance(scores, Product) else scores)[:, listed]
-
-    def _request(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
-        moments = None if at is None else [at[place] for place in chosen]
-        return request([histories[place] for place in chosen], moments, self.model.window)
-
 
 def _length(k: Any) -> int:
     try:
@@ -338,8 +376,3 @@ def _each(at: Any, count: int) -> list[Time]:
     """The times of `count` requests: a list or an array has one each; all else, like an array's scalar, is for all."""
     several = isinstance(at, Iterable) and not isinstance(at, (str, bytes)) and getattr(at, "ndim", 1) > 0
     return list(at) if several else [at] * count
-
-
-def _parts(places: Ints, size: int) -> list[Ints]:
-    """Requests answered together."""
-    return [places[start : start + size] for start in range(0, len(places), size)]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facta import arrays
-from facta.arrays import Bools, Ints
+from facta.arrays import Ints
 from facta.data.batches import Wants
 from facta.data.codes import codes
 from facta.data.histories import Dataset, Fields
@@ -134,9 +134,7 @@ class StoredHistories:
         row, time, field, value = row[kept], time[kept], field[kept], value[kept]
         ends = arrays.offsets_of(np.bincount(row, minlength=len(users)))
         spans = [slice(*pair) for pair in pairwise(ends)]
-        return [
-            Series(np.array([0, span.stop - span.start]), time[span], field[span], value[span]) for span in spans
-        ]
+        return [Series(np.array([0, span.stop - span.start]), time[span], field[span], value[span]) for span in spans]
 
 
 def translated(theirs: Field, ours: Field, stored: npt.NDArray[Any]) -> Ints:
@@ -158,9 +156,7 @@ def _check_fields(dataset: Dataset, schema: Fields, wants: Wants) -> None:
     if wants.users or wants.lists:
         refuse_unknown([one.name for one in manifest.user_fields], schema.user_fields, "facts of a user")
     if wants.series and dataset.series is not None:
-        refuse_unknown(
-            [one.name for one in manifest.series_fields], schema.series_fields, "changing facts of a user"
-        )
+        refuse_unknown([one.name for one in manifest.series_fields], schema.series_fields, "changing facts of a user")
 
 
 def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, Ints], tuple[Ints, Ints]]:
@@ -177,8 +173,3 @@ def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, Ints], tuple[
         return place_of[field], found
 
     return change
-
-
-def readable(histories: Sequence[Known], trained: Bools) -> Bools:
-    """[B] whether a history shows an item with training events; `trained` [V]."""
-    return np.array([trained[one.rows].any() for one in histories], dtype=np.bool_)
