@@ -25,6 +25,7 @@ from tests.unit.test_candidates import log as log  # the fixture
 from tests.unit.test_engine import artifact as small
 
 AT = T0 + 2000 * MINUTE  # after all events
+pytestmark = pytest.mark.filterwarnings("ignore::facta.errors.UnknownValueWarning")  # the newer log has new values
 MOMENTS = (None, AT, T0 + 350 * MINUTE, T0 + 103 * MINUTE, T0 - 1)  # the fourth is an event of user 3
 
 

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from facta.config import Config
 from facta.data.catalogue import Catalogue
+from facta.errors import ConfigError
 from facta.models.baselines import (
     Baseline,
     BaselineConfig,
@@ -55,6 +56,11 @@ def build(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, seed: in
             return DecayedPopularity(config, catalogue.items)
         case ItemKNNConfig():
             return ItemKNN(config, catalogue.items)
+        case other:
+            raise ConfigError(
+                f"Found a model config of type {type(other).__name__}, which facta can neither build nor save; "
+                "expected one of the configs of facta.artifact.model.ModelConfig."
+            )
 
 
 class Unfilled(TorchFunctionMode):

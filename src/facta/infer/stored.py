@@ -20,11 +20,11 @@ from facta.arrays import Ints
 from facta.data.batches import Wants
 from facta.data.codes import codes
 from facta.data.histories import Dataset, Fields
-from facta.data.raw import raw_codes, raw_of_codes, raw_values
+from facta.data.raw import raw_of_codes, raw_values
 from facta.data.schema import Field
 from facta.data.series import Series, changes
 from facta.data.times import Time, moment
-from facta.infer.history import ItemId, Known, check_timed, fact_of, refuse_unknown
+from facta.infer.history import ItemId, Known, check_timed, coded, fact_of, refuse_unknown
 
 RowsOf = Callable[[Sequence[ItemId]], Ints]
 
@@ -96,7 +96,7 @@ class StoredHistories:
         for name in self._wants.users:
             theirs = stored.get(name)
             values = [None if theirs is None else fact_of(self._dataset, theirs, user) for user in users.tolist()]
-            found[name] = raw_codes(self._facts[name], values).tolist()
+            found[name] = coded(self._facts[name], values, "facts of a user").tolist()
         return found
 
     def _lists(self, users: Ints) -> dict[str, list[Ints]]:
@@ -145,7 +145,7 @@ def translated(theirs: Field, ours: Field, stored: npt.NDArray[Any]) -> Ints:
     if theirs.coding == ours.coding and theirs.dtype == ours.dtype:
         return codes(theirs, stored)
     distinct, which = np.unique(stored, return_inverse=True)  # a value is read once, however often it occurs
-    return raw_codes(ours, raw_values(theirs, distinct))[which]
+    return coded(ours, raw_values(theirs, distinct), "the histories of a dataset")[which]
 
 
 def _check_fields(dataset: Dataset, schema: Fields, wants: Wants) -> None:
@@ -164,7 +164,7 @@ def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, Ints], tuple[
     ours = {one.name: (place, one) for place, one in enumerate(schema.series_fields)}
     fields = [(*ours[one.name], one) for one in dataset.manifest.series_fields]
     place_of = np.array([place for place, _, _ in fields], dtype=np.int64)
-    code_of = [raw_codes(one, raw_of_codes(theirs, np.arange(theirs.codes))) for _, one, theirs in fields]
+    code_of = [coded(one, raw_of_codes(theirs, np.arange(theirs.codes)), "a series") for _, one, theirs in fields]
 
     def change(field: Ints, value: Ints) -> tuple[Ints, Ints]:
         found = np.zeros(len(value), dtype=np.int64)
