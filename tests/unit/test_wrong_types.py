@@ -96,7 +96,10 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_wrong_type_is_a_sentence(calls: dict[str, Call], name: str) -> None:
+def test_a_wrong_type_is_a_sentence(
+    calls: dict[str, Call], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a text is a path, too, and something is written there
     function, given = calls[name]
     function(**given()) if name not in ("predict", "tune", "Artifact.rank") else None  # refused: popularity is counted
     for parameter in given():
