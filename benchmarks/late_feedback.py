@@ -133,7 +133,8 @@ def forms(recipe: str, folder: Path, people: int = 3000, count: int = 24, *chang
         cuts = [np.datetime64(int(log["timestamp"].quantile(share) or 0), "ms") for share in (0.8, 0.9)]
         protocol = [f"protocol.train_end={cuts[0]}", f"protocol.validation_end={cuts[1]}"]
         for name in FORMS:
-            own = ['model.feedback.fields=["cart"]', "training.metric=NE(cart)"]
+            learned = "model.fields" if recipe.endswith("rates") else "model.feedback.fields"
+            own = [f'{learned}=["cart"]', "training.metric=NE(cart)"]
             dataset, found = trained(*form(name, log), recipe, folder, *protocol, *own, *changes)
             late = next((one.late for one in dataset.manifest.fields if one.name == "buy" and one.late), None)
             view = found.only(found.y["cart"] >= 0)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from benchmarks import late_feedback
 
 from facta.artifact.files import described
 from facta.data import late
@@ -447,3 +448,14 @@ def test_the_doctor_counts_late_values_among_those_with_a_time_in_the_order_of_h
 
 def _tied(events: list[Event]) -> list[bool]:
     return [a["user_id"] == b["user_id"] and a["timestamp"] == b["timestamp"] for a, b in pairwise(events)]
+
+
+def test_the_benchmark_runs_at_a_small_size(tmp_path: Path) -> None:
+    """And its log is what it says: purchases tell the carts, and come after the next event."""
+    log = late_feedback.coin(60, 6)
+    assert log.filter(pl.col("cart") != pl.col("buy")).is_empty()
+    value, said = late_feedback.leak("own-log/rates", tmp_path / "leak", 60, 6, "training.epochs=1")
+    assert 0.8 < value < 1.3 and "test events" in said
+    found = late_feedback.forms("own-log/rates", tmp_path / "forms", 60, 6, "training.epochs=1")
+    assert found["form"].to_list() == [*late_feedback.FORMS] * 2
+    assert all(part["events"].n_unique() == 1 for part in found.partition_by("gaps"))

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import PositiveInt, Strict, ValidationError
 
+from facta.arguments import PATH, arguments
 from facta.arrays import Ints
 from facta.config import Config
 from facta.data.digests import array_digest, content_hash, table_digest
@@ -94,6 +95,7 @@ class Dataset:
         self.delays = {field.name: self._array(delay_file(field), manifest.events) for field in timed}
 
     @classmethod
+    @arguments(path=PATH)
     def open(cls, path: str | Path, *, verify: bool = True) -> Dataset:
         """Open what `prepare` wrote; raises DataError where it is no dataset, of a newer format, incomplete or altered.
 
