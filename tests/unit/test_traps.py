@@ -33,6 +33,7 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.rules import Rules, RulesConfig
 from facta.recipes.find import every
 from facta.types import Product, SequenceBatch
 from tests.rankers import MINUTE, T0, Fixed, Seeded, dataset_of, random_log

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from facta.config import Config
 from facta.data.catalogue import Catalogue
+from facta.errors import ConfigError
 from facta.models.baselines import (
     Baseline,
     BaselineConfig,
@@ -57,6 +58,11 @@ def build(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, seed: in
             return ItemKNN(config, catalogue.items)
         case RulesConfig():
             return Rules(config, catalogue.items)
+        case other:
+            raise ConfigError(
+                f"Found a model config of type {type(other).__name__}, which facta can neither build nor save; "
+                "expected one of the configs of facta.artifact.model.ModelConfig."
+            )
 
 
 Task = Literal["next_item", "feedback"]
