@@ -20,6 +20,7 @@ from facta.arrays import Ints
 from facta.data.batches import Wants
 from facta.data.codes import codes
 from facta.data.histories import Dataset, Fields
+from facta.data.late import ALWAYS, NEVER, before_value, known_at, waiting_on
 from facta.data.raw import raw_of_codes, raw_values
 from facta.data.schema import Field
 from facta.data.series import Series, changes
@@ -48,15 +49,25 @@ class StoredHistories:
     def known(self, users: Ints, until: Time | None = None) -> list[Known]:
         """[B] rows of users -> their histories, up to and including a moment. Raises DataError as `history_of`."""
         start, count = self._events(users, until)
-        place = arrays.spans(start, count)
-        rows = self._rows[self._dataset.item[place]]
+        every, offsets = arrays.spans(start, count), arrays.offsets_of(count)
+        rows = self._rows[self._dataset.item[every]]
         kept = rows >= 0
-        ends = arrays.offsets_of(kept)[arrays.offsets_of(count)]
-        place, spans = place[kept], [slice(*pair) for pair in pairwise(ends)]
-        columns = {name: self._codes(name, place) for name in self._fields}
+        ends = arrays.offsets_of(kept)[offsets]
+        place, spans = every[kept], [slice(*pair) for pair in pairwise(ends)]
+        columns = {name: self._codes(name, place, until) for name in self._fields}
         stored_times = self._dataset.timestamp
-        times = None if stored_times is None else np.asarray(stored_times[place], dtype=np.int64)
+        times = None if stored_times is None else np.asarray(stored_times[every], dtype=np.int64)
+        next_time = None if times is None else np.append(times, NEVER)[1:]
+        if times is not None and next_time is not None:
+            next_time[offsets[1:][count > 0] - 1] = NEVER  # of the newest events
+            times, next_time = times[kept], next_time[kept]
         facts, lists, series = self._user_facts(users), self._lists(users), self._series(users, until)
+        given = self._known_at(every, until)
+        later = [
+            {name for name, column in given.items() if (column[slice(*pair)] != ALWAYS).any()}
+            for pair in pairwise(offsets)
+        ]
+        given = {name: column[kept] for name, column in given.items()}
         rows, unknown = rows[kept], count - np.diff(ends)
         return [
             Known(
@@ -67,6 +78,9 @@ class StoredHistories:
                 user={name: column[row] for name, column in facts.items()},
                 lists={name: column[row] for name, column in lists.items()},
                 series=None if series is None else series[row],
+                late=tuple(one for one in self._fields.values() if later[row] & {*waiting_on(one)}),
+                known_at={name: column[span] for name, column in given.items() if name in later[row]},
+                next_time=None if next_time is None else next_time[span],
             )
             for row, span in enumerate(spans)
         ]
@@ -82,12 +96,24 @@ class StoredHistories:
         visible = self._dataset.timestamp[arrays.spans(start, count)] <= moment(until)
         return start, np.diff(arrays.offsets_of(visible)[arrays.offsets_of(count)])
 
-    def _codes(self, name: str, place: Ints) -> Ints:
-        """[E] codes of a field; undefined where the dataset lacks it."""
+    def _codes(self, name: str, place: Ints, until: Time | None) -> Ints:
+        """[E] codes of a field, as known up to and including a moment; undefined where the dataset lacks the field."""
         ours, theirs = self._fields[name], self._stored.get(name)
         if theirs is None:
             return np.zeros(len(place), dtype=np.int64)
-        return translated(theirs, ours, np.asarray(self._dataset.fields[name][place]))
+        found = translated(theirs, ours, np.asarray(self._dataset.fields[name][place]))
+        if until is None:
+            return found
+        for other in waiting_on(theirs):
+            before = coded(ours, [before_value(theirs)], "the histories of a dataset")[0] if other == name else 0
+            found = np.where(known_at(self._dataset, other, place) > moment(until), before, found)
+        return found
+
+    def _known_at(self, place: Ints, until: Time | None) -> dict[str, Ints]:
+        """Field with a time -> [E] ms when its values became known; ALWAYS: with the event, or later than `until`."""
+        found = {name: known_at(self._dataset, name, place) for name in self._dataset.delays if self._fields}
+        last = NEVER if until is None else moment(until)
+        return {name: np.where(column > last, ALWAYS, column) for name, column in found.items()}
 
     def _user_facts(self, users: Ints) -> dict[str, list[int]]:
         """Name -> [B] codes."""
@@ -153,6 +179,8 @@ def _check_fields(dataset: Dataset, schema: Fields, wants: Wants) -> None:
     manifest = dataset.manifest
     if wants.fields:
         refuse_unknown([one.name for one in manifest.fields], schema.fields, "fields of a history")
+        timed = [one for one in schema.fields if one.given_when is not None]
+        refuse_unknown(dataset.delays, timed, "fields of a history that say when they became known")
     if wants.users or wants.lists:
         refuse_unknown([one.name for one in manifest.user_fields], schema.user_fields, "facts of a user")
     if wants.series and dataset.series is not None:
