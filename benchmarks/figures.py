@@ -183,6 +183,12 @@ FIGURES: dict[str, Figure] = {
             ("rates", "", "logistic regression on rates"),
         )
     },
+    "late_feedback_ne_cart": Figure(
+        ">= 0.98",
+        "NE",
+        module("late_feedback"),
+        "own-log/gr-ranking, a log whose carts are coins and whose purchases tell them 70 minutes later; right is 1",
+    ),
     "stream_10m_peak_gib": Figure(
         "", "GiB", module("stream"), "one pass over 10 million simulated events, interrupted and resumed: peak memory"
     ),

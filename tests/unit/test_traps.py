@@ -33,6 +33,7 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.rules import Rules, RulesConfig
 from facta.recipes.find import every
 from facta.types import Product, SequenceBatch
 from tests.rankers import MINUTE, T0, Fixed, Seeded, dataset_of, random_log
@@ -241,6 +242,7 @@ def test_leaks_nothing_is_fitted_on_what_is_held_out(tmp_path: Path) -> None:
             Popularity(PopularityConfig(), data.num_items).fit(data, split),
             DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit(data, split),
             ItemKNN(ItemKNNConfig(), data.num_items).fit(data, split),
+            Rules(RulesConfig(), data.num_items).fit(data, split),
         ]
         states.append([value for model in models for value in model.state_dict().values()])
     for one, two in zip(*states, strict=True):
