@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import polars as pl
 
@@ -27,14 +27,12 @@ from facta.infer.engine import Artifact
 from facta.infer.matching import check_match, check_unseen
 from facta.models.baselines import Baseline
 from facta.recipes.find import find
-from facta.recipes.fit import fit, learn, training_counts
+from facta.recipes.fit import fit, learn, metric_name, training_counts
 from facta.recipes.recipe import RecipeConfig
 from facta.training import tune as tuning
 from facta.training.folder import claim
 from facta.training.identity import Identity
-
-if TYPE_CHECKING:
-    from facta.training.log import Log
+from facta.training.log import Log
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
@@ -103,6 +101,7 @@ def train(
         for stage in _stages(dataset, split, task, model.window)
     ]
     contents = replace(contents, metrics=[result.summary() for result in results])
+    _say_alarms(contents.metrics, log or Log())
     mark = files.save(contents, out, overwrite=overwrite)
     shutil.rmtree(run_folder(out) / "checkpoints", ignore_errors=True)
     return Artifact.of(replace(contents, fingerprint=mark))
@@ -198,7 +197,7 @@ def tune(
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
         _, result = learn(tried, dataset, split, folder, log, device)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return result.metrics[training.metric]
+        return result.metrics[metric_name(training.metric, dataset)]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
     space = tuning.without(chosen.search, [assignment.partition("=")[0].strip() for assignment in overrides])
@@ -243,6 +242,13 @@ def _measure(
     if task == "feedback":
         return _predicted(artifact, dataset, protocol, stage, split=split)
     return _ranked(artifact, dataset, protocol, stage, split=split)
+
+
+def _say_alarms(summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
+    """What the held-out events say of the model, where that is bad news."""
+    for summary in summaries:
+        for text in summary.get("alarms", ()):
+            log.say(f"ALARM ({summary['stage']}): {text}")
 
 
 def _ranked(

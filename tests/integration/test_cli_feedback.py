@@ -92,7 +92,7 @@ def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
     asked = ("evaluate", place / "ranking", place / "fused", "--data", place / "log", "--report", tmp_path / "r.html")
     said = facta(*asked, "--json")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "r.html" in said.err and page.count("data:image/png;base64,") == 3
+    assert "r.html" in said.err and page.count("data:image/svg+xml;base64,") == 6
     first, _ = said.json["results"]
     assert first["protocol"] in page and f"{first['base_rates']['click']:.4f}<small>of" in page
     assert f"{first['metrics']['NE(click)']['mean']:.4f}" in page and "GAUC against simulator/gr-ranking" in page

@@ -57,6 +57,7 @@ def _numbers(contents: Contents) -> str:
         lines += [f"Protocol `{result['protocol']}`, {result['stage']}, {result['users']:,} users:", ""]
         lines += ["| metric | mean | 95 % interval over users |", "|---|---|---|"]
         lines += [_line(name, value) for name, value in result["metrics"].items()]
+        lines += ["", *(f"- **Alarm:** {text}" for text in result["alarms"])] if result.get("alarms") else []
         lines.append("")
     return "\n".join(lines).rstrip()
 

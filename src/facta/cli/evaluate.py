@@ -10,7 +10,7 @@ import typer
 
 from facta import api, durable
 from facta.artifact.model import tasks
-from facta.cli import console, predictions, tables
+from facta.cli import console, pages, predictions, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.eval.comparison import Comparison, compare
@@ -79,7 +79,15 @@ def evaluate(
     if out is not None:
         _save(out, named, results)
     if report is not None:
-        _report(report, dataset, artifacts, named, results, compared)
+        about = pages.provenance(dict(zip(named, loaded, strict=True)))
+        runs = [api.run_folder(artifact) for artifact in artifacts]
+        entries = [
+            Entry(name, result, journal.read(run) if (run / "metrics.jsonl").is_file() else [])
+            for name, result, run in zip(named, results, runs, strict=True)
+        ]
+        title = pages.title(named, dataset.path)
+        write_report(report, dataset, entries, metric=compared, ks=ks, title=title, provenance=about)
+        console.note(f"The report lies in '{report}'.")
     if as_json:
         console.emit(_values(named, loaded, results, pairs))
         return
@@ -101,23 +109,6 @@ def _save(folder: Path, named: Sequence[str], results: Sequence[Result]) -> None
         folder.mkdir(parents=True, exist_ok=True)
     for name, result in zip(named, results, strict=True):
         result.save(folder / f"{name.replace('/', '-')}.json")
-
-
-def _report(
-    path: Path,
-    dataset: Dataset,
-    artifacts: Sequence[Path],
-    named: Sequence[str],
-    results: Sequence[Result],
-    metric: str,
-) -> None:
-    runs = [api.run_folder(artifact) for artifact in artifacts]
-    entries = [
-        Entry(name, result, journal.read(run) if (run / "metrics.jsonl").is_file() else [])
-        for name, result, run in zip(named, results, runs, strict=True)
-    ]
-    write_report(path, dataset, entries, metric=metric)
-    console.note(f"The report lies in '{path}'.")
 
 
 def _values(

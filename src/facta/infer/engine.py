@@ -115,7 +115,10 @@ class Artifact(files.Contents):
         `history`, `at`: as in `recommend`; an empty history is no hindrance.
         `candidates`: a list of item ids for all histories, or a list of lists, one each.
         `context`: what is known before the item, such as {"tab": 1}, as in the log: for all, or one mapping each.
-        `by`: the feedback field that orders them, or weights of several; the first that the model predicts, else.
+        `by`: the feedback field that orders them, or weights of several (default: the first that the model predicts).
+        A field that is learned only where another one succeeded ("like", defined after a click) has the score "like if
+        click"; as "like" it is multiplied by the score of its condition, P(like) = P(click) · P(like | click), and
+        refused where the condition is no plain success of a predicted field.
 
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
@@ -125,7 +128,8 @@ class Artifact(files.Contents):
                 "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
                 "or numbers."
             )
-        weights, histories = ranking.weights_of(by, self.model.predicted), self._histories(history)
+        names = ranking.ScoreNames.of(self.model.predicted, self._fields.fields)
+        weights, histories = names.chosen(by), self._histories(history)
         times = self._times(histories, np.ones(len(histories), dtype=bool), at)
         rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
@@ -133,13 +137,14 @@ class Artifact(files.Contents):
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
         none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
-        found = none | ranking.scores(self.model, histories, times, asked)
+        found = names.scores(none | ranking.scores(self.model, histories, times, asked))
         best, every = ranking.orders(found, weights, asked), np.concatenate([one.rows for one in asked])
         return Ranking(
             by=weights,
             ids=[[self._ids[row] for row in every[line]] for line in best],
             titles=[[self._titles[row] for row in every[line]] for line in best],
             scores={name: [column[line].tolist() for line in best] for name, column in found.items()},
+            products=names.products,
             left_out=[int((one < 0).sum()) for one in rows],
             untrained=[int((~self._trained[one.rows]).sum()) for one in asked],
             unknown=[one.unknown for one in histories],
