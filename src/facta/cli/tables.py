@@ -18,7 +18,7 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
     metrics = [name for k in ks for name in shown_metrics(means, k)]
     rows = [[name, *(cell(summary["metrics"][metric]) for metric in metrics)] for name, summary in named]
     console.table(
-        f"{first['stage']}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
+        f"{_stage(first)}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
         f"mean [95 % interval over users]\n{first['protocol']}",
         ["", *metrics],
         rows,
@@ -49,7 +49,7 @@ def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         for field, rate in summary["base_rates"].items()
     ]
     title = (
-        f"{first['stage']}, {first['requests']:,} events of {first['users']:,} users, mean [95 % interval over users]\n"
+        f"{_stage(first)}, {first['requests']:,} events of {first['users']:,} users, mean [95 % interval over users]\n"
         f"{first['protocol']}"
     )
     if rows:
@@ -69,6 +69,10 @@ def _values(named: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:
     ]
     if rows:
         console.table(title, ["", "feedback", *VALUE_METRICS[:-1]], rows, numbers=VALUE_METRICS[:-1])
+
+
+def _stage(summary: Mapping[str, Any]) -> str:
+    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}"
 
 
 def cell(value: Mapping[str, float | None]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from facta.arguments import TEXT, arguments, instance
 from facta.data.conditional import resolved
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
@@ -42,6 +43,10 @@ class Comparison:
 Judged = TypeVar("Judged", Result, Predictions)
 
 
+_JUDGED = instance("what facta.evaluate or facta.predict returns", Result, Predictions)
+
+
+@arguments(a=_JUDGED, b=_JUDGED, metric=TEXT)
 def compare(a: Judged, b: Judged, metric: str) -> Comparison:
     """`a` against `b`, two results ("NDCG@10") or two predictions of feedback ("NE(click)").
 
