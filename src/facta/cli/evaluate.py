@@ -13,6 +13,7 @@ from facta.artifact.model import tasks
 from facta.cli import console, pages, predictions, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
+from facta.eval import frames
 from facta.eval.comparison import Comparison, compare
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.report import Entry, write_report
@@ -47,6 +48,28 @@ def evaluate(
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Allow a dataset that an artifact was not trained on.")
     ] = False,
+    by_day: Annotated[
+        bool,
+        typer.Option(
+            "--by-day",
+            help="Train the artifacts' recipes again up to each day, predict that day, and pool the days (feedback).",
+        ),
+    ] = False,
+    days: Annotated[int, typer.Option(min=1, help="How many days, with --by-day.")] = 7,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When the first day begins, with --by-day (default: the log's last days)."),
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions", metavar="FILE.parquet", help="Every prediction with its ids, time and label, of feedback."
+        ),
+    ] = None,
+    lists: Annotated[
+        Path | None,
+        typer.Option("--lists", metavar="FILE.parquet", help="Every recommended list with its ids."),
+    ] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Measure artifacts on a dataset; every number carries the id of its protocol."""
@@ -61,12 +84,17 @@ def evaluate(
     if (task or tasks(loaded[0].model)[0]) == "feedback":
         if k:
             raise ConfigError("-k is of ranked lists, and feedback is predicted here: leave it out.")
+        if lists is not None:
+            raise ConfigError("--lists is of ranked lists, and feedback is predicted here: use --predictions.")
         asked = dict(zip(named, loaded, strict=True))
-        predictions.evaluate(
-            asked, dataset, protocol, stage, other_data=other_data, out=out, report=report, metric=metric,
-            as_json=as_json,
-        )  # fmt: skip
+        if by_day:
+            found = predictions.days(asked, artifacts, dataset, protocol, days=days, since=since, out=out)
+        else:
+            found = predictions.held_out(asked, dataset, protocol, stage, other_data=other_data)
+        predictions.show(asked, found, dataset, out=out, report=report, rows=rows, metric=metric, as_json=as_json)
         return
+    if by_day or rows is not None:
+        raise ConfigError("--by-day and --predictions are of feedback, and a catalogue is ranked here: leave them out.")
     results = []
     for name, one, trained in zip(named, loaded, own, strict=True):
         with console.counting(f"evaluating {name}") as progress:
@@ -78,6 +106,12 @@ def evaluate(
     pairs = [compare(other, results[0], compared) for other in results[1:]]
     if out is not None:
         _save(out, named, results)
+    if lists is not None:
+        requests = protocol.requests(dataset, stage)
+        frames.save(
+            lists, [frames.lists(one, dataset, requests, name) for name, one in zip(named, results, strict=True)]
+        )
+        console.note(f"The lists lie in '{lists}'.")
     if report is not None:
         about = pages.provenance(dict(zip(named, loaded, strict=True)))
         runs = [api.run_folder(artifact) for artifact in artifacts]

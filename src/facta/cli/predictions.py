@@ -12,6 +12,7 @@ from facta.cli import console, pages, tables
 from facta.data.conditional import resolved
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
+from facta.eval import frames
 from facta.eval.comparison import Comparison
 from facta.eval.feedback_report import write_feedback_report
 from facta.eval.prediction import RESAMPLED
@@ -19,29 +20,65 @@ from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.value_metrics import COMPARED_VALUES
 from facta.infer.engine import Artifact
+from facta.recipes.recipe import RecipeConfig
 
+RAW = " (raw)"  # of an artifact with calibrators, behind its name
 COMPARED = ("NE", "GAUC", "NMAE", "Spearman")
 
 
-def evaluate(
-    artifacts: Mapping[str, Artifact],
-    dataset: Dataset,
-    protocol: ProtocolConfig,
-    stage: Stage,
-    *,
-    other_data: bool,
-    out: Path | None,
-    report: Path | None,
-    metric: str | None,
-    as_json: bool,
-) -> None:
-    """Print what every artifact says of the held-out events, and how far the others lie from the first."""
+def held_out(
+    artifacts: Mapping[str, Artifact], dataset: Dataset, protocol: ProtocolConfig, stage: Stage, *, other_data: bool
+) -> dict[str, Predictions]:
+    """What every artifact says of the held-out events."""
     found = {}
     for name, one in artifacts.items():
         with console.counting(f"predicting with {name}") as progress:
             found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, progress=progress)
+        if one.calibration:
+            raw = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, calibrated=False)
+            found[f"{name}{RAW}"] = raw
+    return found
+
+
+def days(
+    artifacts: Mapping[str, Artifact],
+    paths: Sequence[Path],
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    *,
+    days: int,
+    since: str | None,
+    out: Path | None,
+) -> dict[str, Predictions]:
+    """What the recipe of every artifact says of each day, trained up to it. A folder beside the artifact keeps it."""
+    found = {}
+    for path, (name, one) in zip(paths, artifacts.items(), strict=True):
+        recipe = RecipeConfig.parse(one.config).change(protocol=protocol, calibration=None)
+        if one.calibration:
+            console.note(f"{name} is measured as its models say it: calibrators are not fitted again for each day.")
+        folder = path.with_name(f"{path.name}.days") if out is None else out / f"{name.replace('/', '-')}.days"
+        console.note(f"Day by day: {name}, kept in '{folder}'.")
+        found[name] = api.by_day(dataset, recipe, folder, days=days, since=since)
+    return found
+
+
+def show(
+    artifacts: Mapping[str, Artifact],
+    found: dict[str, Predictions],
+    dataset: Dataset,
+    *,
+    out: Path | None,
+    report: Path | None,
+    rows: Path | None,
+    metric: str | None,
+    as_json: bool,
+) -> None:
+    """Print and save what every artifact says, and how far the others lie from the first."""
     if out is not None:
         _save(out, found)
+    if rows is not None:
+        frames.save(rows, [frames.predictions(one, dataset, name) for name, one in found.items()])
+        console.note(f"The predictions lie in '{rows}'.")
     found = _common(found)
     first = next(iter(found.values()))
     compared = _compared(metric, first.p, first.expected)
@@ -58,7 +95,8 @@ def evaluate(
         console.note(f"The report lies in '{report}'.")
     if as_json:
         results = [
-            {"name": name, "artifact": artifacts[name].fingerprint, **one.summary()} for name, one in found.items()
+            {"name": name, "artifact": artifacts[_artifact_of(name)].fingerprint, **one.summary()}
+            for name, one in found.items()
         ]
         console.emit({"results": results, "comparisons": [_values(*pair, next(iter(found))) for pair in pairs]})
         return
@@ -68,6 +106,10 @@ def evaluate(
     for name, _, pair in pairs:
         said = f"{pair.metric} is undefined" if math.isnan(pair.difference) else str(pair)
         console.out.print(f"{name} against {next(iter(found))}: {said}", markup=False, highlight=False)
+
+
+def _artifact_of(name: str) -> str:
+    return name.removesuffix(RAW)
 
 
 def _common(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
@@ -84,9 +126,13 @@ def _common(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
 
 def _of(one: Predictions, fields: Sequence[str]) -> Predictions:
     """The same of some of its fields."""
-    parts = {name: getattr(one, name) for name in ("p", "y", "expected", "observed")}
-    kept = {name: {field: part[field] for field in part if field in fields} for name, part in parts.items()}
-    return replace(one, **kept)
+    return replace(
+        one,
+        p={field: p for field, p in one.p.items() if field in fields},
+        y={field: y for field, y in one.y.items() if field in fields},
+        expected={field: value for field, value in one.expected.items() if field in fields},
+        observed={field: value for field, value in one.observed.items() if field in fields},
+    )
 
 
 def _save(folder: Path, found: Mapping[str, Predictions]) -> None:

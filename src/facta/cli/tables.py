@@ -72,7 +72,8 @@ def _values(named: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:
 
 
 def _stage(summary: Mapping[str, Any]) -> str:
-    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}"
+    calibrated = f", scores after {summary['calibrator']} calibration" if summary.get("calibrator") else ""
+    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}{calibrated}"
 
 
 def cell(value: Mapping[str, float | None]) -> str:

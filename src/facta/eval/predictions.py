@@ -65,6 +65,7 @@ class Predictions:
     runs: int = 1
     part: Ints | None = None  # [S] of what was pooled; a user's predictions are ordered within a part
     expected: Mapping[str, Floats] = field(default_factory=dict)  # field -> [S]: of numbers without success, the value
+    calibrator: str = ""  # the kind that `p` went through; "": as the model said it
     observed: Mapping[str, Floats] = field(default_factory=dict)  # the same, as it came out; NaN: undefined
 
     def of(self, field: str) -> tuple[Floats, Bools, Ints]:
@@ -110,6 +111,11 @@ class Predictions:
         p, y, _ = self.of(field)
         return calibration(p, y)
 
+    def calibrated(self, by: Mapping[str, Callable[[Floats], Floats]], kind: str) -> Predictions:
+        """The same after calibration; a field that `by` does not name stays as it is."""
+        p = {name: by[name](p) if name in by else p for name, p in self.p.items()}
+        return replace(self, p=p, calibrator=kind)
+
     def only(self, chosen: Bools) -> Predictions:
         """Those of a mask [S]: a day, people with long histories."""
         return replace(
@@ -137,6 +143,7 @@ class Predictions:
             "runs": self.runs,
             "base_rates": {field: plain(rate) for field, rate in self.base_rates.items()},
             "values": list(self.expected),
+            "calibrator": self.calibrator or None,
             "alarms": alarms(self.means, bounds),
             "metrics": {
                 name: {"mean": plain(mean), "low": plain(bounds[name].low), "high": plain(bounds[name].high)}
@@ -174,6 +181,7 @@ class Predictions:
             runs=content["runs"],
             expected={field: arrays[f"expected/{field}"] for field in content.get("values", ())},
             observed={field: arrays[f"observed/{field}"] for field in content.get("values", ())},
+            calibrator=content.get("calibrator") or "",
         )
 
 

@@ -140,7 +140,8 @@ class Artifact(files.Contents):
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
         none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
-        found = names.scores(none | ranking.scores(self.model, histories, times, asked))
+        raw = ranking.scores(self.model, histories, times, asked)
+        found = names.scores(none | ranking.calibrated(raw, self.calibration))
         best, every = ranking.orders(found, weights, asked), np.concatenate([one.rows for one in asked])
         return Ranking(
             by=weights,

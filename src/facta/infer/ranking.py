@@ -16,6 +16,7 @@ import torch
 from facta import arrays
 from facta.arguments import unlike
 from facta.arrays import Floats32, Ints
+from facta.artifact.calibration import Calibrator
 from facta.data.conditional import factors, score_names
 from facta.data.schema import Field
 from facta.errors import ConfigError, DataError
@@ -164,6 +165,11 @@ def _parts(histories: Sequence[Known], asked: Sequence[Asked], window: int) -> I
     batch = arrays.offsets_of(np.array(sizes, dtype=np.int64))[:-1] // EVENTS
     for together in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(batch)) + 1) if pieces else []:
         yield [pieces[one][0] for one in together], [pieces[one][1] for one in together]
+
+
+def calibrated(found: Mapping[str, Floats32], by: Mapping[str, Calibrator]) -> dict[str, Floats32]:
+    """Field -> [S] scores, of the fields that have a calibrator after it."""
+    return {name: by[name](p.astype(np.float64)).astype(np.float32) if name in by else p for name, p in found.items()}
 
 
 def orders(found: Mapping[str, Floats32], weights: Mapping[str, float], asked: Sequence[Asked]) -> list[Ints]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from facta.data.stream import StreamBatches
 from facta.errors import ConfigError, counted
 from facta.eval.evaluation import KS, evaluate
 from facta.eval.prediction import CHOSEN, METRICS
-from facta.eval.predictions import held_out, predict, predict_rows
+from facta.eval.predictions import Predictions, held_out, predict, predict_rows
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
@@ -149,10 +149,12 @@ def learn(
     device: str = "cpu",
     *,
     stop_after: int | None = None,
+    predicted: Callable[[int, Predictions], None] | None = None,
 ) -> tuple[TrainedModel, TrainingResult]:
     """A trained model, with its best weights, and what its run says; the model is on the CPU again.
 
     Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
+    `predicted` is given what a stream says of each period before it learns it: (periods learned, predictions).
     """
     place = usable(device)
     model, counts = _untrained(recipe, dataset), training_counts(dataset, split)
@@ -166,7 +168,7 @@ def learn(
     if isinstance(batches, StreamBatches):
         training = training.change(epochs=batches.periods)
         before = partial(_learn_period, model, dataset, batches)
-        validate = partial(_next_period, model, dataset, batches)
+        validate = partial(_next_period, model, dataset, batches, predicted)
     result = Trainer(
         model,
         batches,
@@ -216,12 +218,21 @@ def _learn_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches,
     model.learn_counts(dataset, batches.learned(period))
 
 
-def _next_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:
+def _next_period(
+    model: TrainedModel,
+    dataset: Dataset,
+    batches: StreamBatches,
+    predicted: Callable[[int, Predictions], None] | None,
+    done: int,
+) -> Mapping[str, float]:
     """What the model says of the period behind the `done` ones that it has learned; nothing where nothing happened."""
     rows = batches.asked(done, model.window)
     if not len(rows):
         return {}
-    return _with_mean(predict_rows(model, dataset, rows, f"stream/period={done}", "validation").means)
+    found = predict_rows(model, dataset, rows, f"stream/period={done}", "validation")
+    if predicted is not None:
+        predicted(done, found)
+    return _with_mean(found.means)
 
 
 def _with_mean(means: Mapping[str, float]) -> Mapping[str, float]:
