@@ -176,7 +176,8 @@ def test_days_and_rows_from_the_command_line(facta: Facta, place: Path, tmp_path
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "NE by day" in page and "facta evaluate" in page and library.load(place / "fused").fingerprint in page
     table = pl.read_parquet(tmp_path / "p.parquet")
-    assert table.height == found["requests"] * 3 and table["time"].dt.date().n_unique() == 2
+    fields = [*found["base_rates"], *found["values"]]
+    assert table.height == found["requests"] * len(fields) and table["time"].dt.date().n_unique() == 2
     again = facta(*asked, "--json")
     assert again.json == said.json and "Trained" not in again.err
     wrong = facta("evaluate", place / "fused", "--data", place / "log", "--lists", tmp_path / "l.parquet")

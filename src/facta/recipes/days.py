@@ -16,13 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from facta import durable
 from facta.data.histories import Dataset
-from facta.data.splits import Split, check_trainable, events_before, temporal
+from facta.data.splits import Split, check_trainable, temporal
 from facta.data.times import Time, moment
 from facta.errors import ArtifactError, ConfigError, ProtocolError, counted
 from facta.eval.predictions import Predictions, held_out, pool, predict_rows
@@ -122,9 +119,8 @@ def _each_day(
         place = folder / f"{_text(begin).replace(':', '')}.json"
         kept = _kept(place)
         if kept is None:
-            known, until = events_before(dataset, begin), events_before(dataset, end)
-            asked = Split(known, until, *_no_requests(dataset))
-            if (until > known).any():
+            asked = temporal(dataset, validation_from=begin, test_from=end, state="rolling")
+            if (asked.validation_end > asked.train_end).any():
                 epochs = epochs or _epochs(recipe, dataset, folder, days, device, log)
                 kept = _one_day(recipe, dataset, place, (begin, asked), epochs, device, log)
         if kept is not None:
@@ -208,13 +204,6 @@ def _keep_period(folder: Path, days: Days, period: int, found: Predictions) -> N
 
 def _kept(place: Path) -> Predictions | None:
     return Predictions.load(place) if place.exists() else None
-
-
-def _no_requests(dataset: Dataset) -> tuple[Any, Any]:
-    """Days hold events out, not lists."""
-    late = int(np.iinfo(np.int64).max)
-    empty = temporal(dataset, test_from=late, state="rolling")
-    return empty.validation, empty.test
 
 
 def _claim(folder: Path, recipe: RecipeConfig, dataset: Dataset, days: Days, *, overwrite: bool) -> None:
