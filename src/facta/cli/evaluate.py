@@ -25,7 +25,7 @@ ByDayFlag = Annotated[
     bool,
     typer.Option(
         "--by-day",
-        help="Train the artifacts' recipes again up to each day, predict that day, pool the days (feedback).",
+        help="Train the artifacts' recipes again up to each day, predict that day, pool the days.",
     ),
 ]
 DaysOption = Annotated[int, typer.Option(min=1, help="How many days, with --by-day.")]
@@ -35,9 +35,7 @@ SinceOption = Annotated[
 ]
 RowsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--predictions", metavar="FILE.parquet", help="Every prediction of feedback with ids, time and label."
-    ),
+    typer.Option("--predictions", metavar="FILE.parquet", help="Every prediction with ids, time and label."),
 ]
 ListsOption = Annotated[
     Path | None, typer.Option("--lists", metavar="FILE.parquet", help="Every recommended list with ids.")
