@@ -156,7 +156,9 @@ def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split) -> Prior | None
     if recipe.model.prior.rules is not None or not len(split.validation):
         return prior.fit(dataset, split)
     rules = RecipeConfig(name="rules", model=RulesConfig(), choose=True, protocol=recipe.protocol)
-    prior.rules = _chosen(rules, dataset, split)
+    chosen = _chosen(rules, dataset, split)
+    assert isinstance(chosen, Rules)
+    prior.rules = chosen
     return prior
 
 
