@@ -35,8 +35,10 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
-from facta.models.recommender import Recommender
+from facta.models.prior import Prior
+from facta.models.recommender import Recommender, RecommenderConfig
 from facta.models.rules import SEARCH, Rules, RulesConfig
+from facta.recipes import prior as priors
 from facta.recipes.recipe import RecipeConfig
 from facta.training.folder import REFIT
 from facta.training.log import Log
@@ -115,7 +117,8 @@ def _counted(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel
 def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
     """Initial weights are a function of the recipe's seed."""
     assert recipe.training is not None
-    model = build(recipe.model, Catalogue.of(dataset), recipe.training.seed)
+    config = recipe.model.change(prior=None) if isinstance(recipe.model, RecommenderConfig) else recipe.model
+    model = build(config, Catalogue.of(dataset), recipe.training.seed)
     assert not isinstance(model, Baseline)
     if model.config.uses_time and dataset.timestamp is None:
         without = model.config.timeless if isinstance(model, Recommender) else []
@@ -149,6 +152,22 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
 
 
+def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split) -> Prior | None:
+    """The fitted prior of the recipe's model; None where it has none. Settings of rules that the recipe leaves open are
+    chosen like those of a recipe of rules alone.
+    """
+    if not isinstance(recipe.model, RecommenderConfig) or recipe.model.prior is None:
+        return None
+    prior = Prior(recipe.model.prior, dataset.num_items)
+    if recipe.model.prior.rules is not None or not len(split.validation):
+        return prior.fit(dataset, split)
+    rules = RecipeConfig(name="rules", model=RulesConfig(), choose=True, protocol=recipe.protocol)
+    chosen = _chosen(rules, dataset, split)
+    assert isinstance(chosen, Rules)
+    prior.rules = chosen
+    return prior
+
+
 def learn(
     recipe: RecipeConfig,
     dataset: Dataset,
@@ -173,6 +192,10 @@ def learn(
     model.to(place)
     batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
+    prior = _prior(recipe, dataset, split)
+    if prior is not None:
+        assert isinstance(model, Recommender)
+        validate = priors.validated(validate, model, prior)
     before = None
     if isinstance(batches, StreamBatches):
         training = training.change(epochs=batches.periods)
@@ -192,7 +215,12 @@ def learn(
         dataset_hash=dataset.content_hash,
         log=log,
     ).fit()
-    return model.to("cpu"), result
+    model = model.to("cpu")
+    if prior is not None:
+        assert isinstance(model, Recommender)
+        protocol, log = recipe.protocol.before_refit, log or Log()
+        priors.settle(model, prior, dataset, split, protocol=protocol, counts=counts.numpy(), log=log)
+    return model, result
 
 
 def _batches(
