@@ -68,7 +68,7 @@ def test_evaluation_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
     assert first["name"] == "debug/hstu" and first["stage"] == "validation" and "mask=nothing" in first["protocol"]
     assert second["metrics"]["HR@3"]["low"] <= second["metrics"]["HR@3"]["mean"] <= second["metrics"]["HR@3"]["high"]
     (pair,) = said.json["comparisons"]
-    assert pair["metric"] == "NDCG@5" and pair["verdict"] in ("lower", "higher", "undecided")
+    assert pair["metric"] == "NDCG@5" and pair["verdict"] in ("better", "worse", "undecided")
     assert sorted(file.name for file in (tmp_path / "results").iterdir()) == [
         *("debug-hstu.json", "debug-hstu.npz", "debug-popularity.json", "debug-popularity.npz")
     ]
