@@ -18,6 +18,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
+from facta.infer.matching import unlike_targets
 from facta.training import journal
 
 
@@ -73,6 +74,8 @@ def evaluate(
             result = api.evaluate(one, dataset, protocol, stage=stage, ks=ks, other_data=other_data, progress=progress)
         if trained != protocol:
             console.note(f"{name} was trained under {trained.id} and is measured under the protocol of the table.")
+        if (unlike := unlike_targets(one.config["model"], protocol)) is not None:
+            console.note(f"{name}: {unlike}")
         results.append(result)
     compared = metric or f"NDCG@{max(ks)}"
     pairs = [compare(other, results[0], compared) for other in results[1:]]

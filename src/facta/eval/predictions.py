@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facta import arrays
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
 from facta.data.codes import codes
 from facta.data.histories import Dataset
+from facta.data.known import known_before, known_events
 from facta.data.rows import Rows, frozen, tiles
 from facta.data.splits import Split, State
 from facta.errors import ProtocolError
@@ -58,6 +61,10 @@ class Predictions:
     y: Mapping[str, NDArray[np.int8]]  # field -> [S]: 1 success, 0 not, -1 undefined
     runs: int = 1
     part: Ints | None = None  # [S] of what was pooled; a user's predictions are ordered within a part
+    asked: Mapping[str, int] = dataclass_field(default_factory=dict)
+    """held_out_users and held_out_events, all of which are asked; users_without_history (who have no event before the
+    stage); untrained_targets and unknown_targets (events of items without training events, and of items that the model
+    does not have). Of a part of the predictions, or of pooled ones, nothing."""
 
     def of(self, field: str) -> tuple[Floats, Bools, Ints]:
         """(prediction, success, place of the user 0 … U-1) of the events that define a field."""
@@ -103,6 +110,7 @@ class Predictions:
             place=self.place[chosen],
             time=None if self.time is None else self.time[chosen],
             part=None if self.part is None else self.part[chosen],
+            asked={},
             p={field: p[chosen] for field, p in self.p.items()},
             y={field: y[chosen] for field, y in self.y.items()},
         )
@@ -118,6 +126,7 @@ class Predictions:
             "users": int(self._people.max(initial=-1)) + 1,
             "requests": len(self.user),
             "runs": self.runs,
+            "asked": dict(self.asked),
             "base_rates": {field: plain(rate) for field, rate in self.base_rates.items()},
             "metrics": {
                 name: {"mean": plain(mean), "low": plain(bounds[name].low), "high": plain(bounds[name].high)}
@@ -151,6 +160,7 @@ class Predictions:
             p={field: arrays[f"p/{field}"] for field in content["base_rates"]},
             y={field: arrays[f"y/{field}"] for field in content["base_rates"]},
             runs=content["runs"],
+            asked=content.get("asked", {}),
         )
 
 
@@ -158,10 +168,26 @@ def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: S
     """Rows with every event of a stage as a target once: a rolling state sees all before it, a frozen one all before
     the stage.
     """
+    return _rows(*_held_out(dataset, split, stage), window, state)
+
+
+def _rows(users: Ints, first: Ints, last: Ints, window: int, state: State) -> Rows:
+    return (frozen if state == "frozen" else tiles)(users, first, last, window)
+
+
+def _validating(split: Split) -> tuple[Ints, Ints, Ints]:
+    """(users with validation events, the place of their first, the place behind their last)."""
+    users = np.flatnonzero(split.validation_end > split.train_end)
+    return users, split.train_end[users], split.validation_end[users]
+
+
+def _held_out(dataset: Dataset, split: Split, stage: Stage) -> tuple[Ints, Ints, Ints]:
+    """The same of a stage."""
+    if stage == "validation":
+        return _validating(split)
     length = np.diff(dataset.offsets)
-    first, last = (split.train_end, split.validation_end) if stage == "validation" else (split.validation_end, length)
-    users = np.flatnonzero(last > first)
-    return (frozen if state == "frozen" else tiles)(users, first[users], last[users], window)
+    users = np.flatnonzero(length > split.validation_end)
+    return users, split.validation_end[users], length[users]
 
 
 def predict(
@@ -170,21 +196,77 @@ def predict(
     protocol: ProtocolConfig,
     *,
     stage: Stage = "test",
-    split: Split | None = None,
+    counts: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and the events that its state knows.
 
-    Raises ProtocolError where the protocol is undefined for this dataset or holds no event out.
+    `counts` [V]: the training events of each item that the model has. Where the dataset has more items (rows behind V),
+    their events are left out of histories, and as targets they are given the mean of the other predictions: the model
+    has nothing to say of them. Raises ProtocolError where the protocol is undefined for this dataset or holds no event
+    out.
     """
+    _check_defined(dataset, protocol)
+    users, first, last = _held_out(dataset, protocol.cut(dataset), stage)
+    if not len(users):
+        raise ProtocolError(
+            f"The protocol {protocol.feedback_id} holds no {stage} event out of this dataset{protocol.advice(dataset)}"
+        )
+    asked = _population(dataset, users, first, last, counts)
+    if counts is None or len(counts) >= dataset.num_items:
+        rows = _rows(users, first, last, model.window, protocol.state)
+        found = predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
+        return replace(found, asked=asked)
+    before, start = known_before(dataset, len(counts)), dataset.offsets[users]
+    known_first, known_last = (before[start + place] - before[start] for place in (first, last))
+    rows = _rows(users, known_first, known_last, model.window, protocol.state)
+    said = _scores(model, known_events(dataset, len(counts)), rows, progress)
+    place = arrays.spans(first, last - first)
+    user = np.repeat(users, last - first)
+    known = dataset.item[dataset.offsets[user] + place] < len(counts)
+    scores = {field: np.full(len(place), p.mean() if len(p) else 0.5) for field, p in said.items()}
+    for field, p in said.items():
+        scores[field][known] = p
+    found = _predictions(dataset, protocol.feedback_id, stage, (user, place), scores)
+    return replace(found, asked=asked)
+
+
+def predict_validation(model: Predictor, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Predictions:
+    """The same of the validation events of a split: all that fitting may be judged by."""
+    _check_defined(dataset, protocol)
+    rows = _rows(*_validating(split), model.window, protocol.state)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, "validation")
+
+
+def validation_rows(split: Split, window: int, state: State = "rolling") -> Rows:
+    """Rows with every validation event as a target once."""
+    return _rows(*_validating(split), window, state)
+
+
+def _check_defined(dataset: Dataset, protocol: ProtocolConfig) -> None:
     check_order(dataset)
     if protocol.ties == "blind":
         raise ProtocolError("Feedback is predicted with ties in order: set protocol.ties to in-order.")
-    cut = protocol.cut(dataset) if split is None else split
-    rows = held_out(dataset, cut, stage, model.window, protocol.state)
-    if not len(rows):
-        raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
-    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
+    if protocol.split != "temporal" and protocol.targets != "all":
+        raise ProtocolError(
+            f"Under {protocol.split} with targets={protocol.targets} the held-out events begin with a success, so "
+            "feedback predicted for them says nothing: use a temporal protocol, or targets=all."
+        )
+
+
+def _population(dataset: Dataset, users: Ints, first: Ints, last: Ints, counts: Ints | None) -> dict[str, int]:
+    """How many people and events are held out, and how many events are of items that nobody could learn."""
+    found = {
+        "held_out_users": len(users),
+        "held_out_events": int((last - first).sum()),
+        "users_without_history": int((first == 0).sum()),
+    }
+    if counts is not None:
+        item = dataset.item[arrays.spans(dataset.offsets[users] + first, last - first)]
+        known = item < len(counts)
+        found["unknown_targets"] = int((~known).sum())
+        found["untrained_targets"] = int((counts[item[known]] == 0).sum())
+    return found
 
 
 def predict_rows(
@@ -197,6 +279,16 @@ def predict_rows(
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of the targets of rows; `protocol` and `stage` say what they are."""
+    count = rows.last - rows.first
+    user = np.repeat(rows.user, count)
+    place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
+    return _predictions(dataset, protocol, stage, (user, place), _scores(model, dataset, rows, progress))
+
+
+def _scores(
+    model: Predictor, dataset: Dataset, rows: Rows, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Floats]:
+    """Field -> [S] what a model says of the targets of rows, in their order."""
     counts = rows.last - rows.first
     ends = np.cumsum(counts)
     found: dict[str, Floats] = {}
@@ -210,14 +302,14 @@ def predict_rows(
             done += len(at)
             if progress is not None:
                 progress(done, int(ends[-1]))
-    return _predictions(dataset, protocol, stage, rows, found)
+    return found
 
 
-def _predictions(dataset: Dataset, protocol: str, stage: str, rows: Rows, found: Mapping[str, Floats]) -> Predictions:
-    """Scores beside what happened; fields that do not say what success is are left out."""
-    count = rows.last - rows.first
-    user = np.repeat(rows.user, count)
-    place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
+def _predictions(
+    dataset: Dataset, protocol: str, stage: str, asked: tuple[Ints, Ints], found: Mapping[str, Floats]
+) -> Predictions:
+    """Scores beside what happened at (users [S], places [S]); fields that do not say what success is are left out."""
+    user, place = asked
     event = dataset.offsets[user] + place
     labels = {field.name: _labels(dataset, field.name, event) for field in dataset.manifest.fields if field.positives}
     known = [field for field in found if field in labels]
@@ -292,6 +384,7 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
         user=event[:, 0],
         place=event[:, 1],
         part=np.repeat(np.arange(len(parts)), sizes),
+        asked={},
         time=np.concatenate([part.time for part in parts if part.time is not None]) if timed else None,
         p={field: np.concatenate([part.p[field] for part in parts]) for field in first.p},
         y={field: np.concatenate([part.y[field] for part in parts]) for field in first.y},
