@@ -10,8 +10,10 @@ from typing import Any, get_args
 
 import polars as pl
 
+from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
 from facta.artifact.model import SavedModel, Task, tasks
+from facta.config import Overrides, assignments
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
@@ -37,18 +39,23 @@ from facta.training.log import Log
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
 
+_DATASET = instance("a facta.Dataset", Dataset) | PATH
+_ARTIFACT = instance("a facta.Artifact", Artifact) | PATH
 
-def find_recipe(name: str | RecipeConfig, overrides: Sequence[str] = ()) -> RecipeConfig:
-    """A recipe by name ("movielens-100k/hstu") with settings changed ("training.epochs=3"). Raises ConfigError."""
+
+def find_recipe(name: str | RecipeConfig, overrides: Overrides = ()) -> RecipeConfig:
+    """A recipe by name ("movielens-100k/hstu") with settings changed: ["training.epochs=3"] as on the command line, or
+    {"training.epochs": 3}. Raises ConfigError."""
     chosen = find(name) if isinstance(name, str) else name
     if not isinstance(chosen, RecipeConfig):
         raise ConfigError(
             f"Found a recipe of type {type(name).__name__}; expected a name, as in 'movielens-1m/hstu', or a "
             "facta.RecipeConfig, which facta.RecipeConfig.parse makes of plain values."
         )
-    return chosen.override(overrides) if overrides else chosen
+    return chosen.override(overrides)
 
 
+@arguments(columns=NAMES | NONE, fields=DECLARED | NONE, unit=TEXT | NONE)
 def doctor(
     events: Source | Dataset,
     *,
@@ -65,11 +72,12 @@ def doctor(
     return examine(events, columns=columns, fields=fields, unit=unit)
 
 
+@arguments(dataset=_DATASET, out=PATH, device=TEXT, overwrite=FLAG)
 def train(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,
     out: Path | str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     device: str = "cpu",
     overwrite: bool = False,
@@ -142,6 +150,14 @@ def _metrics(
     ]
 
 
+@arguments(
+    artifact=_ARTIFACT,
+    dataset=_DATASET,
+    stage=TEXT,
+    other_data=FLAG,
+    progress=CALLABLE | NONE,
+    ks=several("a list of whole numbers", WHOLE),
+)
 def evaluate(
     artifact: Artifact | Path | str,
     dataset: Dataset | Path | str,
@@ -167,6 +183,7 @@ def evaluate(
     return _ranked(loaded, dataset, chosen, stage, ks=ks, progress=progress)
 
 
+@arguments(artifact=_ARTIFACT, dataset=_DATASET, stage=TEXT, other_data=FLAG, progress=CALLABLE | NONE)
 def predict(
     artifact: Artifact | Path | str,
     dataset: Dataset | Path | str,
@@ -201,11 +218,12 @@ def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) 
     return chosen
 
 
+@arguments(dataset=_DATASET, out=PATH, trials=WHOLE, seed=WHOLE, device=TEXT, progress=CALLABLE | NONE)
 def tune(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,
     out: Path | str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     trials: int,
     seed: int = 0,
@@ -236,10 +254,11 @@ def tune(
         return result.metrics[training.metric]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
-    space = tuning.without(chosen.search, [assignment.partition("=")[0].strip() for assignment in overrides])
+    space = tuning.without(chosen.search, [path for path, _ in assignments(overrides)])
     return tuning.search(run, space, out, identity, trials=trials, seed=seed, progress=progress)
 
 
+@arguments(out=PATH)
 def run_folder(out: Path | str) -> Path:
     """Where the training run of the artifact `out` keeps its checkpoints and its metrics.jsonl."""
     out = Path(out)

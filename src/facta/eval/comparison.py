@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from facta.arguments import TEXT, arguments, instance
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 from facta.eval.metrics import lower_is_better
@@ -45,6 +46,10 @@ class Comparison:
 Judged = TypeVar("Judged", Result, Predictions)
 
 
+_JUDGED = instance("what facta.evaluate or facta.predict returns", Result, Predictions)
+
+
+@arguments(a=_JUDGED, b=_JUDGED, metric=TEXT)
 def compare(a: Judged, b: Judged, metric: str) -> Comparison:
     """`a` against `b`, two results ("NDCG@10") or two predictions of feedback ("NE(click)").
 

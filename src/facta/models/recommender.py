@@ -133,6 +133,11 @@ class Recommender(nn.Module):
                 return Transformer(transformer, config.width)
             case GRUConfig() as gru:
                 return GRU(gru, config.width)
+            case other:
+                raise ConfigError(
+                    f"Found an encoder config of class {type(other).__name__}; a Recommender builds HSTU, "
+                    "HSTUProduction, Transformer and GRU: use one of their configs."
+                )
 
     def _feedback(self, config: RecommenderConfig, catalogue: Catalogue) -> Feedback | None:
         if config.feedback is None:
