@@ -117,6 +117,12 @@ class ProtocolConfig(Config):
         return f"feedback/{self._held_out}/order=user,time,row/users=all/ties=in-order/state={self.state}"
 
     @property
+    def held_out(self) -> tuple[str | None, ...]:
+        """What decides which events are held out: protocols that agree in it hold out the same ones."""
+        targets = "all" if self.split == "temporal" else self.targets  # leave-one-out counts targets from the end
+        return self.split, self.train_end, self.validation_end, targets
+
+    @property
     def _held_out(self) -> str:
         """The part of an id that says which events are held out, and from which training."""
         cuts = f"/train-end={self.train_end}/validation-end={self.validation_end}" if self.split == "temporal" else ""

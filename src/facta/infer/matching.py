@@ -25,7 +25,7 @@ def check_unseen(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> No
 
     And its numbers carry the `refit` that it was trained with. Raises ProtocolError.
     """
-    if (own.split, own.train_end, own.validation_end) != (asked.split, asked.train_end, asked.validation_end):
+    if own.held_out != asked.held_out:
         raise ProtocolError(
             f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
             "train it under that protocol (--set protocol.split=…; loo-paper needs training.patience=null)."
