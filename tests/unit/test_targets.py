@@ -12,7 +12,8 @@ import facta
 from facta.artifact.model import build
 from facta.cli.tables import population
 from facta.data.catalogue import Catalogue
-from facta.data.splits import leave_one_out, leave_one_out_test, successes, temporal, temporal_test, training_events
+from facta.data.late import successes
+from facta.data.splits import leave_one_out, leave_one_out_test, temporal, temporal_test, training_events
 from facta.eval.evaluation import evaluate
 from facta.eval.predictions import predict
 from facta.models.baselines import (

@@ -44,6 +44,7 @@ def known_events(dataset: Dataset, items: int) -> Dataset:
     found.offsets = arrays.offsets_of(kept)[dataset.offsets]
     found.item = dataset.item[kept]
     found.timestamp = None if dataset.timestamp is None else dataset.timestamp[kept]
+    found.delays = {name: values[kept] for name, values in dataset.delays.items()}
     found.fields = {name: values[kept] for name, values in dataset.fields.items()}
     found.__dict__["items"] = dataset.items.head(items)
     found.__dict__["user_facts"] = {name: _known_fact(fact, items) for name, fact in dataset.user_facts.items()}

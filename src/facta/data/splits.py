@@ -18,9 +18,8 @@ import numpy as np
 
 from facta import arrays
 from facta.arrays import Bools, Ints
-from facta.data.codes import codes
 from facta.data.histories import Dataset
-from facta.errors import ConfigError, DataError, ProtocolError
+from facta.errors import DataError, ProtocolError
 
 Ties = Literal["in-order", "blind"]
 State = Literal["frozen", "rolling"]
@@ -66,6 +65,8 @@ class Split:
     train_end: Ints  # [U]
     validation_end: Ints  # [U]
     validation: ValidationRequests
+    train_cut: int | None = None  # ms: the moment at which training ends for everybody; None: at the next event of each
+    validation_cut: int | None = None  # the same of validation
 
     def __post_init__(self) -> None:
         assert isinstance(self.validation, ValidationRequests), "only validation requests may choose anything"
@@ -76,7 +77,7 @@ class Split:
         empty = np.zeros(0, dtype=np.int64)
         time = None if self.validation.time is None else empty
         nothing = ValidationRequests(empty, empty, time, np.zeros(1, dtype=np.int64), empty)
-        return replace(self, train_end=self.validation_end, validation=nothing)
+        return replace(self, train_end=self.validation_end, train_cut=self.validation_cut, validation=nothing)
 
 
 def leave_one_out(
@@ -142,7 +143,13 @@ def temporal(
     if first > test_from:
         raise ProtocolError(f"validation_from ({first}) lies after test_from ({test_from}); it must come first.")
     asked = _period(ValidationRequests, dataset, first, test_from, state, ties, targets)
-    return Split(events_before(dataset, first), events_before(dataset, test_from), asked)
+    return Split(
+        train_end=events_before(dataset, first),
+        validation_end=events_before(dataset, test_from),
+        validation=asked,
+        train_cut=first,
+        validation_cut=test_from,
+    )
 
 
 def temporal_test(
@@ -176,15 +183,6 @@ def _period(
     return _at_the_cut(kind, dataset, user, place, visible, start)
 
 
-def successes(dataset: Dataset, field: str) -> Bools:
-    """[E] whether a feedback field says success. Raises ConfigError where it is none that does."""
-    found = next((one for one in dataset.manifest.fields if one.name == field and one.positives), None)
-    if found is None:
-        known = ", ".join(one.name for one in dataset.manifest.fields if one.positives)
-        raise ConfigError(f"Found the field '{field}'; feedback fields that say what success is: {known or 'none'}.")
-    return np.isin(codes(found, dataset.fields[field][:]), found.positives)
-
-
 def cut_at_share(dataset: Dataset, share: float) -> int:
     """The time (ms) before which `share` of all events lie."""
     if dataset.timestamp is None:
@@ -199,6 +197,17 @@ def events_before(dataset: Dataset, time: int) -> Ints:
     before = arrays.offsets_of(dataset.timestamp < time)
     counts: Ints = before[dataset.offsets[1:]] - before[dataset.offsets[:-1]]
     return counts
+
+
+def period_end(dataset: Dataset, ends: Ints, cut: int | None) -> Ints:
+    """[U] ms when a period ended that holds the first `ends` [U] events of every user: when the next event of each
+    came, at `cut` at the latest; the largest number for users without either.
+    """
+    assert dataset.timestamp is not None
+    found = np.full(dataset.num_users, np.iinfo(np.int64).max if cut is None else cut, dtype=np.int64)
+    some = np.flatnonzero(ends < np.diff(dataset.offsets))
+    found[some] = np.minimum(found[some], dataset.timestamp[dataset.offsets[some] + ends[some]])
+    return found
 
 
 def _single(kind: type[R], dataset: Dataset, users: Ints, place: Ints, ties: Ties) -> R:
@@ -250,10 +259,9 @@ def _at_the_cut(kind: type[R], dataset: Dataset, user: Ints, place: Ints, visibl
     )
 
 
-def training_events(dataset: Dataset, split: Split, positive: str | None = None) -> Ints:
-    """[E'] places in the dataset of all events that may be trained on, or of those where a field says success."""
-    events = arrays.spans(dataset.offsets[:-1], split.train_end)
-    return events if positive is None else events[successes(dataset, positive)[events]]
+def training_events(dataset: Dataset, split: Split) -> Ints:
+    """[E'] places in the dataset of all events that may be trained on."""
+    return arrays.spans(dataset.offsets[:-1], split.train_end)
 
 
 def check_trainable(dataset: Dataset, split: Split, *, events: int, advice: str = "; use a longer log.") -> None:

@@ -19,10 +19,11 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
-from facta.data.codes import codes
 from facta.data.histories import Dataset
 from facta.data.known import known_before, known_events
+from facta.data.late import known_codes, period_moments
 from facta.data.rows import Rows, frozen, tiles
+from facta.data.schema import Field
 from facta.data.splits import Split, State
 from facta.errors import ProtocolError
 from facta.eval import saved
@@ -168,26 +169,43 @@ def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: S
     """Rows with every event of a stage as a target once: a rolling state sees all before it, a frozen one all before
     the stage.
     """
-    return _rows(*_held_out(dataset, split, stage), window, state)
+    return _rows(_held_out(dataset, split, stage), window, state, _frozen_at(dataset, split, stage, state))
 
 
-def _rows(users: Ints, first: Ints, last: Ints, window: int, state: State) -> Rows:
-    return (frozen if state == "frozen" else tiles)(users, first, last, window)
+def validation_rows(split: Split, window: int) -> Rows:
+    """Rows with every validation event as a target once, each with all before it."""
+    return _rows(_validating(split), window, "rolling", None)
 
 
-def _validating(split: Split) -> tuple[Ints, Ints, Ints]:
-    """(users with validation events, the place of their first, the place behind their last)."""
+_Asked = tuple[Ints, Ints, Ints]
+"""Users with held-out events; the place of the first of these events in their histories; the place behind the last."""
+
+
+def _validating(split: Split) -> _Asked:
     users = np.flatnonzero(split.validation_end > split.train_end)
     return users, split.train_end[users], split.validation_end[users]
 
 
-def _held_out(dataset: Dataset, split: Split, stage: Stage) -> tuple[Ints, Ints, Ints]:
-    """The same of a stage."""
+def _held_out(dataset: Dataset, split: Split, stage: Stage) -> _Asked:
     if stage == "validation":
         return _validating(split)
     length = np.diff(dataset.offsets)
     users = np.flatnonzero(length > split.validation_end)
     return users, split.validation_end[users], length[users]
+
+
+def _frozen_at(dataset: Dataset, split: Split, stage: Stage, state: State) -> Ints | None:
+    """[U] ms: the moment of each user's frozen state; None where it makes no difference."""
+    if state == "rolling":
+        return None
+    began, cut = (split.train_end, split.train_cut), (split.validation_end, split.validation_cut)
+    return period_moments(dataset, list(dataset.fields), *(began if stage == "validation" else cut))
+
+
+def _rows(asked: _Asked, window: int, state: State, moments: Ints | None) -> Rows:
+    if state == "rolling":
+        return tiles(*asked, window)
+    return frozen(*asked, window, None if moments is None else moments[asked[0]])
 
 
 def predict(
@@ -201,46 +219,42 @@ def predict(
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and the events that its state knows.
 
+    What happened is what was known at the end of the stage: of validation, which chooses, at the moment of the test.
     `counts` [V]: the training events of each item that the model has. Where the dataset has more items (rows behind V),
     their events are left out of histories, and as targets they are given the mean of the other predictions: the model
     has nothing to say of them. Raises ProtocolError where the protocol is undefined for this dataset or holds no event
     out.
     """
     _check_defined(dataset, protocol)
-    users, first, last = _held_out(dataset, protocol.cut(dataset), stage)
-    if not len(users):
+    split = protocol.cut(dataset)
+    asked, moments = _held_out(dataset, split, stage), _frozen_at(dataset, split, stage, protocol.state)
+    if not len(asked[0]):
         raise ProtocolError(
             f"The protocol {protocol.feedback_id} holds no {stage} event out of this dataset{protocol.advice(dataset)}"
         )
-    asked = _population(dataset, users, first, last, counts)
-    if counts is None or len(counts) >= dataset.num_items:
-        rows = _rows(users, first, last, model.window, protocol.state)
-        found = predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
-        return replace(found, asked=asked)
-    before, start = known_before(dataset, len(counts)), dataset.offsets[users]
-    known_first, known_last = (before[start + place] - before[start] for place in (first, last))
-    rows = _rows(users, known_first, known_last, model.window, protocol.state)
-    said = _scores(model, known_events(dataset, len(counts)), rows, progress)
-    place = arrays.spans(first, last - first)
-    user = np.repeat(users, last - first)
-    known = dataset.item[dataset.offsets[user] + place] < len(counts)
-    scores = {field: np.full(len(place), p.mean() if len(p) else 0.5) for field, p in said.items()}
-    for field, p in said.items():
-        scores[field][known] = p
-    found = _predictions(dataset, protocol.feedback_id, stage, (user, place), scores)
-    return replace(found, asked=asked)
+    items = dataset.num_items if counts is None else len(counts)
+    seen, known = dataset, asked
+    if items < dataset.num_items:
+        seen, known = known_events(dataset, items), _known(dataset, asked, items)
+    rows = _rows(known, model.window, protocol.state, moments)
+    said = _for_all(dataset, asked, items, _scores(model, seen, rows, progress))
+    until = _known_until(dataset, split) if stage == "validation" else None
+    found = _predictions(dataset, protocol.feedback_id, stage, _events(asked), said, until)
+    return replace(found, asked=_population(dataset, asked, counts))
 
 
 def predict_validation(model: Predictor, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Predictions:
     """The same of the validation events of a split: all that fitting may be judged by."""
     _check_defined(dataset, protocol)
-    rows = _rows(*_validating(split), model.window, protocol.state)
-    return predict_rows(model, dataset, rows, protocol.feedback_id, "validation")
+    moments = _frozen_at(dataset, split, "validation", protocol.state)
+    rows = _rows(_validating(split), model.window, protocol.state, moments)
+    until = _known_until(dataset, split)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, "validation", known_until=until)
 
 
-def validation_rows(split: Split, window: int, state: State = "rolling") -> Rows:
-    """Rows with every validation event as a target once."""
-    return _rows(*_validating(split), window, state)
+def _known_until(dataset: Dataset, split: Split) -> Ints | None:
+    """[U] ms: when validation ended, where some feedback is late."""
+    return period_moments(dataset, list(dataset.fields), split.validation_end, split.validation_cut)
 
 
 def _check_defined(dataset: Dataset, protocol: ProtocolConfig) -> None:
@@ -254,8 +268,32 @@ def _check_defined(dataset: Dataset, protocol: ProtocolConfig) -> None:
         )
 
 
-def _population(dataset: Dataset, users: Ints, first: Ints, last: Ints, counts: Ints | None) -> dict[str, int]:
+def _events(asked: _Asked) -> tuple[Ints, Ints]:
+    """([S] users, [S] places) of the held-out events."""
+    users, first, last = asked
+    return np.repeat(users, last - first), arrays.spans(first, last - first)
+
+
+def _known(dataset: Dataset, asked: _Asked, items: int) -> _Asked:
+    """The held-out events of the first `items` items, by their places among the events of these."""
+    users, first, last = asked
+    before, start = known_before(dataset, items), dataset.offsets[users]
+    return users, before[start + first] - before[start], before[start + last] - before[start]
+
+
+def _for_all(dataset: Dataset, asked: _Asked, items: int, said: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Field -> predictions of the events of known items -> of all, with the mean for those of unknown ones."""
+    user, place = _events(asked)
+    known = dataset.item[dataset.offsets[user] + place] < items
+    found = {field: np.full(len(user), p.mean() if len(p) else 0.5) for field, p in said.items()}
+    for field, p in said.items():
+        found[field][known] = p
+    return found
+
+
+def _population(dataset: Dataset, asked: _Asked, counts: Ints | None) -> dict[str, int]:
     """How many people and events are held out, and how many events are of items that nobody could learn."""
+    users, first, last = asked
     found = {
         "held_out_users": len(users),
         "held_out_events": int((last - first).sum()),
@@ -276,13 +314,18 @@ def predict_rows(
     protocol: str,
     stage: str,
     *,
+    known_until: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """What a model says of the targets of rows; `protocol` and `stage` say what they are."""
+    """What a model says of the targets of rows; `protocol` and `stage` say what they are.
+
+    `known_until` [U] ms: what became known of a user's events later did not happen; None: all of the log did.
+    """
     count = rows.last - rows.first
     user = np.repeat(rows.user, count)
     place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
-    return _predictions(dataset, protocol, stage, (user, place), _scores(model, dataset, rows, progress))
+    found = _scores(model, dataset, rows, progress)
+    return _predictions(dataset, protocol, stage, (user, place), found, known_until)
 
 
 def _scores(
@@ -306,12 +349,19 @@ def _scores(
 
 
 def _predictions(
-    dataset: Dataset, protocol: str, stage: str, asked: tuple[Ints, Ints], found: Mapping[str, Floats]
+    dataset: Dataset,
+    protocol: str,
+    stage: str,
+    asked: tuple[Ints, Ints],
+    found: Mapping[str, Floats],
+    known_until: Ints | None,
 ) -> Predictions:
     """Scores beside what happened at (users [S], places [S]); fields that do not say what success is are left out."""
     user, place = asked
     event = dataset.offsets[user] + place
-    labels = {field.name: _labels(dataset, field.name, event) for field in dataset.manifest.fields if field.positives}
+    moment = None if known_until is None else known_until[user]
+    fields = [field for field in dataset.manifest.fields if field.positives]
+    labels = {field.name: _labels(dataset, field, event, moment) for field in fields}
     known = [field for field in found if field in labels]
     return Predictions(
         protocol=protocol,
@@ -325,9 +375,8 @@ def _predictions(
     )
 
 
-def _labels(dataset: Dataset, name: str, event: Ints) -> NDArray[np.int8]:
-    field = next(one for one in dataset.manifest.fields if one.name == name)
-    code = codes(field, dataset.fields[name][event])
+def _labels(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) -> NDArray[np.int8]:
+    code = known_codes(dataset, field.name, event, moment)
     return np.where(code == 0, -1, np.isin(code, field.positives)).astype(np.int8)
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from facta.arrays import Bools, Ints
 from facta.config import Config
 from facta.data.histories import Dataset
+from facta.data.late import successes
 from facta.data.splits import (
     Requests,
     Split,
@@ -26,7 +27,6 @@ from facta.data.splits import (
     cut_at_share,
     leave_one_out,
     leave_one_out_test,
-    successes,
     temporal,
     temporal_test,
     training_events,
@@ -142,8 +142,8 @@ class ProtocolConfig(Config):
 
     def cut(self, dataset: Dataset) -> Split:
         """What fitting may know of a dataset; `ProtocolError` where this protocol is undefined for it."""
-        targets = self._targets(dataset)
         if self.split != "temporal":
+            targets = self._targets(dataset)
             return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties, targets=targets)
         validation_from, test_from = self._cuts(dataset)
         if validation_from > test_from:
@@ -156,7 +156,7 @@ class ProtocolConfig(Config):
             test_from=test_from,
             state=self.state,
             ties=self.ties,
-            targets=targets,
+            targets=self._targets(dataset, known_until=test_from),
         )
 
     def test_requests(self, dataset: Dataset) -> TestRequests:
@@ -190,9 +190,12 @@ class ProtocolConfig(Config):
         assert self.train_end is not None and self.validation_end is not None
         return _moment(dataset, self.train_end), _moment(dataset, self.validation_end)
 
-    def _targets(self, dataset: Dataset) -> Bools | None:
-        """[E] which events are asked for; None: all."""
-        return None if self.targets == "all" else successes(dataset, self.targets)
+    def _targets(self, dataset: Dataset, known_until: int | None = None) -> Bools | None:
+        """[E] which events are asked for, as known at a moment (ms) or at the end of the log; None: all."""
+        if self.targets == "all":
+            return None
+        moments = None if known_until is None else np.full(dataset.num_users, known_until, dtype=np.int64)
+        return successes(dataset, self.targets, moments)
 
     def ranked_items(self, dataset: Dataset, split: Split | None = None) -> Ints:
         """[V'] rows of the items that are ranked, ascending; `split` saves cutting again.

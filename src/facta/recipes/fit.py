@@ -23,7 +23,7 @@ from facta.eval.evaluation import KS, validate
 from facta.eval.prediction import METRICS
 from facta.eval.predictions import predict_rows, predict_validation, validation_rows
 from facta.eval.protocol import ProtocolConfig
-from facta.eval.tuning import choose
+from facta.eval.tuning import Choice, choose, choose_in_turn
 from facta.models.baselines import (
     Baseline,
     DecayedPopularity,
@@ -34,6 +34,7 @@ from facta.models.baselines import (
     PopularityConfig,
 )
 from facta.models.recommender import Recommender
+from facta.models.rules import SEARCH, Rules, RulesConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.training.folder import REFIT
 from facta.training.log import Log
@@ -130,6 +131,14 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
         case ItemKNNConfig(window=window):
             kinds = ItemKNN.variants(dataset, split, recipe.model.positive)
             return choose(kinds, dataset, protocol, split, window=window, counts=counts).best
+        case RulesConfig(positive=positive):
+            longest = int(max(SEARCH["window"]))
+
+            def judge(rules: Sequence[Rules]) -> Choice[Rules]:
+                return choose(rules, dataset, protocol, split, window=longest, counts=counts)
+
+            fitted = partial(Rules.fit_all, dataset=dataset, split=split)
+            return choose_in_turn(fitted, RulesConfig(positive=positive), SEARCH, judge).best
         case _:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
 
