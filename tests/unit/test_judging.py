@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import facta
+from facta.cli import tables
 from facta.data.splits import temporal, temporal_test
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval
@@ -220,3 +221,13 @@ def test_predictions_know_how_many_events_came_before(tmp_path: Path) -> None:
     users = data.users["user_id"].to_list()
     asked = sorted((users[user], int(place)) for user, place in zip(found.user, found.place, strict=True))
     assert asked == [("a", 3), ("a", 4), ("b", 3), ("c", 1), ("c", 2)]
+
+
+def test_a_table_shows_the_seeds_beside_the_interval_over_users(capsys: pytest.CaptureFixture[str]) -> None:
+    people = np.linspace(0, 1, 50)
+    names = ("HR@10", "Recall@10", "NDCG@10", "MRR@10")
+    runs = [replace(ranked(people), values=dict.fromkeys(names, people + shift)) for shift in (0.0, 0.1, 0.2)]
+    mean = average(runs)
+    tables.results([("three", mean.summary()), ("one", runs[0].summary())])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert said.count("±0.1000") == 3 and "interval over users" in said

@@ -259,3 +259,29 @@ def test_cuts_beyond_the_log_are_said_with_its_ends(tmp_path: Path, capsys: pyte
     early = [cuts[0], "protocol.train_end=1999-01-01", "protocol.validation_end=2000-01-01"]
     with pytest.raises(facta.DataError, match=r"events lie between 2020-09-13T12:26:40"):
         facta.train(data, "debug/popularity", tmp_path / "b", early)
+
+
+def test_a_purchase_that_becomes_known_later_is_no_target_of_validation_and_not_counted(tmp_path: Path) -> None:
+    """Choosing and counting know what was known when their period ended; the test knows the whole log."""
+    rows = [("a", 1, 0, 5), ("a", 2, 10, 40), ("a", 3, 22, 60), ("a", 4, 23, 24), ("a", 5, 30, 90), ("a", 6, 31, None)]
+    frame = pl.DataFrame(
+        [
+            {
+                "user_id": user,
+                "item_id": item,
+                "timestamp": T + minute * MINUTE,
+                "buy": known is not None,
+                "bought_at": None if known is None else T + known * MINUTE,
+            }
+            for user, item, minute, known in rows
+        ]
+    )
+    data = facta.prepare(frame, tmp_path / "data", fields={"buy": {"time": "bought_at"}})
+    protocol = PROTOCOL.change(state="rolling")
+    split, ids = protocol.cut(data), data.items["item_id"].to_list()
+    assert [ids[row] for row in split.validation.item] == [4]
+    assert [ids[row] for row in protocol.test_requests(data).item] == [5]
+    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit(data, split)
+    assert [item for item, count in zip(ids, popular.scores.tolist(), strict=True) if count] == [1]
+    later = Popularity(PopularityConfig(positive="buy"), data.num_items).fit(data, split.refit)
+    assert [item for item, count in zip(ids, later.scores.tolist(), strict=True) if count] == [1, 4]

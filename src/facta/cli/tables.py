@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,10 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
     """One table of summaries (`Result.summary`) that share a protocol: means with their 95 % intervals over users."""
     first = named[0][1]
     metrics = [name for k in ks for name in _shown([summary for _, summary in named], k)]
-    rows = [[name, *(cell(summary["metrics"][metric]) for metric in metrics)] for name, summary in named]
+    rows = [
+        [name, *(cell(summary["metrics"][metric]) + _seeds(summary, metric) for metric in metrics)]
+        for name, summary in named
+    ]
     console.table(
         f"{_stage(first)}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
         f"mean [95 % interval over users]\n{first['protocol']}",
@@ -86,6 +90,12 @@ def population(summary: Mapping[str, Any]) -> str:
         if asked.get(key):
             said += f" {asked[key]:,} events ({asked[key] / max(asked.get('asked_events', events), 1):.1%}) {what}."
     return said
+
+
+def _seeds(summary: Mapping[str, Any], metric: str) -> str:
+    """What the mean of several runs owes to their seeds, which no interval over users tells."""
+    means = summary.get("seed_means", {}).get(metric, ())
+    return f" ±{statistics.stdev(means):.4f} over {len(means)} seeds" if len(means) > 1 else ""
 
 
 def _stage(summary: Mapping[str, Any]) -> str:

@@ -70,7 +70,9 @@ def _named(name: str, place: int, runs: int) -> str:
 
 def _cell(result: Result, name: str, top: float) -> str:
     best = ' class="best"' if result.means[name] == top else ""
-    return f"<td{best}>{result.means[name]:.4f}{_small(result.intervals[name])}</td>"
+    deviation = result.seed_deviation.get(name)
+    seeds = "" if deviation is None else f"<small>± {deviation:.4f} over seeds</small>"
+    return f"<td{best}>{result.means[name]:.4f}{_small(result.intervals[name])}{seeds}</td>"
 
 
 def _small(bounds: Interval | None, form: str = ".4f") -> str:
