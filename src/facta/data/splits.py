@@ -45,6 +45,20 @@ class Requests:
 class ValidationRequests(Requests):
     """What epochs and settings may be chosen by."""
 
+    def sample(self, most: int) -> ValidationRequests:
+        """At most so many of them, evenly spread over their order."""
+        if len(self) <= most:
+            return self
+        rows = np.arange(most) * len(self) // most
+        count = np.diff(self.offsets)[rows]
+        return ValidationRequests(
+            user=self.user[rows],
+            end=self.end[rows],
+            time=None if self.time is None else self.time[rows],
+            offsets=arrays.offsets_of(count),
+            item=self.item[arrays.spans(self.offsets[rows], count)],
+        )
+
 
 class TestRequests(Requests):
     """What is asked when everything has been chosen."""

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from facta.arguments import TEXT, arguments, instance
+from facta.data.conditional import resolved
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 from facta.eval.metrics import lower_is_better
@@ -82,6 +83,7 @@ def _of_seeds(a: Result, b: Result, metric: str) -> float | None:
 
 
 def _predicted(a: Predictions, b: Predictions, metric: str) -> Comparison:
+    metric = resolved(metric, [f"{name}({field})" for field in a.p for name in RESAMPLED])
     for field in a.p:
         name = metric.removesuffix(f"({field})")
         if name in RESAMPLED and metric == f"{name}({field})":
