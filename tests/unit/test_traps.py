@@ -259,7 +259,7 @@ def test_leaks_neither_inputs_targets_nor_negatives_know_what_is_held_out(
         batches = TrainingBatches(data, split, window=50, batch_size=4)
         trained = data.item[training_events(data, split)].astype(np.int64)
         counts = torch.bincount(torch.from_numpy(trained), minlength=data.num_items)
-        config = NegativesConfig(kind=kind, log_q=True)
+        config = NegativesConfig(kind=kind, correction="negatives")
         for step in range(batches.steps(0)):
             batch = batches.batch(0, step)
             drawn = draw(config, batch, counts, step)
