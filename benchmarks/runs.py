@@ -72,7 +72,7 @@ def train(
     for seed in seeds:
         trained, out = artifact(recipe, data, changes, seed), place(recipe, changes, seed)
         protocol = ProtocolConfig.parse(trained.config["protocol"])
-        if protocol.refit == "no" and len(protocol.cut(data).validation):
+        if protocol.refit == "no" and len(protocol.cut(data).validation):  # a refit was trained on these events
             found.validation.append(facta.evaluate(trained, data, stage="validation"))
         found.test.append(facta.evaluate(trained, data, ks=ks))
         epochs = journal.read(facta.run_folder(out), "epoch")
