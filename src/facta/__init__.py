@@ -5,7 +5,7 @@ artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
 artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
 """
 
-from facta.api import doctor, evaluate, find_recipe, predict, run_folder, train, tune
+from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, tune
 from facta.artifact.card import version as _version
 from facta.data.doctor import Finding
 from facta.data.histories import Dataset
@@ -27,7 +27,7 @@ from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.infer.engine import Answer, Artifact
-from facta.infer.history import History, history_of
+from facta.infer.history import History, histories_of, history_of
 from facta.infer.ranking import Ranking
 from facta.recipes.recipe import RecipeConfig
 
@@ -58,10 +58,12 @@ __all__ = [
     "Result",
     "TrainingError",
     "UnknownValueWarning",
+    "by_day",
     "compare",
     "doctor",
     "evaluate",
     "find_recipe",
+    "histories_of",
     "history_of",
     "load",
     "predict",

@@ -64,7 +64,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         for name, value in (("plan", f"plan {half % 3}"), ("level", str(half * 0.5)))
         if user % 4 and (half + user) % 3
     ]
-    before = [[user % 8] * (user % 3) for user in range(USERS)]
+    before = [
+        [(user + 3 * place) % 8 for place in range(user % 3)] for user in range(USERS)
+    ]  # an order that can be lost
     shown = pl.DataFrame(
         {"item_id": range(ITEMS), "title": [f"film {i}" for i in range(ITEMS)], "genre": [*"aabbccaab"]}
     )
@@ -308,7 +310,7 @@ def test_a_card_shows_all_that_the_model_reads_and_speaks_of_what_it_does(log: D
         ({"candidates": [1, [2]]}, "1 lists of candidates beside item ids for 1 histories"),
         ({"candidates": [[1], [2]]}, "2 lists of candidates for 1 histories"),
         ({"candidates": ["1"]}, "'1' of type str"),
-        ({"by": "like"}, "by = 'like'; expected a field that this artifact predicts"),
+        ({"by": "like"}, "by = 'like'; expected what this artifact predicts"),
         ({"by": {}}, "by = {}"),
         ({"by": {"click": "much"}}, "by = {'click': 'much'}"),
         ({"by": ["click"]}, r"by = \['click'\]"),
