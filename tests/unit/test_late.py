@@ -31,6 +31,7 @@ from facta.infer.history import History, history_of
 from facta.infer.history import known as looked_up
 from facta.infer.matching import _said
 from facta.infer.request import request
+from facta.infer.stored import StoredHistories
 from facta.layers.rates import SmoothedRates
 from facta.types import Events, SequenceBatch
 from tests.late_world import FIELDS, ITEMS, MINUTE, T0, Event, as_it_stood, code, histories, known, prepared
@@ -288,6 +289,22 @@ def test_a_request_shows_a_stored_history_as_evaluation_does(events: list[Event]
                 known_at={name: times[:count] for name, times in whole.known_at.items()},
             )
             assert shown(_request(dataset, part, at)) == wanted
+
+
+def test_the_histories_of_all_users_at_once_say_what_those_of_each_do(dataset: Dataset) -> None:
+    """With a catalogue that lacks some items, up to many moments, asked at many."""
+
+    def rows_of(ids: Any) -> np.ndarray[Any, Any]:
+        return np.array([id_ if id_ % 4 else -1 for id_ in ids], dtype=np.int64)
+
+    stored = StoredHistories(dataset, rows_of, dataset.manifest, ITEM)
+    for until in (None, *(T0 + minutes * MINUTE for minutes in (-5, 0, 10, 25, 40, 75, 400))):
+        for user, found in enumerate(stored.known(np.arange(8), until)):
+            wanted = looked_up(history_of(dataset, user, until=until), rows_of, dataset.manifest, ITEM)
+            assert found.rows.tolist() == wanted.rows.tolist() and found.unknown == wanted.unknown
+            for at in (None, *(T0 + minutes * MINUTE for minutes in range(0, 500, 20))):
+                ours, theirs = found.codes(at), wanted.codes(at)
+                assert {name: ours[name].tolist() for name in ours} == {name: theirs[name].tolist() for name in theirs}
 
 
 def test_a_history_by_hand(dataset: Dataset) -> None:
