@@ -64,6 +64,46 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
 
 
+@pytest.fixture(scope="module")
+def late(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Purchases that become known 0 to 400 minutes after their events, some before them, and stars of purchases."""
+    rng = np.random.default_rng(2)
+    rows = [(user, int(rng.integers(0, 8)), T0 + MINUTE * 60 * place) for user in range(9) for place in range(user)]
+    bought = rng.random(len(rows)) < 0.6
+    after = T0 + MINUTE * rng.integers(-60, 400, len(rows)) + np.array([row[2] - T0 for row in rows])
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").with_columns(
+        buy=pl.Series(bought.astype(int)),
+        bought_at=pl.Series(np.where(bought, after, 0)),
+        stars=pl.Series(rng.choice([1.0, 2.0], len(rows))),
+    )
+    return prepare(
+        frame,
+        tmp_path_factory.mktemp("late") / "log",
+        items=pl.DataFrame({"item_id": range(9), "genre": [*"aabbccaab"]}),
+        fields={
+            "buy": {"kind": "binary", "time": "bought_at"},
+            "stars": {"kind": "ordinal", "positive": ">= 2", "undefined": "buy = 0"},
+        },
+        item_fields={"genre": "categorical"},
+    )
+
+
+@pytest.mark.parametrize("until", [None, *(T0 + MINUTE * minute for minute in (130, 240, 345, 1000))])
+def test_stored_histories_know_no_more_than_was_known(late: Dataset, until: int | None) -> None:
+    engine, users = artifact(late, "paired"), np.arange(late.num_users)
+    ids = [id_ for id_ in engine._ids if id_ != 3]
+
+    def rows_of(asked: Sequence[Any]) -> Any:
+        return np.array([ids.index(one) if one in ids else -1 for one in asked], dtype=np.int64)
+
+    found = StoredHistories(late, rows_of, engine._fields, engine.model.wants).known(users, until)
+    for user, one in zip(late.users["user_id"].to_list(), found, strict=True):
+        expected = known(history_of(late, user, until=until), rows_of, engine._fields, engine.model.wants)
+        for name in fields(Known):
+            assert equal(getattr(one, name.name), getattr(expected, name.name)), (user, name.name)
+    assert any(one.late for one in found)
+
+
 def one_by_one(engine: Artifact, dataset: Dataset, users: Sequence[Any], at: int | None, **asked: Any) -> pl.DataFrame:
     """The slow twin: `recommend` of each stored history."""
     lines = []

@@ -55,14 +55,13 @@ def known_codes(dataset: Dataset, name: str, places: Ints, moment: Ints | None) 
     return found if moment is None else as_known(field, found, lambda one: known_at(dataset, one, places) >= moment)
 
 
-def as_known(field: Field, found: Ints, hidden: Callable[[str], Bools], before: int | None = None) -> Ints:
-    """[n] codes -> [n] codes as they are known; `hidden` tells which values [n] of a field are not known yet, and
-    `before` is the code that is shown in their place (default: the field's own).
+def as_known(field: Field, found: Ints, hidden: Callable[[str], Bools]) -> Ints:
+    """[n] codes -> [n] codes as they are known; `hidden` tells which values [n] of a field are not known yet.
 
     A field whose `undefined` reads another one with a time is undefined until the other one is known.
     """
     if field.given_when is not None:
-        found = np.where(hidden(field.name), before_code(field) if before is None else before, found)
+        found = np.where(hidden(field.name), before_code(field), found)
     for other in field.waits_for or ():
         found = np.where(hidden(other), 0, found)
     return found

@@ -20,7 +20,7 @@ from facta.arrays import Ints
 from facta.data.batches import Wants
 from facta.data.codes import codes
 from facta.data.histories import Dataset, Fields
-from facta.data.late import ALWAYS, NEVER, as_known, known_at, waiting_on
+from facta.data.late import ALWAYS, NEVER, before_value, known_at, waiting_on
 from facta.data.raw import raw_of_codes, raw_values
 from facta.data.schema import Field
 from facta.data.series import Series, changes
@@ -49,17 +49,25 @@ class StoredHistories:
     def known(self, users: Ints, until: Time | None = None) -> list[Known]:
         """[B] rows of users -> their histories, up to and including a moment. Raises DataError as `history_of`."""
         start, count = self._events(users, until)
-        place = arrays.spans(start, count)
-        rows = self._rows[self._dataset.item[place]]
+        every, offsets = arrays.spans(start, count), arrays.offsets_of(count)
+        rows = self._rows[self._dataset.item[every]]
         kept = rows >= 0
-        ends = arrays.offsets_of(kept)[arrays.offsets_of(count)]
-        later, next_time = self._known_at(place[kept], until), self._next_time(place, count)[kept]
-        place, spans = place[kept], [slice(*pair) for pair in pairwise(ends)]
+        ends = arrays.offsets_of(kept)[offsets]
+        place, spans = every[kept], [slice(*pair) for pair in pairwise(ends)]
         columns = {name: self._codes(name, place, until) for name in self._fields}
-        waiting = [one for one in self._fields.values() if later.keys() & waiting_on(one)]
         stored_times = self._dataset.timestamp
-        times = None if stored_times is None else np.asarray(stored_times[place], dtype=np.int64)
+        times = None if stored_times is None else np.asarray(stored_times[every], dtype=np.int64)
+        next_time = None if times is None else np.append(times, NEVER)[1:]
+        if times is not None and next_time is not None:
+            next_time[offsets[1:][count > 0] - 1] = NEVER  # of the newest events
+            times, next_time = times[kept], next_time[kept]
         facts, lists, series = self._user_facts(users), self._lists(users), self._series(users, until)
+        given = self._known_at(every, until)
+        later = [
+            {name for name, column in given.items() if (column[slice(*pair)] != ALWAYS).any()}
+            for pair in pairwise(offsets)
+        ]
+        given = {name: column[kept] for name, column in given.items()}
         rows, unknown = rows[kept], count - np.diff(ends)
         return [
             Known(
@@ -70,9 +78,9 @@ class StoredHistories:
                 user={name: column[row] for name, column in facts.items()},
                 lists={name: column[row] for name, column in lists.items()},
                 series=None if series is None else series[row],
-                late=tuple(waiting),
-                known_at={name: column[span] for name, column in later.items()},
-                next_time=next_time[span],
+                late=tuple(one for one in self._fields.values() if later[row] & {*waiting_on(one)}),
+                known_at={name: column[span] for name, column in given.items() if name in later[row]},
+                next_time=None if next_time is None else next_time[span],
             )
             for row, span in enumerate(spans)
         ]
@@ -89,31 +97,23 @@ class StoredHistories:
         return start, np.diff(arrays.offsets_of(visible)[arrays.offsets_of(count)])
 
     def _codes(self, name: str, place: Ints, until: Time | None) -> Ints:
-        """[E] codes of a field, as known up to and including a moment; undefined where the dataset lacks it."""
+        """[E] codes of a field, as known up to and including a moment; undefined where the dataset lacks the field."""
         ours, theirs = self._fields[name], self._stored.get(name)
         if theirs is None:
             return np.zeros(len(place), dtype=np.int64)
         found = translated(theirs, ours, np.asarray(self._dataset.fields[name][place]))
-        if until is None or not waiting_on(theirs):
+        if until is None:
             return found
-        last, before = moment(until), np.array([theirs.before or 0]).astype(theirs.dtype)
-        shown = 0 if theirs.before is None else int(translated(theirs, ours, before)[0])
-        return as_known(theirs, found, lambda one: known_at(self._dataset, one, place) > last, shown)
+        for other in waiting_on(theirs):
+            before = coded(ours, [before_value(theirs)], "the histories of a dataset")[0] if other == name else 0
+            found = np.where(known_at(self._dataset, other, place) > moment(until), before, found)
+        return found
 
     def _known_at(self, place: Ints, until: Time | None) -> dict[str, Ints]:
-        """Name -> [E] when the values of fields with a time became known; ALWAYS: with the event, or after `until`."""
+        """Field with a time -> [E] ms when its values became known; ALWAYS: with the event, or later than `until`."""
+        found = {name: known_at(self._dataset, name, place) for name in self._dataset.delays if self._fields}
         last = NEVER if until is None else moment(until)
-        found = {name: known_at(self._dataset, name, place) for name in self._dataset.delays if self._wants.fields}
-        return {name: np.where(time > last, ALWAYS, time) for name, time in found.items()}
-
-    def _next_time(self, place: Ints, count: Ints) -> Ints:
-        """[E] ms of the user's next visible event; NEVER: there is none."""
-        found = np.full(len(place), NEVER)
-        if self._dataset.timestamp is not None and len(place):
-            found[:-1] = self._dataset.timestamp[place[1:]]
-            ends = np.cumsum(count)
-            found[ends[count > 0] - 1] = NEVER
-        return found
+        return {name: np.where(column > last, ALWAYS, column) for name, column in found.items()}
 
     def _user_facts(self, users: Ints) -> dict[str, list[int]]:
         """Name -> [B] codes."""
@@ -180,7 +180,7 @@ def _check_fields(dataset: Dataset, schema: Fields, wants: Wants) -> None:
     if wants.fields:
         refuse_unknown([one.name for one in manifest.fields], schema.fields, "fields of a history")
         timed = [one for one in schema.fields if one.given_when is not None]
-        refuse_unknown(list(dataset.delays), timed, "fields of a history that say when they became known")
+        refuse_unknown(dataset.delays, timed, "fields of a history that say when they became known")
     if wants.users or wants.lists:
         refuse_unknown([one.name for one in manifest.user_fields], schema.user_fields, "facts of a user")
     if wants.series and dataset.series is not None:
