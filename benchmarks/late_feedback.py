@@ -39,6 +39,7 @@ START = 1_700_000_000_000
 DELAY = 70 * MINUTE
 SCHEMA: Mapping[str, Any] = {"cart": "feedback", "buy": {"time": "bought_at"}}
 LINES: Mapping[str, Any] = {"action": "context", "cart": {"undefined": "action = 'buy'"}}
+SMALL = ("model.width=32", "model.encoder.layers=2", "model.encoder.heads=2", "model.window=32", "training.epochs=5")
 FORMS = ("none", "field", "lines", "both", "leaking")
 
 
@@ -134,7 +135,7 @@ def leak(recipe: str, folder: Path, people: int = 1500, count: int = 24, *change
     return found.means["NE(cart)"], said
 
 
-def forms(recipe: str, folder: Path, people: int = 3000, count: int = 24, *changes: str) -> pl.DataFrame:
+def forms(recipe: str, folder: Path, people: int = 1500, count: int = 24, *changes: str) -> pl.DataFrame:
     """NE(cart) of each form in both worlds."""
     rows = []
     for sparse in (False, True):
@@ -164,7 +165,8 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if asked[0] == "forms":
-        print(forms((asked[1:] or ["own-log/gr-ranking"])[0], folder))
+        recipe = (asked[1:] or ["own-log/gr-ranking"])[0]
+        print(forms(recipe, folder, 1500, 24, *(SMALL if "/gr-" in recipe else ())))
         return
     for recipe in asked:
         if recipe == "own-log/gr-ranking":

@@ -478,3 +478,11 @@ def test_the_benchmark_runs_at_a_small_size(tmp_path: Path) -> None:
     found = late_feedback.forms("own-log/rates", tmp_path / "forms", 40, 5, "training.epochs=1")
     assert found["form"].to_list() == [*late_feedback.FORMS] * 2
     assert all(part["events"].n_unique() == 1 for part in found.partition_by("gaps"))
+
+
+def test_a_second_training_knows_what_was_known_when_the_test_began(events: list[Event], dataset: Dataset) -> None:
+    """With refit=yes it ends where validation ended."""
+    split = temporal(dataset, validation_from=cut(events, 0.4), test_from=cut(events, 0.7))
+    batches = TrainingBatches(dataset, split.refit, window=9, batch_size=64, wants=FEEDBACK)
+    assert batches.known_until is not None and set(batches.known_until.tolist()) == {cut(events, 0.7)}
+    assert TrainingBatches(dataset, split, window=9, batch_size=64).known_until is None  # it reads no feedback
