@@ -26,6 +26,7 @@ from facta import durable
 from facta.artifact import card
 from facta.artifact.model import SavedModel, build, parse, read_state, state_of
 from facta.data.catalogue import Catalogue
+from facta.data.files import read_parquet
 from facta.data.histories import Fields
 from facta.errors import ArtifactError, ConfigError
 
@@ -89,7 +90,7 @@ def load(path: Path | str) -> Contents:
     path = Path(path)
     mark = check(path)
     config = _read_json(path / "config.json")
-    schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", pl.read_parquet)
+    schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", read_parquet)
     try:
         model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
         read_state(model, load_file(path / "model.safetensors"))

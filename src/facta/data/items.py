@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from facta.data.events import Source, open_events
-from facta.data.files import reading
+from facta.data.files import read_parquet, reading
 from facta.data.ids import clean_ids
 from facta.data.schema import candidates, plain
 from facta.errors import DataError
@@ -79,7 +79,7 @@ def read_catalogue(place: str | Path) -> pl.DataFrame:
     if not path.exists():
         raise DataError(f"'{place}' has no items.parquet; expected an artifact, a prepared dataset or that file.")
     with reading(path, "a catalogue"):
-        frame = pl.read_parquet(path)
+        frame = read_parquet(path)
     if not {"row", "item_id"} <= set(frame.columns):
         raise DataError(f"'{path}' has the columns {', '.join(frame.columns)}; expected row and item_id among them.")
     if not np.array_equal(frame["row"].to_numpy(), np.arange(len(frame))) or frame["item_id"].n_unique() < len(frame):

@@ -96,7 +96,7 @@ def prepare(
     say(f"{room}.", True)
     refuse_shortage(room, out)
     refuse_loss(out, overwrite=overwrite)
-    with durable.directory(out) as draft:
+    with durable.directory(out, replace=overwrite) as draft:
         writer = DatasetWriter(draft)
         left = [name for name in log.columns if name not in needed]
         log = cleaned(log.loaded(log.columns if "duplicates" in drop else needed), mapping, unit, drop)

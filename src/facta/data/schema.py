@@ -147,6 +147,11 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
 
 
+def is_known_name(name: str) -> bool:
+    """Whether a name is recognised as that of a user, an item or a time."""
+    return any(plain(name) == plain(alias) for aliases in ALIASES.values() for alias in aliases)
+
+
 def recognise(
     columns: Sequence[str], given: Mapping[str, str] | None = None, needed: Sequence[str] = ("user_id", "item_id")
 ) -> dict[str, str]:

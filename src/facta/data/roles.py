@@ -1,0 +1,84 @@
+"""Which columns become feedback without being declared, and which of them only look like it.
+
+A column that nobody declared is kept where its values can be feedback. A line number, a second time or the name of a
+folder is a number too, and a model would learn to predict it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from facta.data.calendar_numbers import calendar_form
+from facta.data.events import EventLog
+from facta.data.fields import bounds, is_field
+from facta.data.labels import are_labels
+from facta.data.schema import ALIASES, Field, FieldConfig, plain
+
+_INDEX = re.compile(r"(unnamed\d*|index|(index)?level\d+|row(number|num|nr|index|id)?|x|linenumber|)")
+_FEW = 20  # events from which a column without repetitions tells something
+_LOOKED_AT = 1_000
+_WEB, _CENTURY = 631_152_000, 4_102_444_800  # seconds: the years 1990 and 2100
+_UNITS = (1, 10**3, 10**6, 10**9)
+
+
+def undeclared(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConfig]:
+    """The columns that may be feedback by their types and first values, as if they were declared."""
+    rest = [name for name in log.columns if name not in mapping.values() and name not in log.keys]
+    return {name: FieldConfig() for name in rest if is_field(name, log.types[name]) or _labels(log, name)} | {
+        name: FieldConfig() for name in log.keys if is_field(name, log.types[name]) and log.types[name] == pl.String
+    }
+
+
+def _labels(log: EventLog, name: str) -> bool:
+    """Whether the first values of a text column are two labels such as Y and N."""
+    return log.types[name] == pl.String and all(
+        are_labels(part.load_head(name, _LOOKED_AT), allow_none=True) for part in log.parts
+    )
+
+
+def no_feedback(column: pl.Series) -> str | None:
+    """Why an undeclared column is no feedback, as a clause; None where it may be."""
+    if not column.dtype.is_numeric():
+        return None
+    if column.dtype.is_integer() and (_INDEX.fullmatch(plain(column.name)) or _counts(column)):
+        return "which numbers the lines"
+    if plain(column.name).endswith("id") and len(column) >= _FEW and column.n_unique() == len(column):
+        return "which is another one in every event, so an id"
+    if _is_time(column):
+        return "which holds times"
+    return None
+
+
+def _counts(column: pl.Series) -> bool:
+    """Whether whole numbers ascend from line to line, or are those of 0 … n-1 (or 1 … n) in another order."""
+    if len(column) < _FEW or column.null_count():
+        return False
+    steps = column.cast(pl.Int64, strict=False).diff().drop_nulls()
+    if bool((steps > 0).all()) or float((steps == 1).mean() or 0.0) > 0.99:  # type: ignore[arg-type]
+        return True
+    low, high = bounds(column) or (0, 0)
+    return low in (0, 1) and high - low + 1 == len(column) and column.n_unique() == len(column)
+
+
+def _is_time(column: pl.Series) -> bool:
+    if plain(column.name) in {plain(alias) for alias in ALIASES["timestamp"]}:
+        return True
+    present = column.filter(column > 0)  # 0 and -1 often stand for "never"
+    low, high = bounds(present) or (0, 0)
+    if any(low >= _WEB * unit and high < _CENTURY * unit for unit in _UNITS):
+        return True
+    return len(present) > 0 and calendar_form(present) is not None
+
+
+def unclear(field: Field, codes_seen: int) -> str | None:
+    """A note on feedback of two values of which none is declared as success; None where there is nothing to say."""
+    if field.role != "feedback" or field.positives or field.kind != "numeric" or codes_seen != 2:
+        return None
+    return (
+        f"'{field.name}' has two values and nothing says which of them is success, so no model of feedback and no rate "
+        f'can use it; declare it, as in {{"fields": {{"{field.name}": {{"positive": ">= 2"}}}}}} (--schema).'
+    )
