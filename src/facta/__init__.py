@@ -20,6 +20,7 @@ from facta.errors import (
     ProtocolError,
     ResourceError,
     TrainingError,
+    UnknownValueWarning,
 )
 from facta.eval.comparison import Comparison, compare
 from facta.eval.predictions import Predictions
@@ -56,6 +57,7 @@ __all__ = [
     "ResourceError",
     "Result",
     "TrainingError",
+    "UnknownValueWarning",
     "compare",
     "doctor",
     "evaluate",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
+from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
-from facta.artifact.model import Task, tasks
+from facta.artifact.model import SavedModel, Task, tasks
+from facta.config import Overrides, assignments
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
@@ -27,10 +29,10 @@ from facta.infer.engine import Artifact
 from facta.infer.matching import check_match, check_unseen
 from facta.models.baselines import Baseline
 from facta.recipes.find import find
-from facta.recipes.fit import fit, learn, training_counts
+from facta.recipes.fit import Fitted, fit, learn, refit, training_counts
 from facta.recipes.recipe import RecipeConfig
 from facta.training import tune as tuning
-from facta.training.folder import claim
+from facta.training.folder import REFIT, claim
 from facta.training.identity import Identity
 
 if TYPE_CHECKING:
@@ -39,18 +41,23 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
 
+_DATASET = instance("a facta.Dataset", Dataset) | PATH
+_ARTIFACT = instance("a facta.Artifact", Artifact) | PATH
 
-def find_recipe(name: str | RecipeConfig, overrides: Sequence[str] = ()) -> RecipeConfig:
-    """A recipe by name ("movielens-100k/hstu") with settings changed ("training.epochs=3"). Raises ConfigError."""
+
+def find_recipe(name: str | RecipeConfig, overrides: Overrides = ()) -> RecipeConfig:
+    """A recipe by name ("movielens-100k/hstu") with settings changed: ["training.epochs=3"] as on the command line, or
+    {"training.epochs": 3}. Raises ConfigError."""
     chosen = find(name) if isinstance(name, str) else name
     if not isinstance(chosen, RecipeConfig):
         raise ConfigError(
             f"Found a recipe of type {type(name).__name__}; expected a name, as in 'movielens-1m/hstu', or a "
             "facta.RecipeConfig, which facta.RecipeConfig.parse makes of plain values."
         )
-    return chosen.override(overrides) if overrides else chosen
+    return chosen.override(overrides)
 
 
+@arguments(columns=NAMES | NONE, fields=DECLARED | NONE, unit=TEXT | NONE)
 def doctor(
     events: Source | Dataset,
     *,
@@ -67,11 +74,12 @@ def doctor(
     return examine(events, columns=columns, fields=fields, unit=unit)
 
 
+@arguments(dataset=_DATASET, out=PATH, device=TEXT, overwrite=FLAG)
 def train(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,
     out: Path | str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     device: str = "cpu",
     overwrite: bool = False,
@@ -80,7 +88,9 @@ def train(
     """Train a recipe's model, measure it under the recipe's protocol, and write the artifact directory `out`.
 
     A run keeps its checkpoints and its `metrics.jsonl` in `run_folder(out)`; killed and called again in the same way,
-    it goes on where it stopped and gives the same bits. Checkpoints are removed when the artifact stands. `overwrite`
+    it goes on where it stopped and gives the same bits. Checkpoints are removed when the artifact stands. Under a
+    protocol with refit=yes the model is trained twice, the second run below the first, in `refit`; the artifact holds
+    the second model, and of validation the numbers of the first, under refit=no. `overwrite`
     replaces an artifact, and a run that was started as something else. `device` ("cuda") is where it trains; the
     artifact is of no device, and compiled kernels run on the CPU alone.
     Raises FactaError: a setting, the data, the protocol or the place is not usable.
@@ -90,24 +100,65 @@ def train(
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split, events=chosen.fewest)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
-    model = fit(chosen, dataset, split, run_folder(out), log, device)
-    contents = files.Contents(
-        config={**chosen.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
+    first = fit(chosen, dataset, split, run_folder(out), log, device)
+    contents = _fitted(chosen, first, dataset, split, run_folder(out), log, device)
+    mark = files.save(contents, out, overwrite=overwrite)
+    for folder in (run_folder(out), run_folder(out) / REFIT):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return Artifact.of(replace(contents, fingerprint=mark))
+
+
+def _fitted(
+    recipe: RecipeConfig,
+    first: Fitted,
+    dataset: Dataset,
+    split: Split,
+    folder: Path,
+    log: Log | None,
+    device: str,
+) -> files.Contents:
+    """The artifact of a first fit, measured on both stages. With refit=yes it is measured on validation, and the model
+    that is fitted again on test.
+    """
+    contents, protocol = _contents(recipe, first.model, dataset, split), recipe.protocol
+    if protocol.refit == "no":
+        return replace(contents, metrics=_metrics(contents, dataset, protocol, split, get_args(Stage)))
+    chosen_by = _metrics(contents, dataset, protocol.before_refit, split, ["validation"])
+    contents = _contents(recipe, refit(recipe, first, dataset, split, folder, log, device), dataset, split.refit)
+    tested = _metrics(contents, dataset, protocol, split, ["test"])
+    return replace(contents, metrics=[*({**found, "before_refit": True} for found in chosen_by), *tested])
+
+
+def _contents(recipe: RecipeConfig, model: SavedModel, dataset: Dataset, split: Split) -> files.Contents:
+    """An artifact without numbers; `split` is that of the model's training events."""
+    return files.Contents(
+        config={**recipe.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
         schema=dataset.manifest.model_dump(mode="json"),
         catalogue=_catalogue(dataset, split),
         model=model,
     )
-    results = [
-        _measure(contents, dataset, chosen.protocol, stage, split, task)
-        for task in tasks(model)
-        for stage in _stages(dataset, split, task, model.window)
+
+
+def _metrics(
+    contents: files.Contents, dataset: Dataset, protocol: ProtocolConfig, split: Split, stages: Sequence[Stage]
+) -> list[dict[str, Any]]:
+    """What the model reaches in each task and in those of the stages that hold something out."""
+    return [
+        _measure(contents, dataset, protocol, stage, split, task).summary()
+        for task in tasks(contents.model)
+        for stage in _stages(dataset, split, task, contents.model.window)
+        if stage in stages
     ]
-    contents = replace(contents, metrics=[result.summary() for result in results])
-    mark = files.save(contents, out, overwrite=overwrite)
-    shutil.rmtree(run_folder(out) / "checkpoints", ignore_errors=True)
-    return Artifact.of(replace(contents, fingerprint=mark))
 
 
+@arguments(
+    artifact=_ARTIFACT,
+    dataset=_DATASET,
+    stage=TEXT,
+    other_data=FLAG,
+    progress=CALLABLE | NONE,
+    ks=several("a list of whole numbers", WHOLE),
+)
 def evaluate(
     artifact: Artifact | Path | str,
     dataset: Dataset | Path | str,
@@ -132,6 +183,7 @@ def evaluate(
     return _ranked(loaded, dataset, chosen, stage, ks=ks, progress=progress)
 
 
+@arguments(artifact=_ARTIFACT, dataset=_DATASET, stage=TEXT, other_data=FLAG, progress=CALLABLE | NONE)
 def predict(
     artifact: Artifact | Path | str,
     dataset: Dataset | Path | str,
@@ -166,11 +218,12 @@ def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) 
     return chosen
 
 
+@arguments(dataset=_DATASET, out=PATH, trials=WHOLE, seed=WHOLE, device=TEXT, progress=CALLABLE | NONE)
 def tune(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,
     out: Path | str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     trials: int,
     seed: int = 0,
@@ -201,10 +254,11 @@ def tune(
         return result.metrics[training.metric]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
-    space = tuning.without(chosen.search, [assignment.partition("=")[0].strip() for assignment in overrides])
+    space = tuning.without(chosen.search, [path for path, _ in assignments(overrides)])
     return tuning.search(run, space, out, identity, trials=trials, seed=seed, progress=progress)
 
 
+@arguments(out=PATH)
 def run_folder(out: Path | str) -> Path:
     """Where the training run of the artifact `out` keeps its checkpoints and its metrics.jsonl."""
     out = Path(out)

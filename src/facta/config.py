@@ -6,13 +6,17 @@ Unknown keys and wrong values raise `ConfigError` sentences that list what is va
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from facta.errors import ConfigError
+
+Overrides = str | Sequence[str] | Mapping[str, Any]
+"""Settings by dotted key: ["training.epochs=3"], values in JSON or as plain text, or {"training.epochs": 3}."""
 
 
 class Config(BaseModel):
@@ -41,41 +45,143 @@ class Config(BaseModel):
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values, with sentences instead of a validation report."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"Found {values!r:.80} for a {cls.__name__}; expected a mapping of its keys.")
         with _in_sentences(values):
             return cls.model_validate(dict(values))
 
+    @model_validator(mode="after")
+    def _known_parts(self) -> Self:
+        """A part of a class of one's own would be built and saved as the class that it extends, or as nothing."""
+        for name, field in type(self).model_fields.items():
+            part = getattr(self, name)
+            known = _config_classes(field.annotation) if isinstance(part, Config) else []
+            if known and type(part) not in known:
+                raise ConfigError(
+                    f"Found {name} of class {type(part).__name__} in a {type(self).__name__}, which can build "
+                    f"{', '.join(one.__name__ for one in known)} only: use one of them."
+                )
+        return self
+
     def change(self, **values: Any) -> Self:
-        """A copy with fields replaced, validated again."""
-        return self.parse({**self.model_dump(), **values})
+        """A copy with fields replaced, validated again.
 
-    def override(self, assignments: Sequence[str]) -> Self:
-        """A copy with dotted assignments applied: `["training.epochs=3", "model.encoder.layers=4"]`."""
-        values = self.model_dump()
-        for assignment in assignments:
-            path, equals, text = assignment.partition("=")
-            if not equals:
-                raise ConfigError(f"Found the setting '{assignment}'; expected KEY=VALUE, as in training.epochs=3.")
-            _assign(values, path.strip(), _value(text.strip()))
-        return self.parse(values)
+        A mapping for a field that is a config changes the keys that it names and leaves the others, as in
+        `training={"epochs": 3}`. Where it names a `kind` of another class, the part starts from the defaults of that
+        class. A config replaces the field.
+        """
+        return self.parse(_merge(_parts(self), values, "the recipe"))
+
+    def override(self, settings: Overrides) -> Self:
+        """A copy with dotted settings applied: `["training.epochs=3"]` as on the command line, or a mapping as in
+        `{"training.epochs": 3}`. Parts change as in `change`. Of two settings for one key the later counts.
+        """
+        changes = _Below()
+        for path, value in assignments(settings):
+            *parents, last = path.split(".")
+            place: dict[str, Any] = changes
+            for key in parents:
+                if not isinstance(place.get(key), Mapping):
+                    place[key] = _Below()
+                place = place[key]
+            place[last] = value
+        return self.parse(_merge(_parts(self), changes, "the recipe"))
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+class _Part(dict[str, Any]):
+    """The values of a config by key, and its class; configs within it are parts too."""
+
+    def __init__(self, of: type[Config], values: Mapping[str, Any]) -> None:
+        super().__init__({key: _parts(value) for key, value in values.items()})
+        self.of = of
 
 
-def _assign(values: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for depth, key in enumerate(parents):
-        if not isinstance(values.get(key), dict):
-            here = ".".join(parents[:depth]) or "the recipe"
+class _Below(dict[str, Any]):
+    """Changes to single keys of a part or of a mapping, written with dots."""
+
+
+def _parts(value: Any) -> Any:
+    if not isinstance(value, Config):
+        return value
+    return _Part(type(value), {name: getattr(value, name) for name in type(value).model_fields})
+
+
+def _merge(part: _Part, changes: Mapping[str, Any], place: str) -> _Part:
+    """A part with changes applied. What does not exist is left for the validation to say, with the keys there are."""
+    found = _Part(part.of, {})
+    found.update(part)
+    for key, change in changes.items():
+        current = _of_kind(part, key, change)
+        if isinstance(current, _Part) and isinstance(change, Mapping):
+            found[key] = _merge(current, change, key)
+        elif isinstance(change, _Below) and isinstance(current, Mapping):
+            found[key] = {**current, **change}
+        elif isinstance(change, _Below):
+            below = next(iter(change))
             raise ConfigError(
-                f"The setting '{path}' does not exist: nothing lies below '{key}'; keys of {here}: {', '.join(values)}."
+                f"The setting '{key}.{below}' does not exist: nothing lies below '{key}'; keys of {place}: "
+                f"{', '.join(part)}."
             )
-        values = values[key]
-    values[last] = value
+        else:
+            found[key] = change
+    return found
+
+
+def _of_kind(part: _Part, key: str, change: Any) -> Any:
+    """What a change is applied to: the part as it is, or the defaults of the class of another kind."""
+    current = part.get(key)
+    if not isinstance(change, Mapping) or "kind" not in change or key not in part.of.model_fields:
+        return current
+    for one in _config_classes(part.of.model_fields[key].annotation):
+        kind = one.model_fields.get("kind")
+        if kind is not None and change["kind"] in get_args(kind.annotation):
+            if isinstance(current, _Part) and current.of is one:
+                return current
+            fields = one.model_fields.items()
+            return _Part(
+                one,
+                {
+                    name: field.get_default(call_default_factory=True)
+                    for name, field in fields
+                    if not field.is_required()
+                },
+            )
+    return current
+
+
+def _config_classes(annotation: Any) -> list[type[Config]]:
+    """The configs that a field may hold itself; not those in a mapping or a sequence."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    if get_origin(annotation) not in (Annotated, Union, UnionType):
+        return []
+    return [one for inner in get_args(annotation) for one in _config_classes(inner)]
+
+
+def assignments(given: Overrides) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of each setting, in any form of `Overrides`. Raises ConfigError."""
+    if isinstance(given, Mapping):
+        settings = list(given.items())
+    elif isinstance(given, str):
+        settings = [_assignment(given)]
+    elif isinstance(given, Iterable):
+        settings = [_assignment(one) for one in given]
+    else:
+        raise ConfigError(f"Found the settings {given!r}; expected ['training.epochs=3'] or {{'training.epochs': 3}}.")
+    for path, value in settings:
+        if not isinstance(path, str):
+            raise ConfigError(f"Found the setting {path!r}; expected a key such as 'training.epochs'.")
+        yield path, value
+
+
+def _assignment(text: Any) -> tuple[str, Any]:
+    path, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
+    if not equals:
+        raise ConfigError(f"Found the setting {text!r}; expected KEY=VALUE, as in training.epochs=3.")
+    try:
+        return path.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return path.strip(), value.strip()
 
 
 @contextmanager

@@ -50,3 +50,7 @@ class DownloadError(FactaError):
 
 class ResourceError(FactaError):
     pass
+
+
+class UnknownValueWarning(UserWarning):
+    """A request gives a value that the artifact's data never had, perhaps misspelt: it is read as undefined."""

@@ -65,7 +65,7 @@ def test_a_request_knows_the_history_up_to_its_time_and_its_context(facta: Facta
     ]
     assert len(set(scores)) == 3
     said = facta(*asked, "--at", times[2], "--context", "surface=wall")
-    assert "No event of this artifact's data has surface=wall: read as undefined. Known: " in said.err
+    assert "Found surface=wall in the context of a request; no event of this artifact's data has it" in said.err
 
 
 def test_a_history_given_on_the_spot_lacks_what_was_said_of_it(facta: Facta, place: Path) -> None:

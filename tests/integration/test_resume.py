@@ -215,10 +215,37 @@ def test_every_ranker_of_impressions_goes_on_exactly_after_a_crash(
     assert_crashed_goes_on(service, recipe, tmp_path, monkeypatch)
 
 
-def assert_crashed_goes_on(
-    dataset: facta.Dataset, recipe: facta.RecipeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["first", "second"])
+def test_a_model_that_is_trained_twice_goes_on_exactly_in_either_run(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that breaks down between two checkpoints, and one that does not, end in the same bits."""
+    monkeypatch.setenv("FACTA_BACKEND", FASTEST)
+    dataset = facta.prepare(worlds.checkerboard(users=40), tmp_path / "data")
+    recipe = facta.find_recipe(
+        "debug/hstu",
+        ["training.epochs=4", "training.checkpoint_every=2", "model.encoder.dropout=0.3", "protocol.refit=yes"],
+    )
+    facta.train(dataset, recipe, tmp_path / "whole")
+    runs = {"first": facta.run_folder(tmp_path / "whole"), "second": facta.run_folder(tmp_path / "whole") / "refit"}
+    steps = {name: sum(line["event"] == "step" for line in story(run)) for name, run in runs.items()}
+    after = steps["first"] // 2 if where == "first" else steps["first"] + steps["second"] // 2
+    assert_crashed_goes_on(dataset, recipe, tmp_path, monkeypatch, after=after)
+    assert_equal_runs(*(facta.run_folder(tmp_path / name) / "refit" for name in ("straight", "crashed")))
+    again = bits(tmp_path / "crashed")
+    assert again == bits(tmp_path / "straight") == bits(tmp_path / "whole")
+
+
+def assert_crashed_goes_on(
+    dataset: facta.Dataset,
+    recipe: facta.RecipeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    after: int = 5,
+) -> None:
+    """A run that breaks down between two checkpoints, `after` that many steps, and one that does not, end in the same
+    bits.
+    """
     from facta.training import trainer
 
     class Crash(Exception):
@@ -226,7 +253,7 @@ def assert_crashed_goes_on(
 
     straight = facta.train(dataset, recipe, tmp_path / "straight").fingerprint
     with monkeypatch.context() as patch:
-        record, left = trainer.Trainer._record, [6]  # step 5 is in the journal, not in a checkpoint
+        record, left = trainer.Trainer._record, [after + 1]  # step 5 is in the journal, not in a checkpoint
 
         def crashing(*arguments: Any) -> None:
             left[0] -= 1

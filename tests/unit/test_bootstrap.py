@@ -64,10 +64,10 @@ def test_a_small_steady_gain_is_seen_where_single_intervals_overlap(noisy: Resul
     better = replace(noisy, values={"NDCG@10": noisy.values["NDCG@10"] + 0.002})
     assert better.intervals["NDCG@10"].low < noisy.intervals["NDCG@10"].high
     found = compare(better, noisy, "NDCG@10")
-    assert found.verdict == "higher"
+    assert found.verdict == "better"
     assert found.difference == pytest.approx(0.002)
     assert (found.better, found.worse) == (400, 0)
-    assert compare(noisy, better, "NDCG@10").verdict == "lower"
+    assert compare(noisy, better, "NDCG@10").verdict == "worse"
 
 
 def test_noise_is_undecided(noisy: Result) -> None:

@@ -23,7 +23,7 @@ from facta.data.prepare import prepare
 from facta.data.raw import from_text, raw_codes, raw_of_codes, raw_values
 from facta.data.schema import Field
 from facta.data.splits import Requests
-from facta.errors import ConfigError, DataError
+from facta.errors import ConfigError, DataError, UnknownValueWarning
 from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
@@ -195,7 +195,8 @@ def test_context_feedback_and_user_change_what_is_predicted(log: Dataset) -> Non
         history,
     ]
     assert len({of(one) for one in others} | {of(history, tab) for tab in ("search", None)}) == 7
-    assert of(history, "no such tab") == of(history, None)
+    with pytest.warns(UnknownValueWarning, match=r"^Found tab=no such tab in the context .* Known: home, search\.$"):
+        assert of(history, "no such tab") == of(history, None)
     each = engine.rank([history, history], [4], at=time, context=[{"tab": "home"}, {}]).scores["click"]
     assert each == [[pytest.approx(of(history))], [pytest.approx(of(history, None))]]
 
@@ -213,7 +214,9 @@ def test_what_changed_before_the_request_changes_what_is_predicted(log: Dataset)
     assert of((time, "plan", "plan 1"), at=time + 1) != of(at=time + 1)
     assert of(change, (time - MINUTE + 1, "plan", "plan 1")) == of(change)  # changes nothing
     assert of(change, (T0, "level", 2.5)) == of((np.datetime64(T0, "ms"), "level", 2.0), change)  # one bucket, sorted
-    assert of((T0, "plan", None)) == of((T0, "plan", "no such plan")) != of()
+    with pytest.warns(UnknownValueWarning, match=r"^Found plan=no such plan in a series; .* Known: plan 0, plan 1"):
+        misspelt = of((T0, "plan", "no such plan"))
+    assert of((T0, "plan", None)) == misspelt != of()
     untimed = replace(engine, model=without_time(log))
     assert untimed.reads_time and not untimed.model.config.uses_time
     with pytest.raises(DataError, match="reads time"):

@@ -22,7 +22,7 @@ def test_every_error_for_people_has_one_root_and_is_published() -> None:
 
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     assert {one.__name__ for one in classes} <= set(facta.__all__)
-    assert all(issubclass(one, facta.FactaError) for one in classes)
+    assert all(issubclass(one, (facta.FactaError, UserWarning)) for one in classes)
 
 
 def test_every_verb_of_the_api_is_published() -> None:

@@ -50,7 +50,7 @@ def test_one_page_holds_numbers_and_pictures(data: Dataset, found: dict[str, Pre
         for name in ("NE(click)", "GAUC(click)", "AUC(like)"):
             low, high = one.intervals[name]
             assert f"<td>{one.means[name]:.4f}<small>{low:.4f} – {high:.4f}" in page
-    assert re.search(r"<td>\+0\.\d+ <b>higher</b><small>\+0\.", page)  # the NE of the one that doubts
+    assert re.search(r"<td>\+0\.\d+ <b>worse</b><small>\+0\.", page)  # the NE of the one that doubts
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 3 and all(base64.b64decode(one).startswith(b"\x89PNG") for one in pictures)
     assert not re.search(r'(?:src|href)="(?!data:)', page)

@@ -286,8 +286,8 @@ def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
     sharp, dull = predict(Seer(0.1), log, PROTOCOL), predict(Seer(1.0), log, PROTOCOL)
     found = facta.compare(sharp, dull, "NE(rating)")
     assert (found.difference, found.interval) == differences([sharp], [dull], "rating")["NE"]
-    assert found.verdict == "lower" and found.better is None
-    assert str(found).startswith("NE(rating) -0.") and str(found).endswith("]: lower")
+    assert found.verdict == "better" and found.better is None
+    assert str(found).startswith("NE(rating) -0.") and str(found).endswith("]: better")
     assert facta.compare(dull, sharp, "AUC(liked)").difference == dull.means["AUC(liked)"] - sharp.means["AUC(liked)"]
     for metric in ("NE", "NE(clicked)", "ECE(liked)", "NDCG@10"):
         with pytest.raises(ProtocolError, match=re.escape(f"No metric '{metric}'") + r".*GAUC\(rating\)"):

@@ -21,12 +21,12 @@ HISTORIES = {
 
 
 def test_ids_of_the_named_protocols() -> None:
-    tail = "order=user,time,row/users=with-history/ties=in-order/state=rolling/mask=history/rank=rated"
+    tail = "refit=no/order=user,time,row/users=with-history/ties=in-order/state=rolling/mask=history/rank=rated"
     assert ProtocolConfig().id == f"loo-val/{tail}"
     assert ProtocolConfig(split="loo-paper").id == f"loo-paper/{tail}"
     temporal = ProtocolConfig(split="temporal", train_end="80%", validation_end="90%", state="frozen", mask="nothing")
     assert temporal.id == (
-        "temporal/train-end=80%/validation-end=90%/order=user,time,row/users=with-history/ties=in-order/state=frozen/mask=nothing/rank=rated"
+        "temporal/train-end=80%/validation-end=90%/refit=no/order=user,time,row/users=with-history/ties=in-order/state=frozen/mask=nothing/rank=rated"
     )
 
 
@@ -38,6 +38,7 @@ def test_every_choice_changes_the_id() -> None:
         ProtocolConfig(split="loo-paper"),
         base.change(train_end="70%"),
         base.change(validation_end="2020-01-01"),
+        base.change(refit="yes"),
         base.change(ties="blind"),
         base.change(state="frozen"),
         base.change(mask="window(200)"),
@@ -45,6 +46,8 @@ def test_every_choice_changes_the_id() -> None:
         base.change(rank="all"),
     ]
     assert len({protocol.id for protocol in changed}) == len(changed)
+    of_feedback = [*changed[:6], base.change(state="frozen")]  # ties, masks and what is ranked are not of feedback
+    assert len({protocol.feedback_id for protocol in of_feedback}) == len(of_feedback)
 
 
 @pytest.mark.parametrize(

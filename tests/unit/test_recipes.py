@@ -17,10 +17,14 @@ from facta.data.prepare import prepare
 from facta.data.schema import Field, SchemaConfig
 from facta.data.simulate import SCHEMA
 from facta.data.sources import find as find_source
+from facta.encoders.gru import GRUConfig
+from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.history import History
+from facta.models.baselines import ItemKNNConfig
 from facta.models.recommender import Recommender, RecommenderConfig
+from facta.objectives.losses import GBCEConfig
 from facta.recipes.find import every, find
 from facta.recipes.recipe import RecipeConfig
 from facta.training.log import Log
@@ -216,3 +220,59 @@ def test_a_device_that_is_not_there_is_a_sentence(cycle: Dataset, tmp_path: Path
 def test_what_is_counted_is_counted_on_the_cpu(cycle: Dataset, tmp_path: Path, choose: str) -> None:
     with pytest.raises(ConfigError, match="device 'meta' for a model of kind 'item-knn', which is counted on the CPU"):
         api.train(cycle, "debug/item-knn", tmp_path / "artifact", [f"choose={choose}"], device="meta", log=Log("quiet"))
+
+
+def test_a_mapping_changes_the_settings_that_it_names_and_no_other() -> None:
+    recipe = find("movielens-1m/hstu")
+    assert recipe.training is not None and recipe.training.batch_size != TrainingConfig().batch_size
+    changed = recipe.change(training={"epochs": 3}, model={"encoder": {"layers": 7}})
+    assert changed == recipe.override(["training.epochs=3", "model.encoder.layers=7"])
+    assert changed == recipe.override({"training.epochs": 3, "model.encoder.layers": 7})
+    assert changed == recipe.override(['training={"epochs": 3}', 'model={"encoder": {"layers": 7}}'])
+    assert changed.training == recipe.training.change(epochs=3)
+    assert changed.model.change(encoder=recipe.model.encoder) == recipe.model  # type: ignore[union-attr]
+    whole = TrainingConfig(epochs=3, metric="NDCG@10")
+    assert recipe.change(training=whole).training == whole  # a config is meant as a whole
+
+
+def test_a_part_exchanged_by_its_kind_starts_from_the_defaults_of_that_kind() -> None:
+    recipe = find("movielens-1m/hstu").override(["model.encoder.layers=5"])
+    changed = [
+        recipe.override(["model.encoder.kind=gru"]),
+        recipe.override({"model.encoder": {"kind": "gru"}}),
+        recipe.change(model={"encoder": {"kind": "gru"}}),
+    ]
+    assert [one.model.encoder for one in changed] == [GRUConfig()] * 3  # type: ignore[union-attr]
+    settings = ["model.encoder.layers=3", "model.encoder.kind=gru"]
+    for order in (settings, settings[::-1]):
+        assert recipe.override(order).model.encoder == GRUConfig(layers=3)  # type: ignore[union-attr]
+    same = recipe.override(["model.encoder.kind=hstu", "model.encoder.dropout=0"])
+    assert same.model.encoder == recipe.model.encoder.change(dropout=0)  # type: ignore[union-attr]
+    loss = recipe.override(["model.next_item.loss.kind=gbce", "model.next_item.loss.negatives.kind=mixed"])
+    assert loss.model.next_item.loss.negatives == GBCEConfig().negatives.change(kind="mixed")  # type: ignore[union-attr]
+    counted = recipe.override(["model.kind=item-knn", "training=null", "model.window=9"])
+    assert counted.model == ItemKNNConfig(window=9)
+    with pytest.raises(ConfigError, match="'bias' for GRUConfig; valid keys"):
+        recipe.override(["model.encoder.kind=gru", "model.encoder.bias=none"])
+
+
+def test_a_config_class_of_ones_own_is_refused_where_nothing_would_build_it() -> None:
+    class Wider(HSTUConfig):
+        extra: int = 3
+
+    class Own(RecommenderConfig):
+        encoder: Wider = Wider()  # type: ignore[assignment]
+
+    with pytest.raises(ConfigError, match="Found encoder of class Wider in a RecommenderConfig"):
+        RecommenderConfig(encoder=Wider())
+    with pytest.raises(ConfigError, match="Found model of class Own in a RecipeConfig"):
+        find("debug/hstu").change(model=Own())
+
+    class Foreign(Config):
+        kind: str = "mine"
+
+    class Other(RecommenderConfig):
+        encoder: Foreign = Foreign()  # type: ignore[assignment]
+
+    with pytest.raises(ConfigError, match="Found an encoder config of class Foreign"):
+        build(Other(), Catalogue(10))

@@ -45,8 +45,18 @@ def _head(contents: Contents) -> str:
             f"{int((contents.catalogue['training_events'] > 0).sum()):,} of them with training events",
             f"- data: {data['events']:,} events of {data['users']:,} users; content hash `{data['content_hash']}`",
             f"- order of events: {data['order']}",
+            *_trained_on(contents.config),
         ]
     )
+
+
+def _trained_on(config: Mapping[str, Any]) -> list[str]:
+    protocol = config.get("protocol")
+    if protocol is None:
+        return []
+    again = "twice, the second time on all events before the test (refit=yes), as validation had chosen"
+    once = "on the training events alone (refit=no): it has not seen the validation events"
+    return [f"- trained {again if protocol.get('refit') == 'yes' else once}"]
 
 
 def _numbers(contents: Contents) -> str:
@@ -54,7 +64,9 @@ def _numbers(contents: Contents) -> str:
         return "## Numbers\n\nNone were measured."
     lines = ["## Numbers", "", "Numbers under different protocols must not be compared.", ""]
     for result in contents.metrics:
-        lines += [f"Protocol `{result['protocol']}`, {result['stage']}, {result['users']:,} users:", ""]
+        which = " (the first training, before the second one on all events before the test)"
+        whose = which if result.get("before_refit") else ""
+        lines += [f"Protocol `{result['protocol']}`, {result['stage']}, {result['users']:,} users{whose}:", ""]
         lines += ["| metric | mean | 95 % interval over users |", "|---|---|---|"]
         lines += [_line(name, value) for name, value in result["metrics"].items()]
         lines.append("")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from facta.config import Config
 from facta.data.catalogue import Catalogue
+from facta.errors import ConfigError
 from facta.models.baselines import (
     Baseline,
     BaselineConfig,
@@ -54,6 +55,11 @@ def build(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, seed: in
             return DecayedPopularity(config, catalogue.items)
         case ItemKNNConfig():
             return ItemKNN(config, catalogue.items)
+        case other:
+            raise ConfigError(
+                f"Found a model config of type {type(other).__name__}, which facta can neither build nor save; "
+                "expected one of the configs of facta.artifact.model.ModelConfig."
+            )
 
 
 Task = Literal["next_item", "feedback"]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer.core import TyperGroup
 
-from facta.errors import FactaError
+from facta.errors import FactaError, UnknownValueWarning
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 DataOption = Annotated[str, typer.Option("--data", help="A prepared dataset (`facta prepare`, `facta data`).")]
@@ -75,9 +76,13 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def speaking_plainly(command: Callable[[], object]) -> None:
-    """Run the command line: a FactaError is a sentence on stderr and exit code 1; --debug asks for the stack."""
+    """Run the command line: a FactaError is a sentence on stderr and exit code 1; --debug asks for the stack. A warning
+    for people is a note."""
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", category=UnknownValueWarning)
+            warnings.showwarning = _note_warning
+            command()
     except FactaError as error:
         if debugging():
             raise
@@ -88,6 +93,10 @@ def speaking_plainly(command: Callable[[], object]) -> None:
             raise
         note(f"facta: unexpected {type(error).__name__}: {error}. Run `facta --debug …` for where it happened.")
         sys.exit(3)
+
+
+def _note_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    note(str(message))
 
 
 class Verbs(TyperGroup):

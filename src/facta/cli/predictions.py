@@ -13,7 +13,6 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.eval.comparison import Comparison
 from facta.eval.feedback_report import write_feedback_report
-from facta.eval.metrics import lower_is_better
 from facta.eval.prediction import RESAMPLED
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
@@ -59,8 +58,6 @@ def evaluate(
     for name, field, pair in pairs:
         metric = f"{pair.metric}({field})"
         said = f"{metric} is undefined" if math.isnan(pair.difference) else str(replace(pair, metric=metric))
-        if pair.verdict != "undecided":
-            said += ", better" if (pair.verdict == "lower") == lower_is_better(metric) else ", worse"
         console.out.print(f"{name} against {next(iter(found))}: {said}", markup=False, highlight=False)
 
 

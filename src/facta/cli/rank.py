@@ -73,14 +73,7 @@ def _context(artifact: Artifact, assignments: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"Found --context {assignment}; expected NAME=VALUE, as in tab=1.")
         found[name] = from_text(fields[name], text) if name in fields else text  # who ranks names those there are
-        known = fields[name].categories if name in fields else None
-        if known is not None and text not in known:
-            console.note(f"No event of this artifact's data has {assignment}: read as undefined. Known: {_few(known)}.")
     return found
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def _by(text: str | None) -> str | dict[str, float] | None:

@@ -14,7 +14,7 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
     metrics = [name for k in ks for name in _shown([summary for _, summary in named], k)]
     rows = [[name, *(cell(summary["metrics"][metric]) for metric in metrics)] for name, summary in named]
     console.table(
-        f"{first['stage']}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
+        f"{_stage(first)}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
         f"mean [95 % interval over users]\n{first['protocol']}",
         ["", *metrics],
         rows,
@@ -46,12 +46,16 @@ def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         for field, rate in summary["base_rates"].items()
     ]
     console.table(
-        f"{first['stage']}, {first['requests']:,} events of {first['users']:,} users, mean [95 % interval over users]\n"
+        f"{_stage(first)}, {first['requests']:,} events of {first['users']:,} users, mean [95 % interval over users]\n"
         f"{first['protocol']}",
         ["", "feedback", "base rate", *metrics],
         rows,
         numbers=["base rate", *metrics],
     )
+
+
+def _stage(summary: Mapping[str, Any]) -> str:
+    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}"
 
 
 def _shown(summaries: Sequence[Mapping[str, Any]], k: int) -> list[str]:

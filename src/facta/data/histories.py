@@ -23,6 +23,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import PositiveInt, Strict, ValidationError
 
+from facta.arguments import PATH, arguments
 from facta.arrays import Ints
 from facta.config import Config
 from facta.data.digests import array_digest, content_hash, table_digest
@@ -86,6 +87,7 @@ class Dataset:
         self.fields = {field.name: self._array(field.file, manifest.events) for field in manifest.fields}
 
     @classmethod
+    @arguments(path=PATH)
     def open(cls, path: str | Path, *, verify: bool = True) -> Dataset:
         """Open what `prepare` wrote; raises DataError where it is no dataset, of a newer format, incomplete or altered.
 

@@ -60,7 +60,8 @@ class Ids:
             return ids.cast(self.ids.dtype)
         text = self.ids.dtype == pl.String
         if text != (ids.dtype == pl.String) or not (text or ids.dtype.is_integer()):
-            raise DataError(f"Found {self.what} ids of type {ids.dtype} ({ids[0]!r}); {self._expected()}.")
+            first = " ".join(repr(ids[0]).split())  # a list within a column is shown over several lines
+            raise DataError(f"Found {self.what} ids of type {ids.dtype} ({first}); {self._expected()}.")
         return ids.cast(self.ids.dtype, strict=False)  # out of range becomes null, which has no row
 
     def _expected(self) -> str:

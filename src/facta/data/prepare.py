@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from facta import arrays, durable
+from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, arguments, several
 from facta.arrays import Ints
 from facta.data.codes import defined
 from facta.data.digests import content_hash
@@ -45,6 +46,19 @@ class _Ordered(NamedTuple):
     tied_share: float | None  # None: no times
 
 
+@arguments(
+    out=PATH,
+    columns=NAMES | NONE,
+    fields=DECLARED | NONE,
+    item_fields=DECLARED,
+    user_fields=DECLARED,
+    series_fields=DECLARED,
+    unit=TEXT | NONE,
+    catalogue=PATH | NONE,
+    drop=several("a list of texts", TEXT) | TEXT,
+    overwrite=FLAG,
+    progress=CALLABLE | NONE,
+)
 def prepare(
     source: Source,
     out: str | Path,

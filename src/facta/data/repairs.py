@@ -18,7 +18,7 @@ Drop = Literal["duplicates", "invalid"]
 
 
 def check_drops(drop: Collection[str]) -> None:
-    for kind in drop:
+    for kind in [drop] if isinstance(drop, str) else drop:
         if kind not in get_args(Drop):
             raise DataError(f"Found '{kind}' to drop; expected one of: {', '.join(get_args(Drop))}.")
 

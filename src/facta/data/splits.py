@@ -6,7 +6,7 @@ items at its own `time`. Everything is index arithmetic over the dataset's offse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,12 @@ class Requests:
     def __len__(self) -> int:
         return len(self.user)
 
+    @property
+    def none(self) -> Requests:
+        """The same without a request."""
+        empty = np.zeros(0, dtype=np.int64)
+        return Requests(empty, empty, None if self.time is None else empty, np.zeros(1, dtype=np.int64), empty)
+
 
 @dataclass(frozen=True)
 class Split:
@@ -42,6 +48,11 @@ class Split:
     validation_end: Ints  # [U]
     validation: Requests
     test: Requests
+
+    @property
+    def refit(self) -> Split:
+        """The split of a second training on everything before the test: nothing is left to validate on."""
+        return replace(self, train_end=self.validation_end, validation=self.validation.none)
 
 
 def leave_one_out(dataset: Dataset, *, validation: bool = True, ties: Ties = "in-order") -> Split:

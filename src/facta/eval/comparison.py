@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from facta.arguments import TEXT, arguments, instance
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
+from facta.eval.metrics import lower_is_better
 from facta.eval.prediction import RESAMPLED
 from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result, check_comparable
 
-Verdict = Literal["higher", "lower", "undecided"]
+Verdict = Literal["better", "worse", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the first result: decided when the interval does not touch zero."""
-        if self.interval.low > 0:
-            return "higher"
-        return "lower" if self.interval.high < 0 else "undecided"
+        """Of the first result: decided when the interval does not touch zero. A lower loss or error is better."""
+        higher, lower = self.interval.low > 0, self.interval.high < 0
+        if not higher and not lower:
+            return "undecided"
+        return "better" if lower == lower_is_better(self.metric) else "worse"
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -39,6 +42,10 @@ class Comparison:
 Judged = TypeVar("Judged", Result, Predictions)
 
 
+_JUDGED = instance("what facta.evaluate or facta.predict returns", Result, Predictions)
+
+
+@arguments(a=_JUDGED, b=_JUDGED, metric=TEXT)
 def compare(a: Judged, b: Judged, metric: str) -> Comparison:
     """`a` against `b`, two results ("NDCG@10") or two predictions of feedback ("NE(click)").
 

@@ -120,7 +120,7 @@ def prediction_table(found: Mapping[str, Predictions], metrics: Sequence[str]) -
         for place, (name, one) in enumerate(found.items()):
             cells = "".join(_predicted(one, f"{metric}({field})") for metric in METRICS)
             moved = {} if one is first else differences([one], [first], field)
-            shown = "".join(f"<td>{_moved(*moved[metric]) if moved else ''}</td>" for metric in metrics)
+            shown = "".join(f"<td>{_moved(metric, *moved[metric]) if moved else ''}</td>" for metric in metrics)
             count = int((one.y[field] >= 0).sum())
             rate = f"{f'{one.base_rates[field]:.4f}' if count else '–'}<small>of {count:,}</small>"
             rows.append(f"<tr><td>{_named(name, place, one.runs)}</td><td>{html.escape(field)}</td>")
@@ -137,10 +137,10 @@ def _predicted(one: Predictions, name: str) -> str:
     return f"<td>{one.means[name]:.4f}{_small(one.intervals.get(name))}</td>"
 
 
-def _moved(difference: float, bounds: Interval) -> str:
+def _moved(metric: str, difference: float, bounds: Interval) -> str:
     if np.isnan(difference):
         return "–"
-    verdict = Comparison("", difference, bounds).verdict
+    verdict = Comparison(metric, difference, bounds).verdict
     return f"{difference:+.4f} <b>{verdict}</b>{_small(bounds, '+.4f')}"
 
 

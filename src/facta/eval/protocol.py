@@ -42,11 +42,16 @@ class ProtocolConfig(Config):
     `split`: `loo-val` trains on targets up to a user's event n-2, validates on n-1 and tests on n; `loo-paper` trains
     up to n-1 and has no validation, so its best epoch must not be read off the test; `temporal` cuts at two moments
     for everybody, each a share of all events ("80%") or a UTC time ("2003-01-01", "2003-01-01T12:00").
+
+    `refit`: whether the tested model was trained on the validation events, too. With `yes` epochs and settings are
+    chosen on validation as with `no`; then the model is trained a second time, with these, on everything before the
+    test.
     """
 
     split: Literal["loo-val", "loo-paper", "temporal"] = "loo-val"
     train_end: str | None = None  # temporal only: validation begins here
     validation_end: str | None = None  # temporal only: test begins here
+    refit: Literal["no", "yes"] = "no"
     ties: Ties = "in-order"  # events of the target's own time: shown if earlier in the order, or hidden
     state: State = "rolling"  # what a request sees: all before it, or (temporal only) all before the cut
     mask: str = "history"  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
@@ -78,6 +83,10 @@ class ProtocolConfig(Config):
             raise ConfigError(f"train_end and validation_end belong to temporal protocols; {self.split} has none.")
         if self.state == "frozen" and self.ties == "blind":
             raise ConfigError("A frozen state is cut at one moment for everybody: no event ties with it. Use in-order.")
+        if self.split == "loo-paper" and self.refit == "yes":
+            raise ConfigError(
+                "Found refit=yes with loo-paper, which has no validation and trains up to n-1 already; use loo-val."
+            )
         if self.split != "temporal" and self.state == "frozen":
             raise ConfigError(
                 f"{self.split} asks right before each target: its state is rolling; frozen is temporal only."
@@ -87,9 +96,8 @@ class ProtocolConfig(Config):
     @property
     def id(self) -> str:
         """Everything that changes a number, in one line."""
-        cuts = f"train-end={self.train_end}/validation-end={self.validation_end}/" if self.split == "temporal" else ""
         what = f"ties={self.ties}/state={self.state}/mask={self.mask}/rank={self.rank}"
-        return f"{self.split}/{cuts}order=user,time,row/users=with-history/{what}"
+        return f"{self._held_out}/order=user,time,row/users=with-history/{what}"
 
     @property
     def feedback_id(self) -> str:
@@ -98,8 +106,18 @@ class ProtocolConfig(Config):
         Of the events before, a rolling state knows all and a frozen one those before the cut; of facts of the user that
         change, both know what was so at the event. Also events of users without history; ties in order.
         """
-        cuts = f"train-end={self.train_end}/validation-end={self.validation_end}/" if self.split == "temporal" else ""
-        return f"feedback/{self.split}/{cuts}order=user,time,row/users=all/ties=in-order/state={self.state}"
+        return f"feedback/{self._held_out}/order=user,time,row/users=all/ties=in-order/state={self.state}"
+
+    @property
+    def _held_out(self) -> str:
+        """The part of an id that says which events are held out, and from which training."""
+        cuts = f"/train-end={self.train_end}/validation-end={self.validation_end}" if self.split == "temporal" else ""
+        return f"{self.split}{cuts}/refit={self.refit}"
+
+    @property
+    def before_refit(self) -> ProtocolConfig:
+        """The protocol of the first training, whose model has not seen the validation events."""
+        return self.change(refit="no")
 
     @property
     def masked_events(self) -> int | None:
@@ -146,7 +164,8 @@ class ProtocolConfig(Config):
             return np.arange(dataset.num_items)
         events = dataset.item
         if self.rank == "trained":
-            events = events[training_events(dataset, self.cut(dataset) if split is None else split)]
+            split = self.cut(dataset) if split is None else split
+            events = events[training_events(dataset, split.refit if self.refit == "yes" else split)]
         return np.flatnonzero(np.bincount(events, minlength=dataset.num_items)).astype(np.int64)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,7 @@ def look(place: int) -> dict[str, Any]:
 
 
 def _validation_picture(entries: Sequence[Entry], metric: str) -> str:
-    validated = [
-        [(line["epoch"], line[metric]) for line in entry.lines if line["event"] == "validation" and metric in line]
-        for entry in entries
-    ]
+    validated = [validations(entry.lines, metric) for entry in entries]
     if not any(validated):
         return ""
     picture, (axis,) = figure(3.4)
@@ -96,11 +93,27 @@ def _validation_picture(entries: Sequence[Entry], metric: str) -> str:
         if points:
             epochs, values = np.array(points).T
             axis.plot(epochs, values, label=entry.name, linewidth=1.8, **look(place) | {"markersize": 2.5})
-            best = int(np.argmax(values))
-            axis.plot(epochs[best], values[best], **look(place) | {"markersize": 8}, markerfacecolor="white", zorder=5)
+            kept = kept_epoch(entry.lines)
+            at = np.flatnonzero(epochs == kept)  # empty: the journal does not say
+            axis.plot(epochs[at], values[at], **look(place) | {"markersize": 8}, markerfacecolor="white", zorder=5)
     axis.set(xlabel="epoch", ylabel=f"{metric} on validation", ylim=(0, None))
     legend(axis)
-    return png(picture, "The large marker is the epoch that was kept.")
+    return png(picture, "The large marker is the epoch whose weights the artifact has.")
+
+
+def validations(lines: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
+    """(epoch, value) of each validation of a run that measured a metric."""
+    return [(line["epoch"], line[metric]) for line in lines if line["event"] == "validation" and metric in line]
+
+
+def kept_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
+    """The epoch whose weights a run kept; None where its journal does not say.
+
+    The run decides by training.metric and training.keep, and says so at each validation (`best`). The metric that a
+    report shows may have its maximum elsewhere.
+    """
+    kept = [int(line["epoch"]) for line in lines if line["event"] == "validation" and line.get("best")]
+    return kept[-1] if kept else None
 
 
 def _loss_picture(entries: Sequence[Entry]) -> str:

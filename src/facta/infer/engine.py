@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from facta import arrays
+from facta.arguments import FLAG, PATH, arguments, unlike
 from facta.arrays import Bools, Floats32, Ints
 from facta.artifact import files
 from facta.data.histories import Fields
@@ -51,6 +52,7 @@ class Artifact(files.Contents):
     """A loaded artifact that recommends and ranks."""
 
     @classmethod
+    @arguments(path=PATH)
     def load(cls, path: Path | str) -> Self:
         """Read a directory written by `facta train`, every checksum verified. Raises ArtifactError."""
         return cls.of(files.load(path))
@@ -63,6 +65,7 @@ class Artifact(files.Contents):
     def __repr__(self) -> str:
         return f"Artifact({self.config['name']}, {self.catalogue.height:,} items, fingerprint {self.fingerprint})"
 
+    @arguments(path=PATH, overwrite=FLAG)
     def save(self, path: Path | str, *, overwrite: bool = False) -> str:
         """Write the directory, whole or not at all; returns its fingerprint. Raises ArtifactError, ResourceError."""
         return files.save(self, path, overwrite=overwrite)
@@ -147,6 +150,8 @@ class Artifact(files.Contents):
 
     def rows_of(self, ids: Iterable[ItemId]) -> Ints:
         """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
+        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+            raise unlike("the ids", ids, "a list of item ids")
         return np.array([self._row.get(id_, -1) for id_ in self._same_type(list(ids))], dtype=np.int64)
 
     def id_from_text(self, text: str) -> ItemId:
@@ -244,12 +249,14 @@ class Artifact(files.Contents):
         if exclude is None:
             newest = ProtocolConfig.parse(self.config["protocol"]).masked_events
             return [one.rows if newest is None else one.rows[max(len(one.rows) - newest, 0) :] for one in histories]
-        if isinstance(exclude, str) and exclude not in ("history", "nothing"):
+        if not isinstance(exclude, str):
+            rows = self.rows_of(exclude)
+            return [rows[rows >= 0]] * len(histories)
+        if exclude not in ("history", "nothing"):
             raise ConfigError(f"Found exclude = {exclude!r}; expected 'history', 'nothing' or a list of item ids.")
         if exclude == "history":
             return [one.rows for one in histories]
-        rows = self.rows_of([] if isinstance(exclude, str) else exclude)
-        return [rows[rows >= 0]] * len(histories)
+        return [np.zeros(0, dtype=np.int64)] * len(histories)
 
     def _popularity(self, count: int) -> CatalogueScores:
         """Scores [count, V]: training events of each item."""

@@ -5,6 +5,7 @@ Letters: n events of a history. Rows are catalogue rows of the artifact that is 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
+from facta.arguments import arguments, instance, unlike
 from facta.arrays import Ints, offsets_of
 from facta.data.batches import Wants
 from facta.data.histories import Dataset, Fields
@@ -20,7 +22,7 @@ from facta.data.raw import raw_codes, raw_of_codes, raw_values
 from facta.data.schema import Field
 from facta.data.series import Series, changes
 from facta.data.times import Time, moment
-from facta.errors import DataError
+from facta.errors import DataError, UnknownValueWarning
 
 ItemId = int | str
 _STORED = np.dtype("datetime64[ms]")
@@ -53,6 +55,7 @@ class Known:
     series: Series | None = None  # of this one person; None: not read
 
 
+@arguments(dataset=instance("a facta.Dataset", Dataset))
 def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
     """The history of a user of a dataset, up to and including a moment, with all that is known of events and user.
 
@@ -143,6 +146,8 @@ def as_histories(history: History | Iterable[Any]) -> list[History]:
 def _refuse_text(items: Any) -> None:
     if isinstance(items, (str, bytes)):
         raise DataError(f"Found the history {items!r}; expected a list of item ids, as in [{items!r}].")
+    if not isinstance(items, Iterable):
+        raise unlike("the history", items, "a list of item ids or a facta.History")
 
 
 def known(
@@ -158,6 +163,8 @@ def known(
     fields, user = _event_codes(history, len(rows), schema, wants), _user_codes(history, schema, wants)
     order, times = np.arange(len(rows)), None
     if history.times is not None:
+        if not isinstance(history.times, Iterable) or isinstance(history.times, (str, bytes)):
+            raise unlike("the times", history.times, "a list with the time of each item")
         times = _moments(history.times)
         if len(times) != len(rows):
             raise DataError(f"Found {len(rows)} items and {len(times)} times in a history; expected one time per item.")
@@ -185,7 +192,8 @@ def _series(history: History, fields: Sequence[Field]) -> Series:
     place = {one.name: number for number, one in enumerate(fields)}
     time = _moments([when for when, _, _ in history.series])
     which = np.array([place[name] for _, name, _ in history.series], dtype=np.int64)
-    value = np.array([raw_codes(fields[place[name]], [new])[0] for _, name, new in history.series], dtype=np.int64)
+    coded = [_codes(fields[place[name]], [new], "a series")[0] for _, name, new in history.series]
+    value = np.array(coded, dtype=np.int64)
     order = np.argsort(time, kind="stable")
     order = order[changes(np.zeros_like(order), which[order], value[order])]
     return Series(offsets_of(np.array([len(order)])), time[order], which[order], value[order])
@@ -209,25 +217,41 @@ def _event_codes(history: History, events: int, schema: Fields, wants: Wants) ->
             raise DataError(
                 f"Found {events} items and {len(values)} values of '{one.name}' in a history; expected one per item."
             )
-        found[one.name] = np.zeros(events, dtype=np.int64) if values is None else raw_codes(one, values)
+        found[one.name] = np.zeros(events, dtype=np.int64) if values is None else _codes(one, values, "a history")
     return found
 
 
 def _user_codes(history: History, schema: Fields, wants: Wants) -> dict[str, int]:
     if wants.users or wants.lists:
         _refuse_unknown(history.user, schema.user_fields, "facts of a user")
-    return _one_each(history.user, [one for one in schema.user_fields if one.name in wants.users])
+    return _one_each(history.user, [one for one in schema.user_fields if one.name in wants.users], "facts of a user")
 
 
 def context_codes(context: Mapping[str, Any], schema: Fields, wants: Wants) -> dict[str, int]:
     """The context of a request, in codes. Raises DataError for what is no context field, and for other types."""
     known = [one for one in schema.fields if one.role == "context"]
     _refuse_unknown(context, known, "context of a request")
-    return _one_each(context, [one for one in known if one.name in wants.fields])
+    return _one_each(context, [one for one in known if one.name in wants.fields], "the context of a request")
 
 
-def _one_each(given: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:
-    return {one.name: int(raw_codes(one, [given.get(one.name)])[0]) for one in fields}
+def _one_each(given: Mapping[str, Any], fields: Sequence[Field], where: str) -> dict[str, int]:
+    return {one.name: int(_codes(one, [given.get(one.name)], where)[0]) for one in fields}
+
+
+def _codes(one: Field, values: Sequence[Any], where: str) -> Ints:
+    """[n] codes of values. Warns of a value that the field does not know: it is read as undefined."""
+    found = raw_codes(one, values)
+    for place in np.flatnonzero(found == 0).tolist():
+        if (value := plain_value(values[place])) is not None and value == value:  # NaN is undefined on purpose
+            known = [str(value) for value in one.categories or one.levels or ()]
+            warnings.warn(
+                f"Found {one.name}={value} in {where}; no event of this artifact's data has it, so it is read as "
+                f"undefined. Known: {', '.join(known[:8])}{', …' if len(known) > 8 else ''}.",
+                UnknownValueWarning,
+                stacklevel=2,
+            )
+            break
+    return found
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[Field], what: str) -> None:

@@ -20,12 +20,22 @@ def check_match(artifact: Contents, dataset: Dataset, *, other_data: bool) -> No
 def check_unseen(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:
     """A model may be asked only for what its own protocol held out; its weights may know the rest.
 
-    Raises ProtocolError.
+    And its numbers carry the `refit` that it was trained with. Raises ProtocolError.
     """
     if (own.split, own.train_end, own.validation_end) != (asked.split, asked.train_end, asked.validation_end):
         raise ProtocolError(
             f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
             "train it under that protocol (--set protocol.split=…; loo-paper needs training.patience=null)."
+        )
+    if own.refit == "yes" and stage == "validation":
+        raise ProtocolError(
+            "The artifact was trained again on the validation events (refit=yes), so it cannot be asked for them. Its "
+            "metrics.json has the validation of the first training; else train with protocol.refit=no."
+        )
+    if own.refit != asked.refit:
+        raise ProtocolError(
+            f"The artifact was trained with refit={own.refit} and is asked under {asked.id}: one model saw the "
+            f"validation events and the other did not. Train it with protocol.refit={asked.refit}."
         )
 
 

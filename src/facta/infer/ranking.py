@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from facta import arrays
+from facta.arguments import unlike
 from facta.arrays import Floats32, Ints
 from facta.errors import ConfigError, DataError
 from facta.eval.predictions import Predictor
@@ -43,6 +44,8 @@ def lists_of(candidates: Iterable[Any], histories: int) -> list[list[ItemId]]:
     """[B] lists of ids: one list of candidates for all histories, or a list for each. Raises DataError."""
     if isinstance(candidates, (str, bytes)):
         raise DataError(f"Found the candidates {candidates!r}; expected a list of item ids, as in [{candidates!r}].")
+    if not isinstance(candidates, Iterable):
+        raise unlike("the candidates", candidates, "a list of item ids")
     entries = [plain_value(entry) for entry in candidates]
     several = [isinstance(entry, Iterable) and not isinstance(entry, (str, bytes)) for entry in entries]
     if not any(several):
@@ -61,7 +64,7 @@ def contexts_of(
     """[B] the context of each request: one for all, or one each. Raises DataError."""
     if context is None or isinstance(context, Mapping):
         return [context or {}] * histories
-    each = list(context)
+    each: list[Any] = list(context) if isinstance(context, Iterable) else [context]
     if len(each) != histories or not all(isinstance(one, Mapping) for one in each):
         raise DataError(
             f"Found the context {each!r:.80} for {histories} histories; expected values by field, as in {{'tab': 1}}, "
@@ -73,7 +76,7 @@ def contexts_of(
 def weights_of(by: By | None, fields: Sequence[str]) -> dict[str, float]:
     """What candidates are ordered by, as weights of fields; None: the first field. Raises ConfigError."""
     weights = {fields[0]: 1.0} if by is None else {by: 1.0} if isinstance(by, str) else by
-    known = isinstance(weights, Mapping) and weights and set(weights) <= set(fields)
+    known = isinstance(weights, Mapping) and bool(weights) and set(weights) <= set(fields)
     if not known or not all(isinstance(weight, (int, float)) for weight in weights.values()):
         raise ConfigError(
             f"Found by = {by!r}; expected a field that this artifact predicts ({', '.join(fields)}), or weights of "

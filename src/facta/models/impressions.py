@@ -26,6 +26,7 @@ class ImpressionModel(nn.Module):
     (`data.rows.tiles`) has all of its own.
     """
 
+    fitted_on_validation: tuple[str, ...] = ()
     rates: SmoothedRates | None
 
     def __init__(self, catalogue: Catalogue, sees: int) -> None:

@@ -92,7 +92,13 @@ class RecommenderConfig(Config):
 
 
 class Recommender(nn.Module):
-    """A model of the next item, of feedback, or of both; single-device mathematics."""
+    """A model of the next item, of feedback, or of both; single-device mathematics.
+
+    `fitted_on_validation` names the tensors of its state that are fitted to validation events when training is over:
+    they are carried into a second training on all events before the test, which has no validation.
+    """
+
+    fitted_on_validation: tuple[str, ...] = ()
 
     def __init__(self, config: RecommenderConfig, catalogue: Catalogue, seed: int = 0) -> None:
         super().__init__()
@@ -127,6 +133,11 @@ class Recommender(nn.Module):
                 return Transformer(transformer, config.width)
             case GRUConfig() as gru:
                 return GRU(gru, config.width)
+            case other:
+                raise ConfigError(
+                    f"Found an encoder config of class {type(other).__name__}; a Recommender builds HSTU, "
+                    "HSTUProduction, Transformer and GRU: use one of their configs."
+                )
 
     def _feedback(self, config: RecommenderConfig, catalogue: Catalogue) -> Feedback | None:
         if config.feedback is None:

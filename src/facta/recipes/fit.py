@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.data.stream import StreamBatches
-from facta.errors import ConfigError
+from facta.errors import ConfigError, counted
 from facta.eval.evaluation import KS, evaluate
 from facta.eval.prediction import METRICS
 from facta.eval.predictions import held_out, predict, predict_rows
@@ -34,31 +35,74 @@ from facta.models.baselines import (
 )
 from facta.models.recommender import Recommender
 from facta.recipes.recipe import RecipeConfig
+from facta.training.folder import REFIT
+from facta.training.log import Log
 from facta.training.model import Validate
 from facta.training.process import usable
 from facta.training.progress import TrainingResult
 from facta.training.trainer import Trainer, TrainingConfig
 
-if TYPE_CHECKING:
-    from facta.training.log import Log
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model and what validation has chosen for it; its config holds the settings that were chosen."""
+
+    model: SavedModel
+    epochs: int | None  # that its weights have seen; None: counted, not trained
 
 
 def fit(
     recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None, device: str = "cpu"
-) -> SavedModel:
+) -> Fitted:
     """The recipe's model, trained on `device` (with its run in `folder`) or counted. Raises FactaError."""
     if recipe.training is not None:
-        return learn(recipe, dataset, split, folder, log, device)[0]
+        model, result = learn(recipe, dataset, split, folder, log, device)
+        return Fitted(model, result.best_epoch or result.epochs)
     if usable(device).type != "cpu":
         raise ConfigError(
             f"Found the device '{device}' for a model of kind '{recipe.model.kind}', which is counted on the CPU: "
             "leave it out (--device)."
         )
-    if recipe.choose:
-        return _chosen(recipe, dataset, split)
-    counted = build(recipe.model, Catalogue.of(dataset))
-    assert isinstance(counted, Baseline)  # RecipeConfig sees to it
-    return counted.fit(dataset, split)
+    return Fitted(_chosen(recipe, dataset, split) if recipe.choose else _counted(recipe, dataset, split), None)
+
+
+def refit(
+    recipe: RecipeConfig,
+    first: Fitted,
+    dataset: Dataset,
+    split: Split,
+    folder: Path,
+    log: Log | None,
+    device: str = "cpu",
+) -> SavedModel:
+    """The model of a first run, fitted again to everything before the test, with all that validation has chosen.
+
+    That is the settings in the config of the first model; as many epochs as its weights had seen; and the tensors that
+    `fitted_on_validation` names, which are copied. Weights begin as in the first run. The learning rate of epoch i is
+    that of epoch i of the first run: an epoch has more steps, and a cosine that the first run left early is left at the
+    same rate. (A model of a stream goes once through the longer log.) `folder` is that of the first run.
+    """
+    settled = recipe.change(model=first.model.config, choose=False)
+    if first.epochs is None:
+        return _counted(settled, dataset, split.refit)
+    assert recipe.training is not None and not isinstance(first.model, Baseline)
+    log = log or Log()
+    log.say(f"Training again on all events before the test, {counted(first.epochs, 'epoch')}.")
+    once = recipe.training.change(keep="last", patience=None)
+    stop_after = None if once.hours is not None else first.epochs
+    settled = settled.change(training=once)
+    model, _ = learn(settled, dataset, split.refit, folder / REFIT, log, device, stop_after=stop_after)
+    carried, state = first.model.state_dict(), model.state_dict()
+    for name in first.model.fitted_on_validation:
+        state[name].copy_(carried[name])
+    return model
+
+
+def _counted(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
+    """A model without training, counted on the training events."""
+    model = build(recipe.model, Catalogue.of(dataset))
+    assert isinstance(model, Baseline)  # RecipeConfig sees to it
+    return model.fit(dataset, split)
 
 
 def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
@@ -78,7 +122,7 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
 
 def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
     """The best of the settings that a counted model proposes."""
-    protocol, counts = recipe.protocol, training_counts(dataset, split).numpy()
+    protocol, counts = recipe.protocol.before_refit, training_counts(dataset, split).numpy()
     match recipe.model:
         case DecayedPopularityConfig():
             decayed = DecayedPopularity.variants(dataset, split)
@@ -91,11 +135,18 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
 
 
 def learn(
-    recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None, device: str = "cpu"
+    recipe: RecipeConfig,
+    dataset: Dataset,
+    split: Split,
+    folder: Path,
+    log: Log | None,
+    device: str = "cpu",
+    *,
+    stop_after: int | None = None,
 ) -> tuple[TrainedModel, TrainingResult]:
     """A trained model, with its best weights, and what its run says; the model is on the CPU again.
 
-    Goes on where the run in `folder` stopped, on whatever device that was.
+    Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
     """
     place = usable(device)
     training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
@@ -118,7 +169,8 @@ def learn(
         before=before,
         validate=validate,
         popularity=popularity,
-        recipe=recipe.model_dump(mode="json"),
+        stop_after=stop_after,
+        recipe=recipe.model_dump(mode="json") | ({} if stop_after is None else {"stop_after": stop_after}),
         dataset_hash=dataset.content_hash,
         log=log,
     ).fit()
@@ -177,7 +229,7 @@ def _validation(
 ) -> tuple[Validate | None, Mapping[str, float] | None]:
     """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
     assert recipe.training is not None
-    metric, protocol = recipe.training.metric, recipe.protocol
+    metric, protocol = recipe.training.metric, recipe.protocol.before_refit
     if not len(held_out(dataset, split, "validation", model.window)):
         return None, None
     if metric.partition("(")[0] in METRICS:  # NE(click): of a feedback field; NE: the mean over all of them

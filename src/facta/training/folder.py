@@ -1,6 +1,7 @@
-"""The folder of one run: `metrics.jsonl`, `checkpoints/`, and with TensorBoard `tensorboard/`.
+"""The folder of one run: `metrics.jsonl`, `checkpoints/`, and with TensorBoard `tensorboard/`. A model that is trained
+a second time has the folder of that run in `refit/`.
 
-A run goes on from the newest whole checkpoint, and only as what it was started as. Nothing but these three is ever
+A run goes on from the newest whole checkpoint, and only as what it was started as. Nothing but these four is ever
 removed from the folder.
 """
 
@@ -21,6 +22,9 @@ from facta.training.journal import Journal, read
 from facta.training.log import Log
 from facta.training.model import Model
 from facta.training.progress import Progress
+
+REFIT = "refit"
+"""The folder of the second run, below that of the first."""
 
 
 class RunFolder:
@@ -134,7 +138,7 @@ def _goes_on(out: Path, identity: Identity) -> bool:
 def _empty(out: Path, journal: Journal) -> None:
     """The journal stays, without a line: it is the lock."""
     with durable.writing(out):
-        for name in ("checkpoints", "tensorboard"):
+        for name in ("checkpoints", "tensorboard", REFIT):
             if (out / name).exists():
                 shutil.rmtree(out / name)
         journal.cut(0, 0, tensorboard=False)

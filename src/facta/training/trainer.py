@@ -73,7 +73,8 @@ class Trainer:
     """Trains one model into the folder `out`, or goes on where an earlier run in `out` stopped.
 
     `counts` [V]: training events of each item, from which negatives are drawn. `popularity`: what popularity scores on
-    the same validation, for the alarm. `before` is called with each epoch that begins or goes on. `recipe` and
+    the same validation, for the alarm. `before` is called with each epoch that begins or goes on. `stop_after` ends
+    the run after so many epochs, while the learning rate is that of a run of `config.epochs`. `recipe` and
     `dataset_hash` say what the run is: a folder of another is refused.
     """
 
@@ -88,6 +89,7 @@ class Trainer:
         before: Callable[[int], None] | None = None,
         validate: Validate | None = None,
         popularity: Mapping[str, float] | None = None,
+        stop_after: int | None = None,
         recipe: Mapping[str, Any] | None = None,
         dataset_hash: str = "",
         log: Log | None = None,
@@ -99,6 +101,7 @@ class Trainer:
         self.model, self.batches, self.config, self.counts = model, batches, config, counts
         self.before, self.validate = before, validate
         self.popularity = None if popularity is None else popularity[config.metric]
+        self.epochs = config.epochs if stop_after is None else stop_after
         self.log = log or Log()
         self._optimiser = adamw(model.parameter_groups(), config)
         self._device = self._optimiser.param_groups[0]["params"][0].device
@@ -114,7 +117,7 @@ class Trainer:
         parameters = (p for group in self._optimiser.param_groups for p in group["params"])
         with kept_memory(parameters), exact_sums(self.config.deterministic), Interrupts() as interrupts:
             self._progress, self._journal = self._folder.open(self.log, tensorboard=self.config.tensorboard)
-            self.log.begin(self.config.epochs)
+            self.log.begin(self.epochs)
             try:
                 while self._progress.stopped is None:
                     self._epoch(self._progress, interrupts)
@@ -173,7 +176,7 @@ class Trainer:
         seconds = time.perf_counter() - began
         progress.count(step, count, seconds)
         self._record(progress, step, rate, seconds)
-        done = (progress.epoch + progress.position / steps) / config.epochs
+        done = (progress.epoch + progress.position / steps) / self.epochs
         self.log.step(progress.epoch + 1, done, step.loss, step.events / seconds)
 
     def _record(self, progress: Progress, step: Step, rate: float, seconds: float) -> None:
@@ -200,7 +203,7 @@ class Trainer:
         progress.end_epoch(loss)
         learned = {} if loss is None else {"loss": loss}
         self._journal.write("epoch", progress.step, progress.epoch, **learned, **shortened, seconds=progress.seconds)
-        last = progress.epoch == config.epochs
+        last = progress.epoch == self.epochs
         due = last or progress.epoch % config.validate_every == 0
         if self.validate is not None and due:
             self._validate(progress, self.validate)
