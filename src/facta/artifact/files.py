@@ -55,7 +55,7 @@ def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> st
     """
     path = Path(path)
     refuse_taken(path, overwrite=overwrite)
-    with durable.directory(path) as draft:
+    with durable.directory(path, replace=overwrite) as draft:
         _write(contents, draft)
         sums = {name: durable.sha256(draft / name) for name in FILES}
         _write_json(draft / CHECKSUMS, {"format": FORMAT, "facta": card.version(), "files": sums})

@@ -73,4 +73,5 @@ def _valid(numbers: npt.NDArray[np.int64], form: _Form) -> Bools:
         rest, value = np.divmod(rest, 100)
         low, high = _RANGES[part]
         valid &= (value >= low) & (value <= high)
-    return valid & (rest >= 1970) & (rest < 2100) if form.century else valid
+    found: Bools = valid & (rest >= 1970) & (rest < 2100) if form.century else valid
+    return found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import escape, glob
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote
 
 import polars as pl
 
@@ -108,7 +108,14 @@ def _hidden(name: str) -> bool:
 def _keys(file: Path, root: Path) -> dict[str, str | None]:
     """What the folders below `root` that are named `key=value` say."""
     pairs = [folder.partition("=") for folder in file.relative_to(root).parts[:-1] if "=" in folder]
-    return {key: None if value == _NO_VALUE else unquote(value) for key, _, value in pairs}
+    return {key: None if value == _NO_VALUE else _unquoted(value) for key, _, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    """The text that a folder's name stands for: systems write a colon as %3A."""
+    return re.sub(
+        r"(?:%[0-9A-Fa-f]{2})+", lambda found: bytes.fromhex(found[0].replace("%", "")).decode(errors="replace"), value
+    )
 
 
 def _refuse_doubles(files: Sequence[Path]) -> None:
@@ -203,6 +210,13 @@ class Part:
         for column in () if self.exact is None else self.exact(columns):
             _refuse_lost_digits(self.name, loaded[column])
         return loaded
+
+    def head(self, column: str, lines: int) -> pl.Series:
+        """The first values of a column; none where it is not there."""
+        with reading(self.name, self.kind):
+            if column not in self.frame.collect_schema():
+                return pl.Series(column, [], dtype=pl.String)
+            return self.frame.select(column).head(lines).collect()[column]
 
     def _select(self, frame: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
         present = frame.collect_schema()

@@ -28,7 +28,7 @@ def refuse_other_json(path: Path) -> None:
         raise DataError(f"Line 1 of '{path}' begins with a byte order mark; save it as UTF-8 without one.")
     start = head.lstrip()
     if start.startswith(b"["):
-        raise DataError(f"'{path}' is a JSON array; expected JSON-lines: write one object a line, without [ ]")
+        raise DataError(f"'{path}' is a JSON array; expected JSON-lines: write one object a line, without [ ].")
     if start.rstrip(b"\r\n").partition(b"\n")[0].strip() == b"{":
         raise DataError(f"'{path}' has JSON objects that span lines; expected JSON-lines: write one object a line.")
 

@@ -47,7 +47,9 @@ def refuse_overlap(log: EventLog, mapping: Mapping[str, str], needed: Sequence[s
     ]
 
 
-def _shared(log: EventLog, columns: Sequence[str], every: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]:
+def _shared(
+    log: EventLog, columns: Sequence[str], every: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]:
     """For each file the distinct events that other files have too, and all distinct ones; the share of repetitions
     within files."""
     hashes = [_hashes(part, columns, every) for part in log.parts]
@@ -64,8 +66,8 @@ def _hashes(part: Part, columns: Sequence[str], every: int) -> npt.NDArray[np.ui
     """A hash of each event of a file, or of one in `every`."""
     frame = part.load(columns)
     alike = frame.select(
-        column.cast(pl.Int64, strict=False) if column.dtype.is_integer() else column.cast(pl.String)
-        for column in frame
+        column.cast(pl.Int64, strict=False) if column.dtype.is_integer() else column.cast(pl.String) for column in frame
     )
-    found: npt.NDArray[np.uint64] = alike.hash_rows(seed=0).to_numpy()
-    return found[found % np.uint64(every) == 0]
+    found = alike.hash_rows(seed=0)
+    sampled: npt.NDArray[np.uint64] = found.filter(found % every == 0).to_numpy()
+    return sampled

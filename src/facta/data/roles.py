@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from facta.data.calendar_numbers import calendar_form
+from facta.data.codes import defined
 from facta.data.events import EventLog
 from facta.data.fields import bounds, is_field
 from facta.data.labels import are_labels
-from facta.data.schema import ALIASES, Field, FieldConfig, plain
+from facta.data.schema import ACTIONS, ALIASES, Field, FieldConfig, plain
 
-_INDEX = re.compile(r"(unnamed\d*|index|(index)?level\d+|row(number|num|nr|index|id)?|x|linenumber|)")
+_INDEX = re.compile(r"(unnamed\d*|index|(index)?level\d+|row(number|num|nr|index|id)?|linenumber|)")
 _FEW = 20  # events from which a column without repetitions tells something
 _LOOKED_AT = 1_000
 _WEB, _CENTURY = 631_152_000, 4_102_444_800  # seconds: the years 1990 and 2100
@@ -36,12 +38,14 @@ def undeclared(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConf
 def _labels(log: EventLog, name: str) -> bool:
     """Whether the first values of a text column are two labels such as Y and N."""
     return log.types[name] == pl.String and all(
-        are_labels(part.load_head(name, _LOOKED_AT), allow_none=True) for part in log.parts
+        are_labels(part.head(name, _LOOKED_AT).cast(pl.String), allow_none=True) for part in log.parts
     )
 
 
 def no_feedback(column: pl.Series) -> str | None:
     """Why an undeclared column is no feedback, as a clause; None where it may be."""
+    if column.dtype == pl.String and plain(column.name) not in ACTIONS and not are_labels(column):
+        return "which is text and no pair of labels such as Y and N"
     if not column.dtype.is_numeric():
         return None
     if column.dtype.is_integer() and (_INDEX.fullmatch(plain(column.name)) or _counts(column)):
@@ -74,11 +78,25 @@ def _is_time(column: pl.Series) -> bool:
     return len(present) > 0 and calendar_form(present) is not None
 
 
-def unclear(field: Field, codes_seen: int) -> str | None:
-    """A note on feedback of two values of which none is declared as success; None where there is nothing to say."""
-    if field.role != "feedback" or field.positives or field.kind != "numeric" or codes_seen != 2:
-        return None
-    return (
-        f"'{field.name}' has two values and nothing says which of them is success, so no model of feedback and no rate "
-        f'can use it; declare it, as in {{"fields": {{"{field.name}": {{"positive": ">= 2"}}}}}} (--schema).'
-    )
+def unclear(field: Field, values: npt.NDArray[Any]) -> list[str]:
+    """Notes on feedback [n] of which nothing says what success or failure is."""
+    if field.role != "feedback":
+        return []
+    present = values[defined(field, values)]
+    low, high = (present.min(), present.max()) if len(present) else (0, 0)
+    if (
+        field.kind == "numeric"
+        and not field.positives
+        and low < high
+        and bool(((present == low) | (present == high)).all())
+    ):
+        return [
+            f"'{field.name}' is {low:g} or {high:g} and nothing says which of them is success, so no rate and no NE "
+            f'can be computed; declare it: {{"fields": {{"{field.name}": {{"positive": ">= {high:g}"}}}}}} (--schema).'
+        ]
+    if field.kind == "binary" and low == high == 1 and len(present) < len(values):
+        return [
+            f"'{field.name}' is 1 or missing, and a missing value is unknown, not 0: a model would predict 1 for all "
+            "events; write 0 where nothing happened."
+        ]
+    return []
