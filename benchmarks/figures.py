@@ -96,6 +96,10 @@ FIGURES: dict[str, Figure] = {
     "evaluate_vs_gemm": Figure(
         ">= 0.5", "x", module("evaluate"), "bare product's time over ranking's, 100,000 users x 100,000 items"
     ),
+    "logq_bias_negatives": Figure(
+        "<= 0.02", "", module("logq"), "logQ on the negatives: largest relative bias of the mean gradient, 5,000 items"
+    ),
+    "logq_bias_all": Figure("", "", module("logq"), "the same, the positive corrected as well (Yi et al. 2019)"),
     "attention_forward_vs_gemm": Figure(
         ">= 0.65", "x", module("attention"), "HSTU attention, N 8192, with bias: rate over the best matrix product's"
     ),
@@ -179,6 +183,12 @@ FIGURES: dict[str, Figure] = {
             ("rates", "", "logistic regression on rates"),
         )
     },
+    "late_feedback_ne_cart": Figure(
+        ">= 0.98",
+        "NE",
+        module("late_feedback"),
+        "own-log/gr-ranking, a log whose carts are coins and whose purchases tell them 70 minutes later; right is 1",
+    ),
     "stream_10m_peak_gib": Figure(
         "", "GiB", module("stream"), "one pass over 10 million simulated events, interrupted and resumed: peak memory"
     ),

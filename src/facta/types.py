@@ -118,8 +118,8 @@ class Negatives:
     """Items that a loss contrasts with each target's own; drawn by `data/negatives` and handed in."""
 
     shared: Tensor | None = None  # [R] rows used by every target
-    log_q: Tensor | None = None  # [R] log sampling probability of each shared row
-    log_q_positive: Tensor | None = None  # [S] the same of each target's own item
+    log_q: Tensor | None = None  # [R] log of the expected appearances of each shared row: lowers its logit
+    log_q_positive: Tensor | None = None  # [S] the same of each target's own item; None: its logit is left alone
     each: int = 0  # uniform draws per target, a function of the target's key alone
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from facta.artifact.model import build, tasks
+from facta.data.catalogue import Catalogue
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.production import HSTUProductionConfig
@@ -117,9 +118,13 @@ MODELS = kinds()
 
 @cache
 def made(name: str) -> Model:
-    """In float64, far from the initial point, where attention is so small that a leak would not show."""
     kind = MODELS[name]
-    model = build(kind.config, catalogue(users=kind.users, series=kind.series, described=True), seed=3)
+    return far_from_start(kind, catalogue(users=kind.users, series=kind.series, described=True))
+
+
+def far_from_start(kind: Kind, known: Catalogue) -> Model:
+    """In float64, far from the initial point, where attention is so small that a leak would not show."""
+    model = build(kind.config, known, seed=3)
     assert not isinstance(model, Baseline)
     random = torch.Generator().manual_seed(5)
     with torch.no_grad():

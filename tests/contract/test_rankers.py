@@ -28,6 +28,7 @@ from facta.models.baselines import (
     PopularityConfig,
 )
 from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
+from facta.models.rules import Rules, RulesConfig
 from facta.types import Product, SequenceBatch
 from tests import worlds
 
@@ -43,6 +44,7 @@ RANKERS: dict[str, Fitted] = {
     "popularity": lambda data, split: Popularity(PopularityConfig(), data.num_items).fit(data, split),
     "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit(d, split),
     "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit(data, split),
+    "rules": lambda data, split: Rules(RulesConfig(window=20), data.num_items).fit(data, split),
     "hstu": recommender(HSTUConfig()),
     "transformer": recommender(TransformerConfig()),
     "gru": recommender(GRUConfig()),

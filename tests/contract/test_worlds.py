@@ -37,8 +37,8 @@ LOSSES: dict[str, LossConfig] = {
     "softmax": SoftmaxConfig(),
     "uniform": SampledSoftmaxConfig(negatives=NegativesConfig(count=8)),
     "in-batch": SampledSoftmaxConfig(negatives=NegativesConfig(kind="in-batch")),
-    "mixed-logq": SampledSoftmaxConfig(negatives=NegativesConfig(kind="mixed", count=4, log_q=True)),
-    "in-batch-logq": SampledSoftmaxConfig(negatives=NegativesConfig(kind="in-batch", log_q=True)),
+    "mixed-logq": SampledSoftmaxConfig(negatives=NegativesConfig(kind="mixed", count=4, correction="negatives")),
+    "in-batch-logq": SampledSoftmaxConfig(negatives=NegativesConfig(kind="in-batch", correction="negatives")),
     "bce": BCEConfig(),
     "gbce": GBCEConfig(negatives=NegativesConfig(count=3)),
 }

@@ -100,7 +100,7 @@ def test_log_q_makes_popularity_samples_estimate_the_full_softmax() -> None:
     shared = torch.multinomial(law, count, replacement=True)
     positive, one, keys = torch.tensor([2]), torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
     log_expected = torch.log(law * count)
-    kept = Negatives(shared, log_q=log_expected[shared], log_q_positive=torch.zeros(1, dtype=torch.float64))
+    kept = Negatives(shared, log_q=log_expected[shared])
     full = softmax(queries, items, positive, one).total.item()
     given = queries, Items.of(items), positive, one
     assert sampled_softmax(*given, kept, keys).total.item() == pytest.approx(full, rel=0.02)
@@ -139,10 +139,10 @@ def test_draws_are_functions_of_the_key(world: World) -> None:
 
 
 def test_a_correction_that_would_not_be_applied_is_refused() -> None:
-    with pytest.raises(ConfigError, match="uniform ones need none"):
-        NegativesConfig(kind="uniform", log_q=True)
+    with pytest.raises(ConfigError, match="drawn for each target and not corrected"):
+        NegativesConfig(kind="uniform", correction="negatives")
     with pytest.raises(ConfigError, match="not corrected for sampling"):
-        BCEConfig(negatives=NegativesConfig(kind="in-batch", log_q=True))
+        BCEConfig(negatives=NegativesConfig(kind="in-batch", correction="negatives"))
 
 
 @pytest.mark.parametrize("size", [chunked.CHUNK, 2 * V, 1])  # all targets at once, two at a time, one at a time

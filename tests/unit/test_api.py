@@ -62,7 +62,7 @@ def test_the_numbers_in_an_artifact_are_those_of_an_evaluation(log: facta.Datase
     ],
     ids=["history", "window", "nothing", "temporal"],
 )
-@pytest.mark.parametrize("recipe", ["debug/hstu", "debug/item-knn"])
+@pytest.mark.parametrize("recipe", ["debug/hstu", "debug/item-knn", "debug/rules"])
 def test_evaluation_and_engine_recommend_the_same(tmp_path: Path, recipe: str, protocol: list[str]) -> None:
     """Offline lists and lists asked for, request by request: same history, same time, same items hidden; also where
     only held-out events show an item, and where a history has no other."""
@@ -92,8 +92,9 @@ def test_held_out_events_are_not_counted_as_training(log: facta.Dataset, artifac
     assert counted.tolist() == np.bincount(np.concatenate(kept), minlength=log.num_items).tolist()
 
 
-def test_the_settings_that_a_baseline_chose_are_kept(log: facta.Dataset, tmp_path: Path) -> None:
-    facta.train(log, "debug/item-knn", tmp_path / "knn")
+@pytest.mark.parametrize("recipe", ["debug/item-knn", "debug/rules"])
+def test_the_settings_that_a_baseline_chose_are_kept(log: facta.Dataset, tmp_path: Path, recipe: str) -> None:
+    facta.train(log, recipe, tmp_path / "knn")
     loaded = facta.load(tmp_path / "knn")
     assert loaded.config["model"] == loaded.model.config.model_dump(mode="json")
     assert facta.RecipeConfig.parse(loaded.config).model == loaded.model.config

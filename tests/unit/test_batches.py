@@ -158,7 +158,7 @@ def test_shared_negatives(dataset: Dataset) -> None:
     assert in_batch.shared.tolist() == sorted(set(batch.targets.events.item.tolist()))
     with pytest.raises(ConfigError, match="in-batch has none"):
         NegativesConfig(kind="in-batch", count=7)
-    mixed = draw(NegativesConfig(kind="mixed", count=7, log_q=True), batch, counts, key=1)
+    mixed = draw(NegativesConfig(kind="mixed", count=7, correction="negatives"), batch, counts, key=1)
     assert mixed.shared is not None and mixed.log_q is not None
     assert len(mixed.shared) == len(in_batch.shared) + 7 == len(mixed.log_q)
     again = draw(NegativesConfig(kind="mixed", count=7), batch, counts, key=1)
@@ -169,10 +169,10 @@ def test_shared_negatives(dataset: Dataset) -> None:
 
 def test_log_q_is_the_expected_number_of_appearances() -> None:
     """Simulated: items drawn by popularity into batches of 20 targets, 5 uniform ones added."""
-    from facta.data.negatives import _log_inclusion
+    from facta.data.negatives import log_inclusion
 
     counts = torch.tensor([1.0, 3, 6, 10])
-    log_q = _log_inclusion(NegativesConfig(kind="mixed", count=5, log_q=True), counts, targets=20)
+    log_q = log_inclusion(NegativesConfig(kind="mixed", count=5, correction="negatives"), counts, targets=20)
     rng = np.random.default_rng(0)
     law = (counts / counts.sum()).numpy().astype(np.float64)
     present = np.mean(

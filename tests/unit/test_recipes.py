@@ -33,7 +33,7 @@ from facta.training.tune import overrides, settings
 from tests import worlds
 
 SYSTEMS = {"hstu", "hstu-large", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"}
-BASELINES = {"popularity", "item-knn"}
+BASELINES = {"popularity", "item-knn", "rules"}
 BASE = "movielens-1m"
 
 

@@ -30,7 +30,7 @@ from tests.worlds import batch_of
 V = 5000
 LOSSES: dict[str, LossConfig] = {
     "in-batch": SampledSoftmaxConfig(negatives=NegativesConfig(kind="in-batch")),
-    "mixed": SampledSoftmaxConfig(negatives=NegativesConfig(kind="mixed", count=9, log_q=True)),
+    "mixed": SampledSoftmaxConfig(negatives=NegativesConfig(kind="mixed", count=9, correction="negatives")),
     "uniform": SampledSoftmaxConfig(negatives=NegativesConfig(count=7)),
     "bce": BCEConfig(),
 }

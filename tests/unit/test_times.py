@@ -80,7 +80,7 @@ def test_digits_that_a_spreadsheet_dropped_are_missed() -> None:
 
 def test_dates_before_our_time_are_refused_like_numbers() -> None:
     wrong_unit = pl.Series("t", [1_700_075_710]).cast(pl.Datetime("ms"))
-    with pytest.raises(DataError, match="from 1970-01-20 to 1970-01-20.*wrong unit"):
+    with pytest.raises(DataError, match=r"from 1970-01-20 to 1970-01-20.*wrong unit"):
         to_milliseconds(wrong_unit)
     mixed = to_milliseconds(pl.Series("t", [0, 1_700_075_710_000]).cast(pl.Datetime("ms")))
     assert mixed.bad == 1 and "1 time before 1973" in mixed.why

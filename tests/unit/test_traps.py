@@ -33,6 +33,7 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.rules import Rules, RulesConfig
 from facta.recipes.find import every
 from facta.types import Product, SequenceBatch
 from tests.rankers import MINUTE, T0, Fixed, Seeded, dataset_of, random_log
@@ -241,6 +242,7 @@ def test_leaks_nothing_is_fitted_on_what_is_held_out(tmp_path: Path) -> None:
             Popularity(PopularityConfig(), data.num_items).fit(data, split),
             DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit(data, split),
             ItemKNN(ItemKNNConfig(), data.num_items).fit(data, split),
+            Rules(RulesConfig(), data.num_items).fit(data, split),
         ]
         states.append([value for model in models for value in model.state_dict().values()])
     for one, two in zip(*states, strict=True):
@@ -257,7 +259,7 @@ def test_leaks_neither_inputs_targets_nor_negatives_know_what_is_held_out(
         batches = TrainingBatches(data, split, window=50, batch_size=4)
         trained = data.item[training_events(data, split)].astype(np.int64)
         counts = torch.bincount(torch.from_numpy(trained), minlength=data.num_items)
-        config = NegativesConfig(kind=kind, log_q=True)
+        config = NegativesConfig(kind=kind, correction="negatives")
         for step in range(batches.steps(0)):
             batch = batches.batch(0, step)
             drawn = draw(config, batch, counts, step)

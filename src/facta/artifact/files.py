@@ -27,7 +27,7 @@ from facta.artifact import card
 from facta.artifact.model import SavedModel, build, parse, read_state, state_of
 from facta.data.catalogue import Catalogue
 from facta.data.files import read_parquet
-from facta.data.histories import Fields
+from facta.data.histories import Fields, shown_early
 from facta.errors import ArtifactError, ConfigError
 
 FORMAT = 1
@@ -91,6 +91,11 @@ def load(path: Path | str) -> Contents:
     mark = check(path)
     config = _read_json(path / "config.json")
     schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", read_parquet)
+    if early := shown_early(described(schema)):
+        raise ArtifactError(
+            f"The artifact '{path}' was trained by an older facta, which showed models '{early}' before it was known; "
+            "prepare the log again and train again."
+        )
     try:
         model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
         read_state(model, load_file(path / "model.safetensors"))

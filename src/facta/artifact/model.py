@@ -24,6 +24,7 @@ from facta.models.baselines import (
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.rates import RateRegression, RatesConfig
 from facta.models.recommender import Recommender, RecommenderConfig
+from facta.models.rules import Rules, RulesConfig
 
 TrainedConfig = RecommenderConfig | DLRMConfig | RatesConfig
 ModelConfig = Annotated[TrainedConfig | BaselineConfig, Field(discriminator="kind")]
@@ -55,6 +56,8 @@ def build(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, seed: in
             return DecayedPopularity(config, catalogue.items)
         case ItemKNNConfig():
             return ItemKNN(config, catalogue.items)
+        case RulesConfig():
+            return Rules(config, catalogue.items)
         case other:
             raise ConfigError(
                 f"Found a model config of type {type(other).__name__}, which facta can neither build nor save; "

@@ -21,9 +21,9 @@ from torch import Tensor
 from facta import arrays, draws, jagged
 from facta.arrays import Ints
 from facta.data import rows as shapes
-from facta.data.codes import codes
 from facta.data.entries import entries
 from facta.data.histories import Dataset
+from facta.data.late import known_codes, period_moments
 from facta.data.rows import Rows
 from facta.data.splits import Requests, Split
 from facta.data.stochastic_length import StochasticLengthConfig, kept_events
@@ -59,12 +59,13 @@ def request_batch(
     count = len(user)
     target = Events(item=torch.full((count,), -1), time=time, key=torch.zeros(count, dtype=torch.int64))
     inputs = _inputs(dataset, user, np.maximum(end - window, 0), end, key=0)
-    events = _events(dataset, inputs.place, inputs.key, wants)
+    next_time = _next_time(dataset, inputs, time)
+    events = _events(dataset, inputs.place, inputs.key, wants, next_time)
     return SequenceBatch(
         offsets=inputs.offsets,
         events=events,
         index=inputs.index,
-        next_time=_next_time(dataset, inputs, time),
+        next_time=next_time,
         targets=Targets(
             offsets=torch.arange(count + 1),
             events=target,
@@ -91,6 +92,8 @@ class TrainingBatches:
 
     Where Stochastic Length shortens rows, a target stays whose own event is kept, if the model reads it there, or whose
     true predecessor is: when a request is answered, nothing is missing in between. A row's only target stays.
+
+    The feedback of a target is what was known of it when the training period ended (`data/late.py`).
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class TrainingBatches:
         self.dataset, self.window, self.batch_size, self.seed, self.wants = dataset, window, batch_size, seed, wants
         self.shortened = stochastic_length
         self.rows = _training_rows(split, window, wants, examples, since)
+        self.known_until = period_moments(dataset, wants.fields, split.train_end, split.train_cut)
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     @property
@@ -128,7 +132,7 @@ class TrainingBatches:
         key = draws.mix_int(self.seed, epoch, Purpose.EVENT)
         return _batch(
             self.dataset, rows, self.wants, window=self.window, key=key, shortened=self.shortened,
-            step_key=draws.mix_int(self.seed, epoch, Purpose.STEP, step),
+            known_until=self.known_until, step_key=draws.mix_int(self.seed, epoch, Purpose.STEP, step),
         )  # fmt: skip
 
     def _draw_order(self, epoch: int) -> list[Ints]:
@@ -198,8 +202,9 @@ def _batch(
     key: int,
     step_key: int = 0,
     shortened: StochasticLengthConfig | None = None,
+    known_until: Ints | None = None,
 ) -> SequenceBatch:
-    """Rows with targets among their inputs, or behind them."""
+    """Rows with targets among their inputs, or behind them; `known_until` [U]: of the feedback of targets."""
     inputs = _inputs(dataset, rows.user, rows.start, rows.end, key)
     first, last = (torch.from_numpy(places - rows.start) for places in (rows.first, rows.last))
     offsets = jagged.offsets_of(last - first)
@@ -220,13 +225,15 @@ def _batch(
     target = start[row] + place
     before = place + torch.from_numpy(rows.start)[row] - 1  # of the event that it follows
     keys = _keys(torch.from_numpy(rows.user)[row], before, key)
-    events = _events(dataset, inputs.place, inputs.key, wants)
-    asked = _events(dataset, target, draws.mix(keys, Purpose.TARGET), wants)
+    next_time = _successor_time(dataset, rows, inputs)
+    labelled = None if known_until is None else torch.from_numpy(known_until[rows.user])[row]
+    events = _events(dataset, inputs.place, inputs.key, wants, _seen_until(rows, inputs, next_time))
+    asked = _events(dataset, target, draws.mix(keys, Purpose.TARGET), wants, labelled)
     return SequenceBatch(
         offsets=inputs.offsets,
         events=events,
         index=inputs.index,
-        next_time=_successor_time(dataset, rows, inputs),
+        next_time=next_time,
         targets=Targets(
             offsets=offsets,
             events=asked,
@@ -268,15 +275,22 @@ def _keys(user: Tensor, place: Tensor, key: int) -> Tensor:
     return draws.mix(draws.mix(user, key), place)
 
 
-def _events(dataset: Dataset, place: Tensor, key: Tensor, wants: Wants) -> Events:
-    at = place.numpy()
-    described = {field.name: field for field in dataset.manifest.fields}
+def _events(dataset: Dataset, place: Tensor, key: Tensor, wants: Wants, known_until: Tensor | None) -> Events:
+    """Events in given places, with the feedback that is known at `known_until` [E] ms; None: at the end of the log."""
+    at, moment = place.numpy(), None if known_until is None else known_until.numpy()
     return Events(
         item=torch.from_numpy(dataset.item[at].astype(np.int64)),
         time=None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[at])),
         key=key,
-        fields={name: torch.from_numpy(codes(described[name], dataset.fields[name][at])) for name in wants.fields},
+        fields={name: torch.from_numpy(known_codes(dataset, name, at, moment)) for name in wants.fields},
     )
+
+
+def _seen_until(rows: Rows, inputs: _Inputs, next_time: Tensor | None) -> Tensor | None:
+    """[E] when each input is read for the first time: at the next event, or at the moment of the row's state."""
+    if rows.until is None or next_time is None:
+        return next_time
+    return next_time.minimum(torch.from_numpy(rows.until)[jagged.rows(inputs.offsets)])
 
 
 def _facts(dataset: Dataset, user: Ints, wants: Wants) -> dict[str, Tensor]:

@@ -18,10 +18,10 @@ import polars as pl
 
 from facta import arrays
 from facta.arrays import Bools, Ints
-from facta.data.codes import defined
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import bounds
 from facta.data.histories import Dataset
+from facta.data.late import NO_TIME
 from facta.data.order import tied
 from facta.data.prepare import prepare
 from facta.data.repairs import Drop, problems
@@ -319,12 +319,15 @@ def late_feedback(dataset: Dataset) -> Iterator[Finding]:
     """Values that were given after the user's next event, of fields that say when they were given."""
     for field in dataset.manifest.fields:
         if field.late:
-            count = round(field.late * int(defined(field, dataset.fields[field.name]).sum()))
+            count = round(field.late * int((dataset.delays[field.name] != NO_TIME).sum()))
             yield Finding(
                 "late feedback", "warning", count, field.late,
-                f"{field.late:.1%} of the values of '{field.name}' ({count:,}) were given after the user's next event.",
-                "Feedback arrived after the next event, and a model that reads it there knows it too early.",
-                f"Leave '{field.name}' out of what models read, or declare late values undefined.",
+                f"{field.late:.1%} of the values of '{field.name}' with a time ({count:,}) were given after the user's "
+                "next event.",
+                "Feedback arrived after the next event: models are not shown a value in its own event before it was "
+                "given, so these are learned and predicted, but never read.",
+                "Nothing to mend; where they should be read, prepare a log with a line for each action, which shows "
+                "each at its own time (docs/data.md).",
             )  # fmt: skip
 
 

@@ -4,6 +4,7 @@
     items.parquet         row, item_id, features (title, …); includes items that no event names
     users.parquet         row, user_id, constant facts
     histories/*.npy       offsets [U+1] int64, item [E] int32, timestamp [E] int64 ms (absent: order only); fields;
+                          delay-* [E] ms until feedback with a time was given (data/late.py);
                           items that users had before: user-*-offsets [U+1], user-*-item [n]
     series/*.npy          slowly changing facts of users (data/series.py)
 
@@ -35,7 +36,7 @@ from facta.data.series import ARRAYS as SERIES
 from facta.data.series import Series
 from facta.errors import ConfigError, DataError
 
-FORMAT = 1
+FORMAT = 2  # 2: delays of late feedback are stored
 
 
 class Fields(Config):
@@ -70,6 +71,11 @@ class Manifest(Fields):
         return self.item_fields + self.user_fields + self.series_fields
 
 
+def delay_file(field: Field) -> str:
+    """The array with the delays of a field's values."""
+    return f"delay-{field.file.removeprefix('field-')}"
+
+
 def array_file(name: str) -> str:
     """Where in a dataset an array lies."""
     return f"{name}.npy" if "/" in name else f"histories/{name}.npy"
@@ -85,6 +91,8 @@ class Dataset:
         self.item = self._array("item", manifest.events)  # [E] int32 rows
         self.timestamp = self._array("timestamp", manifest.events) if manifest.has_time else None  # [E] int64 ms
         self.fields = {field.name: self._array(field.file, manifest.events) for field in manifest.fields}
+        timed = [field for field in manifest.fields if field.given_when is not None]
+        self.delays = {field.name: self._array(delay_file(field), manifest.events) for field in timed}
 
     @classmethod
     @arguments(path=PATH)
@@ -132,6 +140,7 @@ class Dataset:
         if self.timestamp is not None:
             arrays["timestamp"] = self.timestamp
         arrays |= {field.file: self.fields[field.name] for field in self.manifest.fields}
+        arrays |= {delay_file(one): self.delays[one.name] for one in self.manifest.fields if one.name in self.delays}
         arrays |= {f"{file}-{name}": values for file, lists in self._lists.items() for name, values in lists.items()}
         if self.series is not None:
             arrays |= {f"series/{name}": getattr(self.series, name) for name in SERIES}
@@ -232,6 +241,17 @@ def _manifest(path: Path, values: Any) -> Manifest:
             f"update facta or prepare the dataset again."
         )
     try:
-        return Manifest.model_validate(values)
+        manifest = Manifest.model_validate(values)
     except (ValidationError, ConfigError) as error:
         raise DataError(f"The manifest of '{path}' is not one of facta's; prepare the dataset again.") from error
+    if early := shown_early(manifest):
+        raise DataError(
+            f"'{path}' was prepared by an older facta, which did not store when '{early}' became known; "
+            "prepare the dataset again."
+        )
+    return manifest
+
+
+def shown_early(known: Fields) -> str | None:
+    """A field with a time of which an older facta kept only the share of late values; None: there is none."""
+    return next((one.name for one in known.fields if one.late is not None and one.given_when is None), None)

@@ -6,7 +6,8 @@ draws are functions of (seed, epoch, step). In-batch rows are the items of the b
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -18,6 +19,7 @@ from facta.errors import ConfigError
 from facta.types import Negatives, SequenceBatch
 
 COUNT = 128  # the HSTU paper's
+Correction = Literal["none", "negatives", "all"]
 
 
 class NegativesConfig(Config):
@@ -25,19 +27,43 @@ class NegativesConfig(Config):
 
     `uniform`: `count` items for every target, drawn uniformly with replacement (the HSTU paper's local negatives).
     `in-batch`: all distinct items of the batch's targets. `mixed`: those and `count` uniform items shared by all
-    targets. `log_q` corrects shared negatives for how often they are sampled (Yi et al. 2019).
+    targets.
+
+    `correction` of shared negatives for how often they are sampled (logQ), so that the expected gradient of a sampled
+    softmax is that of the full one: `negatives` lowers the logit of each negative by the log of its expected number of
+    appearances; `all` lowers the positive's logit likewise, as in Yi et al. 2019, which is biased where the positive is
+    nearly certain: it is among the logits of every step, so its sampling probability is 1.
     """
 
     kind: Literal["uniform", "in-batch", "mixed"] = "uniform"
     count: int = Field(default=COUNT, ge=1, description="uniform draws: per target (uniform) or per step (mixed)")
-    log_q: bool = False
+    correction: Correction = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _log_q(cls, values: Any) -> Any:
+        """`log_q` of older recipes and artifacts: true is what `negatives` is now."""
+        if not isinstance(values, Mapping) or "log_q" not in values:
+            return values
+        others = {key: value for key, value in values.items() if key != "log_q"}
+        if not isinstance(values["log_q"], bool) or others.get("correction", "none") != "none":
+            raise ConfigError(
+                f"Found negatives.log_q = {values['log_q']!r}, an old name; set negatives.correction to none, "
+                "negatives or all instead."
+            )
+        return {**others, "correction": "negatives" if values["log_q"] else "none"}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.log_q and self.kind == "uniform":
-            raise ConfigError("negatives.log_q corrects shared negatives; uniform ones need none: set it to false.")
+        if self.correction != "none" and self.kind == "uniform":
+            raise ConfigError(
+                f"Found negatives.correction = '{self.correction}' for uniform negatives, which are drawn for each "
+                "target and not corrected: set it to none, or negatives.kind to in-batch or mixed."
+            )
         if self.kind == "in-batch" and self.count != COUNT:
-            raise ConfigError("negatives.count is of uniform draws, and in-batch has none: leave it out, or use mixed.")
+            raise ConfigError(
+                "negatives.count is of uniform draws, and in-batch has none: leave it at 128, or use mixed."
+            )
         return self
 
 
@@ -49,17 +75,20 @@ def draw(config: NegativesConfig, batch: SequenceBatch, counts: Tensor, key: int
     if config.kind == "mixed":
         place = torch.arange(config.count)
         rows = torch.cat([rows, draws.below(draws.mix(torch.tensor(key), place), counts.numel())])
-    if not config.log_q:
+    if config.correction == "none":
         return Negatives(shared=rows)
-    log_q = _log_inclusion(config, counts, batch.targets.events.item.numel())
-    return Negatives(shared=rows, log_q=log_q[rows], log_q_positive=log_q[batch.targets.events.item])
+    positive = batch.targets.events.item
+    if config.correction == "all":
+        log_q = log_inclusion(config, counts, positive.numel())
+        return Negatives(shared=rows, log_q=log_q[rows], log_q_positive=log_q[positive])
+    return Negatives(shared=rows, log_q=log_inclusion(config, counts, positive.numel() - 1)[rows])
 
 
-def _log_inclusion(config: NegativesConfig, counts: Tensor, targets: int) -> Tensor:
-    """[V] log of the expected number of times that an item is among the shared rows.
+def log_inclusion(config: NegativesConfig, counts: Tensor, targets: int) -> Tensor:
+    """[V] log of the expected number of times that an item is among the rows that `targets` targets share.
 
-    In-batch rows are distinct, so an item of share p is present with probability 1 - (1 - p)^S, not S·p; uniform
-    draws add count / V each.
+    In-batch rows are distinct, so an item of share p is present with probability 1 - (1 - p)^targets, not targets·p;
+    uniform draws add count / V each. A negative of one target comes from the other S - 1.
     """
     share = counts.double() / counts.sum().clamp_min(1)
     expected = -torch.expm1(targets * torch.log1p(-share.clamp(max=1 - 1e-12)))

@@ -15,15 +15,16 @@ import polars as pl
 
 from facta import arrays, durable
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, arguments, several
-from facta.arrays import Ints
+from facta.arrays import Bools, Ints
 from facta.data.codes import defined
 from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
 from facta.data.features import describe_all
 from facta.data.fields import check_fields, coded, columns_of, compact, file_name, holds, late_share
-from facta.data.histories import Dataset, Manifest
+from facta.data.histories import Dataset, Manifest, delay_file
 from facta.data.ids import Ids, all_rows, clean_ids, with_decimals
 from facta.data.items import item_table, read_catalogue, read_table
+from facta.data.late import NO_TIME, delays, given_times, shown_before, waits_for
 from facta.data.odd_ids import odd_ids, refuse_odd_ids
 from facta.data.order import history_order, tied
 from facta.data.overlap import refuse_overlap
@@ -230,10 +231,10 @@ class _Preparation:
         for name, declared in fields.items():
             self.say(f"Reading '{name}'.", False)
             try:
-                condition, column = declared.undefined, self.log.column(name)
+                said, column = declared.undefined, self.log.column(name)
                 if optional and (why := no_feedback(column)) is not None:
                     raise DataError(f"'{name}', {why}; declare it as a field to keep it.")
-                unsaid = None if condition is None else holds(name, condition, self.log.column)
+                unsaid = None if said is None else holds(name, said, self.log.column)
                 values, field, notes = compact(column, declared, unsaid)
             except DataError as error:
                 if not optional:
@@ -245,24 +246,36 @@ class _Preparation:
             values = values[order]
             field = coded(field.change(file=file), values, declared)
             self.notes += unclear(field, values)
-            found[file] = self._timed(field, values, declared, order, unit)
             self.writer.array(file, values)
+            if declared.time is not None:
+                possible = np.ones(len(order), np.bool_) if unsaid is None else ~unsaid.to_numpy()[order]
+                field = self._timed(field, values, self._given(name, declared.time, unit)[order], possible)
+            found[file] = field.change(given_when=declared.time, waits_for=waits_for(name, fields))
         return tuple(found.values())
 
-    def _timed(
-        self, field: Field, values: npt.NDArray[Any], declared: FieldConfig, order: Ints, unit: Unit | None
-    ) -> Field:
-        """The description with the share of [n] values in history order that came after the user's next event."""
-        if declared.time is None:
-            return field
+    def _given(self, name: str, column: str, unit: Unit | None) -> Ints:
+        """[n] when the values of a field were given, in the order of the log."""
         if "timestamp" not in self.mapping:
-            raise DataError(f"'{declared.time}' says when '{field.name}' was given, but the events have no times.")
-        given = to_milliseconds(self.log.column(declared.time), unit).milliseconds.fill_null(0).to_numpy()[order]
-        read = self.writer.read
-        late = late_share(defined(field, values), given, read("timestamp"), read("offsets"))
+            raise DataError(f"'{column}' says when '{name}' was given, but the events have no times.")
+        return given_times(self.log.column(column), unit, name)
+
+    def _timed(self, field: Field, values: npt.NDArray[Any], given: Ints, possible: Bools) -> Field:
+        """Write how long after their events [n] values were given, all in history order; the description with the share
+        that came after the user's next event, and with what is shown until a value is known.
+        """
+        time, known = self.writer.read("timestamp"), defined(field, values)
+        delay = delays(given, time, known)
+        timed = delay != NO_TIME
+        self.writer.array(delay_file(field), delay)
+        late = late_share(timed, given, time, self.writer.read("offsets"))
         if late:
-            self.notes.append(f"{late:.1%} of the values of '{field.name}' were given after the user's next event.")
-        return field.change(late=late)
+            self.notes.append(
+                f"{late:.1%} of the values of '{field.name}' with a time were given after the user's next event; "
+                "models are not shown a value in its own event before it was given."
+            )
+        before, note = shown_before(field, values, timed, possible)
+        self.notes += [note] if note else []
+        return field.change(late=late, before=before)
 
     def finish(self, ordered: _Ordered, described: Mapping[str, Any]) -> Manifest:
         """Describe the whole."""

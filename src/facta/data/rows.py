@@ -26,12 +26,14 @@ class Rows:
     end: Ints
     first: Ints
     last: Ints
+    until: Ints | None = None  # [R] ms: what became known of the inputs later is not read; None: at the next event
 
     def __len__(self) -> int:
         return len(self.user)
 
     def __getitem__(self, rows: slice | Ints) -> Rows:
-        return Rows(self.user[rows], self.start[rows], self.end[rows], self.first[rows], self.last[rows])
+        until = None if self.until is None else self.until[rows]
+        return Rows(self.user[rows], self.start[rows], self.end[rows], self.first[rows], self.last[rows], until)
 
     @property
     def lengths(self) -> Ints:
@@ -71,8 +73,12 @@ def singles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     return Rows(np.repeat(user, count), np.maximum(place + 1 - window, 0), place + 1, place, place + 1)
 
 
-def frozen(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
-    """One row per target, of which all see the events before the first of them: N with the target itself."""
+def frozen(user: Ints, first: Ints, last: Ints, window: int, until: Ints | None = None) -> Rows:
+    """One row per target, of which all see the events before the first of them: N with the target itself.
+
+    `until` [U'] ms: the moment of each user's state.
+    """
     count = np.maximum(last - first, 0)
     place, cut = arrays.spans(first, count), np.repeat(first, count)
-    return Rows(np.repeat(user, count), np.maximum(cut + 1 - window, 0), cut, place, place + 1)
+    moments = None if until is None else np.repeat(until, count)
+    return Rows(np.repeat(user, count), np.maximum(cut + 1 - window, 0), cut, place, place + 1, moments)

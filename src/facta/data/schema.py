@@ -54,7 +54,7 @@ class FieldConfig(Config):
     boundaries: Boundaries = None  # numeric: ascending; None: quantiles
     positive: str | None = None  # condition on the value: ">= 4", "= 'like'", "in (3, 4)"
     undefined: str | None = None  # condition on the columns of the log: "click = 0"
-    time: str | None = None  # the column that says when this feedback was given
+    time: str | None = None  # the column that says when this feedback was given; it is shown to models from then on
 
     @model_validator(mode="after")
     def _only_feedback_succeeds_or_comes_late(self) -> Self:
@@ -124,7 +124,10 @@ class Field(Config):
     positive: tuple[int, ...] | None = None  # codes that count as success; None: the upper one of a binary field's
     positive_when: str | None = None  # as declared
     undefined_when: str | None = None
-    late: float | None = None  # share of the values that were given after the user's next event
+    late: float | None = None  # share of the values with a time that were given after the user's next event
+    given_when: str | None = None  # the column with their times, as declared (data/late.py)
+    before: float | None = None  # stored value that an event shows until its own is known; None: undefined
+    waits_for: tuple[str, ...] | None = None  # fields with a time that the declared condition reads
 
     @property
     def codes(self) -> int:
@@ -142,7 +145,8 @@ class Field(Config):
     @property
     def coding(self) -> tuple[object, ...]:
         """What the codes and their success mean: equal where two datasets can be read by one model."""
-        return self.kind, self.categories, self.levels, self.boundaries, self.positives
+        later = (self.before, self.waits_for) if self.given_when is not None or self.waits_for else ()
+        return self.kind, self.categories, self.levels, self.boundaries, self.positives, later
 
     @property
     def positives(self) -> tuple[int, ...]:

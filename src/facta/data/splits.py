@@ -48,11 +48,15 @@ class Split:
     validation_end: Ints  # [U]
     validation: Requests
     test: Requests
+    train_cut: int | None = None  # ms: the moment at which training ends for everybody; None: at the next event of each
+    validation_cut: int | None = None  # the same of validation
 
     @property
     def refit(self) -> Split:
         """The split of a second training on everything before the test: nothing is left to validate on."""
-        return replace(self, train_end=self.validation_end, validation=self.validation.none)
+        return replace(
+            self, train_end=self.validation_end, train_cut=self.validation_cut, validation=self.validation.none
+        )
 
 
 def leave_one_out(dataset: Dataset, *, validation: bool = True, ties: Ties = "in-order") -> Split:
@@ -103,6 +107,8 @@ def temporal(
         validation_end=events_before(dataset, test_from),
         validation=asked(first, test_from),
         test=asked(test_from, np.iinfo(np.int64).max),
+        train_cut=first,
+        validation_cut=test_from,
     )
 
 
@@ -120,6 +126,17 @@ def events_before(dataset: Dataset, time: int) -> Ints:
     before = arrays.offsets_of(dataset.timestamp < time)
     counts: Ints = before[dataset.offsets[1:]] - before[dataset.offsets[:-1]]
     return counts
+
+
+def period_end(dataset: Dataset, ends: Ints, cut: int | None) -> Ints:
+    """[U] ms when a period ended that holds the first `ends` [U] events of every user: when the next event of each
+    came, at `cut` at the latest; the largest number for users without either.
+    """
+    assert dataset.timestamp is not None
+    found = np.full(dataset.num_users, np.iinfo(np.int64).max if cut is None else cut, dtype=np.int64)
+    some = np.flatnonzero(ends < np.diff(dataset.offsets))
+    found[some] = np.minimum(found[some], dataset.timestamp[dataset.offsets[some] + ends[some]])
+    return found
 
 
 def _single(dataset: Dataset, users: Ints, place: Ints, ties: Ties) -> Requests:

@@ -57,7 +57,9 @@ class StreamBatches:
 
     def learned(self, epoch: int) -> Split:
         """The split whose training events end with a period: what is known when that one has been learned."""
-        return replace(self.split, train_end=self._bounds(epoch)[1])
+        end = self.start + (epoch + 1) * self.step
+        cut = end if self.split.train_cut is None else min(end, self.split.train_cut)
+        return replace(self.split, train_end=self._bounds(epoch)[1], train_cut=cut)
 
     def _make(self, epoch: int) -> TrainingBatches:
         return TrainingBatches(self.dataset, self.learned(epoch), since=self._bounds(epoch)[0], **self.settings)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
-from facta.data.codes import codes
 from facta.data.histories import Dataset
+from facta.data.late import known_codes, period_moments
 from facta.data.rows import Rows, frozen, tiles
+from facta.data.schema import Field
 from facta.data.splits import Split, State
 from facta.errors import ProtocolError
 from facta.eval import saved
@@ -161,7 +162,11 @@ def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: S
     length = np.diff(dataset.offsets)
     first, last = (split.train_end, split.validation_end) if stage == "validation" else (split.validation_end, length)
     users = np.flatnonzero(last > first)
-    return (frozen if state == "frozen" else tiles)(users, first[users], last[users], window)
+    if state == "rolling":
+        return tiles(users, first[users], last[users], window)
+    cut = split.train_cut if stage == "validation" else split.validation_cut
+    moments = period_moments(dataset, list(dataset.fields), first, cut)
+    return frozen(users, first[users], last[users], window, None if moments is None else moments[users])
 
 
 def predict(
@@ -175,6 +180,7 @@ def predict(
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and the events that its state knows.
 
+    What happened is what was known at the end of the stage: of validation, which chooses, at the moment of the test.
     Raises ProtocolError where the protocol is undefined for this dataset or holds no event out.
     """
     check_order(dataset)
@@ -184,7 +190,10 @@ def predict(
     rows = held_out(dataset, cut, stage, model.window, protocol.state)
     if not len(rows):
         raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
-    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, progress=progress)
+    moments = None
+    if stage == "validation":
+        moments = period_moments(dataset, list(dataset.fields), cut.validation_end, cut.validation_cut)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, known_until=moments, progress=progress)
 
 
 def predict_rows(
@@ -194,9 +203,13 @@ def predict_rows(
     protocol: str,
     stage: str,
     *,
+    known_until: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """What a model says of the targets of rows; `protocol` and `stage` say what they are."""
+    """What a model says of the targets of rows; `protocol` and `stage` say what they are.
+
+    `known_until` [U] ms: what became known of a user's events later did not happen; None: all of the log did.
+    """
     counts = rows.last - rows.first
     ends = np.cumsum(counts)
     found: dict[str, Floats] = {}
@@ -210,16 +223,20 @@ def predict_rows(
             done += len(at)
             if progress is not None:
                 progress(done, int(ends[-1]))
-    return _predictions(dataset, protocol, stage, rows, found)
+    return _predictions(dataset, protocol, stage, rows, found, known_until)
 
 
-def _predictions(dataset: Dataset, protocol: str, stage: str, rows: Rows, found: Mapping[str, Floats]) -> Predictions:
+def _predictions(
+    dataset: Dataset, protocol: str, stage: str, rows: Rows, found: Mapping[str, Floats], known_until: Ints | None
+) -> Predictions:
     """Scores beside what happened; fields that do not say what success is are left out."""
     count = rows.last - rows.first
     user = np.repeat(rows.user, count)
     place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
     event = dataset.offsets[user] + place
-    labels = {field.name: _labels(dataset, field.name, event) for field in dataset.manifest.fields if field.positives}
+    moment = None if known_until is None else known_until[user]
+    fields = [field for field in dataset.manifest.fields if field.positives]
+    labels = {field.name: _labels(dataset, field, event, moment) for field in fields}
     known = [field for field in found if field in labels]
     return Predictions(
         protocol=protocol,
@@ -233,9 +250,8 @@ def _predictions(dataset: Dataset, protocol: str, stage: str, rows: Rows, found:
     )
 
 
-def _labels(dataset: Dataset, name: str, event: Ints) -> NDArray[np.int8]:
-    field = next(one for one in dataset.manifest.fields if one.name == name)
-    code = codes(field, dataset.fields[name][event])
+def _labels(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) -> NDArray[np.int8]:
+    code = known_codes(dataset, field.name, event, moment)
     return np.where(code == 0, -1, np.isin(code, field.positives)).astype(np.int8)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from facta.arrays import Ints
+from facta.config import Config
 from facta.data.histories import Dataset
 from facta.data.splits import Split
 from facta.eval.evaluation import evaluate
@@ -14,6 +15,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.types import Ranker
 
 R = TypeVar("R", bound=Ranker)
+C = TypeVar("C", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,27 @@ def choose(
         )
         values.append(result.means[f"NDCG@{k}"])
     return Choice(candidates[values.index(max(values))], tuple(values))
+
+
+def choose_in_turn(
+    fit: Callable[[Sequence[C]], Sequence[R]],
+    start: C,
+    search: Mapping[str, Sequence[float]],
+    judge: Callable[[Sequence[R]], Choice[R]],
+) -> Choice[R]:
+    """Coordinate search: the settings of `search` one after the other, the others as chosen so far.
+
+    `fit` gives a ranker for each config, `judge` is `choose` on their validation requests. It costs the sum of the
+    numbers of values, where a grid costs their product. Returns the best ranker and all values in the order measured.
+    """
+    best, kept = start, None
+    values: list[float] = []
+    for setting, tried in search.items():
+        configs = [best.change(**{setting: value}) for value in tried]
+        candidates = fit(configs)
+        choice = judge(candidates)
+        kept, values = choice.best, [*values, *choice.values]
+        best = configs[next(place for place, candidate in enumerate(candidates) if candidate is kept)]
+    if kept is None:
+        raise AssertionError("nothing to search")
+    return Choice(kept, tuple(values))

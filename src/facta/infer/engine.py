@@ -216,9 +216,15 @@ class Artifact(files.Contents):
         return plain
 
     def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
-        """[B] times of the requests; None where no model that reads time is asked."""
+        """[B] times of the requests; None where they make no difference: to models that read no time, and histories
+        of which all feedback is known.
+        """
         asked = [one for one, read in zip(histories, readable, strict=True) if read]
-        if not self.reads_time or not asked:
+        if not self.reads_time and at is not None and all(one.times is not None for one in asked):
+            asked = asked if any(one.late for one in asked) else []
+        elif not self.reads_time:
+            asked = []
+        if not asked:
             return None
         if any(one.times is None for one in asked):
             raise DataError(

@@ -15,9 +15,10 @@ import polars as pl
 from torch import Tensor
 
 from facta.arguments import arguments, instance, unlike
-from facta.arrays import Ints, offsets_of
+from facta.arrays import Bools, Ints, offsets_of
 from facta.data.batches import Wants
 from facta.data.histories import Dataset, Fields
+from facta.data.late import ALWAYS, NEVER, as_known, before_value, known_at, waiting_on
 from facta.data.raw import raw_codes, raw_of_codes, raw_values
 from facta.data.schema import Field
 from facta.data.series import Series, changes
@@ -32,7 +33,8 @@ _STORED = np.dtype("datetime64[ms]")
 class History:
     """What one person did: item ids, oldest first, and when. Events of equal time keep their order.
 
-    Values are as in the log, of a category its text; None, and all that is not given, is undefined.
+    Values are as in the log, of a category its text; None, and all that is not given, is undefined. `known_at` says of
+    fields with a time when each value became known; None, and all that is not given: with its event.
     """
 
     items: Sequence[ItemId]
@@ -40,6 +42,7 @@ class History:
     fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # context and feedback, a value for each event
     user: Mapping[str, Any] = field(default_factory=dict)  # constant facts of the person; lists of item ids, of items
     series: Sequence[tuple[Time, str, Any]] = ()  # facts of the person that change: when, which, its new value
+    known_at: Mapping[str, Sequence[Time | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,27 @@ class Known:
     user: Mapping[str, int] = field(default_factory=dict)
     lists: Mapping[str, Ints] = field(default_factory=dict)  # rows of earlier histories; -1: not in the catalogue
     series: Series | None = None  # of this one person; None: not read
+    late: tuple[Field, ...] = ()  # fields with values that became known after their events
+    known_at: Mapping[str, Ints] = field(default_factory=dict)  # [n] ms; ALWAYS: with the event
+    next_time: Ints | None = None  # [n] ms of the next event, also of an unknown item; NEVER: there is none
+
+    def codes(self, at: int | None) -> Mapping[str, Ints]:
+        """Field -> [n] codes that the events show in a request at a moment; None: all that is given is known."""
+        if not self.late:
+            return self.fields
+        assert self.next_time is not None
+        moment = np.minimum(self.next_time, NEVER if at is None else at)
+        every = np.full(len(self.rows), ALWAYS)
+
+        def hidden(name: str) -> Bools:
+            return self.known_at.get(name, every) >= moment
+
+        return {**self.fields, **{one.name: as_known(one, self.fields[one.name], hidden) for one in self.late}}
 
 
 @arguments(dataset=instance("a facta.Dataset", Dataset))
 def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
-    """The history of a user of a dataset, up to and including a moment, with all that is known of events and user.
+    """The history of a user of a dataset, up to and including a moment, with all that is known of events and user then.
 
     Times are np.datetime64 of milliseconds, UTC.
 
@@ -72,10 +91,35 @@ def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> 
     return History(
         ids.gather(rows).to_list(),
         None if times is None else list(np.asarray(times[start:stop]).astype(_STORED)),
-        {one.name: raw_values(one, dataset.fields[one.name][start:stop]) for one in dataset.manifest.fields},
+        {one.name: _known_values(dataset, one, start, stop, until) for one in dataset.manifest.fields},
         {one.name: _fact(dataset, one, row) for one in dataset.manifest.user_fields},
         _changes(dataset, row, until),
+        {name: _known_at(dataset, name, start, stop, until) for name in dataset.delays},
     )
+
+
+def _known_values(dataset: Dataset, one: Field, start: int, stop: int, until: Time | None) -> list[Any]:
+    """The values of a field, as they are known up to and including a moment."""
+    values, places = raw_values(one, dataset.fields[one.name][start:stop]), np.arange(start, stop)
+    if until is None:
+        return values
+
+    def hidden(name: str) -> Bools:
+        return known_at(dataset, name, places) > moment(until)
+
+    for name in waiting_on(one):
+        before = before_value(one) if name == one.name else None
+        values = [before if late else value for late, value in zip(hidden(name), values, strict=True)]
+    return values
+
+
+def _known_at(dataset: Dataset, name: str, start: int, stop: int, until: Time | None) -> list[Time | None]:
+    """When the values of a field with a time became known; None for those that are known with their events, or later
+    than `until`.
+    """
+    found = known_at(dataset, name, np.arange(start, stop))
+    last = NEVER if until is None else moment(until)
+    return [None if time == ALWAYS or time > last else np.datetime64(int(time), "ms") for time in found]
 
 
 def _fact(dataset: Dataset, one: Field, user: int) -> Any:
@@ -161,6 +205,7 @@ def known(
     _refuse_text(history.items)
     rows = rows_of(history.items)
     fields, user = _event_codes(history, len(rows), schema, wants), _user_codes(history, schema, wants)
+    later = _known_times(history, len(rows), schema, wants)
     order, times = np.arange(len(rows)), None
     if history.times is not None:
         if not isinstance(history.times, Iterable) or isinstance(history.times, (str, bytes)):
@@ -169,7 +214,9 @@ def known(
         if len(times) != len(rows):
             raise DataError(f"Found {len(rows)} items and {len(times)} times in a history; expected one time per item.")
         order = np.argsort(times, kind="stable")
-    order = order[rows[order] >= 0]
+    next_time = None if times is None else np.append(times[order], NEVER)[1:]
+    kept = rows[order] >= 0
+    order = order[kept]
     if times is None and not len(order):
         times = np.zeros(0, dtype=np.int64)  # of no event
     return Known(
@@ -180,7 +227,38 @@ def known(
         user=user,
         lists={name: _listed(history.user.get(name) or [], rows_of) for name in wants.lists},
         series=_series(history, schema.series_fields) if wants.series else None,
+        late=tuple(one for one in schema.fields if one.name in fields and later.keys() & waiting_on(one)),
+        known_at={name: _since(times, values)[order] for name, values in later.items()},
+        next_time=None if next_time is None else next_time[kept],
     )
+
+
+def _known_times(history: History, events: int, schema: Fields, wants: Wants) -> dict[str, Ints]:
+    """[n] when the values of fields with a time became known, in ms; nothing of fields for which none is given."""
+    if not wants.fields:
+        return {}
+    timed = [one for one in schema.fields if one.given_when is not None]
+    _refuse_unknown(history.known_at, timed, "fields of a history that say when they became known")
+    found = {}
+    for name, given in history.known_at.items():
+        if len(given) != events:
+            raise DataError(
+                f"Found {events} items and {len(given)} times of '{name}' in a history; expected one per item, or None."
+            )
+        if all(time is None for time in given):
+            continue
+        if history.times is None:
+            raise DataError(f"Found times of '{name}' in a history without times; give the time of each event, too.")
+        there = np.array([time is not None for time in given])
+        found[name] = np.full(events, ALWAYS)
+        found[name][there] = _moments([time for time in given if time is not None])
+    return found
+
+
+def _since(times: Ints | None, known: Ints) -> Ints:
+    """[n] when values became known; ALWAYS for those that were given at or before their events."""
+    assert times is not None
+    return np.where(known <= times, ALWAYS, known)
 
 
 def _series(history: History, fields: Sequence[Field]) -> Series:

@@ -34,12 +34,15 @@ def request(
     """One row per history: its last `window` events, and targets aside at the request's time: what is `asked` of each,
     or one without an item.
 
-    Times are given for all histories or left out altogether (`at` None: nothing that reads time may be asked).
+    Times are given for all histories or left out altogether (`at` None: nothing that reads time may be asked). Events
+    show the feedback that was known at their next event, the newest ones what is known at the request.
     """
     parts = [_newest(history.rows, window) for history in histories]
     offsets = jagged.offsets_of(torch.tensor([len(part) for part in parts], dtype=torch.int64))
     times, next_time = (None, None) if at is None else _times(histories, at, window)
     first = histories[0]
+    moments: Sequence[int | None] = [None] * len(histories) if at is None else at
+    codes = [history.codes(moment) for history, moment in zip(histories, moments, strict=True)]
     return SequenceBatch(
         offsets=offsets,
         events=Events(
@@ -47,7 +50,7 @@ def request(
             time=times,
             key=torch.zeros(int(offsets[-1]), dtype=torch.int64),
             fields={
-                name: torch.from_numpy(np.concatenate([_newest(history.fields[name], window) for history in histories]))
+                name: torch.from_numpy(np.concatenate([_newest(one[name], window) for one in codes]))
                 for name in first.fields
             },
         ),

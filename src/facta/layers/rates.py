@@ -22,15 +22,17 @@ C values of all keys, F days apart, P pairs of an event and a target.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from facta import jagged
+from facta.arrays import Ints
 from facta.data.catalogue import Catalogue
-from facta.data.codes import codes
 from facta.data.histories import Dataset
+from facta.data.late import known_at, known_codes, period_moments, waiting_on
 from facta.data.schema import Field
 from facta.data.splits import Split, training_events
 from facta.layers.recent import Recent
@@ -80,29 +82,52 @@ class SmoothedRates(nn.Module):
         return each * len(self.base) + (each * (len(self.base) + 1) if self.history else 0)
 
     def count(self, dataset: Dataset, split: Split) -> None:
-        """Count the training events of a split."""
+        """Count the training events of a split, with the feedback that was known when training ended."""
         places = training_events(dataset, split)
-        described = {field.name: field for field in dataset.manifest.fields}
-        wanted = [*(field.name for field in self.context), *(field.name for field in self.fields)]
-        columns = {name: torch.from_numpy(codes(described[name], dataset.fields[name][places])) for name in wanted}
-        item = torch.from_numpy(dataset.item[places].astype(np.int64))
-        events = Events(item, _times(dataset, places), item, columns)
+        names = [field.name for field in (*self.context, *self.fields)]
+        until = period_moments(dataset, names, split.train_end, split.train_cut)
+        moment = None if until is None else np.repeat(until, split.train_end)
+        events = self._events(dataset, places, names, moment)
         keys, label = self.keys(events), self.labels(events)
         date = self._date(events)
         if len(date):
             self.first = int(date.min())
             self.days = -(-int(date.max() - self.first + 1) // PERIODS)
-        cell = keys + self._period(events)[:, None] * len(self.total)  # [n, Q]
-        counted = torch.zeros(PERIODS * len(self.total), len(self.fields), 2)
-        for column in cell.unbind(1):
-            for field in range(len(self.fields)):
-                for part in range(2):
-                    weight = label[:, field, part].double()
-                    counted[:, field, part] += torch.bincount(column, weight, minlength=len(counted)).float()
-        counted = counted.view(PERIODS, *self.total.shape)
+        counted = self._tally(keys, self._period(events)[:, None].expand(-1, len(self.fields)), label)
+        if self.ordered and moment is not None:  # what became known later is counted on the day when it did
+            at_once = self.labels(self._events(dataset, places, names, np.asarray(_times(dataset, places)) + 1))
+            settled = torch.stack([self._settled(dataset, field, places, events) for field in self.fields], dim=1)
+            own = self._period(events)[:, None].expand_as(settled)
+            counted = self._tally(keys, own, at_once) + self._tally(keys, settled, label - at_once)
         self.untold = counted.flip(0).cumsum(0).flip(0) if self.ordered else counted
         self.total.copy_(counted.sum(0))
         self.overall.copy_(label.sum(0))
+
+    @staticmethod
+    def _events(dataset: Dataset, places: Ints, names: Sequence[str], moment: Ints | None) -> Events:
+        """Events in given places, with the feedback that is known at `moment` [n] ms."""
+        columns = {name: torch.from_numpy(known_codes(dataset, name, places, moment)) for name in names}
+        item = torch.from_numpy(dataset.item[places].astype(np.int64))
+        return Events(item, _times(dataset, places), item, columns)
+
+    def _settled(self, dataset: Dataset, field: Field, places: Ints, events: Events) -> Tensor:
+        """[n] the periods in which the values of a field, and of those that it waits for, were known."""
+        assert events.time is not None
+        known = [known_at(dataset, name, places) for name in waiting_on(field)]
+        last = np.maximum.reduce([events.time.numpy(), *known])
+        return self._period(replace(events, time=torch.from_numpy(last)))
+
+    def _tally(self, keys: Tensor, period: Tensor, label: Tensor) -> Tensor:
+        """[n, Q] keys, [n, K] periods, [n, K, 2] labels -> [F, C, K, 2]: sums."""
+        found = torch.zeros(PERIODS * len(self.total), len(self.fields), 2)
+        for key in keys.unbind(1):
+            for field, own in enumerate(period.unbind(1)):
+                for part in range(2):
+                    weight = label[:, field, part].double()
+                    found[:, field, part] += torch.bincount(
+                        key + own * len(self.total), weight, minlength=len(found)
+                    ).float()
+        return found.view(PERIODS, *self.total.shape)
 
     def keys(self, events: Events) -> Tensor:
         """[n, Q] rows of `total`."""

@@ -1,4 +1,4 @@
-"""Baselines: what any model has to beat. Popularity, time-decayed popularity, and item-kNN.
+"""Baselines: what any model has to beat. Popularity, time-decayed popularity, item-kNN, and pairwise rules (`rules`).
 
 They are fitted on the events that a split allows for training and on nothing else, and then rank like any model: their
 learned state is buffers, so an artifact saves and loads them in the same way.
@@ -9,45 +9,37 @@ Letters: U users, V items, S targets of a batch, E input events, K neighbours ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from facta import arrays, jagged
+from facta import arrays
 from facta.arrays import Ints
-from facta.config import Config
 from facta.data.batches import Wants
 from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.errors import DataError
+from facta.models.counted import CountedConfig, neighbour_scores
+from facta.models.rules import Rules, RulesConfig
 from facta.types import SequenceBatch
 
 _DAY_MS = 86_400_000.0
 PAIRS_AT_ONCE = 500_000  # temporaries of 4 MB each: they stay in the cache
 
 
-class _BaselineConfig(Config):
-    trained: ClassVar[bool] = False  # counted
-
-    @property
-    def uses_time(self) -> bool:
-        """Whether a request must say when it is made: no baseline asks."""
-        return False
-
-
-class PopularityConfig(_BaselineConfig):
+class PopularityConfig(CountedConfig):
     kind: Literal["popularity"] = "popularity"
 
 
-class DecayedPopularityConfig(_BaselineConfig):
+class DecayedPopularityConfig(CountedConfig):
     kind: Literal["decayed-popularity"] = "decayed-popularity"
     half_life_days: float = Field(default=30.0, gt=0)
 
 
-class ItemKNNConfig(_BaselineConfig):
+class ItemKNNConfig(CountedConfig):
     kind: Literal["item-knn"] = "item-knn"
     window: int = Field(default=200, ge=1, description="events of a history that are read")
     neighbours: int = Field(default=200, ge=1, description="K, kept of each item")
@@ -57,7 +49,7 @@ class ItemKNNConfig(_BaselineConfig):
     )
 
 
-BaselineConfig = PopularityConfig | DecayedPopularityConfig | ItemKNNConfig
+BaselineConfig = PopularityConfig | DecayedPopularityConfig | ItemKNNConfig | RulesConfig
 
 
 class _Scores(nn.Module):
@@ -165,21 +157,16 @@ class ItemKNN(nn.Module):
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
         """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
-        items = len(self.neighbours)
-        row = jagged.rows(batch.targets.offsets)
-        read = jagged.spans(batch.offsets[row], batch.targets.after)
-        request = torch.repeat_interleave(torch.arange(len(row)), batch.targets.after)
-        offsets = jagged.offsets_of(batch.targets.after)
-        place = offsets[1:][request] - 1 - torch.arange(len(request))  # 0: the newest event
-        weight = torch.ones(len(read)) if self.config.half_life is None else torch.exp2(-place / self.config.half_life)
-        seen = batch.events.item[read]
-        cell = request[:, None] * items + self.neighbours[seen]
-        value = weight[:, None] * self.similarity[seen]
-        scores = np.bincount(cell.flatten().numpy(), value.flatten().numpy(), minlength=len(row) * items)
-        return torch.from_numpy(scores.astype(np.float32)).view(len(row), items)
+        return neighbour_scores(batch, self.neighbours, self.similarity, self._place_weight)
+
+    def _place_weight(self, place: Tensor) -> Tensor:
+        """[E] places, 0 for the newest event -> [E] what each event's neighbours count."""
+        if self.config.half_life is None:
+            return torch.ones(len(place))
+        return torch.exp2(-place / self.config.half_life)
 
 
-Baseline = Popularity | DecayedPopularity | ItemKNN
+Baseline = Popularity | DecayedPopularity | ItemKNN | Rules
 
 
 def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) -> None:

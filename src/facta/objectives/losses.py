@@ -42,8 +42,8 @@ class SampledSoftmaxConfig(Config):
 
 
 def _uncorrected(negatives: NegativesConfig) -> NegativesConfig:
-    if negatives.log_q:
-        raise ConfigError("Binary losses are not corrected for sampling: set loss.negatives.log_q to false.")
+    if negatives.correction != "none":
+        raise ConfigError("Binary losses are not corrected for sampling: set loss.negatives.correction to none.")
     return negatives
 
 
@@ -79,8 +79,9 @@ def sampled_softmax(
 ) -> LossSum:
     """-log of the positive's share among itself and the negatives; a negative equal to the positive is left out.
 
-    With `log_q` each logit is lowered by the log of how often the item is sampled, so that the expected gradient is
-    nearly that of the full softmax.
+    With `log_q` the logit of each negative is lowered by the log of how often the item is sampled, so that the expected
+    gradient is nearly that of the full softmax: equal to it where every other item is a negative once. With
+    `log_q_positive` the positive's logit is lowered too (Yi et al. 2019, eq. 4).
     """
 
     def share(own: Tensor, others: Tensor) -> Tensor:
@@ -140,8 +141,10 @@ def _total(
 
     def part(chunk: slice, shared: Tensor, queries: Tensor, own_items: Tensor) -> Tensor:
         own, others = (queries * own_items).sum(dim=1), queries @ shared.T
-        if negatives.log_q is not None and negatives.log_q_positive is not None:
-            own, others = own - negatives.log_q_positive[chunk], others - negatives.log_q
+        if negatives.log_q is not None:
+            others = others - negatives.log_q
+        if negatives.log_q_positive is not None:
+            own = own - negatives.log_q_positive[chunk]
         others = others.masked_fill(rows == positive[chunk, None], MASKED)
         return summed(loss(own, others) * weight[chunk])
 

@@ -23,7 +23,7 @@ from facta.eval.evaluation import KS, evaluate
 from facta.eval.prediction import METRICS
 from facta.eval.predictions import held_out, predict, predict_rows
 from facta.eval.protocol import ProtocolConfig
-from facta.eval.tuning import choose
+from facta.eval.tuning import Choice, choose, choose_in_turn
 from facta.models.baselines import (
     Baseline,
     DecayedPopularity,
@@ -34,6 +34,7 @@ from facta.models.baselines import (
     PopularityConfig,
 )
 from facta.models.recommender import Recommender
+from facta.models.rules import SEARCH, Rules, RulesConfig
 from facta.recipes.recipe import RecipeConfig
 from facta.training.folder import REFIT
 from facta.training.log import Log
@@ -130,6 +131,14 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
         case ItemKNNConfig(window=window):
             kinds = ItemKNN.variants(dataset, split)
             return choose(kinds, dataset, protocol, window=window, split=split, counts=counts).best
+        case RulesConfig():
+            longest = int(max(SEARCH["window"]))
+
+            def judge(rules: Sequence[Rules]) -> Choice[Rules]:
+                return choose(rules, dataset, protocol, window=longest, split=split, counts=counts)
+
+            fitted = partial(Rules.fit_all, dataset=dataset, split=split)
+            return choose_in_turn(fitted, RulesConfig(), SEARCH, judge).best
         case _:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
 

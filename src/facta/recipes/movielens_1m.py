@@ -15,6 +15,7 @@ from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
 from facta.models.recommender import RecommenderConfig
+from facta.models.rules import RulesConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
@@ -138,3 +139,8 @@ def decayed_popularity() -> RecipeConfig:
 def item_knn() -> RecipeConfig:
     """Shrinkage and decay chosen on validation."""
     return RecipeConfig(name="movielens-1m/item-knn", model=ItemKNNConfig(), choose=True)
+
+
+def rules() -> RecipeConfig:
+    """Decays, backward weight and damping chosen on validation."""
+    return RecipeConfig(name="movielens-1m/rules", model=RulesConfig(), choose=True)

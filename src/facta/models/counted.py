@@ -1,0 +1,47 @@
+"""What all models share that are counted and not trained.
+
+Letters: V items, S targets of a batch, K neighbours kept of each item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facta import jagged
+from facta.config import Config
+from facta.types import SequenceBatch
+
+
+class CountedConfig(Config):
+    trained: ClassVar[bool] = False
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether a request must say when it is made: no baseline asks."""
+        return False
+
+
+def neighbour_scores(
+    batch: SequenceBatch, neighbours: Tensor, weight: Tensor, place_weight: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """[S, V]: score(j) = Σ over the visible events i of a target of place_weight(place of i) · weight(i → j).
+
+    `neighbours` [V, K] rows and `weight` [V, K] are what an item leads to; `place_weight` gets places [E], 0 for the
+    newest visible event. Sums run in float64, from the oldest event to the newest, so a score never depends on the
+    rest of the batch.
+    """
+    items, targets = len(neighbours), batch.targets
+    row = jagged.rows(targets.offsets)
+    read = jagged.spans(batch.offsets[row], targets.after)
+    request = torch.repeat_interleave(torch.arange(len(row)), targets.after)
+    place = jagged.offsets_of(targets.after)[1:][request] - 1 - torch.arange(len(request))
+    seen = batch.events.item[read]
+    cell = request[:, None] * items + neighbours[seen]
+    value = place_weight(place)[:, None] * weight[seen]
+    scores = np.bincount(cell.flatten().numpy(), value.flatten().numpy(), minlength=len(row) * items)
+    return torch.from_numpy(scores.astype(np.float32)).view(len(row), items)

@@ -1,0 +1,197 @@
+"""Pairwise rules: who met item i met item j soon after. Counted, not trained; hard to beat on small catalogues.
+
+They are the sequential rules (SR) of Kamehkhosh, Jannach & Ludewig ("A Comparison of Frequent Pattern Techniques and a
+Deep Learning Method for Session-Based Recommendation", RecTemp 2017) and of Ludewig & Jannach ("Evaluation of
+session-based recommendation algorithms", UMUAI 28, 2018, section 3.1), where rule(i → j) = Σ 1 / d over the pairs of a
+session with j d places after i, and the last item alone is read. Four things are added, each as a setting: other powers
+of d, pairs in the opposite order at a weight of their own, damping by popularity as in item-to-item collaborative
+filtering (Deshpande & Karypis 2004), and more events of a history than the last.
+
+Letters: V items, E training events, S targets of a batch, K rules kept of each item, C ways to count (below).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from facta import arrays
+from facta.arrays import Floats, Ints
+from facta.data.batches import Wants
+from facta.data.histories import Dataset
+from facta.data.splits import Split, training_events
+from facta.models.counted import CountedConfig, neighbour_scores
+from facta.types import SequenceBatch
+
+PAIRS_AT_ONCE = 2_000_000  # temporaries of 16 MB each
+
+
+class Counting(NamedTuple):
+    """How a pair of events d places apart counts: d^-power for j after i, backward · d^-power for j before i."""
+
+    distance: int  # the farthest pair
+    power: float
+    backward: float
+
+    def weights(self, farthest: int) -> Floats:
+        """[2 · farthest + 1] the weight of j's place minus i's, which runs from -farthest to farthest."""
+        step = np.arange(1.0, farthest + 1)
+        after = np.where(step <= self.distance, step**-self.power, 0.0)
+        return np.concatenate([self.backward * after[::-1], [0.0], after])
+
+
+class RulesConfig(CountedConfig):
+    kind: Literal["rules"] = "rules"
+    window: int = Field(default=20, ge=1, description="newest events of a history that are read")
+    neighbours: int = Field(default=200, ge=1, description="K, rules kept of each item")
+    distance: int = Field(default=20, ge=1, description="places between two events that still count as a pair")
+    power: float = Field(default=0.75, ge=0, description="a pair d places apart counts d^-power; 1: as published")
+    backward: float = Field(default=0.25, ge=0, description="weight of pairs in the opposite order; 0: as published")
+    damping: float = Field(default=0.2, ge=0, description="power of the popularity of j that divides a rule i -> j")
+    source_damping: float = Field(default=0.5, ge=0, description="the same of i")
+    prior_events: float = Field(default=5.0, ge=0, description="added to each popularity: distrusts rare items")
+    history_power: float = Field(default=1.0, ge=0, description="the p-th newest event counts p^-history_power")
+
+    @property
+    def counting(self) -> Counting:
+        return Counting(self.distance, self.power, self.backward)
+
+
+SEARCH: dict[str, tuple[float, ...] | tuple[int, ...]] = {
+    "damping": (0.0, 0.1, 0.2, 0.3, 0.5),
+    "source_damping": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "backward": (0.0, 0.1, 0.25, 0.5, 1.0),
+    "history_power": (0.5, 0.75, 1.0, 1.5, 2.5),
+    "window": (3, 5, 10, 20, 50),
+    "power": (0.25, 0.5, 0.75, 1.0, 2.0),
+}
+"""What is tried on validation, one setting after the other, in this order, from the defaults of `RulesConfig`."""
+
+
+class Rules(nn.Module):
+    """score(j) = Σ over the newest events i of a history of p(i)^-history_power · rule(i → j), p from 1 (the newest).
+
+    rule(i → j) = Σ over users and pairs of training events (i at place p, j at place q, |q - p| ≤ distance) of
+    |q - p|^-power (· backward where q < p), divided by (n_i + prior_events)^source_damping and by
+    (n_j + prior_events)^damping; n counts training events. The K strongest rules of each item are kept; of equal rules
+    the one to the lower row comes first. An item may lead to itself: the protocol's mask decides whether it may be
+    recommended again.
+    """
+
+    wants = Wants()
+    neighbours: Tensor  # [V, K] int32 rows
+    weight: Tensor  # [V, K] rule(i -> j), descending; 0 behind the last rule
+
+    def __init__(self, config: RulesConfig, num_items: int) -> None:
+        super().__init__()
+        self.config, self.window = config, config.window
+        kept = min(config.neighbours, num_items)
+        self.register_buffer("neighbours", torch.zeros(num_items, kept, dtype=torch.int32))
+        self.register_buffer("weight", torch.zeros(num_items, kept))
+
+    def fit(self, dataset: Dataset, split: Split) -> Self:
+        """Count the pairs and keep the strongest; work grows with E · distance."""
+        fit_rules([self], dataset, split)
+        return self
+
+    @classmethod
+    def fit_all(cls, configs: Sequence[RulesConfig], dataset: Dataset, split: Split) -> list[Self]:
+        """One fitted model of each setting; pairs are counted once, and settings that differ only in how a history is
+        read share their rules."""
+        models = [cls(config, dataset.num_items) for config in configs]
+        bases: dict[RulesConfig, Self] = {}
+        for model in models:
+            bases.setdefault(model._read_as_default, model)
+        fit_rules(list(bases.values()), dataset, split)
+        for model in models:
+            base = bases[model._read_as_default]
+            model.neighbours, model.weight = base.neighbours, base.weight
+        return models
+
+    @property
+    def _read_as_default(self) -> RulesConfig:
+        """What the counted rules depend on: the settings without those of reading a history."""
+        return self.config.change(window=1, history_power=0.0)
+
+    @torch.no_grad()
+    def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
+        """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
+        return neighbour_scores(batch, self.neighbours, self.weight, self.place_weights)
+
+    def place_weights(self, place: Tensor) -> Tensor:
+        """[E] places, 0 for the newest event -> [E] what each event's rules count."""
+        return torch.where(place < self.window, (place + 1.0) ** -self.config.history_power, 0.0)
+
+
+def fit_rules(models: Sequence[Rules], dataset: Dataset, split: Split) -> None:
+    """Fit several models, of equal or different settings, from one pass over the pairs."""
+    popularity = np.bincount(dataset.item[training_events(dataset, split)], minlength=dataset.num_items)
+    countings = list(dict.fromkeys(model.config.counting for model in models))
+    for source, target, sums in pair_sums(dataset, split, countings):
+        for model in models:
+            config = model.config
+            counted = sums[:, countings.index(config.counting)]
+            divisor = (popularity[source] + config.prior_events) ** config.source_damping
+            divisor *= (popularity[target] + config.prior_events) ** config.damping
+            _keep(model, source, target, counted / divisor)
+
+
+def _keep(model: Rules, source: Ints, target: Ints, rule: Floats) -> None:
+    """Write the strongest rules of each source; sources ascend, and so do the targets of each."""
+    value = rule.astype(np.float32)
+    order = np.lexsort((-value, source))
+    starts = np.flatnonzero(np.diff(source, prepend=-1))  # the same in both orders
+    place = np.arange(len(source)) - np.repeat(starts, np.diff(np.append(starts, len(source))))
+    kept = (place < model.weight.shape[1]) & (value[order] > 0)
+    row, column, order = source[order][kept], place[kept], order[kept]
+    model.neighbours[row, column] = torch.from_numpy(target[order].astype(np.int32))
+    model.weight[row, column] = torch.from_numpy(value[order])
+
+
+def pair_sums(dataset: Dataset, split: Split, countings: Sequence[Counting]) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """All pairs of items that training events show: blocks of (source i [P], target j [P], sums of weights [P, C]).
+
+    Ascending by (i, j), each pair once, all pairs of an item in the same block. Memory: PAIRS_AT_ONCE pairs of events
+    and the distinct pairs of one item more.
+    """
+    farthest = max(counting.distance for counting in countings)
+    tables = [counting.weights(farthest) for counting in countings]
+    items = dataset.num_items
+    places, before, after = _spans(dataset, split, farthest)
+    item = dataset.item[places].astype(np.int64)
+    by_item = np.argsort(item, kind="stable")
+    work = arrays.offsets_of((before + after)[by_item])
+    keys, sums = np.empty(0, dtype=np.int64), np.empty((0, len(tables)))
+    first = 0
+    while first < len(by_item):
+        last = max(first + 1, int(np.searchsorted(work, work[first] + PAIRS_AT_ONCE, side="right")) - 1)
+        event = by_item[first:last]
+        count = before[event] + after[event] + 1  # the event itself is among them, at a weight of 0
+        other = arrays.spans(event - before[event], count)
+        key = np.repeat(item[event] * items, count) + item[other]
+        step = other - np.repeat(event, count) + farthest
+        distinct, place = np.unique(np.concatenate([keys, key]), return_inverse=True)
+        counted = [
+            np.bincount(place, np.concatenate([carried, table[step]]), minlength=len(distinct))
+            for carried, table in zip(sums.T, tables, strict=True)
+        ]
+        keys, sums, first = distinct, np.stack(counted, axis=1), last
+        open_item = item[by_item[first]] if first < len(by_item) else items  # its pairs may not be complete
+        done = int(np.searchsorted(keys, open_item * items))
+        seen = sums[:done].any(axis=1)
+        yield keys[:done][seen] // items, keys[:done][seen] % items, sums[:done][seen]
+        keys, sums = keys[done:], sums[done:]
+
+
+def _spans(dataset: Dataset, split: Split, farthest: int) -> tuple[Ints, Ints, Ints]:
+    """[E] places of the training events in the dataset, and how many training events of the same user lie up to
+    `farthest` places before and after each."""
+    length = split.train_end
+    place = arrays.places(arrays.offsets_of(length))
+    left = np.repeat(length, length) - 1 - place
+    return training_events(dataset, split), np.minimum(place, farthest), np.minimum(left, farthest)
