@@ -57,7 +57,7 @@ def find_files(source: Sequence[str | Path]) -> list[LogFile]:
         raise DataError(f"'{odd}' has no known format; expected {', '.join(sorted(_SUFFIXES))} (text also .gz).")
     if len(kinds) > 1:
         raise DataError(f"The files mix {' and '.join(sorted(map(str, kinds)))}; prepare one format at a time.")
-    _refuse_doubles(files)
+    _refuse_doubles(found)
     return found
 
 
@@ -118,20 +118,20 @@ def _unquoted(value: str) -> str:
     )
 
 
-def _refuse_doubles(files: Sequence[Path]) -> None:
-    """The same events twice would count twice. Only files of equal size, unzipped, are read."""
-    sizes: dict[int, list[Path]] = {}
+def _refuse_doubles(files: Sequence[LogFile]) -> None:
+    """The same events twice would count twice. Only files of equal size, unzipped, and equal keys are read."""
+    alike: dict[tuple[object, ...], list[Path]] = {}
     for file in files:
-        sizes.setdefault(_unzipped_size(file), []).append(file)
-    for size, same in sizes.items():
+        alike.setdefault((_unzipped_size(file.path), *sorted(file.keys.items())), []).append(file.path)
+    for (size, *_), same in alike.items():
         seen: dict[bytes, Path] = {}
-        for file in same if len(same) > 1 and size > 0 else ():
-            digest = _digest(file)
+        for path in same if len(same) > 1 and size != 0 else ():
+            digest = _digest(path)
             if digest in seen:
                 raise DataError(
-                    f"'{seen[digest]}' and '{file}' are the same; their events would count twice: give one."
+                    f"'{seen[digest]}' and '{path}' are the same; their events would count twice: give one."
                 )
-            seen[digest] = file
+            seen[digest] = path
 
 
 def _unzipped_size(file: Path) -> int:

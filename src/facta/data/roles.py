@@ -62,7 +62,7 @@ def _counts(column: pl.Series) -> bool:
     if len(column) < _FEW or column.null_count():
         return False
     steps = column.cast(pl.Int64, strict=False).diff().drop_nulls()
-    if bool((steps > 0).all()) or float((steps == 1).mean() or 0.0) > 0.99:  # type: ignore[arg-type]
+    if bool((steps > 0).all()) or float((steps == 1).mean() or 0.0) > 0.9:  # type: ignore[arg-type]
         return True
     low, high = bounds(column) or (0, 0)
     return low in (0, 1) and high - low + 1 == len(column) and column.n_unique() == len(column)

@@ -31,7 +31,7 @@ def parted(column: pl.Series, declared: FeatureConfig) -> tuple[pl.Series, list[
     if separator == STORED and not listed:
         return column, []
     values = _pieces(column, separator, listed).list.join(STORED)
-    count = values.drop_nulls().str.split(STORED).explode().n_unique()
+    count = values.filter(values != "").str.split(STORED).explode().n_unique()
     note = (
         f"'{column.name}' was parted at {separator!r} into {count:,} distinct values; if that is wrong, declare its "
         'separator: {"kind": "multi", "separator": "|"}.'

@@ -28,7 +28,7 @@ _NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EARLIEST, _LATEST = 10**8, 4_102_444_800  # seconds: March 1973 and the year 2100
 _YEAR_FIRST = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_UNSAID = 1e-3  # of a millisecond: less is what float64 cannot say of a time in seconds
+_UNSAID = 5e-4  # of a millisecond: twice what float64 cannot say of a time in seconds
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
