@@ -27,18 +27,6 @@ def _marked(folder: Path) -> list[str]:
     return prepare(folder, csv(folder / "log.csv", lines, ",".join(("user_id", "item_id", "timestamp", *MARKED))))
 
 
-def _marked_report(folder: Path) -> list[str]:
-    facta.prepare(_marked(folder)[1], folder / "data", fields=MARKED[:3])
-    report = ("--report", str(folder / "out"))
-    facta.train(folder / "data", "debug/popularity", folder / "artifact")
-    return ["evaluate", str(folder / "artifact"), "--data", str(folder / "data"), *report]
-
-
-def _no_tags(folder: Path, _: Answer) -> bool:
-    pages = [page.read_text() for page in (folder / "out").rglob("*.html")]
-    return bool(pages) and not any("rating<b>" in page or "<img src=x>" in page for page in pages)
-
-
 MARKUP = (
     Case(
         NAMES,
@@ -152,14 +140,6 @@ def _stopped(number: int) -> Callable[[Sequence[str]], Answer]:
         return Answer(0 if run.returncode == 128 + number else run.returncode, run.stdout, run.stderr)
 
     return run
-
-
-def _abandoned(folder: Path) -> list[str]:
-    """What a killed process has left."""
-    draft = folder / ".out.abc123.partial"
-    draft.mkdir()
-    (draft / "item.npy").write_bytes(b"half")
-    return prepare(folder, csv(folder / "log.csv", rows()))
 
 
 AT_ONCE = (

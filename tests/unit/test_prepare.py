@@ -473,3 +473,11 @@ def test_many_at_once_do_not_meet(tmp_path: Path) -> None:
     assert any(isinstance(result, Dataset) for result in results)
     Dataset.open(tmp_path / "log").check()
     assert debris(tmp_path) == ["log"]
+
+
+def test_a_new_title_wins_over_that_of_an_old_catalogue(tmp_path: Path) -> None:
+    old = pl.DataFrame({"item_id": [10, 20, 30], "title": ["Old ten", "Old twenty", "Old thirty"]})
+    first = prepare(LOG, tmp_path / "first", items=old)
+    new = pl.DataFrame({"item_id": [20, 10], "title": [None, "New ten"]})
+    dataset = prepare(LOG, tmp_path / "later", catalogue=first.path, items=new)
+    assert dataset.items["title"].to_list() == ["New ten", "Old twenty", "Old thirty"]

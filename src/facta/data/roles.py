@@ -58,20 +58,33 @@ def no_feedback(column: pl.Series) -> str | None:
 
 
 def _counts(column: pl.Series) -> bool:
-    """Whether whole numbers ascend from line to line, or are those of 0 … n-1 (or 1 … n) in another order."""
+    """Whether whole numbers ascend from line to line, or are those of 0 … n-1 (or 1 … n) in another order.
+
+    The first values are looked at before all are.
+    """
     if len(column) < _FEW or column.null_count():
         return False
-    steps = column.cast(pl.Int64, strict=False).diff().drop_nulls()
-    if bool((steps > 0).all()) or float((steps == 1).mean() or 0.0) > 0.9:  # type: ignore[arg-type]
+    if _ascend(column.head(_LOOKED_AT)) and _ascend(column):
         return True
     low, high = bounds(column) or (0, 0)
     return low in (0, 1) and high - low + 1 == len(column) and column.n_unique() == len(column)
 
 
+def _ascend(column: pl.Series) -> bool:
+    """Whether each whole number is above the one before, or nearly each by 1: joined files begin anew."""
+    steps = column.cast(pl.Int64, strict=False).diff().drop_nulls()
+    return bool((steps > 0).all()) or float((steps == 1).mean() or 0.0) > 0.9  # type: ignore[arg-type]
+
+
 def _is_time(column: pl.Series) -> bool:
     if plain(column.name) in {plain(alias) for alias in ALIASES["timestamp"]}:
         return True
-    present = column.filter(column > 0)  # 0 and -1 often stand for "never"
+    return _holds_times(column.head(_LOOKED_AT)) and _holds_times(column)
+
+
+def _holds_times(column: pl.Series) -> bool:
+    """Whether all values are times; 0 and negative ones often stand for "never"."""
+    present = column.filter(column > 0)
     low, high = bounds(present) or (0, 0)
     if any(low >= _WEB * unit and high < _CENTURY * unit for unit in _UNITS):
         return True

@@ -140,9 +140,11 @@ def _refuse_calendar(times: pl.Series) -> None:
 def _refuse_narrow(times: pl.Series, unit: str) -> None:
     """Float32 has 24 bits: Unix seconds of this century are 128 apart in it."""
     width = _DIGITS.get(str(times.dtype))
-    low, high = bounds(times) or (0, 0)
-    if width is not None and max(abs(low), abs(high)) >= 2**width:
-        apart = 2 ** (int(np.floor(np.log2(float(max(abs(low), abs(high)))))) - width + 1)
+    if width is None:
+        return
+    largest = max(abs(float(value)) for value in bounds(times) or (0, 0))
+    if largest >= 2**width:
+        apart = 2 ** (int(np.floor(np.log2(largest))) - width + 1)
         raise DataError(
             f"Column '{times.name}' has times as {times.dtype}, which cannot tell {_NAMES[unit]} of this size apart "
             f"(neighbouring values differ by {apart:,}); write them as Int64 or Float64, from where they are exact."

@@ -122,9 +122,8 @@ def _without_success(catalogue: Catalogue, asked: Sequence[str], succeed: Sequen
     """What is missing, and how it is declared."""
     feedback = [field for field in catalogue.fields if field.role == "feedback"]
     if succeed:
-        odd = [name for name in asked if name not in succeed]
         found = ", ".join(succeed)
-        return f"model.fields has {', '.join(odd)}; feedback of this dataset that says what success is: {found}."
+        return f"model.fields is {', '.join(asked)}; feedback of this dataset that says what success is: {found}."
     if not feedback:
         return (
             "The dataset has no feedback, and rates are those of successes; prepare it with a column of feedback, "
