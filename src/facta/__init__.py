@@ -31,7 +31,7 @@ from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.infer.engine import Answer, Artifact
-from facta.infer.history import History, history_of
+from facta.infer.history import History, histories_of, history_of
 from facta.infer.ranking import Ranking
 from facta.recipes.recipe import RecipeConfig
 
@@ -66,6 +66,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "find_recipe",
+    "histories_of",
     "history_of",
     "load",
     "predict",

@@ -14,6 +14,7 @@ from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, W
 from facta.artifact import files
 from facta.artifact.model import SavedModel, Task, tasks
 from facta.config import Overrides, assignments
+from facta.data.buckets import as_read_by, of_training
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
@@ -100,7 +101,7 @@ def train(
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split, events=chosen.fewest)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
-    first = fit(chosen, dataset, split, run_folder(out), log, device)
+    first = fit(chosen, of_training(dataset, split), split, run_folder(out), log, device)
     contents = _fitted(chosen, first, dataset, split, run_folder(out), log, device)
     mark = files.save(contents, out, overwrite=overwrite)
     for folder in (run_folder(out), run_folder(out) / REFIT):
@@ -120,10 +121,12 @@ def _fitted(
     """The artifact of a first fit, measured on both stages. With refit=yes it is measured on validation, and the model
     that is fitted again on test.
     """
+    whole, dataset = dataset, of_training(dataset, split)
     contents, protocol = _contents(recipe, first.model, dataset, split), recipe.protocol
     if protocol.refit == "no":
         return replace(contents, metrics=_metrics(contents, dataset, protocol, split, get_args(Stage)))
     chosen_by = _metrics(contents, dataset, protocol.before_refit, split, ["validation"])
+    dataset = of_training(whole, split.refit)
     contents = _contents(recipe, refit(recipe, first, dataset, split, folder, log, device), dataset, split.refit)
     tested = _metrics(contents, dataset, protocol, split, ["test"])
     return replace(contents, metrics=[*({**found, "before_refit": True} for found in chosen_by), *tested])
@@ -207,6 +210,7 @@ def _asked(
 ) -> tuple[Artifact, Dataset]:
     loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
     dataset = _open(dataset)
+    dataset = as_read_by(dataset, files.described(loaded.schema))
     check_match(loaded, dataset, other_data=other_data)
     return loaded, dataset
 
@@ -249,7 +253,7 @@ def tune(
 
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
-        _, result = learn(tried, dataset, split, folder, log, device)
+        _, result = learn(tried, of_training(dataset, split), split, folder, log, device)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return result.metrics[training.metric]
 

@@ -79,6 +79,18 @@ def file(path: Path, data: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
+@contextmanager
+def renamed(draft: Path, path: Path) -> Iterator[Path]:
+    """Yield the draft to be written; on success it is flushed and takes the place of `path`. Raises ResourceError."""
+    with writing(path):
+        try:
+            yield draft
+            _flush(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file, inside `directory` or `writing`. Raises OSError."""
     from safetensors import SafetensorError

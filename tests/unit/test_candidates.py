@@ -64,7 +64,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         for name, value in (("plan", f"plan {half % 3}"), ("level", str(half * 0.5)))
         if user % 4 and (half + user) % 3
     ]
-    before = [[user % 8] * (user % 3) for user in range(USERS)]
+    before = [
+        [(user + 3 * place) % 8 for place in range(user % 3)] for user in range(USERS)
+    ]  # an order that can be lost
     shown = pl.DataFrame(
         {"item_id": range(ITEMS), "title": [f"film {i}" for i in range(ITEMS)], "genre": [*"aabbccaab"]}
     )

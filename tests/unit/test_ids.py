@@ -153,3 +153,31 @@ def test_ids_are_looked_up_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> No
     ids = Ids(pl.Series([10, 20, 30, 40, 50, 60, 70]), "user")
     asked = pl.Series([70, 10, 20, 30, 60, 50, 40, 10])
     assert ids.rows_known(asked).tolist() == [6, 0, 1, 2, 5, 4, 3, 0]
+
+
+@given(
+    st.one_of(
+        st.tuples(st.lists(INT64, min_size=1, unique=True), st.lists(INT64)),
+        st.tuples(st.lists(TEXT, min_size=1, unique=True), st.lists(TEXT)),
+    )
+)
+def test_a_search_for_few_ids_finds_what_the_join_finds(
+    case: tuple[list[int] | list[str], list[int] | list[str]],
+) -> None:
+    """In any order of the ids: those of a catalogue that grew are sorted in pieces."""
+    ids, others = case
+    table = Ids(pl.Series(ids), "user")
+    asked = pl.Series([*ids, *others, None], dtype=table.ids.dtype)
+    assert table._search(asked).to_list() == table._join(asked).to_list()
+
+
+def test_a_look_up_of_one_id_costs_no_table_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Ids(pl.Series([f"u{number:05d}" for number in range(10_000)]), "user")
+
+    def refuse(ids: pl.Series) -> pl.Series:
+        raise AssertionError("joined with all ids")
+
+    monkeypatch.setattr(table, "_join", refuse)
+    assert table.rows(["u00017", "u09999"]).tolist() == [17, 9999]
+    with pytest.raises(DataError, match="Unknown user 'u1'"):
+        table.rows(["u1"])

@@ -24,7 +24,7 @@ import polars as pl
 
 from facta import durable
 from facta.artifact import card
-from facta.artifact.model import SavedModel, build, parse, read_state, state_of
+from facta.artifact.model import SavedModel, Unfilled, build, parse, read_state, state_of
 from facta.data.catalogue import Catalogue
 from facta.data.files import read_parquet
 from facta.data.histories import Fields, shown_early
@@ -97,7 +97,8 @@ def load(path: Path | str) -> Contents:
             "prepare the log again and train again."
         )
     try:
-        model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
+        with Unfilled():
+            model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
         read_state(model, load_file(path / "model.safetensors"))
     except (ConfigError, KeyError, TypeError) as error:
         raise ArtifactError(

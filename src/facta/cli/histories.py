@@ -26,6 +26,12 @@ TimesOption = Annotated[str | None, typer.Option(metavar="TIME,TIME…", help="W
 AtOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="When the request is made: ISO time, milliseconds since 1970, now.")
 ]
+AllUsersFlag = Annotated[bool, typer.Option("--all-users", help="Lists for every user of --data, into --out.")]
+UsersFileOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Lists for these users: text, one id a line, or a table with user_id."),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE.parquet", help="The file of many users' lists.")]
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|((?!")[^,]*))(?:,|\Z)')  # of a list: quoted, or up to the next comma
 
 
@@ -39,11 +45,11 @@ def chosen(
     if user is None or data is None or history is not None or times is not None:
         raise ConfigError("Give either --user and --data, or --history (and --times), to say whose history to use.")
     dataset = Dataset.open(data)
-    _note_another(artifact, dataset)
+    note_another(artifact, dataset)
     return history_of(dataset, from_text(dataset.users["user_id"], user, "user"), until=at), dataset
 
 
-def _note_another(artifact: Artifact, dataset: Dataset) -> None:
+def note_another(artifact: Artifact, dataset: Dataset) -> None:
     """A newer log of the same place is what serving is for; that of another place has other items, or ids by chance."""
     if dataset.content_hash == artifact.schema["content_hash"]:
         return

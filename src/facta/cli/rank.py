@@ -7,13 +7,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from facta.artifact.files import described
-from facta.cli import console, histories
+from facta.cli import console, histories, many
+from facta.data.histories import Dataset
+from facta.data.ids import clean_ids
 from facta.data.raw import from_text
-from facta.errors import ConfigError, DataError, counted
+from facta.data.times import Time
+from facta.errors import ConfigError, counted
 from facta.infer.engine import Artifact
+from facta.infer.history import ItemId
+from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking
 
 
@@ -25,8 +31,16 @@ def rank(
     times: histories.TimesOption = None,
     candidates: Annotated[str | None, typer.Option(metavar="ID,ID…", help="The items to rank, as --history.")] = None,
     candidates_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same from a text file, one id a line.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The same from a text file, one id a line; for many users also a table with user_id and item_id.",
+        ),
     ] = None,
+    all_users: histories.AllUsersFlag = False,
+    users_file: histories.UsersFileOption = None,
+    out: histories.OutOption = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", min=1, help="Keep the best of the candidates.")] = None,
     at: histories.AtOption = None,
     context: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="What is known before the item, as in tab=1.")
@@ -37,9 +51,32 @@ def rank(
             metavar="FIELD|FIELD=WEIGHT,…", help="The feedback that orders them; the first predicted, when not given."
         ),
     ] = None,
+    overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Rank candidates for a stored user (--user, --data) or for a history given on the spot (--history)."""
+    """Rank candidates for a stored user (--user, --data) or for a history given on the spot (--history); or for many
+    users at once (--all-users or --users-file, with --data), into a Parquet file (--out).
+    """
+    if many.asked(all_users, users_file, out):
+        stored = many.checked(all_users, users_file, data, out, user=user, history=history, times=times)
+        assert out is not None
+        loaded = Artifact.load(artifact)
+        histories.note_another(loaded, stored)
+        chosen, listed = many.users(users_file, stored), _candidates(loaded, stored, candidates, candidates_file)
+        told = _context(loaded, context or [])
+
+        def run(moment: Time | None, progress: Progress) -> None:
+            loaded.rank_users(
+                stored, listed, k, users=chosen, at=moment, context=told, by=_by(by), out=out, overwrite=overwrite,
+                progress=progress,
+            )  # fmt: skip
+
+        values = many.write(loaded, stored, out, at, k, run)
+        if as_json:
+            console.emit(values)
+        return
+    if k is not None:
+        raise ConfigError("-k is of lists for many users (--out); all candidates of one history are shown.")
     loaded, asked = Artifact.load(artifact), histories.moment(at)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     ids = [loaded.id_from_text(text) for text in _texts(candidates, candidates_file)]
@@ -58,11 +95,22 @@ def _texts(candidates: str | None, file: Path | None) -> list[str]:
         raise ConfigError("Give either --candidates or --candidates-file, to say which items to rank.")
     if file is None:
         return histories.parts(candidates or "")
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The candidates '{file}' cannot be read ({error}); expected text, one id a line.") from error
-    return [line.strip() for line in lines if line.strip()]
+    return many.lines_of(file)
+
+
+def _candidates(
+    artifact: Artifact, dataset: Dataset, candidates: str | None, file: Path | None
+) -> list[ItemId] | pl.DataFrame:
+    """Item ids for all users, or pairs of a user and an item."""
+    table = None if file is None or candidates is not None else many.table_of(file, "user", "item")
+    if table is None:
+        if file is not None and candidates is None:
+            return many.ids_of(file, "item", artifact.catalogue["item_id"]).to_list()
+        return [artifact.id_from_text(text) for text in _texts(candidates, file)]
+    kinds = {"user": dataset.users["user_id"].dtype, "item": artifact.catalogue["item_id"].dtype}
+    text = file is not None and many.is_text(file)
+    columns = [clean_ids(table[f"{what}_id"], what, text=text, like=kind) for what, kind in kinds.items()]
+    return pl.DataFrame(columns).drop_nulls()
 
 
 def _context(artifact: Artifact, assignments: Sequence[str]) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from facta.cli import console, histories
+from facta.cli import console, histories, many
 from facta.data.histories import Dataset
 from facta.data.schema import plain
 from facta.data.times import Time, moment
 from facta.infer.engine import Answer, Artifact, Exclude
 from facta.infer.history import History, ItemId
+from facta.infer.parts import Progress
 
 SHOWN_EVENTS = 10
 NEWEST = "newest first"
@@ -44,6 +45,9 @@ def recommend(
     history: histories.HistoryOption = None,
     times: histories.TimesOption = None,
     at: histories.AtOption = None,
+    all_users: histories.AllUsersFlag = False,
+    users_file: histories.UsersFileOption = None,
+    out: histories.OutOption = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items.")] = 10,
     exclude: Annotated[
         str | None,
@@ -52,9 +56,16 @@ def recommend(
             help="What is not recommended; what the artifact's protocol masks, when not given.",
         ),
     ] = None,
+    overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Recommend items to a stored user (--user, --data) or for a history given on the spot (--history)."""
+    """Recommend items to a stored user (--user, --data) or for a history given on the spot (--history); or to many
+    users at once (--all-users or --users-file, with --data), into a Parquet file (--out).
+    """
+    if many.asked(all_users, users_file, out):
+        stored = many.checked(all_users, users_file, data, out, user=user, history=history, times=times)
+        _many(Artifact.load(artifact), stored, users_file, out, k, at, exclude, overwrite=overwrite, as_json=as_json)
+        return
     loaded, asked = Artifact.load(artifact), histories.moment(at)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     beside = _given(given) if dataset is None else _stored(given, dataset, f"history of user {user}")
@@ -64,6 +75,25 @@ def recommend(
     else:
         histories.note_unread(loaded, given, answer.unknown[0], stored=dataset is not None)
         _show(loaded, answer, beside)
+
+
+def _many(
+    artifact: Artifact, dataset: Dataset, users: Path | None, out: Path | None, k: int, at: str | None,
+    exclude: str | None, *, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """The lists of many users, into a file."""
+    assert out is not None
+    histories.note_another(artifact, dataset)
+    chosen, hidden = many.users(users, dataset), _exclude(artifact, exclude)
+
+    def run(moment: Time | None, progress: Progress) -> None:
+        artifact.recommend_users(
+            dataset, k, users=chosen, at=moment, exclude=hidden, out=out, overwrite=overwrite, progress=progress
+        )
+
+    values = many.write(artifact, dataset, out, at, k, run)
+    if as_json:
+        console.emit(values)
 
 
 def _given(history: History) -> Beside:

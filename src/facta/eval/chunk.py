@@ -34,7 +34,9 @@ class Chunk:
     ) -> None:
         self._scores, self._group = scores, group
         self._rows = len(targets.offsets) - 1
-        padded = -(-self._rows // TILE) * TILE
+        padded = (
+            1 if self._rows == 1 else -(-self._rows // TILE) * TILE
+        )  # one row is a product of its own kind: no tile
         self._vectors = _padded(scores.queries, padded) if isinstance(scores, Product) else None
         self._matrix = scores.items if isinstance(scores, Product) else scores.T
         self._columns = len(self._matrix)

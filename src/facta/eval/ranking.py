@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from facta.arrays import Floats32, Ints
-from facta.eval.chunk import Chunk
+from facta.eval.chunk import TILE, Chunk
 from facta.eval.sets import ItemSets, keep, owners, take
 from facta.types import CatalogueScores, Product
 
@@ -77,7 +77,8 @@ def _rank_all(scores: CatalogueScores, targets: ItemSets, masked: ItemSets, k: i
 
     def rank(rows: Ints) -> None:
         asked, places = take(targets, rows)
-        chunk = Chunk(_part(scores, rows), asked, take(masked, rows)[0], columns=COLUMNS, group=GROUP)
+        columns = COLUMNS * ROWS // max(len(rows), TILE)  # few requests take wider blocks: as many bytes, fewer calls
+        chunk = Chunk(_part(scores, rows), asked, take(masked, rows)[0], columns=columns, group=GROUP)
         reached, own, lists[rows], best[rows] = chunk.rank(k)
         ranks[places] = np.where(own > -np.inf, reached, UNREACHABLE)
 

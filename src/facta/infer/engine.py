@@ -10,31 +10,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from facta import arrays
-from facta.arguments import FLAG, PATH, arguments, unlike
+from facta.arguments import CALLABLE, FLAG, NONE, PATH, arguments, instance, unlike
 from facta.arrays import Bools, Floats32, Ints
 from facta.artifact import files
-from facta.data.histories import Fields
+from facta.data.histories import Dataset, Fields
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.eval.protocol import ProtocolConfig
-from facta.eval.ranking import ItemSets, rank_catalogue
-from facta.infer import ranking
+from facta.infer import bulk, ranking
 from facta.infer.history import History, ItemId, Known, as_histories, context_codes, from_text, known, plain_value
+from facta.infer.parts import Progress
 from facta.infer.ranking import By, Ranking
-from facta.infer.request import Asked, request
+from facta.infer.request import Asked
+from facta.infer.retrieval import Retrieval
+from facta.infer.stored import StoredHistories
 from facta.models.baselines import Baseline
-from facta.types import CatalogueScores
+
+_FOR_USERS = {
+    "dataset": PATH | instance("a facta.Dataset", Dataset),
+    "out": PATH | NONE,
+    "overwrite": FLAG,
+    "progress": CALLABLE | NONE,
+}
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
-AT_ONCE = 256  # requests scored together: bounds memory, changes no answer
+AT_ONCE = 256  # requests encoded together
+CELLS = 1 << 25  # scores of requests that are written out: 128 MB
 
 
 @dataclass(frozen=True)
@@ -91,18 +99,17 @@ class Artifact(files.Contents):
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        k = _length(k)
-        histories = self._histories(history)
-        readable = np.array([self._trained[one.rows].any() for one in histories], dtype=bool)
-        times = self._times(histories, readable, at)
-        hidden = self._hidden(histories, exclude)
-        rows = np.full((len(histories), k), -1, dtype=np.int64)
-        scores = np.zeros((len(histories), k), dtype=np.float32)
-        for chosen in (np.flatnonzero(~readable), *_parts(np.flatnonzero(readable))):
-            if len(chosen):
-                asked = self._ask(histories, times, chosen) if readable[chosen[0]] else self._popularity(len(chosen))
-                rows[chosen], scores[chosen] = self._best(asked, [hidden[place] for place in chosen], k)
-        return self._answer(histories, readable, rows, scores)
+        k, histories = _length(k), self._histories(history)
+        times = self._times(histories, self._retrieval.of_model(histories), at)
+        found = self._retrieval.best(histories, times, self._hidden(histories, exclude), k)
+        kept = [line[line >= 0].tolist() for line in found.rows]
+        return Answer(
+            ids=[[self._ids[row] for row in line] for line in kept],
+            titles=[[self._titles[row] for row in line] for line in kept],
+            scores=[line[rows >= 0].tolist() for line, rows in zip(found.scores, found.rows, strict=True)],
+            source=["model" if read else "popularity" for read in found.of_model],
+            unknown=[one.unknown for one in histories],
+        )
 
     def rank(
         self,
@@ -123,21 +130,15 @@ class Artifact(files.Contents):
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
         """
-        if isinstance(self.model, Baseline) or not self.model.predicted:
-            raise ConfigError(
-                "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
-                "or numbers."
-            )
-        weights, histories = ranking.weights_of(by, self.model.predicted), self._histories(history)
+        weights, histories = self._weights(by), self._histories(history)
         times = self._times(histories, np.ones(len(histories), dtype=bool), at)
         rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
             Asked(one[one >= 0], context_codes(given, self._fields, self.model.wants))
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
-        none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
-        found = none | ranking.scores(self.model, histories, times, asked)
-        best, every = ranking.orders(found, weights, asked), np.concatenate([one.rows for one in asked])
+        found, best = self._ranked(histories, times, asked, weights)
+        every = np.concatenate([one.rows for one in asked])
         return Ranking(
             by=weights,
             ids=[[self._ids[row] for row in every[line]] for line in best],
@@ -147,6 +148,120 @@ class Artifact(files.Contents):
             untrained=[int((~self._trained[one.rows]).sum()) for one in asked],
             unknown=[one.unknown for one in histories],
         )
+
+    @overload
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: Path | str, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None: ...  # fmt: skip
+
+    @arguments(**_FOR_USERS)
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: Path | str | None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        """The k best items for every user of a dataset, or for the ids `users`; the dataset may be a newer log.
+
+        A line for each item: user_id, rank (from 1), item_id, score, title (where the catalogue has titles) and source
+        ("model", or "popularity" for a history without a trained item). Users are in the order of `users`, or of the
+        dataset; the lists are those of `recommend(history_of(dataset, user, until=at), k, at=at, exclude=exclude)`.
+
+        `at`: the moment of all requests; later events are not read. `out`: a Parquet file is written instead, in parts:
+        memory stays bounded, and after a stop the same call goes on. `overwrite` replaces that file. `progress` is
+        told (parts done, parts in all). Raises DataError, ConfigError and ResourceError.
+        """
+        k, dataset = _length(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        if exclude is not None and not isinstance(exclude, str):
+            exclude = self._same_type(list(exclude))
+        self._hidden([], exclude)  # refuses a wrong one before anything is computed
+        rows, stored = bulk.user_rows(dataset, users), self._stored(dataset)
+
+        def make(users: Ints) -> pl.DataFrame:
+            histories = stored.known(users, at)
+            times = self._times(histories, self._retrieval.of_model(histories), at)
+            found = self._retrieval.best(histories, times, self._hidden(histories, exclude), k)
+            return bulk.recommended(dataset, self.catalogue, users, found)
+
+        named = bulk.identity(self, dataset, rows, at, k=k, exclude=exclude)
+        return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
+
+    @overload
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None: ...  # fmt: skip
+
+    @arguments(**_FOR_USERS)
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str | None = None,
+        overwrite: bool = False, progress: Progress | None = None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        """Candidates for every user of a dataset, ranked as by `rank`; the first k of them, or all (None).
+
+        `candidates`: a list of item ids for all users, or a frame of pairs (user_id, item_id), a line for each
+        candidate; of pairs only the users that they name are asked. Items that the catalogue lacks are left out.
+        A line for each candidate: user_id, rank, item_id, score (what orders them), title, then each predicted score.
+        `users`, `at`, `out`, `overwrite`, `progress`: as in `recommend_users`; `context`, `by`: as in `rank`.
+        """
+        weights, dataset = self._weights(by), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
+        codes = context_codes(context or {}, self._fields, self.model.wants)
+        listed = bulk.candidates_of(candidates, dataset, rows, self.rows_of)
+        rows, stored = rows[np.isin(rows, list(listed))], self._stored(dataset)
+
+        def make(users: Ints) -> pl.DataFrame:
+            histories = stored.known(users, at)
+            times = self._times(histories, np.ones(len(histories), dtype=bool), at)
+            asked = [Asked(listed[user], codes) for user in users.tolist()]
+            found, best = self._ranked(histories, times, asked, weights)
+            score = ranking.values(found, weights)
+            return bulk.ranked(dataset, self.catalogue, users, asked, [line[:length] for line in best], score, found)
+
+        digest = bulk.digest([listed[row].tolist() for row in rows.tolist()])
+        named = bulk.identity(self, dataset, rows, at, k=k, by=weights, context=codes, candidates=digest)
+        return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
+
+    def _stored(self, dataset: Dataset) -> StoredHistories:
+        return StoredHistories(dataset, self.rows_of, self._fields, self.model.wants)
+
+    def _weights(self, by: By | None) -> dict[str, float]:
+        """What candidates are ordered by. Raises ConfigError where the model scores no feedback."""
+        if isinstance(self.model, Baseline) or not self.model.predicted:
+            raise ConfigError(
+                "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
+                "or numbers."
+            )
+        return ranking.weights_of(by, self.model.predicted)
+
+    def _ranked(
+        self, histories: Sequence[Known], at: list[int] | None, asked: Sequence[Asked], weights: Mapping[str, float]
+    ) -> tuple[dict[str, Floats32], list[Ints]]:
+        """Field -> scores of all candidates; of each history the places of its candidates, best first."""
+        assert not isinstance(self.model, Baseline)
+        none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
+        found = none | (ranking.scores(self.model, histories, at, asked) if histories else {})
+        return found, ranking.orders(ranking.values(found, weights), asked)
 
     def rows_of(self, ids: Iterable[ItemId]) -> Ints:
         """[n] item ids -> [n] catalogue rows, -1 for unknown ids. Raises DataError for ids of another type."""
@@ -201,6 +316,10 @@ class Artifact(files.Contents):
         """[V] whether an item has training events."""
         return self._training_events.numpy() > 0
 
+    @cached_property
+    def _retrieval(self) -> Retrieval:
+        return Retrieval(self.model, self._training_events)
+
     def _histories(self, given: History | Iterable[Any]) -> list[Known]:
         return [known(one, self.rows_of, self._fields, self.model.wants) for one in as_histories(given)]
 
@@ -215,11 +334,11 @@ class Artifact(files.Contents):
             )
         return plain
 
-    def _times(self, histories: Sequence[Known], readable: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
+    def _times(self, histories: Sequence[Known], asked_of: Bools, at: Time | Iterable[Time] | None) -> list[int] | None:
         """[B] times of the requests; None where they make no difference: to models that read no time, and histories
         of which all feedback is known.
         """
-        asked = [one for one, read in zip(histories, readable, strict=True) if read]
+        asked = [one for one, read in zip(histories, asked_of, strict=True) if read]
         if not self.reads_time and at is not None and all(one.times is not None for one in asked):
             asked = asked if any(one.late for one in asked) else []
         elif not self.reads_time:
@@ -264,37 +383,6 @@ class Artifact(files.Contents):
             return [one.rows for one in histories]
         return [np.zeros(0, dtype=np.int64)] * len(histories)
 
-    def _popularity(self, count: int) -> CatalogueScores:
-        """Scores [count, V]: training events of each item."""
-        return self._training_events.expand(count, -1)
-
-    def _ask(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: Ints) -> CatalogueScores:
-        """The model's scores for the chosen histories."""
-        moments = None if at is None else [at[place] for place in chosen]
-        with torch.inference_mode():
-            asked = request([histories[place] for place in chosen], moments, self.model.window)
-            return self.model.catalogue_scores(asked)
-
-    def _best(self, scores: CatalogueScores, hidden: Sequence[Ints], k: int) -> tuple[Ints, Floats32]:
-        """Rows and scores [b, k] of the best items with training events, by evaluation's code; -1: fewer are left."""
-        none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
-        distinct = [np.unique(rows) for rows in hidden]
-        offsets = arrays.offsets_of(np.array([len(rows) for rows in distinct]))
-        trained = np.flatnonzero(self._trained)
-        with torch.inference_mode():
-            ranking = rank_catalogue(scores, none, ItemSets(offsets, np.concatenate(distinct)), k, trained)
-        return ranking.lists, ranking.scores
-
-    def _answer(self, histories: Sequence[Known], readable: Bools, rows: Ints, scores: Floats32) -> Answer:
-        found = [line[line >= 0].tolist() for line in rows]  # -1: no item left
-        return Answer(
-            ids=[[self._ids[row] for row in line] for line in found],
-            titles=[[self._titles[row] for row in line] for line in found],
-            scores=[line[kept >= 0].tolist() for line, kept in zip(scores, rows, strict=True)],
-            source=["model" if read else "popularity" for read in readable],
-            unknown=[one.unknown for one in histories],
-        )
-
 
 def _length(k: Any) -> int:
     try:
@@ -310,8 +398,3 @@ def _each(at: Any, count: int) -> list[Time]:
     """The times of `count` requests: a list or an array has one each; all else, like an array's scalar, is for all."""
     several = isinstance(at, Iterable) and not isinstance(at, (str, bytes)) and getattr(at, "ndim", 1) > 0
     return list(at) if several else [at] * count
-
-
-def _parts(places: Ints) -> list[Ints]:
-    """Requests answered together."""
-    return [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]

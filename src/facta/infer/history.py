@@ -78,11 +78,21 @@ class Known:
 def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> History:
     """The history of a user of a dataset, up to and including a moment, with all that is known of events and user then.
 
-    Times are np.datetime64 of milliseconds, UTC.
+    Times are np.datetime64 of milliseconds, UTC. The work grows with the length of the history, not with the dataset;
+    the first call also reads the ids of all users.
 
     Raises DataError for an unknown user, and for a moment where the dataset has no times.
     """
-    row = int(dataset.user_rows([user])[0])
+    return histories_of(dataset, [user], until=until)[0]
+
+
+@arguments(dataset=instance("a facta.Dataset", Dataset))
+def histories_of(dataset: Dataset, users: Iterable[ItemId] | pl.Series, *, until: Time | None = None) -> list[History]:
+    """The histories of many users, in their order; everything else as in `history_of`."""
+    return [_stored(dataset, row, until) for row in dataset.user_rows(users).tolist()]
+
+
+def _stored(dataset: Dataset, row: int, until: Time | None) -> History:
     start, stop = int(dataset.offsets[row]), int(dataset.offsets[row + 1])
     if until is not None:
         stop = start + _events_until(dataset, start, stop, until)
@@ -92,7 +102,7 @@ def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> 
         ids.gather(rows).to_list(),
         None if times is None else list(np.asarray(times[start:stop]).astype(_STORED)),
         {one.name: _known_values(dataset, one, start, stop, until) for one in dataset.manifest.fields},
-        {one.name: _fact(dataset, one, row) for one in dataset.manifest.user_fields},
+        {one.name: fact_of(dataset, one, row) for one in dataset.manifest.user_fields},
         _changes(dataset, row, until),
         {name: _known_at(dataset, name, start, stop, until) for name in dataset.delays},
     )
@@ -122,7 +132,7 @@ def _known_at(dataset: Dataset, name: str, start: int, stop: int, until: Time | 
     return [None if time == ALWAYS or time > last else np.datetime64(int(time), "ms") for time in found]
 
 
-def _fact(dataset: Dataset, one: Field, user: int) -> Any:
+def fact_of(dataset: Dataset, one: Field, user: int) -> Any:
     """What is known of a user: the value of the user table, or ids of items."""
     if one.kind != "items":
         return dataset.users[one.name][user]
@@ -133,8 +143,8 @@ def _fact(dataset: Dataset, one: Field, user: int) -> Any:
 
 
 def _changes(dataset: Dataset, user: int, until: Time | None) -> tuple[tuple[Time, str, Any], ...]:
-    """What changed of a user, up to and including a moment; a number stands for its bucket."""
-    stored, fields = dataset.series, dataset.manifest.series_fields
+    """What changed of a user, up to and including a moment."""
+    stored, fields = dataset.stored_series, dataset.manifest.series_fields
     if stored is None:
         return ()
     start, stop = int(stored.offsets[user]), int(stored.offsets[user + 1])
@@ -142,17 +152,30 @@ def _changes(dataset: Dataset, user: int, until: Time | None) -> tuple[tuple[Tim
         stop = start + int(np.searchsorted(stored.time[start:stop], moment(until), side="right"))
     times = np.asarray(stored.time[start:stop]).astype(_STORED)
     which = [fields[place] for place in stored.field[start:stop]]
-    values = [raw_of_codes(one, code)[0] for one, code in zip(which, stored.value[start:stop, None], strict=True)]
+    values = [_as_given(one, value) for one, value in zip(which, stored.value[start:stop], strict=True)]
     return tuple((time, one.name, value) for time, one, value in zip(times, which, values, strict=True))
 
 
+def _as_given(one: Field, stored: np.generic) -> Any:
+    """A stored value of a series as a log has it."""
+    if one.kind == "numeric" and stored.dtype.kind == "f":
+        return None if np.isnan(stored) else stored.item()
+    return raw_of_codes(one, np.array([stored], dtype=np.int64))[0]
+
+
 def _events_until(dataset: Dataset, start: int, stop: int, until: Time) -> int:
+    check_timed(dataset, until)
+    assert dataset.timestamp is not None
+    return int(np.searchsorted(dataset.timestamp[start:stop], moment(until), side="right"))
+
+
+def check_timed(dataset: Dataset, until: Time) -> None:
+    """Raises DataError where a moment means nothing to a dataset."""
     if dataset.timestamp is None:
         raise DataError(
             f"Found the moment {until} for a history of '{dataset.path}', which has an order of events but no times; "
             "leave it out (until=, or --at)."
         )
-    return int(np.searchsorted(dataset.timestamp[start:stop], moment(until), side="right"))
 
 
 def from_text(ids: pl.Series, text: str, what: str) -> ItemId:
@@ -238,7 +261,7 @@ def _known_times(history: History, events: int, schema: Fields, wants: Wants) ->
     if not wants.fields:
         return {}
     timed = [one for one in schema.fields if one.given_when is not None]
-    _refuse_unknown(history.known_at, timed, "fields of a history that say when they became known")
+    refuse_unknown(history.known_at, timed, "fields of a history that say when they became known")
     found = {}
     for name, given in history.known_at.items():
         if len(given) != events:
@@ -266,12 +289,12 @@ def _series(history: History, fields: Sequence[Field]) -> Series:
     for entry in history.series:
         if not isinstance(entry, Sequence) or len(entry) != 3:
             raise DataError(f"Found {entry!r} in the series of a history; expected (time, name, new value).")
-    _refuse_unknown({name: None for _, name, _ in history.series}, fields, "changing facts of a user")
+    refuse_unknown({name: None for _, name, _ in history.series}, fields, "changing facts of a user")
     place = {one.name: number for number, one in enumerate(fields)}
     time = _moments([when for when, _, _ in history.series])
     which = np.array([place[name] for _, name, _ in history.series], dtype=np.int64)
-    coded = [_codes(fields[place[name]], [new], "a series")[0] for _, name, new in history.series]
-    value = np.array(coded, dtype=np.int64)
+    values = [coded(fields[place[name]], [new], "a series")[0] for _, name, new in history.series]
+    value = np.array(values, dtype=np.int64)
     order = np.argsort(time, kind="stable")
     order = order[changes(np.zeros_like(order), which[order], value[order])]
     return Series(offsets_of(np.array([len(order)])), time[order], which[order], value[order])
@@ -285,7 +308,7 @@ def _listed(ids: Any, rows_of: Callable[[Sequence[ItemId]], Ints]) -> Ints:
 def _event_codes(history: History, events: int, schema: Fields, wants: Wants) -> dict[str, Ints]:
     """[n] of every wanted field; undefined where the history does not give it."""
     if wants.fields:  # else nothing is read
-        _refuse_unknown(history.fields, schema.fields, "fields of a history")
+        refuse_unknown(history.fields, schema.fields, "fields of a history")
     found = {}
     for one in schema.fields:
         values = history.fields.get(one.name)
@@ -295,28 +318,28 @@ def _event_codes(history: History, events: int, schema: Fields, wants: Wants) ->
             raise DataError(
                 f"Found {events} items and {len(values)} values of '{one.name}' in a history; expected one per item."
             )
-        found[one.name] = np.zeros(events, dtype=np.int64) if values is None else _codes(one, values, "a history")
+        found[one.name] = np.zeros(events, dtype=np.int64) if values is None else coded(one, values, "a history")
     return found
 
 
 def _user_codes(history: History, schema: Fields, wants: Wants) -> dict[str, int]:
     if wants.users or wants.lists:
-        _refuse_unknown(history.user, schema.user_fields, "facts of a user")
+        refuse_unknown(history.user, schema.user_fields, "facts of a user")
     return _one_each(history.user, [one for one in schema.user_fields if one.name in wants.users], "facts of a user")
 
 
 def context_codes(context: Mapping[str, Any], schema: Fields, wants: Wants) -> dict[str, int]:
     """The context of a request, in codes. Raises DataError for what is no context field, and for other types."""
     known = [one for one in schema.fields if one.role == "context"]
-    _refuse_unknown(context, known, "context of a request")
+    refuse_unknown(context, known, "context of a request")
     return _one_each(context, [one for one in known if one.name in wants.fields], "the context of a request")
 
 
 def _one_each(given: Mapping[str, Any], fields: Sequence[Field], where: str) -> dict[str, int]:
-    return {one.name: int(_codes(one, [given.get(one.name)], where)[0]) for one in fields}
+    return {one.name: int(coded(one, [given.get(one.name)], where)[0]) for one in fields}
 
 
-def _codes(one: Field, values: Sequence[Any], where: str) -> Ints:
+def coded(one: Field, values: Sequence[Any], where: str) -> Ints:
     """[n] codes of values. Warns of a value that the field does not know: it is read as undefined."""
     found = raw_codes(one, values)
     for place in np.flatnonzero(found == 0).tolist():
@@ -332,7 +355,7 @@ def _codes(one: Field, values: Sequence[Any], where: str) -> Ints:
     return found
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Sequence[Field], what: str) -> None:
+def refuse_unknown(given: Iterable[str], known: Sequence[Field], what: str) -> None:
     names = [one.name for one in known]
     for name in given:
         if name not in names:

@@ -15,7 +15,7 @@ import torch
 
 from facta import arrays
 from facta.arguments import unlike
-from facta.arrays import Floats32, Ints
+from facta.arrays import Floats, Floats32, Ints
 from facta.errors import ConfigError, DataError
 from facta.eval.predictions import Predictor
 from facta.infer.history import ItemId, Known, plain_value
@@ -118,9 +118,14 @@ def _parts(histories: Sequence[Known], asked: Sequence[Asked], window: int) -> I
         yield [pieces[one][0] for one in together], [pieces[one][1] for one in together]
 
 
-def orders(found: Mapping[str, Floats32], weights: Mapping[str, float], asked: Sequence[Asked]) -> list[Ints]:
+def values(found: Mapping[str, Floats32], weights: Mapping[str, float]) -> Floats:
+    """[S] what candidates are ordered by: Σ weight · score."""
+    count = len(next(iter(found.values())))
+    return sum((weight * found[name].astype(np.float64) for name, weight in weights.items()), np.zeros(count))
+
+
+def orders(value: Floats, asked: Sequence[Asked]) -> list[Ints]:
     """[B] the candidates of each history, best first, as places among all S; equal ones stay in their order."""
     ends = np.cumsum([len(one.rows) for one in asked])
-    value = sum((weight * found[name].astype(np.float64) for name, weight in weights.items()), np.zeros(ends[-1]))
     spans = [np.arange(end - len(one.rows), end) for one, end in zip(asked, ends, strict=True)]
     return [span[np.argsort(-value[span], kind="stable")] for span in spans]

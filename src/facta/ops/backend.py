@@ -35,6 +35,10 @@ _module = _load()
 _available: tuple[str, ...] = (*(_module.backends() if _module is not None else ()), REFERENCE)
 _asked: str | None = None
 
+# A fork copies the memory of OpenMP's threads and not the threads: a child that shares work with them waits for ever.
+# One thread never waits. Several child processes, one thread each, is what servers fork for.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 def module() -> Any | None:
     """The compiled module; None where facta was installed without it."""
