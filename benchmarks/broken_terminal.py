@@ -116,6 +116,7 @@ def _meanwhile(arguments: Sequence[str]) -> Answer:
 
     def slow(self: writing.DatasetWriter, manifest: writing.Manifest) -> None:
         before(self, manifest)
+        writing.DatasetWriter.manifest = before  # type: ignore[method-assign]
         if not out.exists():
             facta.prepare(pl.DataFrame({"user_id": [1], "item_id": [1], "timestamp": [START]}), out)
 
