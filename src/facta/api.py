@@ -6,38 +6,40 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import polars as pl
 
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
+from facta.artifact.calibration import fit_calibrator
 from facta.artifact.model import SavedModel, Task, tasks
 from facta.config import Overrides, assignments
 from facta.data.buckets import as_read_by, of_training
+from facta.data.conditional import score_names
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
 from facta.data.schema import Declared
 from facta.data.splits import Split, check_trainable
-from facta.data.times import Unit
+from facta.data.times import Time, Unit
 from facta.errors import ConfigError
 from facta.eval import evaluation, predictions
 from facta.eval.predictions import Predictions, held_out
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
-from facta.infer.matching import check_match, check_unseen
+from facta.infer.matching import check_match, check_unseen, unlike_targets
 from facta.models.baselines import Baseline
+from facta.recipes.days import Days
+from facta.recipes.days import by_day as day_by_day
 from facta.recipes.find import find
-from facta.recipes.fit import Fitted, fit, learn, refit, training_counts
+from facta.recipes.fit import Fitted, fit, learn, metric_name, refit, training_counts
 from facta.recipes.recipe import RecipeConfig
 from facta.training import tune as tuning
 from facta.training.folder import REFIT, claim
 from facta.training.identity import Identity
-
-if TYPE_CHECKING:
-    from facta.training.log import Log
+from facta.training.log import Log
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
@@ -99,10 +101,12 @@ def train(
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split, events=chosen.fewest)
+    check_trainable(dataset, split, events=chosen.fewest, advice=chosen.protocol.advice(dataset))
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
+    _say_what_is_asked(chosen, dataset, split, log)
     first = fit(chosen, of_training(dataset, split), split, run_folder(out), log, device)
     contents = _fitted(chosen, first, dataset, split, run_folder(out), log, device)
+    _say_alarms(contents.metrics, log or Log())
     mark = files.save(contents, out, overwrite=overwrite)
     for folder in (run_folder(out), run_folder(out) / REFIT):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -121,13 +125,17 @@ def _fitted(
     """The artifact of a first fit, measured on both stages. With refit=yes it is measured on validation, and the model
     that is fitted again on test.
     """
-    whole, dataset = dataset, of_training(dataset, split)
-    contents, protocol = _contents(recipe, first.model, dataset, split), recipe.protocol
+    protocol, whole = recipe.protocol, dataset
+    dataset = of_training(whole, split)
+    contents = _contents(recipe, first.model, dataset, split)
+    contents = _calibrated(recipe, contents, dataset, protocol.before_refit, split)
     if protocol.refit == "no":
         return replace(contents, metrics=_metrics(contents, dataset, protocol, split, get_args(Stage)))
     chosen_by = _metrics(contents, dataset, protocol.before_refit, split, ["validation"])
+    calibration = contents.calibration  # the second model has seen the validation events: it keeps the first one's
     dataset = of_training(whole, split.refit)
     contents = _contents(recipe, refit(recipe, first, dataset, split, folder, log, device), dataset, split.refit)
+    contents = replace(contents, calibration=calibration)
     tested = _metrics(contents, dataset, protocol, split, ["test"])
     return replace(contents, metrics=[*({**found, "before_refit": True} for found in chosen_by), *tested])
 
@@ -146,11 +154,13 @@ def _metrics(
     contents: files.Contents, dataset: Dataset, protocol: ProtocolConfig, split: Split, stages: Sequence[Stage]
 ) -> list[dict[str, Any]]:
     """What the model reaches in each task and in those of the stages that hold something out."""
+    raw = replace(contents, calibration={})
     return [
-        _measure(contents, dataset, protocol, stage, split, task).summary()
+        _measure(measured, dataset, protocol, stage, task).summary()
         for task in tasks(contents.model)
-        for stage in _stages(dataset, split, task, contents.model.window)
+        for stage in _stages(dataset, protocol, split, task, contents.model.window)
         if stage in stages
+        for measured in ([contents, raw] if task == "feedback" and contents.calibration else [contents])
     ]
 
 
@@ -174,8 +184,9 @@ def evaluate(
 ) -> Result:
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
-    `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown.
-    Raises DataError where the dataset has other items than the artifact, or other values of what it reads; ConfigError
+    `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown. It
+    may have new items behind those of the artifact: as targets they are misses, and the result counts them. Raises
+    DataError where the other items are not the artifact's, or for other values of what it reads; ConfigError
     where the artifact ranks no catalogue; ProtocolError where the protocol is undefined or asks for events that the
     artifact may have been trained on.
     """
@@ -194,15 +205,17 @@ def predict(
     *,
     stage: Stage = "test",
     other_data: bool = False,
+    calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
     """What an artifact says of the feedback of every held-out event, told its time, context and item.
 
-    Everything else as in `evaluate`; raises ConfigError where the artifact has learned no feedback.
+    `calibrated=False`: what the model said before the artifact's calibrators, where it has any. Everything else as in
+    `evaluate`; raises ConfigError where the artifact has learned no feedback.
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
     chosen = _allowed(loaded, protocol, stage)
-    return _predicted(loaded, dataset, chosen, stage, progress=progress)
+    return _predicted(loaded, dataset, chosen, stage, calibrated=calibrated, progress=progress)
 
 
 def _asked(
@@ -220,6 +233,33 @@ def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) 
     chosen = own if protocol is None else _protocol(protocol)
     check_unseen(own, chosen, stage)
     return chosen
+
+
+@arguments(dataset=_DATASET, out=PATH, device=TEXT, overwrite=FLAG, progress=CALLABLE | NONE)
+def by_day(
+    dataset: Dataset | Path | str,
+    recipe: RecipeConfig | str,
+    out: Path | str,
+    overrides: Overrides = (),
+    *,
+    days: int = 7,
+    since: Time | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> Predictions:
+    """What a recipe says of the feedback of each day, trained up to each; pooled, a day's number in `part`.
+
+    `since`: when the first day begins, with its offset, as in "2022-05-02T00:00:00+08:00" (default: the last `days`
+    days of the log by UTC). A recipe with `training.hours` goes once through the log and predicts each period before it
+    learns it. Otherwise each day has a training of its own; where the recipe chooses its epochs by validation, they are
+    chosen once, on the day before the first. The folder `out` keeps the predictions of each day: called again in the
+    same way, it goes on where it stopped. `progress` is called with (days done, days). Raises FactaError.
+    """
+    chosen, dataset = find_recipe(recipe, overrides), _open(dataset)
+    found = Days.of(dataset, days, since)
+    return day_by_day(chosen, dataset, Path(out), found, overwrite=overwrite, device=device, log=log, progress=progress)
 
 
 @arguments(dataset=_DATASET, out=PATH, trials=WHOLE, seed=WHOLE, device=TEXT, progress=CALLABLE | NONE)
@@ -255,7 +295,7 @@ def tune(
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
         _, result = learn(tried, of_training(dataset, split), split, folder, log, device)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return result.metrics[training.metric]
+        return result.metrics[metric_name(training.metric, dataset)]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
     space = tuning.without(chosen.search, [path for path, _ in assignments(overrides)])
@@ -282,12 +322,25 @@ def _protocol(given: Any) -> ProtocolConfig:
     return given
 
 
-def _stages(dataset: Dataset, split: Split, task: Task, window: int) -> list[Stage]:
-    """The stages that hold something out for a task under a split."""
+def _stages(dataset: Dataset, protocol: ProtocolConfig, split: Split, task: Task, window: int) -> list[Stage]:
+    """The stages that hold something out for a task."""
     if task == "feedback":
         return [stage for stage in get_args(Stage) if len(held_out(dataset, split, stage, window))]
-    stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(split.test)}
+    stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(protocol.test_requests(dataset))}
     return [stage for stage, requests in stages.items() if requests]
+
+
+def _say_what_is_asked(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> None:
+    """Before it costs an epoch: a stage that will give no number, and a question that is not the learned one."""
+    said, protocol = [], recipe.protocol
+    task: Task = "feedback" if recipe.predicts_feedback else "next_item"
+    there = _stages(dataset, protocol, split, task, window=1)
+    for stage in get_args(Stage):
+        if stage not in there and not (stage == "validation" and protocol.split == "loo-paper"):
+            said.append(f"There will be no {stage} number: the protocol holds nothing out{protocol.advice(dataset)}")
+    unlike = unlike_targets(recipe.model.model_dump(), protocol)
+    for text in [*said, *([] if unlike is None else [unlike])]:
+        (log or Log()).say(text)
 
 
 def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
@@ -296,11 +349,18 @@ def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
 
 
 def _measure(
-    artifact: files.Contents, dataset: Dataset, protocol: ProtocolConfig, stage: Stage, split: Split, task: Task
+    artifact: files.Contents, dataset: Dataset, protocol: ProtocolConfig, stage: Stage, task: Task
 ) -> Result | Predictions:
     if task == "feedback":
-        return _predicted(artifact, dataset, protocol, stage, split=split)
-    return _ranked(artifact, dataset, protocol, stage, split=split)
+        return _predicted(artifact, dataset, protocol, stage)
+    return _ranked(artifact, dataset, protocol, stage)
+
+
+def _say_alarms(summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
+    """What the held-out events say of the model, where that is bad news."""
+    for summary in summaries:
+        for text in summary.get("alarms", ()):
+            log.say(f"ALARM ({summary['stage']}): {text}")
 
 
 def _ranked(
@@ -310,7 +370,6 @@ def _ranked(
     stage: Stage,
     *,
     ks: Sequence[int] = evaluation.KS,
-    split: Split | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Of the lists that people get: the model's, and the most popular items where it knows nothing of a history."""
@@ -322,7 +381,6 @@ def _ranked(
         wants=artifact.model.wants,
         stage=stage,
         ks=ks,
-        split=split,
         counts=artifact.catalogue["training_events"].to_numpy(),
         progress=progress,
     )
@@ -334,10 +392,34 @@ def _predicted(
     protocol: ProtocolConfig,
     stage: Stage,
     *,
-    split: Split | None = None,
+    calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
     if "feedback" not in tasks(artifact.model):
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
     assert not isinstance(artifact.model, Baseline)
-    return predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, progress=progress)
+    counts = artifact.catalogue["training_events"].to_numpy()
+    found = predictions.predict(artifact.model, dataset, protocol, stage=stage, counts=counts, progress=progress)
+    if not calibrated or not artifact.calibration:
+        return found
+    names, kinds = score_names(dataset.manifest.fields), {one.kind for one in artifact.calibration.values()}
+    return found.calibrated({names[field]: one for field, one in artifact.calibration.items()}, ", ".join(kinds))
+
+
+def _calibrated(
+    recipe: RecipeConfig, contents: files.Contents, dataset: Dataset, protocol: ProtocolConfig, split: Split
+) -> files.Contents:
+    """The artifact with calibrators, if its recipe asks for them: fitted on the validation events and nothing else."""
+    kind = recipe.calibration
+    if kind is None:
+        return contents
+    if not len(predictions.validation_rows(split, contents.model.window)):
+        raise ConfigError(
+            f"calibration={kind} is fitted on validation, and the protocol {protocol.id} holds no validation event "
+            "out: use another protocol, or set calibration to null."
+        )
+    assert not isinstance(contents.model, Baseline)
+    said = predictions.predict_validation(contents.model, dataset, protocol, split)
+    names = {name: field for field, name in score_names(dataset.manifest.fields).items()}
+    found = {names[name]: fit_calibrator(kind, *said.of(name)[:2]) for name in said.p}
+    return replace(contents, calibration={field: one for field, one in found.items() if one is not None})

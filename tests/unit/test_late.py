@@ -21,7 +21,7 @@ from facta.data.doctor import examine
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.schema import Field
-from facta.data.splits import Requests, Split, leave_one_out, temporal
+from facta.data.splits import Requests, Split, leave_one_out, temporal, temporal_test
 from facta.data.stochastic_length import StochasticLengthConfig
 from facta.data.stream import StreamBatches
 from facta.errors import DataError
@@ -131,7 +131,7 @@ def test_predictions_read_what_was_known_at_the_next_event_or_at_the_cut(
 
 def test_requests_for_an_item_read_what_was_known_when_they_were_made(events: list[Event], dataset: Dataset) -> None:
     for state in ("rolling", "frozen"):
-        asked = temporal(dataset, validation_from=cut(events, 0.4), test_from=cut(events, 0.7), state=state).test  # type: ignore[arg-type]
+        asked = temporal_test(dataset, test_from=cut(events, 0.7), state=state)  # type: ignore[arg-type]
         batch = request_batch(dataset, asked, slice(0, len(asked)), 6, ITEM)
         assert shown(batch) == expected(events, asked.user.tolist(), batch)
 

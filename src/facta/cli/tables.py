@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facta.cli import console
+from facta.errors import counted
+from facta.eval.metrics import shown as shown_metrics
+from facta.eval.prediction import SHOWN
+from facta.eval.value_metrics import VALUE_METRICS
 
 
 def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = (10,)) -> None:
     """One table of summaries (`Result.summary`) that share a protocol: means with their 95 % intervals over users."""
     first = named[0][1]
-    metrics = [name for k in ks for name in _shown([summary for _, summary in named], k)]
-    rows = [[name, *(cell(summary["metrics"][metric]) for metric in metrics)] for name, summary in named]
+    means = [{name: one["mean"] for name, one in summary["metrics"].items()} for _, summary in named]
+    metrics = [name for k in ks for name in shown_metrics(means, k)]
+    rows = [
+        [name, *(cell(summary["metrics"][metric]) + _seeds(summary, metric) for metric in metrics)]
+        for name, summary in named
+    ]
     console.table(
         f"{_stage(first)}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
         f"mean [95 % interval over users]\n{first['protocol']}",
@@ -20,6 +29,7 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
         rows,
         numbers=metrics,
     )
+    _population([summary for _, summary in named])
     masked = first["unreachable_targets"]
     if masked > 0.01:
         console.out.print(
@@ -36,32 +46,78 @@ def shown(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """One table of summaries (`Predictions.summary`) that share a protocol, a line for each field of each."""
     first = named[0][1]
-    metrics = list(dict.fromkeys(name.partition("(")[0] for name in first["metrics"]))
     rows = [
         [
             *(name, field, "–" if rate is None else f"{rate:.3f}"),
-            *(cell(summary["metrics"][f"{metric}({field})"]) for metric in metrics),
+            *(cell(summary["metrics"][f"{metric}({field})"]) for metric in SHOWN),
         ]
         for name, summary in named
         for field, rate in summary["base_rates"].items()
     ]
-    console.table(
+    title = (
         f"{_stage(first)}, {first['requests']:,} events of {first['users']:,} users, mean [95 % interval over users]\n"
-        f"{first['protocol']}",
-        ["", "feedback", "base rate", *metrics],
-        rows,
-        numbers=["base rate", *metrics],
+        f"{first['protocol']}"
     )
+    if rows:
+        console.table(title, ["", "feedback", "base rate", *SHOWN], rows, numbers=["base rate", *SHOWN])
+    _values(named, "" if rows else title)
+    _population([summary for _, summary in named])
+    for name, summary in named:
+        for text in summary.get("alarms", ()):
+            console.out.print(f"ALARM: {name}, {text}", markup=False, highlight=False)
+
+
+def _population(summaries: Sequence[Mapping[str, Any]]) -> None:
+    """A line of whom and what the numbers are; a second one where the artifacts know other items."""
+    said = dict.fromkeys(text for text in (population(summary) for summary in summaries) if text)
+    for text in said:
+        console.out.print(text, markup=False, highlight=False)
+
+
+def population(summary: Mapping[str, Any]) -> str:
+    """Of whom the numbers are, and how many targets nobody could learn; empty where nothing was counted."""
+    asked, stage = summary.get("asked") or {}, summary["stage"]
+    if not asked:
+        return ""
+    users, events = asked["held_out_users"], asked["held_out_events"]
+    if "asked_users" in asked:
+        said = (
+            f"Asked: {asked['asked_users']:,} of {counted(users, 'user')} with {stage} events, "
+            f"{asked['asked_events']:,} of {events:,} such events"
+        )
+        said += "." if asked["asked_events"] == events else "; the others have nothing visible before them."
+    else:
+        said = f"Asked: all {counted(events, f'{stage} event')} of {counted(users, 'user')}"
+        said += f", {asked['users_without_history']:,} of them without an earlier event."
+    for key, what in (
+        ("untrained_targets", "are of items without training events"),
+        ("unknown_targets", "are of items that the artifact does not know, and count as misses"),
+    ):
+        if asked.get(key):
+            said += f" {asked[key]:,} events ({asked[key] / max(asked.get('asked_events', events), 1):.1%}) {what}."
+    return said
+
+
+def _seeds(summary: Mapping[str, Any], metric: str) -> str:
+    """What the mean of several runs owes to their seeds, which no interval over users tells."""
+    means = summary.get("seed_means", {}).get(metric, ())
+    return f" ±{statistics.stdev(means):.4f} over {len(means)} seeds" if len(means) > 1 else ""
+
+
+def _values(named: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:
+    """The table of feedback that is a number without success."""
+    rows = [
+        [name, field, *(cell(summary["metrics"][f"{metric}({field})"]) for metric in VALUE_METRICS[:-1])]
+        for name, summary in named
+        for field in summary.get("values", ())
+    ]
+    if rows:
+        console.table(title, ["", "feedback", *VALUE_METRICS[:-1]], rows, numbers=VALUE_METRICS[:-1])
 
 
 def _stage(summary: Mapping[str, Any]) -> str:
-    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}"
-
-
-def _shown(summaries: Sequence[Mapping[str, Any]], k: int) -> list[str]:
-    """Recall says more than HR only where a request has several targets."""
-    differs = any(one["metrics"][f"HR@{k}"] != one["metrics"][f"Recall@{k}"] for one in summaries)
-    return [f"HR@{k}", *([f"Recall@{k}"] if differs else []), f"NDCG@{k}", f"MRR@{k}"]
+    calibrated = f", scores after {summary['calibrator']} calibration" if summary.get("calibrator") else ""
+    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}{calibrated}"
 
 
 def cell(value: Mapping[str, float | None]) -> str:

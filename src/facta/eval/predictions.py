@@ -6,7 +6,7 @@ Letters: S events, U users among them, K feedback fields.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,21 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facta import arrays
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
+from facta.data.conditional import score_names
 from facta.data.histories import Dataset
+from facta.data.known import known_before, known_events
 from facta.data.late import known_codes, period_moments
 from facta.data.rows import Rows, frozen, tiles
 from facta.data.schema import Field
 from facta.data.splits import Split, State
 from facta.errors import ProtocolError
 from facta.eval import saved
+from facta.eval.alarms import alarms
 from facta.eval.bootstrap import Interval, interval, plain
 from facta.eval.evaluation import judging
-from facta.eval.prediction import METRICS, Calibration, calibration, prediction_metrics, resampled
+from facta.eval.prediction import RESAMPLED, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.eval.result import check_same_terms
+from facta.eval.value_metrics import COMPARED_VALUES, resampled_values, value_metrics
 from facta.types import SequenceBatch, to_device
+
+_SHOWN = ("NE", "GAUC", "NMAE", "Spearman")  # in a repr
 
 
 class Predictor(Protocol):
@@ -59,11 +66,23 @@ class Predictions:
     y: Mapping[str, NDArray[np.int8]]  # field -> [S]: 1 success, 0 not, -1 undefined
     runs: int = 1
     part: Ints | None = None  # [S] of what was pooled; a user's predictions are ordered within a part
+    expected: Mapping[str, Floats] = field(default_factory=dict)  # field -> [S]: of numbers without success, the value
+    calibrator: str = ""  # the kind that `p` went through; "": as the model said it
+    observed: Mapping[str, Floats] = field(default_factory=dict)  # the same, as it came out; NaN: undefined
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """held_out_users and held_out_events, all of which are asked; users_without_history (who have no event before the
+    stage); untrained_targets and unknown_targets (events of items without training events, and of items that the model
+    does not have). Of a part of the predictions, or of pooled ones, nothing."""
 
     def of(self, field: str) -> tuple[Floats, Bools, Ints]:
         """(prediction, success, place of the user 0 … U-1) of the events that define a field."""
         defined = self.y[field] >= 0
         return self.p[field][defined], self.y[field][defined] == 1, self._people[defined]
+
+    def values_of(self, field: str) -> tuple[Floats, Floats, Ints]:
+        """(expected value, observed value, place of the user 0 … U-1) of the events that define a field of numbers."""
+        defined = ~np.isnan(self.observed[field])
+        return self.expected[field][defined], self.observed[field][defined], self._people[defined]
 
     def part_of(self, field: str) -> Ints | None:
         """The parts of the same."""
@@ -76,14 +95,16 @@ class Predictions:
 
     @cached_property
     def means(self) -> dict[str, float]:
-        """NE(click), AUC(click), … over all events that define the field."""
+        """NE(click), AUC(click), … MAE(dwell), … over all events that define the field."""
         found = {field: prediction_metrics(*self.of(field), self.part_of(field)) for field in self.p}
-        return {f"{metric}({field})": found[field][metric] for field in self.p for metric in METRICS}
+        found |= {field: value_metrics(*self.values_of(field)[:2]) for field in self.expected}
+        return {f"{metric}({field})": value for field, each in found.items() for metric, value in each.items()}
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """Metric -> 95 % interval over users; ECE has none: it is no mean."""
         samples = {field: resampled(*self.of(field), self.part_of(field)) for field in self.p}
+        samples |= {field: resampled_values(*self.values_of(field)) for field in self.expected}
         return {f"{name}({field})": interval(draws) for field, own in samples.items() for name, draws in own.items()}
 
     @property
@@ -96,6 +117,11 @@ class Predictions:
         p, y, _ = self.of(field)
         return calibration(p, y)
 
+    def calibrated(self, by: Mapping[str, Callable[[Floats], Floats]], kind: str) -> Predictions:
+        """The same after calibration; a field that `by` does not name stays as it is."""
+        p = {name: by[name](p) if name in by else p for name, p in self.p.items()}
+        return replace(self, p=p, calibrator=kind)
+
     def only(self, chosen: Bools) -> Predictions:
         """Those of a mask [S]: a day, people with long histories."""
         return replace(
@@ -104,8 +130,11 @@ class Predictions:
             place=self.place[chosen],
             time=None if self.time is None else self.time[chosen],
             part=None if self.part is None else self.part[chosen],
+            asked={},
             p={field: p[chosen] for field, p in self.p.items()},
             y={field: y[chosen] for field, y in self.y.items()},
+            expected={field: value[chosen] for field, value in self.expected.items()},
+            observed={field: value[chosen] for field, value in self.observed.items()},
         )
 
     def summary(self) -> dict[str, Any]:
@@ -119,7 +148,11 @@ class Predictions:
             "users": int(self._people.max(initial=-1)) + 1,
             "requests": len(self.user),
             "runs": self.runs,
+            "asked": dict(self.asked),
             "base_rates": {field: plain(rate) for field, rate in self.base_rates.items()},
+            "values": list(self.expected),
+            "calibrator": self.calibrator or None,
+            "alarms": alarms(self.means, bounds),
             "metrics": {
                 name: {"mean": plain(mean), "low": plain(bounds[name].low), "high": plain(bounds[name].high)}
                 for name, mean in self.means.items()
@@ -127,7 +160,7 @@ class Predictions:
         }
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name.startswith(("NE", "GAUC")))
+        shown = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name.startswith(_SHOWN))
         return f"Predictions({self.protocol}, {self.stage}, {len(self.user):,} events: {shown})"
 
     def save(self, path: Path | str) -> None:
@@ -135,6 +168,8 @@ class Predictions:
         some = {"time": self.time, "part": self.part}
         given = {name: array for name, array in some.items() if array is not None}
         arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
+        arrays |= {f"expected/{field}": value for field, value in self.expected.items()}
+        arrays |= {f"observed/{field}": value for field, value in self.observed.items()}
         saved.write(path, self.summary(), {"user": self.user, "place": self.place, **given, **arrays})
 
     @classmethod
@@ -152,6 +187,10 @@ class Predictions:
             p={field: arrays[f"p/{field}"] for field in content["base_rates"]},
             y={field: arrays[f"y/{field}"] for field in content["base_rates"]},
             runs=content["runs"],
+            expected={field: arrays[f"expected/{field}"] for field in content.get("values", ())},
+            observed={field: arrays[f"observed/{field}"] for field in content.get("values", ())},
+            calibrator=content.get("calibrator") or "",
+            asked=content.get("asked", {}),
         )
 
 
@@ -159,14 +198,43 @@ def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: S
     """Rows with every event of a stage as a target once: a rolling state sees all before it, a frozen one all before
     the stage.
     """
+    return _rows(_held_out(dataset, split, stage), window, state, _frozen_at(dataset, split, stage, state))
+
+
+def validation_rows(split: Split, window: int) -> Rows:
+    """Rows with every validation event as a target once, each with all before it."""
+    return _rows(_validating(split), window, "rolling", None)
+
+
+_Asked = tuple[Ints, Ints, Ints]
+"""Users with held-out events; the place of the first of these events in their histories; the place behind the last."""
+
+
+def _validating(split: Split) -> _Asked:
+    users = np.flatnonzero(split.validation_end > split.train_end)
+    return users, split.train_end[users], split.validation_end[users]
+
+
+def _held_out(dataset: Dataset, split: Split, stage: Stage) -> _Asked:
+    if stage == "validation":
+        return _validating(split)
     length = np.diff(dataset.offsets)
-    first, last = (split.train_end, split.validation_end) if stage == "validation" else (split.validation_end, length)
-    users = np.flatnonzero(last > first)
+    users = np.flatnonzero(length > split.validation_end)
+    return users, split.validation_end[users], length[users]
+
+
+def _frozen_at(dataset: Dataset, split: Split, stage: Stage, state: State) -> Ints | None:
+    """[U] ms: the moment of each user's frozen state; None where it makes no difference."""
     if state == "rolling":
-        return tiles(users, first[users], last[users], window)
-    cut = split.train_cut if stage == "validation" else split.validation_cut
-    moments = period_moments(dataset, list(dataset.fields), first, cut)
-    return frozen(users, first[users], last[users], window, None if moments is None else moments[users])
+        return None
+    began, cut = (split.train_end, split.train_cut), (split.validation_end, split.validation_cut)
+    return period_moments(dataset, list(dataset.fields), *(began if stage == "validation" else cut))
+
+
+def _rows(asked: _Asked, window: int, state: State, moments: Ints | None) -> Rows:
+    if state == "rolling":
+        return tiles(*asked, window)
+    return frozen(*asked, window, None if moments is None else moments[asked[0]])
 
 
 def predict(
@@ -175,25 +243,97 @@ def predict(
     protocol: ProtocolConfig,
     *,
     stage: Stage = "test",
-    split: Split | None = None,
+    counts: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and the events that its state knows.
 
     What happened is what was known at the end of the stage: of validation, which chooses, at the moment of the test.
-    Raises ProtocolError where the protocol is undefined for this dataset or holds no event out.
+    `counts` [V]: the training events of each item that the model has. Where the dataset has more items (rows behind V),
+    their events are left out of histories, and as targets they are given the mean of the other predictions: the model
+    has nothing to say of them. Raises ProtocolError where the protocol is undefined for this dataset or holds no event
+    out.
     """
+    _check_defined(dataset, protocol)
+    split = protocol.cut(dataset)
+    asked, moments = _held_out(dataset, split, stage), _frozen_at(dataset, split, stage, protocol.state)
+    if not len(asked[0]):
+        raise ProtocolError(
+            f"The protocol {protocol.feedback_id} holds no {stage} event out of this dataset{protocol.advice(dataset)}"
+        )
+    items = dataset.num_items if counts is None else len(counts)
+    seen, known = dataset, asked
+    if items < dataset.num_items:
+        seen, known = known_events(dataset, items), _known(dataset, asked, items)
+    rows = _rows(known, model.window, protocol.state, moments)
+    said = _for_all(dataset, asked, items, _scores(model, seen, rows, progress))
+    until = _known_until(dataset, split) if stage == "validation" else None
+    found = _predictions(dataset, protocol.feedback_id, stage, _events(asked), said, until)
+    return replace(found, asked=_population(dataset, asked, counts))
+
+
+def predict_validation(model: Predictor, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Predictions:
+    """The same of the validation events of a split: all that fitting may be judged by."""
+    _check_defined(dataset, protocol)
+    moments = _frozen_at(dataset, split, "validation", protocol.state)
+    rows = _rows(_validating(split), model.window, protocol.state, moments)
+    until = _known_until(dataset, split)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, "validation", known_until=until)
+
+
+def _known_until(dataset: Dataset, split: Split) -> Ints | None:
+    """[U] ms: when validation ended, where some feedback is late."""
+    return period_moments(dataset, list(dataset.fields), split.validation_end, split.validation_cut)
+
+
+def _check_defined(dataset: Dataset, protocol: ProtocolConfig) -> None:
     check_order(dataset)
     if protocol.ties == "blind":
         raise ProtocolError("Feedback is predicted with ties in order: set protocol.ties to in-order.")
-    cut = protocol.cut(dataset) if split is None else split
-    rows = held_out(dataset, cut, stage, model.window, protocol.state)
-    if not len(rows):
-        raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
-    moments = None
-    if stage == "validation":
-        moments = period_moments(dataset, list(dataset.fields), cut.validation_end, cut.validation_cut)
-    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, known_until=moments, progress=progress)
+    if protocol.split != "temporal" and protocol.targets != "all":
+        raise ProtocolError(
+            f"Under {protocol.split} with targets={protocol.targets} the held-out events begin with a success, so "
+            "feedback predicted for them says nothing: use a temporal protocol, or targets=all."
+        )
+
+
+def _events(asked: _Asked) -> tuple[Ints, Ints]:
+    """([S] users, [S] places) of the held-out events."""
+    users, first, last = asked
+    return np.repeat(users, last - first), arrays.spans(first, last - first)
+
+
+def _known(dataset: Dataset, asked: _Asked, items: int) -> _Asked:
+    """The held-out events of the first `items` items, by their places among the events of these."""
+    users, first, last = asked
+    before, start = known_before(dataset, items), dataset.offsets[users]
+    return users, before[start + first] - before[start], before[start + last] - before[start]
+
+
+def _for_all(dataset: Dataset, asked: _Asked, items: int, said: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Field -> predictions of the events of known items -> of all, with the mean for those of unknown ones."""
+    user, place = _events(asked)
+    known = dataset.item[dataset.offsets[user] + place] < items
+    found = {name: np.full(len(user), p.mean() if len(p) else 0.5) for name, p in said.items()}
+    for name, p in said.items():
+        found[name][known] = p
+    return found
+
+
+def _population(dataset: Dataset, asked: _Asked, counts: Ints | None) -> dict[str, int]:
+    """How many people and events are held out, and how many events are of items that nobody could learn."""
+    users, first, last = asked
+    found = {
+        "held_out_users": len(users),
+        "held_out_events": int((last - first).sum()),
+        "users_without_history": int((first == 0).sum()),
+    }
+    if counts is not None:
+        item = dataset.item[arrays.spans(dataset.offsets[users] + first, last - first)]
+        known = item < len(counts)
+        found["unknown_targets"] = int((~known).sum())
+        found["untrained_targets"] = int((counts[item[known]] == 0).sum())
+    return found
 
 
 def predict_rows(
@@ -210,6 +350,17 @@ def predict_rows(
 
     `known_until` [U] ms: what became known of a user's events later did not happen; None: all of the log did.
     """
+    count = rows.last - rows.first
+    user = np.repeat(rows.user, count)
+    place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
+    found = _scores(model, dataset, rows, progress)
+    return _predictions(dataset, protocol, stage, (user, place), found, known_until)
+
+
+def _scores(
+    model: Predictor, dataset: Dataset, rows: Rows, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Floats]:
+    """Field -> [S] what a model says of the targets of rows, in their order."""
     counts = rows.last - rows.first
     ends = np.cumsum(counts)
     found: dict[str, Floats] = {}
@@ -223,21 +374,27 @@ def predict_rows(
             done += len(at)
             if progress is not None:
                 progress(done, int(ends[-1]))
-    return _predictions(dataset, protocol, stage, rows, found, known_until)
+    return found
 
 
 def _predictions(
-    dataset: Dataset, protocol: str, stage: str, rows: Rows, found: Mapping[str, Floats], known_until: Ints | None
+    dataset: Dataset,
+    protocol: str,
+    stage: str,
+    asked: tuple[Ints, Ints],
+    found: Mapping[str, Floats],
+    known_until: Ints | None,
 ) -> Predictions:
-    """Scores beside what happened; fields that do not say what success is are left out."""
-    count = rows.last - rows.first
-    user = np.repeat(rows.user, count)
-    place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
+    """Scores beside what happened at (users [S], places [S]), under the names of the scores (`data.conditional`)."""
+    user, place = asked
     event = dataset.offsets[user] + place
     moment = None if known_until is None else known_until[user]
     fields = [field for field in dataset.manifest.fields if field.positives]
     labels = {field.name: _labels(dataset, field, event, moment) for field in fields}
-    known = [field for field in found if field in labels]
+    measured = [field for field in dataset.manifest.fields if _measured(field)]
+    numbers = {field.name: _numbers(dataset, field, event, moment) for field in measured}
+    known, names = [field for field in found if field in labels], score_names(dataset.manifest.fields)
+    valued = [field for field in found if field in numbers]
     return Predictions(
         protocol=protocol,
         stage=stage,
@@ -245,8 +402,10 @@ def _predictions(
         user=user,
         place=place,
         time=None if dataset.timestamp is None else np.asarray(dataset.timestamp[event], dtype=np.int64),
-        p={field: found[field] for field in known},
-        y={field: labels[field] for field in known},
+        p={names[field]: found[field] for field in known},
+        y={names[field]: labels[field] for field in known},
+        expected={names[field]: found[field] for field in valued},
+        observed={names[field]: numbers[field] for field in valued},
     )
 
 
@@ -255,27 +414,48 @@ def _labels(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) ->
     return np.where(code == 0, -1, np.isin(code, field.positives)).astype(np.int8)
 
 
+def _measured(field: Field) -> bool:
+    """Whether a field is a number that says of no value that it is a success."""
+    return field.role == "feedback" and field.kind in ("numeric", "ordinal") and not field.positives
+
+
+def _numbers(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) -> Floats:
+    """[S] values as they were logged, and known at `moment`; NaN: undefined."""
+    code, logged = (known_codes(dataset, field.name, event, until) for until in (moment, None))
+    values = np.asarray(dataset.fields[field.name][event]).astype(np.float64)
+    before = np.nan if field.before is None else float(field.before)
+    return np.where(code == 0, np.nan, np.where(code == logged, values, before))
+
+
 def average_predictions(runs: Sequence[Predictions]) -> Predictions:
     """The mean prediction of several runs (seeds), event by event: an ensemble, better than each of its members."""
     first = runs[0]
     for other in runs[1:]:
         check_same_events(first, other)
     mean = {field: np.mean([run.p[field] for run in runs], axis=0) for field in first.p}
-    return replace(first, p=mean, runs=sum(run.runs for run in runs))
+    values = {field: np.mean([run.expected[field] for run in runs], axis=0) for field in first.expected}
+    return replace(first, p=mean, expected=values, runs=sum(run.runs for run in runs))
 
 
 def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) -> dict[str, tuple[float, Interval]]:
     """Metric -> (mean of a's runs minus mean of b's, 95 % interval): users are resampled, the same for all runs."""
     for other in (*a[1:], *b):
         check_same_events(a[0], other)
-    samples = [[resampled(*run.of(field), run.part_of(field)) for run in runs] for runs in (a, b)]
+    samples = [[_draws(run, field) for run in runs] for runs in (a, b)]
     means = [[run.means for run in runs] for runs in (a, b)]
     found = {}
-    for metric in samples[0][0]:
+    for metric in COMPARED_VALUES if field in a[0].expected else RESAMPLED:
         ours, theirs = (np.mean([one[metric] for one in side], axis=0) for side in samples)
         mean = [float(np.mean([one[f"{metric}({field})"] for one in side])) for side in means]
         found[metric] = (mean[0] - mean[1], interval(ours - theirs))
     return found
+
+
+def _draws(run: Predictions, field: str) -> dict[str, Floats]:
+    """Metric -> [samples] of a field of either sort."""
+    if field in run.expected:
+        return resampled_values(*run.values_of(field))
+    return resampled(*run.of(field), run.part_of(field))
 
 
 def check_same_events(a: Predictions, b: Predictions) -> None:
@@ -283,7 +463,7 @@ def check_same_events(a: Predictions, b: Predictions) -> None:
     check_same_terms(a, b)
     ours, theirs = (np.zeros_like(one.user) if one.part is None else one.part for one in (a, b))
     same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place) and np.array_equal(ours, theirs)
-    if not same or set(a.p) != set(b.p):
+    if not same or set(a.p) != set(b.p) or set(a.expected) != set(b.expected):
         raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
 
 
@@ -295,7 +475,8 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
     first = parts[0]
     if any(part.part is not None for part in parts):
         raise ProtocolError("Found predictions that were pooled before; pool all of them at once.")
-    if any(part.dataset != first.dataset or set(part.p) != set(first.p) for part in parts):
+    fields = (set(first.p), set(first.expected))
+    if any(part.dataset != first.dataset or (set(part.p), set(part.expected)) != fields for part in parts):
         raise ProtocolError("Predictions of different datasets or fields cannot be pooled.")
     event = np.stack([np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "place")], axis=1)
     if len(np.unique(event, axis=0)) < len(event):
@@ -308,7 +489,10 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
         user=event[:, 0],
         place=event[:, 1],
         part=np.repeat(np.arange(len(parts)), sizes),
+        asked={},
         time=np.concatenate([part.time for part in parts if part.time is not None]) if timed else None,
         p={field: np.concatenate([part.p[field] for part in parts]) for field in first.p},
         y={field: np.concatenate([part.y[field] for part in parts]) for field in first.y},
+        expected={field: np.concatenate([part.expected[field] for part in parts]) for field in first.expected},
+        observed={field: np.concatenate([part.observed[field] for part in parts]) for field in first.observed},
     )

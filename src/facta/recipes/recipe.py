@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from facta.artifact.calibration import CalibrationKind
 from facta.artifact.model import ModelConfig
 from facta.config import Config
 from facta.errors import ConfigError
@@ -24,6 +25,7 @@ class RecipeConfig(Config):
     name: str
     model: ModelConfig
     training: TrainingConfig | None = None  # None for models that are counted, not trained
+    calibration: CalibrationKind | None = None  # of predicted feedback: fitted on validation, kept in the artifact
     choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
     protocol: ProtocolConfig = ProtocolConfig()
     search: Space = {}  # dotted key -> the values, or the range of them, that a search may try
@@ -35,11 +37,32 @@ class RecipeConfig(Config):
             raise ConfigError(f"The recipe '{self.name}' has a model that is trained and no `training`; give it one.")
         if not trained and self.training is not None:
             raise ConfigError(f"A model of kind '{self.model.kind}' is counted, not trained: set `training` to null.")
-        if self.choose and (trained or self.model != type(self.model)()):
+        if self.choose and (trained or set(self.model.model_dump(exclude_defaults=True)) - {"positive"}):
             raise ConfigError(
                 f"The recipe '{self.name}' has settings of its own, or chooses them: set choose to false."
             )
+        if self.protocol.targets != "all" and self.protocol.split != "temporal" and self.predicts_feedback:
+            raise ConfigError(
+                f"The recipe '{self.name}' predicts feedback, and under {self.protocol.split} with "
+                f"targets={self.protocol.targets} the held-out events begin with a success: use a temporal protocol, "
+                "or targets=all."
+            )
+        ranks = isinstance(self.model, RecommenderConfig) and self.model.feedback is None
+        if self.calibration is not None and (not trained or ranks):
+            raise ConfigError(
+                f"The recipe '{self.name}' predicts no feedback, and probabilities of feedback alone are calibrated: "
+                "set calibration to null."
+            )
         return self
+
+    @property
+    def predicts_feedback(self) -> bool:
+        """Whether the model has learned any feedback."""
+        match self.model:
+            case RecommenderConfig(feedback=feedback):
+                return feedback is not None
+            case _:
+                return self.model.trained
 
     @property
     def fewest(self) -> int:
