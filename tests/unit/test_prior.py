@@ -191,3 +191,20 @@ def test_a_refit_counts_again_and_keeps_what_validation_has_chosen(data: Dataset
     expected = Prior(chosen(once), data.num_items).fit(data, leave_one_out(data).refit)
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(again.model.prior.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_people_get_the_lists_that_are_measured(data: Dataset, tmp_path: Path) -> None:
+    """With rules that outweigh the model: lists of the model alone would be others."""
+    given = PriorConfig(rules=RULES, weight=16.0)
+    settings = [*QUICK, UNTRAINED, f"model.prior={given.model_dump_json()}"]
+    artifact = facta.train(data, "debug/sasrec-rules", tmp_path / "a", settings)
+    measured, split = facta.evaluate(artifact, data), leave_one_out(data)
+    ids = data.items["item_id"].to_list()
+    expected = [[ids[row] for row in line if row >= 0][:3] for line in measured.lists]
+    histories = [
+        [ids[row] for row in data.item[data.offsets[user] : data.offsets[user] + end]]
+        for user, end in zip(split.test.user, split.test.end, strict=True)
+    ]
+    asked = artifact.recommend(histories, 3)
+    assert asked.ids == expected
+    assert facta.load(tmp_path / "a").recommend(histories, 3).ids == expected
