@@ -149,8 +149,9 @@ def forms(recipe: str, folder: Path, people: int = 1500, count: int = 24, *chang
         for name in FORMS:
             dataset, found = trained(*form(name, log), recipe, folder, *protocol, *own, *changes)
             late = next((one.late for one in dataset.manifest.fields if one.name == "buy" and one.late), None)
-            view = found.only(found.y["cart"] >= 0)
-            mean, bounds = view.means["NE(cart)"], view.intervals["NE(cart)"]
+            (cart,) = found.y  # where there are lines for purchases, its condition is part of its name
+            view = found.only(found.y[cart] >= 0)
+            mean, bounds = view.means[f"NE({cart})"], view.intervals[f"NE({cart})"]
             row = {"gaps": "sparse" if sparse else "dense", "form": name, "late": late, "events": len(view.user)}
             rows.append({**row, "NE(cart)": mean, "low": bounds.low, "high": bounds.high, "floor": least})
             print(rows[-1], flush=True)
