@@ -16,6 +16,11 @@ from facta.arrays import Ints
 from facta.data.histories import Dataset
 from facta.errors import DataError, ProtocolError
 
+_NEEDS_TIMES = (
+    "A temporal split needs timestamps; this dataset has only an order. Use leave-one-out: set protocol.split=loo-val, "
+    "protocol.train_end=null and protocol.validation_end=null (--set)."
+)
+
 Ties = Literal["in-order", "blind"]
 State = Literal["frozen", "rolling"]
 
@@ -106,7 +111,7 @@ def temporal(
     request per event of the period, made at the event's own time with everything before it.
     """
     if dataset.timestamp is None:
-        raise ProtocolError("A temporal split needs timestamps; this dataset has only an order. Use leave-one-out.")
+        raise ProtocolError(_NEEDS_TIMES)
     first = test_from if validation_from is None else validation_from
     if first > test_from:
         raise ProtocolError(f"validation_from ({first}) lies after test_from ({test_from}); it must come first.")
@@ -129,7 +134,7 @@ def temporal(
 def cut_at_share(dataset: Dataset, share: float) -> int:
     """The time (ms) before which `share` of all events lie."""
     if dataset.timestamp is None:
-        raise ProtocolError("A temporal split needs timestamps; this dataset has only an order. Use leave-one-out.")
+        raise ProtocolError(_NEEDS_TIMES)
     place = min(int(share * dataset.num_events), dataset.num_events - 1)
     return int(np.partition(dataset.timestamp, place)[place])
 
