@@ -18,7 +18,7 @@ from facta.data.batches import request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
-from facta.data.splits import Split, leave_one_out
+from facta.data.splits import Split, leave_one_out, leave_one_out_test
 from facta.errors import ConfigError
 from facta.models.prior import Prior, PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -76,7 +76,7 @@ def model_of(dataset: Dataset, split: Split, weight: float | None = 0.7, **setti
 def test_scores_are_the_sum_that_defines_them(data: Dataset) -> None:
     split = leave_one_out(data)
     model, rules = model_of(data, split), slow_rules(data, split)
-    requests = split.test
+    requests = leave_one_out_test(data)
     requests.end[:3] = [0, 1, 2]  # nothing, one event, fewer than the rules read
     batch = request_batch(data, requests, slice(None), model.window)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_items_that_no_rule_names_keep_the_models_own_score(data: Dataset) -> No
     split = leave_one_out(data)
     split.train_end[:] = 1  # no pairs
     model = model_of(data, split)
-    batch = request_batch(data, split.test, slice(0, 4), model.window)
+    batch = request_batch(data, leave_one_out_test(data), slice(0, 4), model.window)
     with torch.no_grad():
         found = model.catalogue_scores(batch)
         model.prior = None

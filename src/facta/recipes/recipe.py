@@ -41,9 +41,15 @@ class RecipeConfig(Config):
             raise ConfigError(f"The recipe '{self.name}' has a model that is trained and no `training`; give it one.")
         if not trained and self.training is not None:
             raise ConfigError(f"A model of kind '{self.model.kind}' is counted, not trained: set `training` to null.")
-        if self.choose and (trained or self.model != type(self.model)()):
+        if self.choose and (trained or set(self.model.model_dump(exclude_defaults=True)) - {"positive"}):
             raise ConfigError(
                 f"The recipe '{self.name}' has settings of its own, or chooses them: set choose to false."
+            )
+        if self.protocol.targets != "all" and self.protocol.split != "temporal" and self.predicts_feedback:
+            raise ConfigError(
+                f"The recipe '{self.name}' predicts feedback, and under {self.protocol.split} with "
+                f"targets={self.protocol.targets} the held-out events begin with a success: use a temporal protocol, "
+                "or targets=all."
             )
         ranks = isinstance(self.model, RecommenderConfig) and self.model.feedback is None
         if self.calibration is not None and (not trained or ranks):
@@ -70,6 +76,15 @@ class RecipeConfig(Config):
             if not any(key == path or key.startswith(f"{path}.") for path in given)
         }
         return changed if kept == changed.derived else changed.parse({**dict(changed), "derived": kept})
+
+    @property
+    def predicts_feedback(self) -> bool:
+        """Whether the model has learned any feedback."""
+        match self.model:
+            case RecommenderConfig(feedback=feedback):
+                return feedback is not None
+            case _:
+                return self.model.trained
 
     @property
     def fewest(self) -> int:
