@@ -19,7 +19,7 @@ from facta.errors import ConfigError
 from facta.recipes.recipe import RecipeConfig
 
 Build = Callable[[], RecipeConfig]
-_TOOLS = ("classical", "find", "fit", "prior", "recipe", "sizing")  # modules of this folder that hold no recipes
+_TOOLS = ("classical", "days", "find", "fit", "prior", "recipe", "sizing")  # modules here without recipes
 
 
 def find(name: str) -> RecipeConfig:
