@@ -36,6 +36,7 @@ from facta.recipes.days import by_day as day_by_day
 from facta.recipes.find import find
 from facta.recipes.fit import Fitted, fit, learn, metric_name, refit, training_counts
 from facta.recipes.recipe import RecipeConfig
+from facta.recipes.sizing import sized
 from facta.training import tune as tuning
 from facta.training.folder import REFIT, claim
 from facta.training.identity import Identity
@@ -102,6 +103,7 @@ def train(
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split, events=chosen.fewest, advice=chosen.protocol.advice(dataset))
+    chosen = _sized(chosen, dataset, split, log)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
     _say_what_is_asked(chosen, dataset, split, log)
     first = fit(chosen, of_training(dataset, split), split, run_folder(out), log, device)
@@ -111,6 +113,15 @@ def train(
     for folder in (run_folder(out), run_folder(out) / REFIT):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Artifact.of(replace(contents, fingerprint=mark))
+
+
+def _sized(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> RecipeConfig:
+    """The recipe with the settings that follow from the size of the log, each said with its reason."""
+    chosen, log = sized(recipe, dataset, split), log or Log()
+    if chosen is not recipe:
+        for key, reason in chosen.derived.items():
+            log.say(f"{key}={reason}.")
+    return chosen
 
 
 def _fitted(
@@ -290,6 +301,8 @@ def tune(
     check_trainable(dataset, split, events=chosen.fewest)
     if not len(split.validation):
         raise ConfigError(f"The protocol {chosen.protocol.id} has no validation to search on; choose one that has.")
+
+    chosen = _sized(chosen, dataset, split, log)
 
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)

@@ -21,6 +21,11 @@ from facta.arrays import Bools, Ints
 from facta.data.histories import Dataset
 from facta.errors import DataError, ProtocolError
 
+_NEEDS_TIMES = (
+    "A temporal split needs timestamps; this dataset has only an order. Use leave-one-out: set protocol.split=loo-val, "
+    "protocol.train_end=null and protocol.validation_end=null (--set)."
+)
+
 Ties = Literal["in-order", "blind"]
 State = Literal["frozen", "rolling"]
 _NEVER = np.iinfo(np.int64).max
@@ -183,7 +188,7 @@ def _period(
 ) -> R:
     """Requests for the targets in [start, stop)."""
     if dataset.timestamp is None:
-        raise ProtocolError("A temporal split needs timestamps; this dataset has only an order. Use leave-one-out.")
+        raise ProtocolError(_NEEDS_TIMES)
     if state == "frozen" and ties == "blind":
         raise ProtocolError("ties=blind has no effect with state=frozen, which asks at the cut: use in-order.")
     visible, until = events_before(dataset, start), events_before(dataset, stop)
@@ -200,7 +205,7 @@ def _period(
 def cut_at_share(dataset: Dataset, share: float) -> int:
     """The time (ms) before which `share` of all events lie."""
     if dataset.timestamp is None:
-        raise ProtocolError("A temporal split needs timestamps; this dataset has only an order. Use leave-one-out.")
+        raise ProtocolError(_NEEDS_TIMES)
     place = min(int(share * dataset.num_events), dataset.num_events - 1)
     return int(np.partition(dataset.timestamp, place)[place])
 

@@ -97,7 +97,9 @@ def _same_codes(artifact: Contents, dataset: Dataset) -> None:
 def _said(field: Field) -> str:
     values = field.categories or field.levels or field.boundaries or ()
     shown = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
-    return f"{field.kind}, of {len(values):,} values or boundaries ({shown})" if values else field.kind
+    kind = f"{field.kind}, of {len(values):,} values or boundaries ({shown})" if values else field.kind
+    waiting = [*([field.given_when] if field.given_when else []), *(field.waits_for or ())]
+    return f"{kind}, known from '{waiting[0]}' on" if waiting else kind
 
 
 def _same_data(artifact: Contents, dataset: Dataset) -> None:

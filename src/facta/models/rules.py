@@ -67,8 +67,8 @@ SEARCH: dict[str, tuple[float, ...] | tuple[int, ...]] = {
     "damping": (0.0, 0.1, 0.2, 0.3, 0.5),
     "source_damping": (0.0, 0.25, 0.5, 0.75, 1.0),
     "backward": (0.0, 0.1, 0.25, 0.5, 1.0),
-    "history_power": (0.5, 0.75, 1.0, 1.5, 2.5),
     "window": (3, 5, 10, 20, 50),
+    "history_power": (0.5, 0.75, 1.0, 1.5, 2.5),
     "power": (0.25, 0.5, 0.75, 1.0, 2.0),
 }
 """What is tried on validation, one setting after the other, in this order, from the defaults of `RulesConfig`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import model_validator
 
 from facta.artifact.calibration import CalibrationKind
 from facta.artifact.model import ModelConfig
-from facta.config import Config
+from facta.config import Config, Overrides, assignments
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.layouts.layout import named
@@ -28,6 +29,9 @@ class RecipeConfig(Config):
     calibration: CalibrationKind | None = None  # of predicted feedback: fitted on validation, kept in the artifact
     choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
     protocol: ProtocolConfig = ProtocolConfig()
+    derived: dict[str, str] = {}
+    """Settings that follow from the size of the log (`recipes.sizing`): dotted key -> "" in a recipe; in an artifact
+    the value and its reason. A key that somebody sets is taken out."""
     search: Space = {}  # dotted key -> the values, or the range of them, that a search may try
 
     @model_validator(mode="after")
@@ -55,6 +59,24 @@ class RecipeConfig(Config):
             )
         return self
 
+    def change(self, **values: Any) -> Self:
+        return self._without_derived(super().change(**values), values)
+
+    def override(self, settings: Overrides) -> Self:
+        return self._without_derived(super().override(settings), dict(assignments(settings)))
+
+    def _without_derived(self, changed: Self, values: Mapping[str, Any]) -> Self:
+        """What somebody has set is no longer derived."""
+        if "derived" in values or not changed.derived:
+            return changed
+        given = _paths(values)
+        kept = {
+            key: reason
+            for key, reason in changed.derived.items()
+            if not any(key == path or key.startswith(f"{path}.") for path in given)
+        }
+        return changed if kept == changed.derived else changed.parse({**dict(changed), "derived": kept})
+
     @property
     def predicts_feedback(self) -> bool:
         """Whether the model has learned any feedback."""
@@ -74,3 +96,12 @@ class RecipeConfig(Config):
                 return 1
             case _:
                 return 2
+
+
+def _paths(values: Mapping[str, Any], below: str = "") -> list[str]:
+    """The dotted paths of all values in nested mappings."""
+    found = []
+    for key, value in values.items():
+        path = f"{below}{key}"
+        found += _paths(value, f"{path}.") if isinstance(value, Mapping) and value else [path]
+    return found
