@@ -58,11 +58,10 @@ def test_a_disk_without_locks_is_not_another_process(
 
 
 def test_the_first_line_comes_before_the_model_is_built(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    log = pl.DataFrame(
-        {"user_id": [1, 1, 1, 2, 2, 2], "item_id": [1, 2, 3, 1, 2, 3], "timestamp": range(10**9, 10**9 + 6)}
-    )
+    people = {"user_id": [1] * 5 + [2] * 5, "item_id": [*range(5)] * 2}
+    log = pl.DataFrame({**people, "timestamp": range(10**9, 10**9 + 10)})
     dataset = facta.prepare(log, tmp_path / "data")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="no model"):
         patch.setattr("facta.recipes.fit.build", lambda *_: (_ for _ in ()).throw(RuntimeError("no model")))
         facta.train(dataset, "debug/hstu", tmp_path / "artifact")
-    assert "debug/hstu: 6 events, 3 items." in capfd.readouterr().err
+    assert "debug/hstu: 10 events, 5 items." in capfd.readouterr().err
