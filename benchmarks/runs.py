@@ -70,7 +70,8 @@ def train(
     found = Seeds(" ".join([recipe, *changes]), [], [], [], [], [])
     for seed in seeds:
         trained, out = artifact(recipe, data, changes, seed), place(recipe, changes, seed)
-        if len(ProtocolConfig.parse(trained.config["protocol"]).cut(data).validation):
+        protocol = ProtocolConfig.parse(trained.config["protocol"])
+        if protocol.refit == "no" and len(protocol.cut(data).validation):  # a refit was trained on these events
             found.validation.append(facta.evaluate(trained, data, stage="validation"))
         found.test.append(facta.evaluate(trained, data, ks=ks))
         epochs = journal.read(facta.run_folder(out), "epoch")

@@ -5,7 +5,7 @@ artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
 artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
 """
 
-from facta.api import doctor, evaluate, find_recipe, predict, run_folder, train, train_seeds, tune
+from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, train_seeds, tune
 from facta.artifact.card import version as _version
 from facta.data.doctor import Finding
 from facta.data.histories import Dataset
@@ -58,6 +58,7 @@ __all__ = [
     "Result",
     "TrainingError",
     "UnknownValueWarning",
+    "by_day",
     "compare",
     "doctor",
     "evaluate",

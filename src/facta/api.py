@@ -6,20 +6,23 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import polars as pl
 
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
+from facta.artifact.calibration import fit_calibrator
 from facta.artifact.model import SavedModel, Task, tasks
 from facta.config import Overrides, assignments
+from facta.data.buckets import as_read_by, of_training
+from facta.data.conditional import score_names
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
 from facta.data.schema import Declared
 from facta.data.splits import Split, check_trainable
-from facta.data.times import Unit
+from facta.data.times import Time, Unit
 from facta.errors import ConfigError
 from facta.eval import evaluation, predictions
 from facta.eval.predictions import Predictions, held_out
@@ -28,15 +31,15 @@ from facta.eval.result import Result
 from facta.infer.engine import Artifact
 from facta.infer.matching import check_match, check_unseen
 from facta.models.baselines import Baseline
+from facta.recipes.days import Days
+from facta.recipes.days import by_day as day_by_day
 from facta.recipes.find import find
-from facta.recipes.fit import Fitted, fit, learn, refit, training_counts
+from facta.recipes.fit import Fitted, fit, learn, metric_name, refit, training_counts
 from facta.recipes.recipe import RecipeConfig
 from facta.training import tune as tuning
 from facta.training.folder import REFIT, claim
 from facta.training.identity import Identity
-
-if TYPE_CHECKING:
-    from facta.training.log import Log
+from facta.training.log import Log
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
@@ -100,8 +103,9 @@ def train(
     split = chosen.protocol.cut(dataset)
     check_trainable(dataset, split, events=chosen.fewest)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
-    first = fit(chosen, dataset, split, run_folder(out), log, device)
+    first = fit(chosen, of_training(dataset, split), split, run_folder(out), log, device)
     contents = _fitted(chosen, first, dataset, split, run_folder(out), log, device)
+    _say_alarms(contents.metrics, log or Log())
     mark = files.save(contents, out, overwrite=overwrite)
     for folder in (run_folder(out), run_folder(out) / REFIT):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -159,11 +163,17 @@ def _fitted(
     """The artifact of a first fit, measured on both stages. With refit=yes it is measured on validation, and the model
     that is fitted again on test.
     """
-    contents, protocol = _contents(recipe, first.model, dataset, split), recipe.protocol
+    protocol, whole = recipe.protocol, dataset
+    dataset = of_training(whole, split)
+    contents = _contents(recipe, first.model, dataset, split)
+    contents = _calibrated(recipe, contents, dataset, protocol.before_refit, split)
     if protocol.refit == "no":
         return replace(contents, metrics=_metrics(contents, dataset, protocol, split, get_args(Stage)))
     chosen_by = _metrics(contents, dataset, protocol.before_refit, split, ["validation"])
+    calibration = contents.calibration  # the second model has seen the validation events: it keeps the first one's
+    dataset = of_training(whole, split.refit)
     contents = _contents(recipe, refit(recipe, first, dataset, split, folder, log, device), dataset, split.refit)
+    contents = replace(contents, calibration=calibration)
     tested = _metrics(contents, dataset, protocol, split, ["test"])
     return replace(contents, metrics=[*({**found, "before_refit": True} for found in chosen_by), *tested])
 
@@ -182,11 +192,13 @@ def _metrics(
     contents: files.Contents, dataset: Dataset, protocol: ProtocolConfig, split: Split, stages: Sequence[Stage]
 ) -> list[dict[str, Any]]:
     """What the model reaches in each task and in those of the stages that hold something out."""
+    raw = replace(contents, calibration={})
     return [
-        _measure(contents, dataset, protocol, stage, split, task).summary()
+        _measure(measured, dataset, protocol, stage, split, task).summary()
         for task in tasks(contents.model)
         for stage in _stages(dataset, split, task, contents.model.window)
         if stage in stages
+        for measured in ([contents, raw] if task == "feedback" and contents.calibration else [contents])
     ]
 
 
@@ -230,15 +242,17 @@ def predict(
     *,
     stage: Stage = "test",
     other_data: bool = False,
+    calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
     """What an artifact says of the feedback of every held-out event, told its time, context and item.
 
-    Everything else as in `evaluate`; raises ConfigError where the artifact has learned no feedback.
+    `calibrated=False`: what the model said before the artifact's calibrators, where it has any. Everything else as in
+    `evaluate`; raises ConfigError where the artifact has learned no feedback.
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
     chosen = _allowed(loaded, protocol, stage)
-    return _predicted(loaded, dataset, chosen, stage, progress=progress)
+    return _predicted(loaded, dataset, chosen, stage, calibrated=calibrated, progress=progress)
 
 
 def _asked(
@@ -246,6 +260,7 @@ def _asked(
 ) -> tuple[Artifact, Dataset]:
     loaded = artifact if isinstance(artifact, Artifact) else Artifact.load(artifact)
     dataset = _open(dataset)
+    dataset = as_read_by(dataset, files.described(loaded.schema))
     check_match(loaded, dataset, other_data=other_data)
     return loaded, dataset
 
@@ -255,6 +270,33 @@ def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) 
     chosen = own if protocol is None else _protocol(protocol)
     check_unseen(own, chosen, stage)
     return chosen
+
+
+@arguments(dataset=_DATASET, out=PATH, device=TEXT, overwrite=FLAG, progress=CALLABLE | NONE)
+def by_day(
+    dataset: Dataset | Path | str,
+    recipe: RecipeConfig | str,
+    out: Path | str,
+    overrides: Overrides = (),
+    *,
+    days: int = 7,
+    since: Time | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> Predictions:
+    """What a recipe says of the feedback of each day, trained up to each; pooled, a day's number in `part`.
+
+    `since`: when the first day begins, with its offset, as in "2022-05-02T00:00:00+08:00" (default: the last `days`
+    days of the log by UTC). A recipe with `training.hours` goes once through the log and predicts each period before it
+    learns it. Otherwise each day has a training of its own; where the recipe chooses its epochs by validation, they are
+    chosen once, on the day before the first. The folder `out` keeps the predictions of each day: called again in the
+    same way, it goes on where it stopped. `progress` is called with (days done, days). Raises FactaError.
+    """
+    chosen, dataset = find_recipe(recipe, overrides), _open(dataset)
+    found = Days.of(dataset, days, since)
+    return day_by_day(chosen, dataset, Path(out), found, overwrite=overwrite, device=device, log=log, progress=progress)
 
 
 @arguments(dataset=_DATASET, out=PATH, trials=WHOLE, seed=WHOLE, device=TEXT, progress=CALLABLE | NONE)
@@ -288,9 +330,9 @@ def tune(
 
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
-        _, result = learn(tried, dataset, split, folder, log, device)
+        _, result = learn(tried, of_training(dataset, split), split, folder, log, device)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return result.metrics[training.metric]
+        return result.metrics[metric_name(training.metric, dataset)]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
     space = tuning.without(chosen.search, [path for path, _ in assignments(overrides)])
@@ -338,6 +380,13 @@ def _measure(
     return _ranked(artifact, dataset, protocol, stage, split=split)
 
 
+def _say_alarms(summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
+    """What the held-out events say of the model, where that is bad news."""
+    for summary in summaries:
+        for text in summary.get("alarms", ()):
+            log.say(f"ALARM ({summary['stage']}): {text}")
+
+
 def _ranked(
     artifact: files.Contents,
     dataset: Dataset,
@@ -370,9 +419,32 @@ def _predicted(
     stage: Stage,
     *,
     split: Split | None = None,
+    calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
     if "feedback" not in tasks(artifact.model):
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
     assert not isinstance(artifact.model, Baseline)
-    return predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, progress=progress)
+    found = predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, progress=progress)
+    if not calibrated or not artifact.calibration:
+        return found
+    names, kinds = score_names(dataset.manifest.fields), {one.kind for one in artifact.calibration.values()}
+    return found.calibrated({names[field]: one for field, one in artifact.calibration.items()}, ", ".join(kinds))
+
+
+def _calibrated(
+    recipe: RecipeConfig, contents: files.Contents, dataset: Dataset, protocol: ProtocolConfig, split: Split
+) -> files.Contents:
+    """The artifact with calibrators, if its recipe asks for them: fitted on the validation events and nothing else."""
+    kind = recipe.calibration
+    if kind is None:
+        return contents
+    if "validation" not in _stages(dataset, split, "feedback", contents.model.window):
+        raise ConfigError(
+            f"calibration={kind} is fitted on validation, and the protocol {protocol.id} holds no validation event "
+            "out: use another protocol, or set calibration to null."
+        )
+    said = _predicted(contents, dataset, protocol, "validation", split=split)
+    names = {name: field for field, name in score_names(dataset.manifest.fields).items()}
+    found = {names[name]: fit_calibrator(kind, *said.of(name)[:2]) for name in said.p}
+    return replace(contents, calibration={field: one for field, one in found.items() if one is not None})

@@ -27,6 +27,7 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.prior import PriorConfig
 from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
 from facta.models.rules import Rules, RulesConfig
 from facta.types import Product, SequenceBatch
@@ -40,6 +41,18 @@ def recommender(encoder: EncoderConfig) -> Fitted:
     return lambda dataset, split: Recommender(config, Catalogue.of(dataset)).eval()
 
 
+def with_rules(encoder: EncoderConfig) -> Fitted:
+    config = RecommenderConfig(width=16, window=20, encoder=encoder, prior=PriorConfig(rules=RulesConfig(), weight=2.0))
+
+    def fit(dataset: Dataset, split: Split) -> Recommender:
+        model = Recommender(config, Catalogue.of(dataset)).eval()
+        assert model.prior is not None
+        model.prior.fit(dataset, split)
+        return model
+
+    return fit
+
+
 RANKERS: dict[str, Fitted] = {
     "popularity": lambda data, split: Popularity(PopularityConfig(), data.num_items).fit(data, split),
     "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit(d, split),
@@ -48,6 +61,7 @@ RANKERS: dict[str, Fitted] = {
     "hstu": recommender(HSTUConfig()),
     "transformer": recommender(TransformerConfig()),
     "gru": recommender(GRUConfig()),
+    "hstu with rules": with_rules(HSTUConfig()),
 }
 
 

@@ -82,7 +82,7 @@ def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
     )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert said.code == 0 and "report.html" in said.err
-    assert "debug/hstu" in page and "mask=history" in page and "data:image/png;base64," in page
+    assert "debug/hstu" in page and "mask=history" in page and "data:image/svg+xml;base64," in page
 
 
 def test_training_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import facta as library
@@ -92,7 +93,7 @@ def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
     asked = ("evaluate", place / "ranking", place / "fused", "--data", place / "log", "--report", tmp_path / "r.html")
     said = facta(*asked, "--json")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "r.html" in said.err and page.count("data:image/png;base64,") == 3
+    assert "r.html" in said.err and page.count("data:image/svg+xml;base64,") == 6
     first, _ = said.json["results"]
     assert first["protocol"] in page and f"{first['base_rates']['click']:.4f}<small>of" in page
     assert f"{first['metrics']['NE(click)']['mean']:.4f}" in page and "GAUC against simulator/gr-ranking" in page
@@ -161,3 +162,23 @@ def test_a_mistake_is_one_sentence(facta: Facta, place: Path, tmp_path: Path, co
     said = facta(*command.format(ranking=place / "ranking", new=tmp_path / "new").split(" "))
     assert said.code == 1 and said.out == "" and len(said.err.strip().splitlines()) == 1
     assert re.search(sentence, said.err), said.err
+
+
+def test_days_and_rows_from_the_command_line(facta: Facta, place: Path, tmp_path: Path) -> None:
+    """`--by-day` trains the recipes again, keeps what they said beside the artifacts, and writes every prediction."""
+    pytest.importorskip("matplotlib", reason="the report draws with the extra `plot`")
+    files = ("--report", tmp_path / "r.html", "--predictions", tmp_path / "p.parquet", "--out", tmp_path / "days")
+    asked = ("evaluate", place / "fused", "--data", place / "log", "--by-day", "--days", 2, *files)
+    said = facta(*asked, "--json")
+    assert said.code == 0, said.err
+    (found,) = said.json["results"]
+    assert found["protocol"].startswith("feedback/by-day/first=2023-") and found["protocol"].endswith("state=rolling")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "NE by day" in page and "facta evaluate" in page and library.load(place / "fused").fingerprint in page
+    table = pl.read_parquet(tmp_path / "p.parquet")
+    fields = [*found["base_rates"], *found["values"]]
+    assert table.height == found["requests"] * len(fields) and table["time"].dt.date().n_unique() == 2
+    again = facta(*asked, "--json")
+    assert again.json == said.json and "Trained" not in again.err
+    wrong = facta("evaluate", place / "fused", "--data", place / "log", "--lists", tmp_path / "l.parquet")
+    assert wrong.code == 1 and "use --predictions" in wrong.err

@@ -310,7 +310,7 @@ def test_a_card_shows_all_that_the_model_reads_and_speaks_of_what_it_does(log: D
         ({"candidates": [1, [2]]}, "1 lists of candidates beside item ids for 1 histories"),
         ({"candidates": [[1], [2]]}, "2 lists of candidates for 1 histories"),
         ({"candidates": ["1"]}, "'1' of type str"),
-        ({"by": "like"}, "by = 'like'; expected a field that this artifact predicts"),
+        ({"by": "like"}, "by = 'like'; expected what this artifact predicts"),
         ({"by": {}}, "by = {}"),
         ({"by": {"click": "much"}}, "by = {'click': 'much'}"),
         ({"by": ["click"]}, r"by = \['click'\]"),

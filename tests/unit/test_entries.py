@@ -92,7 +92,7 @@ def test_shortened_histories_count_the_events_that_stay(log: facta.Dataset) -> N
 def test_a_model_reads_them(log: facta.Dataset, tmp_path: Path) -> None:
     changes = ["training.epochs=1", "model.feedback.fields=null", "model.width=8", "training.metric=NE(liked)"]
     changes += [f"model.embedding.{change}" for change in ("features=false", "id_width=null", "hidden_ids=0")]
-    changes += ['protocol={"split": "loo-val"}']
+    changes += ['protocol={"split": "loo-val", "train_end": null, "validation_end": null}']
     changes += ["training.patience=null", "training.keep=last"]  # two events are too few to choose by
     artifact = facta.train(log, "simulator/gr-ranking", tmp_path / "out", changes)
     assert artifact.model.wants.series  # type: ignore[union-attr]

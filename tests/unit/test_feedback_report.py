@@ -6,13 +6,14 @@ import base64
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from facta.data.histories import Dataset
 from facta.errors import ConfigError, ProtocolError
-from facta.eval import feedback_report
+from facta.eval import draw, feedback_report
 from facta.eval.feedback_report import write_feedback_report
 from facta.eval.prediction import prediction_metrics
 from facta.eval.predictions import Predictions
@@ -49,10 +50,10 @@ def test_one_page_holds_numbers_and_pictures(data: Dataset, found: dict[str, Pre
         assert f"{one.base_rates['like']:.4f}<small>of 2,000</small>" in page
         for name in ("NE(click)", "GAUC(click)", "AUC(like)"):
             low, high = one.intervals[name]
-            assert f"<td>{one.means[name]:.4f}<small>{low:.4f} – {high:.4f}" in page
-    assert re.search(r"<td>\+0\.\d+ <b>worse</b><small>\+0\.", page)  # the NE of the one that doubts
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 3 and all(base64.b64decode(one).startswith(b"\x89PNG") for one in pictures)
+            assert f">{one.means[name]:.4f}<small>{low:.4f} – {high:.4f}" in page
+    assert re.search(r'>\+0\.\d+ <b class="worse">worse</b><small>\+0\.', page)  # the NE of the one that doubts
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(pictures) == 6 and all(b"<svg" in base64.b64decode(one) for one in pictures)  # of two fields
     assert not re.search(r'(?:src|href)="(?!data:)', page)
 
 
@@ -60,7 +61,7 @@ def test_without_times_there_are_no_days(data: Dataset, found: dict[str, Predict
     timeless = {name: replace(one, time=None) for name, one in found.items()}
     write_feedback_report(tmp_path / "r.html", data, timeless, metrics=["AUC"])
     page = (tmp_path / "r.html").read_text()
-    assert page.count("<img") == 2 and "NE by day" not in page and "AUC against exact" in page
+    assert page.count("<img") == 4 and "NE by day" not in page and "AUC against exact" in page
 
 
 def test_a_field_that_no_event_defines_is_a_line_without_numbers(
@@ -80,6 +81,73 @@ def test_nothing_to_be_judged_by_is_a_sentence(data: Dataset, found: dict[str, P
     for given, named in ((unsaid, "click, like"), (replace(one, p={}, y={}), "no field")):
         with pytest.raises(ProtocolError, match=f"Found {named} predicted, and no event"):
             write_feedback_report(tmp_path / "r.html", data, {"a": given})
+
+
+def test_a_difference_keeps_its_sign_on_the_page(data: Dataset, found: dict[str, Predictions], tmp_path: Path) -> None:
+    """NE of the second minus NE of the first; a lower one is better."""
+    exact, doubting = found.values()
+    for first, second, word in ((exact, doubting, "worse"), (doubting, exact, "better")):
+        write_feedback_report(tmp_path / "r.html", data, {"first": first, "second": second}, metrics=["NE"])
+        moved = second.means["NE(click)"] - first.means["NE(click)"]
+        cell = "second<small>mean of 3 runs</small></td>" if second.runs == 3 else "second</td>"
+        page = (tmp_path / "r.html").read_text()
+        assert re.search(
+            rf'{cell}<td data-label="feedback">click</td><td [^>]+>{re.escape(f"{moved:+.4f}")} <b class="{word}">',
+            page,
+        )
+
+
+def drawn(found: dict[str, Predictions], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The axes of NE by day."""
+    figures: list[Any] = []
+    monkeypatch.setattr(feedback_report, "svg", lambda figure, alt: figures.append(figure) or draw.Image("", alt))
+    feedback_report._days_picture(found)
+    return [figure.axes[0] for figure in figures]
+
+
+def test_days_are_those_of_the_events(found: dict[str, Predictions], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = {"exact": found["exact <1>"].only(np.arange(EVENTS) % 2 == 0)}
+    time = one["exact"].time
+    assert time is not None
+    days = np.unique(time.astype("datetime64[ms]").astype("datetime64[D]"))
+    click = drawn(one, monkeypatch)[0]
+    (line,) = (line for line in click.lines if line.get_marker() == "o")
+    assert line.get_linestyle() == "-"
+    np.testing.assert_array_equal(np.asarray(line.get_xdata(), dtype="datetime64[D]"), days)
+    for day, value in zip(days, line.get_ydata(), strict=True):
+        chosen = time.astype("datetime64[ms]").astype("datetime64[D]") == day
+        assert value == pytest.approx(prediction_metrics(*one["exact"].only(chosen).of("click"))["NE"])
+    assert [text.get_text() for text in click.get_xticklabels()] == [str(day) for day in days]
+
+
+def test_two_days_are_two_points_without_a_line(found: dict[str, Predictions], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = found["exact <1>"]
+    assert one.time is not None
+    some = one.time // DAY - one.time.min() // DAY < 2
+    click = drawn({"exact": one.only(some)}, monkeypatch)[0]
+    (line,) = (line for line in click.lines if line.get_marker() == "o")
+    assert len(line.get_xdata()) == 2 and line.get_linestyle() == "None"
+    three = one.time // DAY - one.time.min() // DAY < 3
+    click = drawn({"exact": one.only(three)}, monkeypatch)[0]
+    assert next(line for line in click.lines if line.get_marker() == "o").get_linestyle() == "-"
+
+
+def test_numbers_without_success_have_a_table_of_their_own(
+    data: Dataset, found: dict[str, Predictions], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    observed, one = rng.exponential(10, EVENTS), found["exact <1>"]
+    with_values = replace(one, expected={"dwell": observed + 1}, observed={"dwell": observed})
+    turned = replace(with_values, expected={"dwell": 40 - observed})
+    write_feedback_report(tmp_path / "r.html", data, {"a": with_values, "b": turned}, metrics=["NE", "NMAE"])
+    page = (tmp_path / "r.html").read_text()
+    assert "NMAE against a" in page and f">{with_values.means['NMAE(dwell)']:.4f}<small>" in page
+    assert page.count('<b class="worse">worse</b>') == 1 and "2 alarms" not in page
+    assert "Alarm:</b> b, dwell: NMAE" in page and "Alarm:</b> a, dwell: the mean prediction" in page
+    alone = replace(with_values, p={}, y={})
+    write_feedback_report(tmp_path / "r.html", data, {"a": alone})
+    page = (tmp_path / "r.html").read_text()
+    assert "dwell" in page and "<img" not in page
 
 
 def test_a_group_is_judged_against_its_own_base_rate(found: dict[str, Predictions]) -> None:

@@ -25,7 +25,8 @@ ORDER = (
 
 DOORS: dict[str, tuple[str, ...]] = {
     "torch.distributed": ("training/parallel.py", "training/launch.py"),
-    "matplotlib": ("eval/report.py",),
+    "matplotlib": ("eval/draw.py",),
+    "jinja2": ("eval/page.py",),
     "typer": ("cli/",),
     "rich": ("cli/", "training/log.py"),
     "tensorboard": ("training/log.py", "training/journal.py"),

@@ -32,7 +32,18 @@ from facta.training.trainer import TrainingConfig
 from facta.training.tune import overrides, settings
 from tests import worlds
 
-SYSTEMS = {"hstu", "hstu-large", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"}
+SYSTEMS = {
+    "hstu",
+    "hstu-large",
+    "sasrec",
+    "sasrec-ss",
+    "sasrec-ce",
+    "gsasrec",
+    "gru4rec",
+    "transformer-modern",
+    "hstu-rules",
+    "sasrec-rules",
+}
 BASELINES = {"popularity", "item-knn", "rules"}
 BASE = "movielens-1m"
 

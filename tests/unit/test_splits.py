@@ -117,3 +117,20 @@ def test_what_cannot_be_split_is_refused_with_a_sentence(tmp_path: Path, dataset
     with pytest.raises(DataError, match="two events to train on"):
         check_trainable(pairs, leave_one_out(pairs), events=2)
     check_trainable(pairs, leave_one_out(pairs), events=1)  # feedback is of the event itself
+
+
+def test_a_sample_of_requests_asks_some_of_them_as_they_are() -> None:
+    every = Requests(
+        user=np.arange(5),
+        end=np.array([3, 1, 4, 1, 5]),
+        time=np.array([30, 10, 40, 11, 50]),
+        offsets=np.array([0, 1, 3, 4, 4, 6]),
+        item=np.array([7, 8, 9, 1, 2, 3]),
+    )
+    assert every.sample(5) is every
+    two = every.sample(2)
+    assert (two.user.tolist(), two.end.tolist()) == ([0, 2], [3, 4])
+    assert two.time is not None and two.time.tolist() == [30, 40]
+    assert (two.offsets.tolist(), two.item.tolist()) == ([0, 1, 2], [7, 1])
+    last = every.sample(4)
+    assert (last.offsets.tolist(), last.item.tolist()) == ([0, 1, 3, 4, 4], [7, 8, 9, 1])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from facta.cli import predictions as command
-from facta.eval import report
+from facta.eval import draw, report
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import Comparison
 from facta.eval.predictions import Predictions
@@ -68,7 +68,7 @@ def validation(epoch: int, best: bool, **metrics: float) -> dict[str, Any]:
 def markers(entry: Entry, metric: str, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The epochs at which the picture of validations shows a large marker."""
     pictures: list[Any] = []
-    monkeypatch.setattr(report, "png", lambda picture, caption: pictures.append(picture) or "")
+    monkeypatch.setattr(report, "svg", lambda picture, alt: pictures.append(picture) or draw.Image("", alt))
     report._validation_picture([entry], metric)
     (axis,) = pictures[0].axes
     return [float(x) for line in axis.lines if line.get_markersize() >= 8 for x in line.get_xdata()]

@@ -66,9 +66,11 @@ def _numbers(contents: Contents) -> str:
     for result in contents.metrics:
         which = " (the first training, before the second one on all events before the test)"
         whose = which if result.get("before_refit") else ""
+        whose += f", scores after {result['calibrator']} calibration" if result.get("calibrator") else ""
         lines += [f"Protocol `{result['protocol']}`, {result['stage']}, {result['users']:,} users{whose}:", ""]
         lines += ["| metric | mean | 95 % interval over users |", "|---|---|---|"]
         lines += [_line(name, value) for name, value in result["metrics"].items()]
+        lines += ["", *(f"- **Alarm:** {text}" for text in result["alarms"])] if result.get("alarms") else []
         lines.append("")
     return "\n".join(lines).rstrip()
 

@@ -6,6 +6,7 @@
     schema.json         the dataset that it was trained on: fields, counts, order, content hash
     metrics.json        numbers, each with the id of the protocol that it was measured under
     README.md           the model card
+    calibration.json    only where scores are calibrated: a calibrator for each feedback field
     checksums.json      format, writer and the SHA-256 of each file above; their hash is the artifact's fingerprint
 
 JSON, Parquet and safetensors only: loading runs no code from the directory and needs no dataset.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ import polars as pl
 
 from facta import durable
 from facta.artifact import card
+from facta.artifact.calibration import Calibrator
 from facta.artifact.model import SavedModel, Unfilled, build, parse, read_state, state_of
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Fields, shown_early
 from facta.errors import ArtifactError, ConfigError
 
-FORMAT = 1
+FORMAT = 2
 CHECKSUMS = "checksums.json"
+CALIBRATION = "calibration.json"
 FILES = ("README.md", "config.json", "items.parquet", "metrics.json", "model.safetensors", "schema.json")
 
 
@@ -44,6 +47,7 @@ class Contents:
     model: SavedModel
     metrics: Sequence[Mapping[str, Any]] = ()  # each with its protocol id
     fingerprint: str = ""  # empty until saved
+    calibration: Mapping[str, Calibrator] = field(default_factory=dict)  # feedback field -> what its score goes through
 
 
 def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> str:
@@ -56,8 +60,10 @@ def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> st
     refuse_taken(path, overwrite=overwrite)
     with durable.directory(path) as draft:
         _write(contents, draft)
-        sums = {name: durable.sha256(draft / name) for name in FILES}
-        _write_json(draft / CHECKSUMS, {"format": FORMAT, "facta": card.version(), "files": sums})
+        names = (*FILES, CALIBRATION) if contents.calibration else FILES
+        sums = {name: durable.sha256(draft / name) for name in names}
+        written = FORMAT if contents.calibration else 1  # a reader of format 1 would leave the calibrators out
+        _write_json(draft / CHECKSUMS, {"format": written, "facta": card.version(), "files": sums})
     return fingerprint(sums)
 
 
@@ -74,6 +80,8 @@ def _write(contents: Contents, draft: Path) -> None:
     _write_json(draft / "config.json", contents.config)
     _write_json(draft / "schema.json", contents.schema)
     _write_json(draft / "metrics.json", list(contents.metrics))
+    if contents.calibration:
+        _write_json(draft / CALIBRATION, {name: one.to_json() for name, one in contents.calibration.items()})
     (draft / "README.md").write_text(card.text(contents), encoding="utf-8")
     durable.save_table(draft / "items.parquet", contents.catalogue)
     durable.save_tensors(draft / "model.safetensors", state_of(contents.model))
@@ -105,7 +113,10 @@ def load(path: Path | str) -> Contents:
         ) from error
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"The tensors of '{path}' do not fit the model of its config: {error}") from error
-    return Contents(config, schema, catalogue, model, _read_json(path / "metrics.json"), fingerprint=mark)
+    found = _read_json(path / CALIBRATION) if (path / CALIBRATION).is_file() else {}
+    calibration = {name: Calibrator.from_json(values) for name, values in found.items()}
+    metrics = _read_json(path / "metrics.json")
+    return Contents(config, schema, catalogue, model, metrics, fingerprint=mark, calibration=calibration)
 
 
 def described(schema: Mapping[str, Any]) -> Fields:
@@ -124,11 +135,13 @@ def check(path: Path | str) -> str:
     written = _read_json(path / CHECKSUMS)
     _check_format(path, written)
     sums = written.get("files")
-    if not isinstance(sums, dict) or set(sums) != set(FILES):
+    names = (*FILES, CALIBRATION) if isinstance(sums, dict) and CALIBRATION in sums else FILES
+    stray = (path / CALIBRATION).exists() and CALIBRATION not in names
+    if not isinstance(sums, dict) or set(sums) != set(names) or stray:
         raise ArtifactError(
-            f"'{path / CHECKSUMS}' is damaged: expected the checksums of {', '.join(FILES)}. Copy it again."
+            f"'{path / CHECKSUMS}' is damaged: expected the checksums of {', '.join(names)}. Copy it again."
         )
-    for name in FILES:
+    for name in names:
         if not (path / name).is_file():
             raise ArtifactError(f"The artifact '{path}' lacks {name}: copy it again, whole, or train it again.")
         if durable.sha256(path / name) != sums[name]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,15 +10,36 @@ import typer
 
 from facta import api, durable
 from facta.artifact.model import tasks
-from facta.cli import console, predictions, tables
+from facta.cli import console, pages, predictions, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
+from facta.eval import frames
 from facta.eval.comparison import Comparison, compare
-from facta.eval.protocol import ProtocolConfig
+from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
 from facta.training import journal
+
+ByDayFlag = Annotated[
+    bool,
+    typer.Option(
+        "--by-day",
+        help="Train the artifacts' recipes again up to each day, predict that day, pool the days.",
+    ),
+]
+DaysOption = Annotated[int, typer.Option(min=1, help="How many days, with --by-day.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="When the first day begins, with --by-day (default: the log's last days)."),
+]
+RowsOption = Annotated[
+    Path | None,
+    typer.Option("--predictions", metavar="FILE.parquet", help="Every prediction with ids, time and label."),
+]
+ListsOption = Annotated[
+    Path | None, typer.Option("--lists", metavar="FILE.parquet", help="Every recommended list with ids.")
+]
 
 
 def evaluate(
@@ -52,6 +73,11 @@ def evaluate(
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Allow a dataset that an artifact was not trained on.")
     ] = False,
+    by_day: ByDayFlag = False,
+    days: DaysOption = 7,
+    since: SinceOption = None,
+    rows: RowsOption = None,
+    lists: ListsOption = None,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Measure artifacts on a dataset; every number carries the id of its protocol."""
@@ -66,38 +92,111 @@ def evaluate(
     named = _names(given, artifacts, loaded)
     if not as_json:
         console.out.print(f"data: {data}", markup=False, highlight=False, soft_wrap=True)
-    if (task or tasks(loaded[0].model)[0]) == "feedback":
-        if k:
-            raise ConfigError("-k is of ranked lists, and feedback is predicted here: leave it out.")
-        asked = dict(zip(named, loaded, strict=True))
-        predictions.evaluate(
-            asked, dataset, protocol, stage, other_data=other_data, out=out, report=report, metric=metric,
-            as_json=as_json,
-        )  # fmt: skip
+    asked = dict(zip(named, loaded, strict=True))
+    feedback = (task or tasks(loaded[0].model)[0]) == "feedback"
+    _check_options(feedback, k, lists, by_day or rows is not None)
+    if feedback:
+        if by_day:
+            found = predictions.days(asked, artifacts, dataset, protocol, days=days, since=since, out=out)
+        else:
+            found = predictions.held_out(asked, dataset, protocol, stage, other_data=other_data)
+        predictions.show(asked, found, dataset, out=out, report=report, rows=rows, metric=metric, as_json=as_json)
         return
+    results = _results(asked, dataset, protocol, stage, ks, other_data=other_data)
+    compared = metric or f"NDCG@{max(ks)}"
+    if out is not None:
+        _save(out, named, results)
+    if lists is not None:
+        _save_lists(lists, dataset, protocol, stage, named, results)
+    if report is not None:
+        _report(report, dataset, artifacts, asked, results, compared, ks=ks)
+    _show(asked, dataset, results, compared, ks, as_json=as_json)
+
+
+def _check_options(feedback: bool, k: Sequence[int] | None, lists: Path | None, of_feedback: bool) -> None:
+    """Refuse what the other task has."""
+    if feedback and k:
+        raise ConfigError("-k is of ranked lists, and feedback is predicted here: leave it out.")
+    if feedback and lists is not None:
+        raise ConfigError("--lists is of ranked lists, and feedback is predicted here: use --predictions.")
+    if not feedback and of_feedback:
+        raise ConfigError("--by-day and --predictions are of feedback, and a catalogue is ranked here: leave them out.")
+
+
+def _results(
+    artifacts: Mapping[str, Artifact],
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    stage: Stage,
+    ks: Sequence[int],
+    *,
+    other_data: bool,
+) -> list[Result]:
     results = []
-    for name, one, trained in zip(named, loaded, own, strict=True):
+    for name, one in artifacts.items():
+        trained = ProtocolConfig.parse(one.config["protocol"])
         with console.counting(f"evaluating {name}") as progress:
             result = api.evaluate(one, dataset, protocol, stage=stage, ks=ks, other_data=other_data, progress=progress)
         if trained != protocol:
             console.note(f"{name} was trained under {trained.id} and is measured under the protocol of the table.")
         results.append(result)
-    compared = metric or f"NDCG@{max(ks)}"
-    pairs = [compare(other, results[0], compared) for other in results[1:]]
-    if out is not None:
-        _save(out, named, results)
-    if report is not None:
-        _report(report, dataset, artifacts, named, results, compared)
+    return results
+
+
+def _show(
+    artifacts: Mapping[str, Artifact],
+    dataset: Dataset,
+    results: Sequence[Result],
+    metric: str,
+    ks: Sequence[int],
+    *,
+    as_json: bool,
+) -> None:
+    """The table, and how far the others lie from the first."""
+    named, pairs = list(artifacts), [compare(other, results[0], metric) for other in results[1:]]
     if as_json:
-        console.emit({"data": data, **_values(named, loaded, results, pairs)})
+        console.emit({"data": str(dataset.path), **_values(named, list(artifacts.values()), results, pairs)})
         return
-    recipes = [str(one.config["name"]) for one in loaded]
+    recipes = [str(one.config["name"]) for one in artifacts.values()]
     shown = [name if name == recipe else f"{name} ({recipe})" for name, recipe in zip(named, recipes, strict=True)]
     tables.results([(name, result.summary()) for name, result in zip(shown, results, strict=True)], ks)
     for text in dataset.manifest.notes:
         console.note(f"Note on the data: {text}")
     for name, pair in zip(named[1:], pairs, strict=True):
         console.out.print(f"{name} against {named[0]}: {pair}", markup=False, highlight=False)
+
+
+def _save_lists(
+    path: Path,
+    dataset: Dataset,
+    protocol: ProtocolConfig,
+    stage: Stage,
+    named: Sequence[str],
+    results: Sequence[Result],
+) -> None:
+    requests = protocol.requests(dataset, stage)
+    frames.save(path, [frames.lists(one, dataset, requests, name) for name, one in zip(named, results, strict=True)])
+    console.note(f"The lists lie in '{path}'.")
+
+
+def _report(
+    path: Path,
+    dataset: Dataset,
+    places: Sequence[Path],
+    artifacts: Mapping[str, Artifact],
+    results: Sequence[Result],
+    metric: str,
+    *,
+    ks: Sequence[int],
+) -> None:
+    runs = [api.run_folder(place) for place in places]
+    entries = [
+        Entry(name, result, journal.read(run) if (run / "metrics.jsonl").is_file() else [])
+        for name, result, run in zip(artifacts, results, runs, strict=True)
+    ]
+    title, about = pages.title(list(artifacts), dataset.path), pages.provenance(artifacts)
+    write_report(path, dataset, entries, metric=metric, ks=ks, title=title, provenance=about)
+    console.note(f"The report lies in '{path}'.")
 
 
 def _entry(text: str) -> tuple[str | None, Path]:
@@ -116,13 +215,14 @@ def _names(given: Sequence[str | None], paths: Sequence[Path], artifacts: Sequen
     """The names given; else recipe names, or paths where recipes repeat. Raises ConfigError for one name twice."""
     recipes = [str(artifact.config["name"]) for artifact in artifacts]
     unnamed = [recipe for name, recipe in zip(given, recipes, strict=True) if name is None]
+    repeated = len(set(unnamed)) < len(unnamed)
     found = [
-        name if name is not None else str(path) if unnamed.count(recipe) > 1 else recipe
+        name if name is not None else str(path) if repeated else recipe
         for name, path, recipe in zip(given, paths, recipes, strict=True)
     ]
     for name in found:
-        if found.count(name) > 1 and any(given):
-            raise ConfigError(f"Two entries are named '{name}'; give each a name of its own.")
+        if found.count(name) > 1:
+            raise ConfigError(f"Two entries are named '{name}'; give each a name of its own, as in NAME={paths[0]}.")
     return found
 
 
@@ -131,23 +231,6 @@ def _save(folder: Path, named: Sequence[str], results: Sequence[Result]) -> None
         folder.mkdir(parents=True, exist_ok=True)
     for name, result in zip(named, results, strict=True):
         result.save(folder / f"{name.replace('/', '-')}.json")
-
-
-def _report(
-    path: Path,
-    dataset: Dataset,
-    artifacts: Sequence[Path],
-    named: Sequence[str],
-    results: Sequence[Result],
-    metric: str,
-) -> None:
-    runs = [api.run_folder(artifact) for artifact in artifacts]
-    entries = [
-        Entry(name, result, journal.read(run) if (run / "metrics.jsonl").is_file() else [])
-        for name, result, run in zip(named, results, runs, strict=True)
-    ]
-    write_report(path, dataset, entries, metric=metric)
-    console.note(f"The report lies in '{path}'.")
 
 
 def _values(

@@ -48,7 +48,7 @@ def rank(
     by: Annotated[
         str | None,
         typer.Option(
-            metavar="FIELD|FIELD=WEIGHT,…", help="The feedback that orders them; the first predicted, when not given."
+            metavar="FIELD|FIELD=WEIGHT,…", help="The feedback that orders them (default: the first predicted)."
         ),
     ] = None,
     overwrite: console.OverwriteFlag = False,
@@ -141,6 +141,7 @@ def _values(found: Ranking) -> Mapping[str, Any]:
     scores = zip(*(lists[0] for lists in found.scores.values()), strict=True)
     return {
         "by": found.by,
+        "products": found.products,
         "left_out": found.left_out[0],
         "untrained": found.untrained[0],
         "unknown": found.unknown[0],
@@ -158,6 +159,10 @@ def _show(found: Ranking) -> None:
         console.note(
             f"{counted(found.untrained[0], 'candidate')} without a training event: known by features alone, where the "
             "model reads any (embedding.features)."
+        )
+    for name, parts in found.products.items():
+        console.note(
+            f"{name} = {' · '.join(parts)}: how probable it is of any candidate, not only after its condition."
         )
     rows = [
         [place, histories.name(id_, title), *(f"{lists[0][place - 1]:.4f}" for lists in found.scores.values())]

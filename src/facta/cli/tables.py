@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facta.cli import console
+from facta.eval.metrics import shown as shown_metrics
+from facta.eval.prediction import SHOWN
+from facta.eval.value_metrics import VALUE_METRICS
 
 
 def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = (10,)) -> None:
     """One table of summaries (`Result.summary`) that share a protocol: means with their 95 % intervals over users."""
     first = named[0][1]
-    metrics = [name for k in ks for name in _shown([summary for _, summary in named], k)]
+    means = [{name: one["mean"] for name, one in summary["metrics"].items()} for _, summary in named]
+    metrics = [name for k in ks for name in shown_metrics(means, k)]
     rows = [[name, *(cell(summary["metrics"][metric]) for metric in metrics)] for name, summary in named]
     console.table(
         f"{_stage(first)}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
@@ -53,32 +57,40 @@ def shown(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """One table of summaries (`Predictions.summary`) that share a protocol, a line for each field of each."""
     first = named[0][1]
-    metrics = list(dict.fromkeys(name.partition("(")[0] for name in first["metrics"]))
     rows = [
         [
             *(name, field, "–" if rate is None else f"{rate:.3f}"),
-            *(cell(summary["metrics"][f"{metric}({field})"]) for metric in metrics),
+            *(cell(summary["metrics"][f"{metric}({field})"]) for metric in SHOWN),
         ]
         for name, summary in named
         for field, rate in summary["base_rates"].items()
     ]
-    console.table(
+    title = (
         f"{_stage(first)}, {first['requests']:,} events of {first['users']:,} users, mean [95 % interval over users]\n"
-        f"{first['protocol']}",
-        ["", "feedback", "base rate", *metrics],
-        rows,
-        numbers=["base rate", *metrics],
+        f"{first['protocol']}"
     )
+    if rows:
+        console.table(title, ["", "feedback", "base rate", *SHOWN], rows, numbers=["base rate", *SHOWN])
+    _values(named, "" if rows else title)
+    for name, summary in named:
+        for text in summary.get("alarms", ()):
+            console.out.print(f"ALARM: {name}, {text}", markup=False, highlight=False)
+
+
+def _values(named: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:
+    """The table of feedback that is a number without success."""
+    rows = [
+        [name, field, *(cell(summary["metrics"][f"{metric}({field})"]) for metric in VALUE_METRICS[:-1])]
+        for name, summary in named
+        for field in summary.get("values", ())
+    ]
+    if rows:
+        console.table(title, ["", "feedback", *VALUE_METRICS[:-1]], rows, numbers=VALUE_METRICS[:-1])
 
 
 def _stage(summary: Mapping[str, Any]) -> str:
-    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}"
-
-
-def _shown(summaries: Sequence[Mapping[str, Any]], k: int) -> list[str]:
-    """Recall says more than HR only where a request has several targets."""
-    differs = any(one["metrics"][f"HR@{k}"] != one["metrics"][f"Recall@{k}"] for one in summaries)
-    return [f"HR@{k}", *([f"Recall@{k}"] if differs else []), f"NDCG@{k}", f"MRR@{k}"]
+    calibrated = f", scores after {summary['calibrator']} calibration" if summary.get("calibrator") else ""
+    return f"{summary['stage']}{' before refit' if summary.get('before_refit') else ''}{calibrated}"
 
 
 def cell(value: Mapping[str, float | None]) -> str:

@@ -62,8 +62,9 @@ def describe(column: pl.Series, declared: FeatureConfig, role: Role) -> Field:
         case "ordinal":
             return field.change(levels=levels(column.name, _present(column, kind)))
         case "numeric":
-            cuts = declared.boundaries or quantiles(_present(column, kind))
-            return field.change(boundaries=cuts)
+            if declared.boundaries is not None:
+                return field.change(boundaries=declared.boundaries)
+            return field.change(boundaries=quantiles(_present(column, kind)), quantiles=True)
         case _:
             if not np.isin(_present(column, kind), (0, 1)).all():
                 raise ConfigError(f"'{column.name}' is declared as binary and holds other values than 0 and 1.")
@@ -95,7 +96,7 @@ def feature(described: Field, column: pl.Series) -> Feature:
         case "categorical":
             return Feature(described, _categories(described, as_text(column)))
         case kind:
-            return Feature(described, torch.from_numpy(codes(described, _numbers(column, kind))))
+            return Feature(described, torch.from_numpy(codes(described, numbers(column, kind))))
 
 
 def listed(described: Field, offsets: AnyInts, item: AnyInts) -> Feature:
@@ -125,22 +126,22 @@ def _named(values: pl.Series, name: str) -> tuple[str, ...]:
     return tuple(categories.to_list())
 
 
-def _numbers(column: pl.Series, kind: Kind) -> Floats:
+def numbers(column: pl.Series, kind: Kind) -> Floats:
     """[V] numbers, NaN where missing; dates are milliseconds."""
     if column.dtype in (pl.Date, pl.Datetime):
         column = column.cast(pl.Datetime("ms")).cast(pl.Int64)
-    numbers = None
+    found = None
     if not isinstance(column.dtype, (pl.List, pl.Array, pl.Struct)):
-        numbers = column.cast(pl.Float64, strict=False)
-    if numbers is None or numbers.null_count() > column.null_count():
+        found = column.cast(pl.Float64, strict=False)
+    if found is None or found.null_count() > column.null_count():
         raise ConfigError(f"'{column.name}' is declared as {kind} and holds {column.dtype}; expected numbers.")
-    found: Floats = numbers.fill_null(float("nan")).to_numpy()
-    return np.where(np.isinf(found), np.nan, found)
+    values: Floats = found.fill_null(float("nan")).to_numpy()
+    return np.where(np.isinf(values), np.nan, values)
 
 
 def _present(column: pl.Series, kind: Kind) -> Floats:
-    numbers = _numbers(column, kind)
-    return numbers[~np.isnan(numbers)]
+    found = numbers(column, kind)
+    return found[~np.isnan(found)]
 
 
 def _width(column: pl.Series) -> int:

@@ -156,10 +156,11 @@ def coded(field: Field, values: Array, declared: FieldConfig) -> Field:
     if field.kind == "ordinal":
         field = field.change(levels=levels(field.name, present))
     elif field.kind == "numeric":
+        free = declared.boundaries is None
         cuts = quantiles(present) if declared.boundaries is None else declared.boundaries
         if declared.positive is not None:
             cuts = tuple(sorted({*cuts, bound(field.name, declared.positive)}))
-        field = field.change(boundaries=cuts)
+        field = field.change(boundaries=cuts, quantiles=True if free else None)
     if declared.positive is not None:
         field = field.change(positive=positive_codes(field, declared.positive), positive_when=declared.positive)
     return field

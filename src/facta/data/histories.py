@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +34,7 @@ from facta.data.files import reading
 from facta.data.ids import Ids
 from facta.data.schema import Field
 from facta.data.series import ARRAYS as SERIES
-from facta.data.series import Series
+from facta.data.series import Series, coded
 from facta.errors import ConfigError, DataError
 
 FORMAT = 2  # 2: delays of late feedback are stored
@@ -142,8 +143,8 @@ class Dataset:
         arrays |= {field.file: self.fields[field.name] for field in self.manifest.fields}
         arrays |= {delay_file(one): self.delays[one.name] for one in self.manifest.fields if one.name in self.delays}
         arrays |= {f"{file}-{name}": values for file, lists in self._lists.items() for name, values in lists.items()}
-        if self.series is not None:
-            arrays |= {f"series/{name}": getattr(self.series, name) for name in SERIES}
+        if self.stored_series is not None:
+            arrays |= {f"series/{name}": getattr(self.stored_series, name) for name in SERIES}
         digests = self.manifest.digests
         if (
             content_hash(digests, self.manifest.fields, self.manifest.others) != self.content_hash
@@ -158,6 +159,14 @@ class Dataset:
                 raise DataError(
                     f"'{self.path / file}' has another checksum than its manifest; prepare the dataset again."
                 )
+
+    def described(self, known: Fields) -> Dataset:
+        """The same data, its columns described in another way; nothing is copied."""
+        other = copy(self)
+        other.manifest = self.manifest.change(**{name: getattr(known, name) for name in Fields.model_fields})
+        for coded_before in ("user_facts", "series"):
+            vars(other).pop(coded_before, None)
+        return other
 
     @property
     def num_users(self) -> int:
@@ -214,7 +223,12 @@ class Dataset:
 
     @cached_property
     def series(self) -> Series | None:
-        """Slowly changing facts of all users; None where none were given."""
+        """Slowly changing facts of all users, in codes; None where none were given."""
+        return None if self.stored_series is None else coded(self.stored_series, self.manifest.series_fields)
+
+    @cached_property
+    def stored_series(self) -> Series | None:
+        """The same with values as they are stored."""
         if not self.manifest.series_fields:
             return None
         offsets = self._array("series/offsets", self.num_users + 1)

@@ -50,7 +50,7 @@ class FieldConfig(Config):
 
     role: Literal["context", "feedback"] = "feedback"  # the safe guess: known last, so nothing can leak from it
     kind: Literal["binary", "categorical", "ordinal", "numeric"] | None = None
-    boundaries: Boundaries = None  # numeric: ascending; None: quantiles
+    boundaries: Boundaries = None  # numeric: ascending; None: quantiles of what is trained on
     positive: str | None = None  # condition on the value: ">= 4", "= 'like'", "in (3, 4)"
     undefined: str | None = None  # condition on the columns of the log: "click = 0"
     time: str | None = None  # the column that says when this feedback was given; it is shown to models from then on
@@ -66,7 +66,7 @@ class FeatureConfig(Config):
     """What a column of the item or user table, or a series of users, means."""
 
     kind: Kind | None = None  # None: told by the values
-    boundaries: Boundaries = None  # numeric: ascending; None: quantiles
+    boundaries: Boundaries = None  # numeric: ascending; None: quantiles of what is trained on
 
 
 Declared = Sequence[str] | Mapping[str, Any]
@@ -112,6 +112,7 @@ class Field(Config):
     categories: tuple[str, ...] | None = None  # categorical and multi: code -> text
     levels: tuple[float, ...] | None = None  # ordinal: its values, ascending
     boundaries: tuple[float, ...] | None = None  # numeric: ascending; a bucket holds its lower one
+    quantiles: Literal[True] | None = None  # the boundaries are quantiles of the values; None: they were declared
     width: int | None = None  # vector: of each item's
     positive: tuple[int, ...] | None = None  # codes that count as success; None: the upper one of a binary field's
     positive_when: str | None = None  # as declared

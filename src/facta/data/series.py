@@ -5,7 +5,7 @@ Letters: U users, n entries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from facta.arrays import AnyInts, Bools, offsets_of
+from facta.arrays import AnyInts, Bools, Floats, offsets_of, rows
+from facta.data.codes import codes
 from facta.data.events import EventLog, Source, open_events
-from facta.data.features import describe, feature
+from facta.data.features import describe, feature, numbers
 from facta.data.ids import Ids, clean_ids
 from facta.data.schema import FeatureConfig, Field, recognise
 from facta.data.times import Unit, to_milliseconds
@@ -29,10 +30,24 @@ class Series:
     offsets: npt.NDArray[Any]  # [U+1] int64
     time: npt.NDArray[Any]  # [n] int64 milliseconds
     field: npt.NDArray[Any]  # [n] int16 place among the manifest's series_fields
-    value: npt.NDArray[Any]  # [n] int32 code of that field
+    value: npt.NDArray[Any]  # [n] code of that field; stored as float64: numbers as they are, of other kinds the code
 
 
 ARRAYS = ("offsets", "time", "field", "value")
+
+
+def coded(stored: Series, fields: Sequence[Field]) -> Series:
+    """Stored entries as codes of the fields; an entry within the bucket of the one before it changes nothing."""
+    if stored.value.dtype.kind != "f":  # written before numbers were stored
+        return stored
+    value = np.zeros(len(stored.value), dtype=np.int32)
+    for place, one in enumerate(fields):
+        at = np.flatnonzero(stored.field == place)
+        value[at] = codes(one, stored.value[at]) if one.kind == "numeric" else stored.value[at]
+    user = rows(stored.offsets)
+    kept = np.flatnonzero(changes(user, stored.field, value))
+    offsets = offsets_of(np.bincount(user[kept], minlength=len(stored.offsets) - 1))
+    return Series(offsets, stored.time[kept], stored.field[kept], value[kept])
 
 
 def read_series(
@@ -45,7 +60,7 @@ def read_series(
     log = open_events(source, {"user_id": named})
     table = _table(log, {"user_id": named} if named in log.columns else {}, users.ids.dtype, unit)
     table, notes = _wanted(table, declared, users)
-    fields, field, value = _coded(table, declared)
+    fields, field, value = _stored(table, declared)
     user, time = users.rows_known(table["user_id"]), table["time"].to_numpy()
     order = np.lexsort((time, user))
     order = order[changes(user[order], field[order], value[order])]
@@ -71,7 +86,8 @@ def changes(user: npt.NDArray[Any], field: npt.NDArray[Any], value: npt.NDArray[
     keep = np.ones(len(user), dtype=np.bool_)
     near = np.lexsort((field, user))  # stable: entries of one user and field side by side, still in order
     one, other = near[1:], near[:-1]
-    keep[one] = (user[one] != user[other]) | (field[one] != field[other]) | (value[one] != value[other])
+    same = (value[one] == value[other]) | ((value[one] != value[one]) & (value[other] != value[other]))  # NaN is NaN
+    keep[one] = (user[one] != user[other]) | (field[one] != field[other]) | ~same
     return keep
 
 
@@ -93,15 +109,16 @@ def _table(log: EventLog, given: Mapping[str, str], like: pl.DataType, unit: Uni
     return pl.DataFrame([ids.alias("user_id"), times.milliseconds.alias("time"), field, value])
 
 
-def _coded(table: pl.DataFrame, declared: Mapping[str, FeatureConfig]) -> tuple[tuple[Field, ...], AnyInts, AnyInts]:
-    """The fields, and for each entry the place of its field and the code of its value."""
-    field, value, fields = np.zeros(len(table), dtype=np.int16), np.zeros(len(table), dtype=np.int32), []
+def _stored(table: pl.DataFrame, declared: Mapping[str, FeatureConfig]) -> tuple[tuple[Field, ...], AnyInts, Floats]:
+    """The fields, and for each entry the place of its field and its value as it is stored."""
+    field, value, fields = np.zeros(len(table), dtype=np.int16), np.zeros(len(table)), []
     for place, (name, one) in enumerate(declared.items()):
         at = (table["field"] == name).to_numpy()
         column = _told(table["value"].filter(table["field"] == name).alias(name), one)
         described = describe(column, one, "series")
         fields.append(described)
-        field[at], value[at] = place, feature(described, column).values.numpy()
+        numeric = described.kind == "numeric"
+        field[at], value[at] = place, numbers(column, "numeric") if numeric else feature(described, column).values
     return tuple(fields), field, value
 
 

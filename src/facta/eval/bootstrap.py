@@ -22,8 +22,8 @@ class Interval(NamedTuple):
 
 
 def plain(value: float) -> float | None:
-    """None for NaN, which JSON does not know."""
-    return None if np.isnan(value) else float(value)
+    """None for NaN and for endless values, which JSON does not know."""
+    return float(value) if np.isfinite(value) else None
 
 
 def bootstrap_means(values: Floats, samples: int = SAMPLES, seed: int = SEED) -> Floats:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from facta.arguments import TEXT, arguments, instance
+from facta.data.conditional import resolved
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 from facta.eval.metrics import lower_is_better
@@ -71,6 +72,7 @@ def compare(a: Judged, b: Judged, metric: str) -> Comparison:
 
 
 def _predicted(a: Predictions, b: Predictions, metric: str) -> Comparison:
+    metric = resolved(metric, [f"{name}({field})" for field in a.p for name in RESAMPLED])
     for field in a.p:
         name = metric.removesuffix(f"({field})")
         if name in RESAMPLED and metric == f"{name}({field})":

@@ -17,11 +17,14 @@ from facta import durable
 from facta.arrays import Floats, Ints
 from facta.data.histories import Dataset
 from facta.errors import ConfigError, ProtocolError
+from facta.eval.alarms import alarms
 from facta.eval.bootstrap import interval
-from facta.eval.page import page, prediction_facts, prediction_table
+from facta.eval.draw import FEWEST_FOR_A_LINE, Picture, axes, legend, look, svg
+from facta.eval.page import Provenance, page, prediction_facts, prediction_tables
 from facta.eval.prediction import RESAMPLED, entropy, losses, resampled_ne
 from facta.eval.predictions import Predictions, check_same_events
-from facta.eval.report import BINS, figure, legend, look, png
+from facta.eval.report import BINS, title_of
+from facta.eval.value_metrics import COMPARED_VALUES
 
 DAY = 86_400_000  # milliseconds
 MOST_DAYS = 31  # beyond, several days are one group
@@ -36,7 +39,8 @@ def write_feedback_report(
     found: Mapping[str, Predictions],
     *,
     metrics: Sequence[str] = ("NE", "GAUC"),
-    title: str = "facta",
+    title: str = "",
+    provenance: Provenance = Provenance(),
 ) -> None:
     """Write the page. All predictions must be of the same events; differences in `metrics` are to the first of them.
 
@@ -48,15 +52,19 @@ def write_feedback_report(
     first, *others = found.values()
     for other in others:
         check_same_events(first, other)
-    if unknown := [metric for metric in metrics if metric not in RESAMPLED]:
-        raise ProtocolError(f"No metric '{unknown[0]}' to compare in; expected: {', '.join(RESAMPLED)}.")
+    if unknown := [metric for metric in metrics if metric not in (*RESAMPLED, *COMPARED_VALUES)]:
+        known = (*RESAMPLED, *(COMPARED_VALUES if first.expected else ()))
+        raise ProtocolError(f"No metric '{unknown[0]}' to compare in; expected: {', '.join(known)}.")
     drawn = _defined(found)
-    pictures = [
-        ("NE by day", _days_picture(drawn)),
-        ("Calibration", _calibration_picture(drawn)),
-        ("NE by events of history", _history_picture(drawn)),
-    ]
-    text = page(title, prediction_facts(dataset, first), prediction_table(found, metrics), pictures)
+    pictures = [_days_picture(drawn), _calibration_picture(drawn), _history_picture(drawn)]
+    text = page(
+        title or f"facta: {title_of(list(found))}",
+        prediction_facts(dataset, first),
+        prediction_tables(found, metrics),
+        pictures if first.p and next(iter(drawn.values())).p else [],
+        provenance,
+        [f"{name}, {text}" for name, one in found.items() for text in alarms(one.means, one.intervals)],
+    )
     durable.file(Path(path), text.encode())
 
 
@@ -64,88 +72,82 @@ def _defined(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
     """The same of the fields that some event defines: of the others there is nothing to draw."""
     first = next(iter(found.values()))
     fields = [field for field in first.p if (first.y[field] >= 0).any()]
-    if not fields:
+    if not fields and not any((~np.isnan(values)).any() for values in first.observed.values()):
         raise ProtocolError(
-            f"Found {', '.join(first.p) or 'no field'} predicted, and no event of this stage that says what success "
-            "is: report on another stage, or declare which values are positive when the log is prepared."
+            f"Found {', '.join((*first.p, *first.expected)) or 'no field'} predicted, and no event of this stage that "
+            "says what came of it: report on another stage, or declare which values are positive when the log is "
+            "prepared."
         )
     return {name: replace(one, p={field: one.p[field] for field in fields}) for name, one in found.items()}
 
 
-def _days_picture(found: Mapping[str, Predictions]) -> str:
-    """Nothing without times."""
+def _days_picture(found: Mapping[str, Predictions]) -> Picture | None:
     first = next(iter(found.values()))
-    if first.time is None:
-        return ""
+    if first.time is None or not first.p:
+        return None
     day = first.time // DAY
     together = -(-int(day.max() - day.min() + 1) // MOST_DAYS)
     group = (day - day.min()) // together
     dates = (day.min() + np.arange(group.max() + 1) * together).astype("datetime64[D]")
-    picture, axes = _panels(found, "NE")
-    for axis, field in zip(axes, first.p, strict=True):
-        for place, (name, one) in enumerate(found.items()):
+    images = []
+    for field in first.p:
+        figure, axis = axes(2.8, field)
+        for place, one in enumerate(found.values()):
             groups, mean, ends = _by_group(one, field, group)
-            axis.fill_between(
-                dates[groups], ends[:, 0], ends[:, 1], color=look(place)["color"], alpha=0.15, linewidth=0
-            )
-            axis.plot(dates[groups], mean, label=name, linewidth=1.4, **look(place))
+            style = look(place, len(groups))
+            if len(groups) >= FEWEST_FOR_A_LINE:
+                axis.fill_between(dates[groups], ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15, linewidth=0)
+            else:
+                axis.vlines(dates[groups], ends[:, 0], ends[:, 1], color=style["color"], linewidth=4, alpha=0.3)
+            axis.plot(dates[groups], mean, linewidth=1.4, **style)
         shown = dates[:: -(-len(dates) // MOST_LABELS)]
-        axis.set_xticks(shown, [str(one) for one in shown], rotation=25, fontsize=8)
+        axis.set_xticks(shown, [str(one) for one in shown], rotation=30, ha="right", fontsize=9)
+        axis.set_ylabel("NE")
         axis.axhline(1.0, color="#999999", linewidth=1, linestyle="--")
-    legend(axes[0])
+        images.append(svg(figure, f"NE({field}) by day"))
     span = "a day (UTC)" if together == 1 else f"{together} days (UTC)"
-    return png(
-        picture,
-        f"Each point is {span}, against the base rate of its own events (dashed: that alone); bands: 95 % over users.",
-    )
+    caption = f"Each point is {span}, against the base rate of its own events (dashed: that alone); 95 % over users."
+    return Picture("NE by day", images, caption, legend(found))
 
 
-def _calibration_picture(found: Mapping[str, Predictions]) -> str:
-    first = next(iter(found.values()))
-    picture, axes = _panels(found, "observed share", height=3.6)
-    for axis, field in zip(axes, first.p, strict=True):
+def _calibration_picture(found: Mapping[str, Predictions]) -> Picture | None:
+    first, images = next(iter(found.values())), []
+    for field in first.p:
+        figure, axis = axes(3.6, field)
         top = 0.0
-        for place, (name, one) in enumerate(found.items()):
+        for place, one in enumerate(found.values()):
             bins = one.calibration(field)
-            axis.plot(bins.predicted, bins.observed, label=name, linewidth=1.2, **look(place))
+            axis.plot(bins.predicted, bins.observed, linewidth=1.2, **look(place, len(bins.size)))
             top = max(top, float(bins.predicted.max()), float(bins.observed.max()))
         top = min(1.0, 1.05 * top)
         axis.plot([0, top], [0, top], color="#999999", linewidth=1, linestyle="--", zorder=0)
-        axis.set(xlabel="predicted", xlim=(0, top), ylim=(0, top), aspect="equal")
-    legend(axes[0])
-    return png(picture, "Bins of equally many events. On the dashed line, what is called probable happens as often.")
+        axis.set(xlabel="predicted", ylabel="observed share", xlim=(0, top), ylim=(0, top), aspect="equal")
+        images.append(svg(figure, f"Predicted and observed share of {field}"))
+    caption = "Bins of equally many events. On the dashed line, what is called probable happens as often."
+    return Picture("Calibration", images, caption, legend(found)) if images else None
 
 
-def _history_picture(found: Mapping[str, Predictions]) -> str:
-    first = next(iter(found.values()))
+def _history_picture(found: Mapping[str, Predictions]) -> Picture | None:
+    first, images = next(iter(found.values())), []
     edges = np.unique(np.quantile(first.place, np.linspace(0, 1, BINS + 1)[1:-1], method="lower"))
     group = np.searchsorted(edges, first.place, side="left")
-    picture, axes = _panels(found, "NE")
-    for axis, field in zip(axes, first.p, strict=True):
-        for place, (name, one) in enumerate(found.items()):
+    for field in first.p:
+        figure, axis = axes(3.0, field)
+        for place, one in enumerate(found.values()):
             groups, mean, ends = _by_group(one, field, group)
+            style = look(place, len(groups))
             at = groups + (place - (len(found) - 1) / 2) * 0.8 / (len(found) + 1)
-            axis.vlines(at, ends[:, 0], ends[:, 1], color=look(place)["color"], linewidth=4, alpha=0.3)
-            axis.plot(at, mean, label=name, linewidth=0.8, **look(place))
-        axis.set_xticks(*_ranges(first.place, group), fontsize=8)
-        axis.set_xlabel("events of the user before")
+            axis.vlines(at, ends[:, 0], ends[:, 1], color=style["color"], linewidth=4, alpha=0.3)
+            axis.plot(at, mean, linewidth=0.8, **style)
+        axis.set_xticks(*_ranges(first.place, group), fontsize=9)
+        axis.set(xlabel="events of the user before", ylabel="NE")
         axis.axhline(1.0, color="#999999", linewidth=1, linestyle="--")
-    legend(axes[0])
-    return png(
-        picture,
+        images.append(svg(figure, f"NE({field}) by events of history"))
+    caption = (
         "By events of the user before the one predicted, also those that a frozen state is not told; groups of about "
-        "equally many; 95 % over users.",
+        "equally many; 95 % over users."
     )
-
-
-def _panels(found: Mapping[str, Predictions], ylabel: str, height: float = 3.0) -> tuple[Any, Any]:
-    """One for each field."""
-    fields = list(next(iter(found.values())).p)
-    picture, axes = figure(height, len(fields))
-    for axis, field in zip(axes, fields, strict=True):
-        axis.set_title(field, fontsize=10, color="#222222", loc="left")
-    axes[0].set_ylabel(ylabel)
-    return picture, axes
+    return Picture("NE by events of history", images, caption, legend(found)) if images else None
 
 
 def _by_group(one: Predictions, field: str, group: Ints) -> tuple[Ints, Floats, NDArray[Any]]:

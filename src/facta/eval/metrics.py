@@ -14,7 +14,7 @@ Means are macro: every user counts once. (Micro NDCG, Σ DCG / Σ IDCG, is anoth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -49,6 +49,14 @@ def _at(k: int, ranks: Ints, request: Ints, first: Ints, relevant: Ints) -> dict
     }
 
 
+def shown(means: Sequence[Mapping[str, float]], k: int) -> list[str]:
+    """The metrics of lists of length k that a table shows: Recall says more than HR only where requests have several
+    targets, which the means of the compared rankers tell.
+    """
+    differs = any(one[f"HR@{k}"] != one[f"Recall@{k}"] for one in means)
+    return [f"HR@{k}", *([f"Recall@{k}"] if differs else []), f"NDCG@{k}", f"MRR@{k}"]
+
+
 def coverage(lists: AnyInts, ranked: int) -> float:
     """Share of the ranked items that appear in at least one list [Q, k]; -1 fills lists that are shorter."""
     return len(np.unique(lists[lists >= 0])) / ranked
@@ -61,4 +69,4 @@ def mean_per_user(values: Floats, user: Ints) -> Floats:
 
 def lower_is_better(metric: str) -> bool:
     """Of a printed name, as in NE(click): losses and errors want to be small, all else large."""
-    return metric.partition("(")[0] in ("NE", "LogLoss", "ECE")
+    return metric.partition("(")[0] in ("NE", "LogLoss", "ECE", "MAE", "NMAE")

@@ -1,10 +1,16 @@
-"""The page of a report: the table with its intervals, the facts behind it, and the frame for the pictures."""
+"""The page of a report: tables with their intervals, the facts behind them, and the frame for the pictures.
+
+The page is `page.html` beside this file, a template of jinja2 that escapes whatever it is given.
+"""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +18,12 @@ import numpy as np
 from facta.data.histories import Dataset
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import Comparison, compare
-from facta.eval.prediction import METRICS
+from facta.eval.draw import Picture, mark
+from facta.eval.metrics import shown
+from facta.eval.prediction import SHOWN
 from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result
-
-COLOURS = ("#0b6e99", "#d95f02", "#1b9e77", "#7b4fa3", "#c2185b", "#8c6d1f", "#4c4c4c", "#5aa9e6")
-"""Of the entries, in the table and in every picture."""
+from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
 
 
 @dataclass(frozen=True)
@@ -29,155 +35,198 @@ class Entry:
     lines: Sequence[Mapping[str, Any]] = ()  # of the metrics.jsonl of its training; none: nothing was trained
 
 
-def page(title: str, facts: str, table: str, pictures: Sequence[tuple[str, str]]) -> str:
-    """The whole document; a picture without content is left out."""
-    drawn = "".join(f"<h2>{html.escape(name)}</h2>{picture}" for name, picture in pictures if picture)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{html.escape(title)}</h1>{facts}<div class='wide'>{table}</div>{drawn}</body></html>\n"
+@dataclass(frozen=True)
+class Provenance:
+    """What it takes to make the numbers of a page again."""
+
+    command: str = ""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)  # entry -> its artifact's
+    seeds: Mapping[str, str] = field(default_factory=dict)  # entry -> seed, or seeds, that it was trained with
+    when: datetime | None = None  # None: now
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table with its interval, its verdict, or the mark of an entry."""
+
+    text: str
+    small: str = ""
+    best: bool = False
+    verdict: str = ""
+    mark: str = ""
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What comes first is visible on any screen: who, and the verdict."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+Fact = tuple[str, str, bool]
+"""Name, text, and whether the text is code."""
+
+
+def page(
+    title: str,
+    facts: Sequence[Fact],
+    tables: Sequence[Table],
+    pictures: Sequence[Picture | None],
+    provenance: Provenance,
+    alarms: Sequence[str] = (),
+) -> str:
+    """The whole document; a table without rows and a picture without content are left out."""
+    at = provenance.when or datetime.now(UTC)
+    return str(
+        _template().render(
+            title=title,
+            when=f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, facta {version('facta')}",
+            facts=[*facts, *_made(provenance)],
+            tables=[table for table in tables if table.rows],
+            pictures=[picture for picture in pictures if picture is not None],
+            alarms=alarms,
+        )
     )
 
 
-def table(entries: Sequence[Entry], metric: str) -> str:
-    """A line for each entry: means, 95 % intervals, and the paired difference to the first."""
-    k = metric.partition("@")[2] or "10"
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+
+
+def _made(provenance: Provenance) -> list[Fact]:
+    """The command, and of each entry the artifact and the seed."""
+    facts: list[Fact] = [("command", provenance.command, True)] if provenance.command else []
+    for name, fingerprint in provenance.fingerprints.items():
+        seed = provenance.seeds.get(name)
+        facts.append((name, f"artifact {fingerprint}" + (f", seed {seed}" if seed else ", no seed"), False))
+    return facts
+
+
+def table(entries: Sequence[Entry], metric: str, ks: Sequence[int] = ()) -> Table:
+    """A line for each entry: the paired difference to the first, means and 95 % intervals."""
     first = entries[0].result
-    columns = [name for name in (f"HR@{k}", f"NDCG@{k}", f"MRR@{k}") if name in first.values]
+    k = metric.partition("@")[2]
+    lengths = [k for k in ks if f"HR@{k}" in first.values] or [int(k) if k.isdecimal() else 10]
+    means = [entry.result.means for entry in entries]
+    columns = [name for k in lengths if f"HR@{k}" in first.values for name in shown(means, k)]
     columns += [metric] if metric not in columns else []
-    top = {name: max(entry.result.means[name] for entry in entries) for name in columns}
-    coverage = f"Coverage@{k}"
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    top = {name: max(each[name] for each in means) for name in columns}
+    coverage = [f"Coverage@{k}" for k in lengths if f"Coverage@{k}" in first.coverage]
+    against = [f"{metric} against {entries[0].name}"] if len(entries) > 1 else []
     rows = []
     for place, entry in enumerate(entries):
-        cells = "".join(_cell(entry.result, name, top[name]) for name in columns)
-        share = f"{entry.result.coverage[coverage]:.1%}" if coverage in entry.result.coverage else "–"
-        against = "" if place == 0 else _difference(entry, entries[0], metric)
-        name = _named(entry.name, place, entry.result.runs)
-        rows.append(f"<tr><td>{name}</td>{cells}<td>{share}</td><td>{against}</td></tr>")
-    return (
-        f"<table><thead><tr><th></th>{head}<th>{coverage}</th>"
-        f"<th>{html.escape(metric)} against {html.escape(entries[0].name)}</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+        verdict = [_verdict(compare(entry.result, first, metric)) if place else Cell("")] if against else []
+        cells = [_cell(entry.result, name, top[name]) for name in columns]
+        shares = [Cell(f"{entry.result.coverage[name]:.1%}") for name in coverage]
+        rows.append([_named(entry.name, place, entry.result.runs), *verdict, *cells, *shares])
+    return Table(["", *against, *columns, *coverage], rows)
 
 
-def _named(name: str, place: int, runs: int) -> str:
-    swatch = f'<span class="swatch" style="background:{COLOURS[place % len(COLOURS)]}"></span>'
-    seeds = f" <small>mean of {runs} runs</small>" if runs > 1 else ""
-    return f"{swatch}{html.escape(name)}{seeds}"
+def _named(name: str, place: int, runs: int) -> Cell:
+    character, colour = mark(place)
+    return Cell(name, f"mean of {runs} runs" if runs > 1 else "", mark=character, colour=colour)
 
 
-def _cell(result: Result, name: str, top: float) -> str:
-    best = ' class="best"' if result.means[name] == top else ""
-    return f"<td{best}>{result.means[name]:.4f}{_small(result.intervals[name])}</td>"
+def _cell(result: Result, name: str, top: float) -> Cell:
+    return Cell(f"{result.means[name]:.4f}", _span(result.intervals[name]), best=result.means[name] == top)
 
 
-def _small(bounds: Interval | None, form: str = ".4f") -> str:
+def _span(bounds: Interval | None, form: str = ".4f") -> str:
     """Nothing where an interval is not known."""
-    if bounds is None or np.isnan(bounds.low):
-        return ""
-    return f"<small>{bounds.low:{form}} – {bounds.high:{form}}</small>"
+    return "" if bounds is None or np.isnan(bounds.low) else f"{bounds.low:{form}} – {bounds.high:{form}}"
 
 
-def _difference(entry: Entry, first: Entry, metric: str) -> str:
-    found = compare(entry.result, first.result, metric)
-    return f"{found.difference:+.4f} <b>{found.verdict}</b>{_small(found.interval, '+.4f')}"
+def _verdict(found: Comparison) -> Cell:
+    if np.isnan(found.difference):
+        return Cell("–")
+    return Cell(f"{found.difference:+.4f}", _span(found.interval, "+.4f"), verdict=found.verdict)
 
 
-def facts(dataset: Dataset, result: Result) -> str:
+def facts(dataset: Dataset, result: Result) -> list[Fact]:
     """What the numbers are of."""
-    return _facts(
-        {
-            "protocol": f"<code>{html.escape(result.protocol)}</code>",
-            "stage": f"{result.stage}: {result.requests:,} requests of {len(result.user):,} users, all of them",
-            "ranked": f"{result.ranked:,} items, none sampled; ties count against the target",
-            "masked targets": f"{result.unreachable:.2%} of all: nobody may recommend them, so everybody misses them",
-            "dataset": _dataset(dataset, result.dataset),
-            "intervals": "95 %, bootstrap over users; differences are paired, user by user",
-        }
-    )
+    return [
+        ("protocol", result.protocol, True),
+        ("stage", f"{result.stage}: {result.requests:,} requests of {len(result.user):,} users", False),
+        ("ranked", f"{result.ranked:,} items, none sampled; ties count against the target", False),
+        (
+            "masked targets",
+            f"{result.unreachable:.2%} of all: nobody may recommend them, so everybody misses them",
+            False,
+        ),
+        *_dataset(dataset, result.dataset),
+        ("intervals", "95 %, bootstrap over users; differences are paired, user by user", False),
+    ]
 
 
-def _dataset(dataset: Dataset, content: str) -> str:
-    return (
-        f"{dataset.num_users:,} users, {dataset.num_items:,} items, {dataset.num_events:,} events; "
-        f"content <code>{content[:16]}</code>"
-    )
+def _dataset(dataset: Dataset, content: str) -> list[Fact]:
+    size = f"{dataset.num_users:,} users, {dataset.num_items:,} items, {dataset.num_events:,} events"
+    return [("dataset", size, False), ("content of the dataset", content[:16], True)]
 
 
-def _facts(lines: Mapping[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in lines.items()) + "</dl>"
+def prediction_tables(found: Mapping[str, Predictions], metrics: Sequence[str]) -> list[Table]:
+    """Of fields with success, and of fields that are numbers: a line for each field of each model."""
+    first = next(iter(found.values()))
+    successes = _predicted(found, list(first.p), [name for name in metrics if name not in COMPARED_VALUES], SHOWN)
+    values = [name for name in metrics if name in COMPARED_VALUES] or COMPARED_VALUES[:1]
+    return [successes, _predicted(found, list(first.expected), values, VALUE_METRICS[:-1])]
 
 
-def prediction_table(found: Mapping[str, Predictions], metrics: Sequence[str]) -> str:
-    """A line for each field of each model: base rate, means, 95 % intervals, and paired differences to the first."""
-    (base, first), *_ = found.items()
-    against = "".join(f"<th>{html.escape(metric)} against {html.escape(base)}</th>" for metric in metrics)
-    head = "".join(f"<th>{metric}</th>" for metric in METRICS)
+def _predicted(
+    found: Mapping[str, Predictions], fields: Sequence[str], compared: Sequence[str], metrics: Sequence[str]
+) -> Table:
+    (base, first), *others = found.items()
+    compared = compared if others else []
     rows = []
-    for field in first.p:
+    for name_of_field in fields:
         for place, (name, one) in enumerate(found.items()):
-            cells = "".join(_predicted(one, f"{metric}({field})") for metric in METRICS)
-            moved = {} if one is first else differences([one], [first], field)
-            shown = "".join(f"<td>{_moved(metric, *moved[metric]) if moved else ''}</td>" for metric in metrics)
-            count = int((one.y[field] >= 0).sum())
-            rate = f"{f'{one.base_rates[field]:.4f}' if count else '–'}<small>of {count:,}</small>"
-            rows.append(f"<tr><td>{_named(name, place, one.runs)}</td><td>{html.escape(field)}</td>")
-            rows.append(f"<td>{rate}</td>{cells}{shown}</tr>")
-    return (
-        f"<table><thead><tr><th></th><th>feedback</th><th>base rate</th>{head}{against}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+            moved = {} if one is first or not compared else differences([one], [first], name_of_field)
+            named = [f"{metric}({name_of_field})" for metric in compared]
+            verdicts = [
+                _verdict(Comparison(full, *moved[metric])) if moved else Cell("")
+                for metric, full in zip(compared, named, strict=True)
+            ]
+            cells = [_measured(one, f"{metric}({name_of_field})") for metric in metrics]
+            rows.append(
+                [_named(name, place, one.runs), Cell(name_of_field), *verdicts, _count(one, name_of_field), *cells]
+            )
+    against = [f"{metric} against {base}" for metric in compared]
+    known = "base rate" if metrics is SHOWN else "events"
+    return Table(["", "feedback", *against, known, *metrics], rows)
 
 
-def _predicted(one: Predictions, name: str) -> str:
+def _count(one: Predictions, name: str) -> Cell:
+    """The base rate and what it is of, or how many values there are."""
+    if name in one.expected:
+        return Cell(f"{int((~np.isnan(one.observed[name])).sum()):,}")
+    count = int((one.y[name] >= 0).sum())
+    return Cell(f"{one.base_rates[name]:.4f}" if count else "–", f"of {count:,}")
+
+
+def _measured(one: Predictions, name: str) -> Cell:
     if np.isnan(one.means[name]):
-        return "<td>–</td>"
-    return f"<td>{one.means[name]:.4f}{_small(one.intervals.get(name))}</td>"
+        return Cell("–")
+    return Cell(f"{one.means[name]:.4f}", _span(one.intervals.get(name)))
 
 
-def _moved(metric: str, difference: float, bounds: Interval) -> str:
-    if np.isnan(difference):
-        return "–"
-    verdict = Comparison(metric, difference, bounds).verdict
-    return f"{difference:+.4f} <b>{verdict}</b>{_small(bounds, '+.4f')}"
-
-
-def prediction_facts(dataset: Dataset, found: Predictions) -> str:
+def prediction_facts(dataset: Dataset, found: Predictions) -> list[Fact]:
     """What the numbers are of."""
-    return _facts(
-        {
-            "protocol": f"<code>{html.escape(found.protocol)}</code>",
-            "stage": f"{found.stage}: {len(found.user):,} events of {len(np.unique(found.user)):,} users, all of them",
-            "NE": "log loss over that of always saying the base rate of the same events: lower is better, 1 is no use",
-            "GAUC": "mean AUC of the users who have both outcomes, weighted by their events",
-            "dataset": _dataset(dataset, found.dataset),
-            "intervals": "95 %, bootstrap over users; differences are paired, user by user",
-        }
-    )
-
-
-_STYLE = """
-body { font: 15px/1.55 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; }
-body { margin: 2.5rem auto; padding: 0 1.2rem }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem }
-h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0 1.6rem; font-size: .9rem }
-dt { color: #777 }
-dd { margin: 0 }
-code { font-size: .86em; background: #f4f4f2; padding: .1em .3em; border-radius: 3px }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th { font-weight: 600; font-size: .85rem; color: #555; text-align: right; border-bottom: 2px solid #222 }
-td { text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap }
-th, td { padding: .4rem .6rem }
-td:first-child, th:first-child { text-align: left; padding-left: 0 }
-td small { display: block; color: #888; font-size: .75rem }
-td:first-child small { padding-left: 1.2rem }
-td.best { font-weight: 700 }
-td.best small { font-weight: 400 }
-.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .5rem }
-img { width: 100%; height: auto }
-.caption { color: #777; font-size: .85rem; margin: .1rem 0 0 }
-"""
+    texts = {
+        "stage": f"{found.stage}: {len(found.user):,} events of {len(np.unique(found.user)):,} users, all of them",
+        "NE": "log loss over that of always saying the base rate of the same events: lower is better, 1 is no use",
+        "GAUC": "mean AUC of the users who have both outcomes, weighted by their events",
+        "Calibration": "mean prediction over the share of successes: 1 is right",
+        "NMAE": "mean absolute error over that of always saying the median of the same events: as NE, of numbers",
+    }
+    names = [name for name in texts if name != "NMAE" or found.expected]
+    return [
+        ("protocol", found.protocol, True),
+        *((name, texts[name], False) for name in names),
+        *_dataset(dataset, found.dataset),
+        ("intervals", "95 %, bootstrap over users; differences are paired, user by user", False),
+    ]

@@ -8,6 +8,7 @@ Letters: S predictions, q the share of positives among them.
     AUC       probability that a positive stands above a negative; equal predictions count half
     GAUC      mean AUC of the users who have both, each weighted by its predictions; where parts are told apart, such
               as days with a model of their own, of a user's predictions in one part
+    Calibration  mean prediction over the share of positives: 1 is right, above it too much is promised (He et al.)
     ECE       Σ over bins of |mean prediction - share of positives| · share of predictions, bins of equal count
 
 Means over predictions are micro: a user counts as often as it was predicted for. Intervals resample users.
@@ -26,8 +27,10 @@ import numpy as np
 from facta.arrays import Bools, Floats, Ints
 from facta.eval.bootstrap import SAMPLES, SEED, bootstrap_means, resamples
 
-METRICS = ("NE", "LogLoss", "AUC", "GAUC", "ECE")
-RESAMPLED = METRICS[:-1]  # ECE is no mean
+METRICS = ("NE", "LogLoss", "AUC", "GAUC", "ECE", "Calibration")
+RESAMPLED = METRICS[:4]  # what two models are compared in; ECE is no mean, and of Calibration neither side is better
+CHOSEN = METRICS[:5]  # what training may be decided by
+SHOWN = ("NE", "AUC", "GAUC", "Calibration", "ECE")  # in tables; NE says of LogLoss what the base rate leaves
 EPS = 1e-7  # predictions are held inside [EPS, 1 - EPS]
 BINS = 20
 
@@ -122,20 +125,21 @@ def prediction_metrics(p: Floats, y: Bools, user: Ints, part: Ints | None = None
         "AUC": auc(p, y),
         "GAUC": user_auc(p, y, groups(user, part)[0]).mean,
         "ECE": calibration(p, y).ece,
+        "Calibration": float(p.mean() / y.mean()) if y.any() else float("nan"),
     }
 
 
 def resampled(
     p: Floats, y: Bools, user: Ints, part: Ints | None = None, *, samples: int = SAMPLES, seed: int = SEED
 ) -> dict[str, Floats]:
-    """NE, LogLoss, AUC and GAUC of `samples` draws of users with replacement, [samples] each.
+    """NE, LogLoss, AUC, GAUC and Calibration of `samples` draws of users with replacement, [samples] each.
 
     `user` holds places 0 … U-1. Draws depend on (seed, U) alone, so two models judged on the same predictions meet the
     same users and their differences are paired. NE's base rate is that of the draw.
     """
     users = int(user.max(initial=-1)) + 1
     if users < 2:  # one user tells of no other
-        return {name: np.full(samples, np.nan) for name in RESAMPLED}
+        return {name: np.full(samples, np.nan) for name in (*RESAMPLED, "Calibration")}
     loss = np.bincount(user, weights=losses(p, y), minlength=users)
     count = np.bincount(user, minlength=users).astype(np.float64)
     positive = np.bincount(user, weights=y, minlength=users)
@@ -143,14 +147,15 @@ def resampled(
     own = user_auc(p, y, group)
     weight = np.bincount(person[own.user], own.weight, minlength=users)
     area = np.bincount(person[own.user], own.weight * own.auc, minlength=users)
-    values, order, tied = np.stack([loss, count, positive, weight, area], axis=1), *_tied(p)
-    sums, areas = np.empty((samples, 5)), np.empty(samples)
+    predicted = np.bincount(user, weights=p, minlength=users)
+    values, order, tied = np.stack([loss, count, positive, weight, area, predicted], axis=1), *_tied(p)
+    sums, areas = np.empty((samples, 6)), np.empty(samples)
     for sample, times in enumerate(resamples(users, samples, seed)):
         sums[sample] = times @ values
         areas[sample] = _weighted_auc(times[user[order]].astype(np.float64), y[order], tied)
     with np.errstate(invalid="ignore", divide="ignore"):  # of one label alone, or of people without predictions
-        own_area, mean = sums[:, 4] / sums[:, 3], sums[:, 0] / sums[:, 1]
-    return {"NE": _ne(sums), "LogLoss": mean, "AUC": areas, "GAUC": own_area}
+        own_area, mean, ratio = sums[:, 4] / sums[:, 3], sums[:, 0] / sums[:, 1], sums[:, 5] / sums[:, 2]
+    return {"NE": _ne(sums), "LogLoss": mean, "AUC": areas, "GAUC": own_area, "Calibration": ratio}
 
 
 def resampled_ne(p: Floats, y: Bools, user: Ints, samples: int = SAMPLES) -> Floats:

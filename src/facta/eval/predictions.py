@@ -6,7 +6,7 @@ Letters: S events, U users among them, K feedback fields.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
+from facta.data.conditional import score_names
 from facta.data.histories import Dataset
 from facta.data.late import known_codes, period_moments
 from facta.data.rows import Rows, frozen, tiles
@@ -24,12 +25,16 @@ from facta.data.schema import Field
 from facta.data.splits import Split, State
 from facta.errors import ProtocolError
 from facta.eval import saved
+from facta.eval.alarms import alarms
 from facta.eval.bootstrap import Interval, interval, plain
 from facta.eval.evaluation import judging
-from facta.eval.prediction import METRICS, Calibration, calibration, prediction_metrics, resampled
+from facta.eval.prediction import RESAMPLED, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.eval.result import check_same_terms
+from facta.eval.value_metrics import COMPARED_VALUES, resampled_values, value_metrics
 from facta.types import SequenceBatch, to_device
+
+_SHOWN = ("NE", "GAUC", "NMAE", "Spearman")  # in a repr
 
 
 class Predictor(Protocol):
@@ -59,11 +64,19 @@ class Predictions:
     y: Mapping[str, NDArray[np.int8]]  # field -> [S]: 1 success, 0 not, -1 undefined
     runs: int = 1
     part: Ints | None = None  # [S] of what was pooled; a user's predictions are ordered within a part
+    expected: Mapping[str, Floats] = field(default_factory=dict)  # field -> [S]: of numbers without success, the value
+    calibrator: str = ""  # the kind that `p` went through; "": as the model said it
+    observed: Mapping[str, Floats] = field(default_factory=dict)  # the same, as it came out; NaN: undefined
 
     def of(self, field: str) -> tuple[Floats, Bools, Ints]:
         """(prediction, success, place of the user 0 … U-1) of the events that define a field."""
         defined = self.y[field] >= 0
         return self.p[field][defined], self.y[field][defined] == 1, self._people[defined]
+
+    def values_of(self, field: str) -> tuple[Floats, Floats, Ints]:
+        """(expected value, observed value, place of the user 0 … U-1) of the events that define a field of numbers."""
+        defined = ~np.isnan(self.observed[field])
+        return self.expected[field][defined], self.observed[field][defined], self._people[defined]
 
     def part_of(self, field: str) -> Ints | None:
         """The parts of the same."""
@@ -76,14 +89,16 @@ class Predictions:
 
     @cached_property
     def means(self) -> dict[str, float]:
-        """NE(click), AUC(click), … over all events that define the field."""
+        """NE(click), AUC(click), … MAE(dwell), … over all events that define the field."""
         found = {field: prediction_metrics(*self.of(field), self.part_of(field)) for field in self.p}
-        return {f"{metric}({field})": found[field][metric] for field in self.p for metric in METRICS}
+        found |= {field: value_metrics(*self.values_of(field)[:2]) for field in self.expected}
+        return {f"{metric}({field})": value for field, each in found.items() for metric, value in each.items()}
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """Metric -> 95 % interval over users; ECE has none: it is no mean."""
         samples = {field: resampled(*self.of(field), self.part_of(field)) for field in self.p}
+        samples |= {field: resampled_values(*self.values_of(field)) for field in self.expected}
         return {f"{name}({field})": interval(draws) for field, own in samples.items() for name, draws in own.items()}
 
     @property
@@ -96,6 +111,11 @@ class Predictions:
         p, y, _ = self.of(field)
         return calibration(p, y)
 
+    def calibrated(self, by: Mapping[str, Callable[[Floats], Floats]], kind: str) -> Predictions:
+        """The same after calibration; a field that `by` does not name stays as it is."""
+        p = {name: by[name](p) if name in by else p for name, p in self.p.items()}
+        return replace(self, p=p, calibrator=kind)
+
     def only(self, chosen: Bools) -> Predictions:
         """Those of a mask [S]: a day, people with long histories."""
         return replace(
@@ -106,6 +126,8 @@ class Predictions:
             part=None if self.part is None else self.part[chosen],
             p={field: p[chosen] for field, p in self.p.items()},
             y={field: y[chosen] for field, y in self.y.items()},
+            expected={field: value[chosen] for field, value in self.expected.items()},
+            observed={field: value[chosen] for field, value in self.observed.items()},
         )
 
     def summary(self) -> dict[str, Any]:
@@ -120,6 +142,9 @@ class Predictions:
             "requests": len(self.user),
             "runs": self.runs,
             "base_rates": {field: plain(rate) for field, rate in self.base_rates.items()},
+            "values": list(self.expected),
+            "calibrator": self.calibrator or None,
+            "alarms": alarms(self.means, bounds),
             "metrics": {
                 name: {"mean": plain(mean), "low": plain(bounds[name].low), "high": plain(bounds[name].high)}
                 for name, mean in self.means.items()
@@ -127,7 +152,7 @@ class Predictions:
         }
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name.startswith(("NE", "GAUC")))
+        shown = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name.startswith(_SHOWN))
         return f"Predictions({self.protocol}, {self.stage}, {len(self.user):,} events: {shown})"
 
     def save(self, path: Path | str) -> None:
@@ -135,6 +160,8 @@ class Predictions:
         some = {"time": self.time, "part": self.part}
         given = {name: array for name, array in some.items() if array is not None}
         arrays = {f"p/{field}": p for field, p in self.p.items()} | {f"y/{field}": y for field, y in self.y.items()}
+        arrays |= {f"expected/{field}": value for field, value in self.expected.items()}
+        arrays |= {f"observed/{field}": value for field, value in self.observed.items()}
         saved.write(path, self.summary(), {"user": self.user, "place": self.place, **given, **arrays})
 
     @classmethod
@@ -152,6 +179,9 @@ class Predictions:
             p={field: arrays[f"p/{field}"] for field in content["base_rates"]},
             y={field: arrays[f"y/{field}"] for field in content["base_rates"]},
             runs=content["runs"],
+            expected={field: arrays[f"expected/{field}"] for field in content.get("values", ())},
+            observed={field: arrays[f"observed/{field}"] for field in content.get("values", ())},
+            calibrator=content.get("calibrator") or "",
         )
 
 
@@ -229,7 +259,7 @@ def predict_rows(
 def _predictions(
     dataset: Dataset, protocol: str, stage: str, rows: Rows, found: Mapping[str, Floats], known_until: Ints | None
 ) -> Predictions:
-    """Scores beside what happened; fields that do not say what success is are left out."""
+    """Scores beside what happened, under the names of the scores (`data.conditional`)."""
     count = rows.last - rows.first
     user = np.repeat(rows.user, count)
     place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
@@ -237,7 +267,10 @@ def _predictions(
     moment = None if known_until is None else known_until[user]
     fields = [field for field in dataset.manifest.fields if field.positives]
     labels = {field.name: _labels(dataset, field, event, moment) for field in fields}
-    known = [field for field in found if field in labels]
+    measured = [field for field in dataset.manifest.fields if _measured(field)]
+    numbers = {field.name: _numbers(dataset, field, event, moment) for field in measured}
+    known, names = [field for field in found if field in labels], score_names(dataset.manifest.fields)
+    valued = [field for field in found if field in numbers]
     return Predictions(
         protocol=protocol,
         stage=stage,
@@ -245,8 +278,10 @@ def _predictions(
         user=user,
         place=place,
         time=None if dataset.timestamp is None else np.asarray(dataset.timestamp[event], dtype=np.int64),
-        p={field: found[field] for field in known},
-        y={field: labels[field] for field in known},
+        p={names[field]: found[field] for field in known},
+        y={names[field]: labels[field] for field in known},
+        expected={names[field]: found[field] for field in valued},
+        observed={names[field]: numbers[field] for field in valued},
     )
 
 
@@ -255,27 +290,48 @@ def _labels(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) ->
     return np.where(code == 0, -1, np.isin(code, field.positives)).astype(np.int8)
 
 
+def _measured(field: Field) -> bool:
+    """Whether a field is a number that says of no value that it is a success."""
+    return field.role == "feedback" and field.kind in ("numeric", "ordinal") and not field.positives
+
+
+def _numbers(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) -> Floats:
+    """[S] values as they were logged, and known at `moment`; NaN: undefined."""
+    code, logged = (known_codes(dataset, field.name, event, until) for until in (moment, None))
+    values = np.asarray(dataset.fields[field.name][event]).astype(np.float64)
+    before = np.nan if field.before is None else float(field.before)
+    return np.where(code == 0, np.nan, np.where(code == logged, values, before))
+
+
 def average_predictions(runs: Sequence[Predictions]) -> Predictions:
     """The mean prediction of several runs (seeds), event by event: an ensemble, better than each of its members."""
     first = runs[0]
     for other in runs[1:]:
         check_same_events(first, other)
     mean = {field: np.mean([run.p[field] for run in runs], axis=0) for field in first.p}
-    return replace(first, p=mean, runs=sum(run.runs for run in runs))
+    values = {field: np.mean([run.expected[field] for run in runs], axis=0) for field in first.expected}
+    return replace(first, p=mean, expected=values, runs=sum(run.runs for run in runs))
 
 
 def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) -> dict[str, tuple[float, Interval]]:
     """Metric -> (mean of a's runs minus mean of b's, 95 % interval): users are resampled, the same for all runs."""
     for other in (*a[1:], *b):
         check_same_events(a[0], other)
-    samples = [[resampled(*run.of(field), run.part_of(field)) for run in runs] for runs in (a, b)]
+    samples = [[_draws(run, field) for run in runs] for runs in (a, b)]
     means = [[run.means for run in runs] for runs in (a, b)]
     found = {}
-    for metric in samples[0][0]:
+    for metric in COMPARED_VALUES if field in a[0].expected else RESAMPLED:
         ours, theirs = (np.mean([one[metric] for one in side], axis=0) for side in samples)
         mean = [float(np.mean([one[f"{metric}({field})"] for one in side])) for side in means]
         found[metric] = (mean[0] - mean[1], interval(ours - theirs))
     return found
+
+
+def _draws(run: Predictions, field: str) -> dict[str, Floats]:
+    """Metric -> [samples] of a field of either sort."""
+    if field in run.expected:
+        return resampled_values(*run.values_of(field))
+    return resampled(*run.of(field), run.part_of(field))
 
 
 def check_same_events(a: Predictions, b: Predictions) -> None:
@@ -283,7 +339,7 @@ def check_same_events(a: Predictions, b: Predictions) -> None:
     check_same_terms(a, b)
     ours, theirs = (np.zeros_like(one.user) if one.part is None else one.part for one in (a, b))
     same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place) and np.array_equal(ours, theirs)
-    if not same or set(a.p) != set(b.p):
+    if not same or set(a.p) != set(b.p) or set(a.expected) != set(b.expected):
         raise ProtocolError("The predictions are of different events or fields; predict both under one protocol.")
 
 
@@ -295,7 +351,8 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
     first = parts[0]
     if any(part.part is not None for part in parts):
         raise ProtocolError("Found predictions that were pooled before; pool all of them at once.")
-    if any(part.dataset != first.dataset or set(part.p) != set(first.p) for part in parts):
+    fields = (set(first.p), set(first.expected))
+    if any(part.dataset != first.dataset or (set(part.p), set(part.expected)) != fields for part in parts):
         raise ProtocolError("Predictions of different datasets or fields cannot be pooled.")
     event = np.stack([np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "place")], axis=1)
     if len(np.unique(event, axis=0)) < len(event):
@@ -311,4 +368,6 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
         time=np.concatenate([part.time for part in parts if part.time is not None]) if timed else None,
         p={field: np.concatenate([part.p[field] for part in parts]) for field in first.p},
         y={field: np.concatenate([part.y[field] for part in parts]) for field in first.y},
+        expected={field: np.concatenate([part.expected[field] for part in parts]) for field in first.expected},
+        observed={field: np.concatenate([part.observed[field] for part in parts]) for field in first.observed},
     )

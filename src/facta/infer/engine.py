@@ -125,25 +125,30 @@ class Artifact(files.Contents):
         `history`, `at`: as in `recommend`; an empty history is no hindrance.
         `candidates`: a list of item ids for all histories, or a list of lists, one each.
         `context`: what is known before the item, such as {"tab": 1}, as in the log: for all, or one mapping each.
-        `by`: the feedback field that orders them, or weights of several; the first that the model predicts, else.
+        `by`: the feedback field that orders them, or weights of several (default: the first that the model predicts).
+        A field that is learned only where another one succeeded ("like", defined after a click) has the score "like if
+        click"; as "like" it is multiplied by the score of its condition, P(like) = P(click) · P(like | click), and
+        refused where the condition is no plain success of a predicted field.
 
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
         """
-        weights, histories = self._weights(by), self._histories(history)
+        names, histories = self._score_names(), self._histories(history)
+        weights = names.chosen(by)
         times = self._times(histories, np.ones(len(histories), dtype=bool), at)
         rows = [self.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
             Asked(one[one >= 0], context_codes(given, self._fields, self.model.wants))
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
-        found, best = self._ranked(histories, times, asked, weights)
+        found, best = self._ranked(histories, times, asked, names, weights)
         every = np.concatenate([one.rows for one in asked])
         return Ranking(
             by=weights,
             ids=[[self._ids[row] for row in every[line]] for line in best],
             titles=[[self._titles[row] for row in every[line]] for line in best],
             scores={name: [column[line].tolist() for line in best] for name, column in found.items()},
+            products=names.products,
             left_out=[int((one < 0).sum()) for one in rows],
             untrained=[int((~self._trained[one.rows]).sum()) for one in asked],
             unknown=[one.unknown for one in histories],
@@ -224,7 +229,8 @@ class Artifact(files.Contents):
         A line for each candidate: user_id, rank, item_id, score (what orders them), title, then each predicted score.
         `users`, `at`, `out`, `overwrite`, `progress`: as in `recommend_users`; `context`, `by`: as in `rank`.
         """
-        weights, dataset = self._weights(by), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        names, dataset = self._score_names(), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        weights = names.chosen(by)
         rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
         codes = context_codes(context or {}, self._fields, self.model.wants)
         listed = bulk.candidates_of(candidates, dataset, rows, self.rows_of)
@@ -234,7 +240,7 @@ class Artifact(files.Contents):
             histories = stored.known(users, at)
             times = self._times(histories, np.ones(len(histories), dtype=bool), at)
             asked = [Asked(listed[user], codes) for user in users.tolist()]
-            found, best = self._ranked(histories, times, asked, weights)
+            found, best = self._ranked(histories, times, asked, names, weights)
             score = ranking.values(found, weights)
             return bulk.ranked(dataset, self.catalogue, users, asked, [line[:length] for line in best], score, found)
 
@@ -245,22 +251,28 @@ class Artifact(files.Contents):
     def _stored(self, dataset: Dataset) -> StoredHistories:
         return StoredHistories(dataset, self.rows_of, self._fields, self.model.wants)
 
-    def _weights(self, by: By | None) -> dict[str, float]:
-        """What candidates are ordered by. Raises ConfigError where the model scores no feedback."""
+    def _score_names(self) -> ranking.ScoreNames:
+        """What the scores are called. Raises ConfigError where the model scores no feedback."""
         if isinstance(self.model, Baseline) or not self.model.predicted:
             raise ConfigError(
                 "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
                 "or numbers."
             )
-        return ranking.weights_of(by, self.model.predicted)
+        return ranking.ScoreNames.of(self.model.predicted, self._fields.fields)
 
     def _ranked(
-        self, histories: Sequence[Known], at: list[int] | None, asked: Sequence[Asked], weights: Mapping[str, float]
+        self,
+        histories: Sequence[Known],
+        at: list[int] | None,
+        asked: Sequence[Asked],
+        names: ranking.ScoreNames,
+        weights: Mapping[str, float],
     ) -> tuple[dict[str, Floats32], list[Ints]]:
-        """Field -> scores of all candidates; of each history the places of its candidates, best first."""
+        """Name -> scores of all candidates; of each history the places of its candidates, best first."""
         assert not isinstance(self.model, Baseline)
         none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
-        found = none | (ranking.scores(self.model, histories, at, asked) if histories else {})
+        raw = ranking.scores(self.model, histories, at, asked) if histories else {}
+        found = names.scores(none | ranking.calibrated(raw, self.calibration))
         return found, ranking.orders(ranking.values(found, weights), asked)
 
     def rows_of(self, ids: Iterable[ItemId]) -> Ints:

@@ -143,8 +143,8 @@ def fact_of(dataset: Dataset, one: Field, user: int) -> Any:
 
 
 def _changes(dataset: Dataset, user: int, until: Time | None) -> tuple[tuple[Time, str, Any], ...]:
-    """What changed of a user, up to and including a moment; a number stands for its bucket."""
-    stored, fields = dataset.series, dataset.manifest.series_fields
+    """What changed of a user, up to and including a moment."""
+    stored, fields = dataset.stored_series, dataset.manifest.series_fields
     if stored is None:
         return ()
     start, stop = int(stored.offsets[user]), int(stored.offsets[user + 1])
@@ -152,8 +152,15 @@ def _changes(dataset: Dataset, user: int, until: Time | None) -> tuple[tuple[Tim
         stop = start + int(np.searchsorted(stored.time[start:stop], moment(until), side="right"))
     times = np.asarray(stored.time[start:stop]).astype(_STORED)
     which = [fields[place] for place in stored.field[start:stop]]
-    values = [raw_of_codes(one, code)[0] for one, code in zip(which, stored.value[start:stop, None], strict=True)]
+    values = [_as_given(one, value) for one, value in zip(which, stored.value[start:stop], strict=True)]
     return tuple((time, one.name, value) for time, one, value in zip(times, which, values, strict=True))
+
+
+def _as_given(one: Field, stored: np.generic) -> Any:
+    """A stored value of a series as a log has it."""
+    if one.kind == "numeric" and stored.dtype.kind == "f":
+        return None if np.isnan(stored) else stored.item()
+    return raw_of_codes(one, np.array([stored], dtype=np.int64))[0]
 
 
 def _events_until(dataset: Dataset, start: int, stop: int, until: Time) -> int:

@@ -16,6 +16,9 @@ import torch
 from facta import arrays
 from facta.arguments import unlike
 from facta.arrays import Floats, Floats32, Ints
+from facta.artifact.calibration import Calibrator
+from facta.data.conditional import factors, score_names
+from facta.data.schema import Field
 from facta.errors import ConfigError, DataError
 from facta.eval.predictions import Predictor
 from facta.infer.history import ItemId, Known, plain_value
@@ -34,7 +37,8 @@ class Ranking:
     by: Mapping[str, float]  # what the order is of: Σ weight · score
     ids: list[list[ItemId]]
     titles: list[list[str | None]]  # None where the catalogue has no title
-    scores: Mapping[str, list[list[float]]]  # field -> how probable success is, or the value to be expected
+    scores: Mapping[str, list[list[float]]]  # name -> how probable success is, or the value to be expected
+    products: Mapping[str, tuple[str, ...]]  # of the scores: those that are products of others, as like of two
     left_out: list[int]  # candidates that are not in the catalogue
     untrained: list[int]  # candidates without training events: known by their features alone, if the model reads any
     unknown: list[int]  # events left out because their item is not in the catalogue
@@ -74,15 +78,60 @@ def contexts_of(
 
 
 def weights_of(by: By | None, fields: Sequence[str]) -> dict[str, float]:
-    """What candidates are ordered by, as weights of fields; None: the first field. Raises ConfigError."""
+    """What candidates are ordered by, as weights of scores; None: the first score. Raises ConfigError."""
     weights = {fields[0]: 1.0} if by is None else {by: 1.0} if isinstance(by, str) else by
     known = isinstance(weights, Mapping) and bool(weights) and set(weights) <= set(fields)
     if not known or not all(isinstance(weight, (int, float)) for weight in weights.values()):
         raise ConfigError(
-            f"Found by = {by!r}; expected a field that this artifact predicts ({', '.join(fields)}), or weights of "
-            f"them, as in {{'{fields[0]}': 1.0}}."
+            f"Found by = {by!r}; expected what this artifact predicts ({', '.join(dict.fromkeys(fields))}), or weights "
+            f"of it, as in {{'{fields[0]}': 1.0}}."
         )
     return dict(weights)
+
+
+@dataclass(frozen=True)
+class ScoreNames:
+    """The scores of an artifact by name: each field's own, and those of conditional fields for every event."""
+
+    own: Mapping[str, str]  # predicted field -> "click", "like if click"
+    products: Mapping[str, tuple[str, ...]]  # "like" -> ("click", "like if click"), of which it is the product
+    refused: Mapping[str, str]  # conditional field without such a product -> why, as a sentence
+
+    @classmethod
+    def of(cls, predicted: Sequence[str], fields: Sequence[Field]) -> ScoreNames:
+        """Of an artifact's predicted fields among all fields of its dataset."""
+        every = score_names(fields)
+        own = {name: every[name] for name in predicted}
+        products, refused = {}, {}
+        for name in predicted:
+            if own[name] == name:
+                continue
+            try:
+                products[name] = tuple(every[factor] for factor in reversed(factors(name, fields, predicted)))
+            except ConfigError as error:
+                refused[name] = str(error)
+        return cls(own, products, refused)
+
+    def chosen(self, by: By | None) -> dict[str, float]:
+        """What candidates are ordered by, as weights of scores.
+
+        None: what the first field is in every event, or its score as it stands where that is unknown. Raises
+        ConfigError for names that the artifact does not predict, and for a conditional field that no product gives.
+        """
+        names = [*dict.fromkeys([*self.own.values(), *self.products])]
+        asked = [by] if isinstance(by, str) else [*by] if isinstance(by, Mapping) else []
+        if refused := [self.refused[name] for name in asked if name in self.refused]:
+            raise ConfigError(f"Found by = {by!r}: {refused[0]}")
+        first = next(iter(self.own))
+        return weights_of(by, [first if first in names else self.own[first], *names])
+
+    def scores(self, found: Mapping[str, Floats32]) -> dict[str, Floats32]:
+        """Field -> [S] becomes name -> [S], the products among them."""
+        named = {self.own[field]: column for field, column in found.items()}
+        for name, parts in self.products.items():
+            product = np.prod([named[part].astype(np.float64) for part in parts], axis=0)
+            named[name] = product.astype(np.float32)
+        return named
 
 
 def scores(
@@ -122,6 +171,11 @@ def values(found: Mapping[str, Floats32], weights: Mapping[str, float]) -> Float
     """[S] what candidates are ordered by: Σ weight · score."""
     count = len(next(iter(found.values())))
     return sum((weight * found[name].astype(np.float64) for name, weight in weights.items()), np.zeros(count))
+
+
+def calibrated(found: Mapping[str, Floats32], by: Mapping[str, Calibrator]) -> dict[str, Floats32]:
+    """Field -> [S] scores, of the fields that have a calibrator after it."""
+    return {name: by[name](p.astype(np.float64)).astype(np.float32) if name in by else p for name, p in found.items()}
 
 
 def orders(value: Floats, asked: Sequence[Asked]) -> list[Ints]:

@@ -94,7 +94,7 @@ class Retrieval:
     @cached_property
     def _vectors(self) -> Tensor | None:
         """[V', P]; None for a model whose scores are no inner products."""
-        if not isinstance(self.model, Recommender) or self.model.next_item is None:
+        if not isinstance(self.model, Recommender) or self.model.next_item is None or self.model.prior is not None:
             return None
         every = len(self.rows) == len(self.trained)
         with torch.inference_mode():

@@ -29,11 +29,12 @@ from facta.layers.items import ItemTower
 from facta.layers.rates import SmoothedRates
 from facta.layouts.layout import LayoutName, named
 from facta.models.cost import cost
+from facta.models.prior import Prior, PriorConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
-from facta.types import Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
+from facta.types import CatalogueScores, Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
 EncoderConfig = Annotated[
     HSTUConfig | HSTUProductionConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")
@@ -52,6 +53,7 @@ class RecommenderConfig(Config):
     encoder: EncoderConfig = HSTUConfig()
     next_item: NextItemConfig | None = NextItemConfig()
     feedback: FeedbackConfig | None = None
+    prior: PriorConfig | None = Field(default=None, description="pairwise rules beside the learned scores of items")
 
     @model_validator(mode="after")
     def _consistent(self) -> RecommenderConfig:
@@ -65,6 +67,8 @@ class RecommenderConfig(Config):
             raise ConfigError(f"width {self.width} is not a multiple of encoder.heads {heads}; change one of them.")
         if self.next_item is None and self.feedback is None:
             raise ConfigError("A recommender learns the next item, feedback or both; set next_item or feedback.")
+        if self.next_item is None and self.prior is not None:
+            raise ConfigError("model.prior is of the next item, which this model does not learn: set it to null.")
         if self.feedback is not None and self.layout == "item":
             raise ConfigError(
                 "The layout 'item' shows no feedback to learn from; use 'interleaved', 'paired' or 'fused'."
@@ -110,6 +114,7 @@ class Recommender(nn.Module):
             self.encoder = self._encoder(config)
             self.next_item = None if config.next_item is None else NextItem(config.next_item)
             self.feedback = self._feedback(config, catalogue)
+        self.prior = None if config.prior is None else Prior(config.prior, catalogue.items)
         self._success = _success(config.next_item, catalogue)
 
     def _embedder(self, config: RecommenderConfig, catalogue: Catalogue) -> Embedder:
@@ -247,9 +252,10 @@ class Recommender(nn.Module):
         assert self.next_item is not None
         return self.next_item.similarity.items(self.embedder.item.vectors(rows))
 
-    def catalogue_scores(self, batch: SequenceBatch) -> Product:
-        """Scores of every item for every target."""
-        return Product(self.queries(batch), self.item_vectors())
+    def catalogue_scores(self, batch: SequenceBatch) -> CatalogueScores:
+        """Scores of every item for every target; with a prior they are no product of vectors, but dense [S, V]."""
+        product = Product(self.queries(batch), self.item_vectors())
+        return product if self.prior is None else self.prior.added(product.dense(), batch)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""

@@ -14,6 +14,7 @@ from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import ItemKNNConfig, PopularityConfig
+from facta.models.prior import PriorConfig
 from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
@@ -123,6 +124,18 @@ def transformer_modern() -> RecipeConfig:
         encoder=TransformerConfig(preset="modern", layers=1, heads=1, dropout=0.5),
     )
     return recipe.change(name="amazon-beauty/transformer-modern", model=model)
+
+
+def sasrec_rules() -> RecipeConfig:
+    """SASRec-SS with pairwise rules as a prior, their settings and weight chosen on validation."""
+    recipe = sasrec_ss()
+    return recipe.change(name="amazon-beauty/sasrec-rules", model=recipe.model.change(prior=PriorConfig()))
+
+
+def hstu_rules() -> RecipeConfig:
+    """HSTU with the same prior."""
+    recipe = hstu()
+    return recipe.change(name="amazon-beauty/hstu-rules", model=recipe.model.change(prior=PriorConfig()))
 
 
 def popularity() -> RecipeConfig:

@@ -20,7 +20,7 @@ from facta.errors import ConfigError
 from facta.recipes.recipe import RecipeConfig
 
 Build = Callable[[], RecipeConfig]
-_TOOLS = ("classical", "find", "fit", "keys", "recipe")  # modules of this folder that hold no recipes
+_TOOLS = ("classical", "days", "find", "fit", "keys", "prior", "recipe")  # modules of this folder that hold no recipes
 
 
 def find(name: str) -> RecipeConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,17 @@ from torch import Tensor
 from facta.artifact.model import SavedModel, TrainedModel, build
 from facta.data.batches import TrainingBatches
 from facta.data.catalogue import Catalogue
+from facta.data.conditional import resolved, score_names
 from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.data.stream import StreamBatches
 from facta.errors import ConfigError, counted
 from facta.eval.evaluation import KS, evaluate
-from facta.eval.prediction import METRICS
-from facta.eval.predictions import held_out, predict, predict_rows
+from facta.eval.prediction import CHOSEN, METRICS
+from facta.eval.predictions import Predictions, held_out, predict, predict_rows
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import Choice, choose, choose_in_turn
+from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
 from facta.models.baselines import (
     Baseline,
     DecayedPopularity,
@@ -33,8 +35,10 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
-from facta.models.recommender import Recommender
+from facta.models.prior import Prior
+from facta.models.recommender import Recommender, RecommenderConfig
 from facta.models.rules import SEARCH, Rules, RulesConfig
+from facta.recipes import prior as priors
 from facta.recipes.recipe import RecipeConfig
 from facta.training.folder import REFIT
 from facta.training.log import Log
@@ -50,6 +54,10 @@ class Fitted:
 
     model: SavedModel
     epochs: int | None  # that its weights have seen; None: counted, not trained
+
+
+DECIDING = (*CHOSEN, *COMPARED_VALUES)
+"""The metrics of feedback that a training may be decided by, of a field or as the mean over fields."""
 
 
 def fit(
@@ -109,7 +117,8 @@ def _counted(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel
 def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
     """Initial weights are a function of the recipe's seed."""
     assert recipe.training is not None
-    model = build(recipe.model, Catalogue.of(dataset), recipe.training.seed)
+    config = recipe.model.change(prior=None) if isinstance(recipe.model, RecommenderConfig) else recipe.model
+    model = build(config, Catalogue.of(dataset), recipe.training.seed)
     assert not isinstance(model, Baseline)
     if model.config.uses_time and dataset.timestamp is None:
         without = model.config.timeless if isinstance(model, Recommender) else []
@@ -143,6 +152,22 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
 
 
+def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split) -> Prior | None:
+    """The fitted prior of the recipe's model; None where it has none. Settings of rules that the recipe leaves open are
+    chosen like those of a recipe of rules alone.
+    """
+    if not isinstance(recipe.model, RecommenderConfig) or recipe.model.prior is None:
+        return None
+    prior = Prior(recipe.model.prior, dataset.num_items)
+    if recipe.model.prior.rules is not None or not len(split.validation):
+        return prior.fit(dataset, split)
+    rules = RecipeConfig(name="rules", model=RulesConfig(), choose=True, protocol=recipe.protocol)
+    chosen = _chosen(rules, dataset, split)
+    assert isinstance(chosen, Rules)
+    prior.rules = chosen
+    return prior
+
+
 def learn(
     recipe: RecipeConfig,
     dataset: Dataset,
@@ -152,23 +177,30 @@ def learn(
     device: str = "cpu",
     *,
     stop_after: int | None = None,
+    predicted: Callable[[int, Predictions], None] | None = None,
 ) -> tuple[TrainedModel, TrainingResult]:
     """A trained model, with its best weights, and what its run says; the model is on the CPU again.
 
     Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
+    `predicted` is given what a stream says of each period before it learns it: (periods learned, predictions).
     """
     place = usable(device)
-    training, model, counts = recipe.training, _untrained(recipe, dataset), training_counts(dataset, split)
-    assert training is not None  # RecipeConfig sees to it
+    model, counts = _untrained(recipe, dataset), training_counts(dataset, split)
+    assert recipe.training is not None  # RecipeConfig sees to it
+    training = recipe.training.change(metric=metric_name(recipe.training.metric, dataset))
     model.learn_counts(dataset, split)
     model.to(place)
     batches = _batches(training, model, dataset, split)
     validate, popularity = _validation(recipe, model, dataset, split, counts)
+    prior = _prior(recipe, dataset, split)
+    if prior is not None:
+        assert isinstance(model, Recommender)
+        validate = priors.validated(validate, model, prior)
     before = None
     if isinstance(batches, StreamBatches):
         training = training.change(epochs=batches.periods)
         before = partial(_learn_period, model, dataset, batches)
-        validate = partial(_next_period, model, dataset, batches)
+        validate = partial(_next_period, model, dataset, batches, predicted)
     result = Trainer(
         model,
         batches,
@@ -183,7 +215,12 @@ def learn(
         dataset_hash=dataset.content_hash,
         log=log,
     ).fit()
-    return model.to("cpu"), result
+    model = model.to("cpu")
+    if prior is not None:
+        assert isinstance(model, Recommender)
+        protocol, log = recipe.protocol.before_refit, log or Log()
+        priors.settle(model, prior, dataset, split, protocol=protocol, counts=counts.numpy(), log=log)
+    return model, result
 
 
 def _batches(
@@ -218,19 +255,44 @@ def _learn_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches,
     model.learn_counts(dataset, batches.learned(period))
 
 
-def _next_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, done: int) -> Mapping[str, float]:
+def _next_period(
+    model: TrainedModel,
+    dataset: Dataset,
+    batches: StreamBatches,
+    predicted: Callable[[int, Predictions], None] | None,
+    done: int,
+) -> Mapping[str, float]:
     """What the model says of the period behind the `done` ones that it has learned; nothing where nothing happened."""
     rows = batches.asked(done, model.window)
     if not len(rows):
         return {}
-    return _with_mean(predict_rows(model, dataset, rows, f"stream/period={done}", "validation").means)
+    found = predict_rows(model, dataset, rows, f"stream/period={done}", "validation")
+    if predicted is not None:
+        predicted(done, found)
+    return _with_mean(found.means)
 
 
 def _with_mean(means: Mapping[str, float]) -> Mapping[str, float]:
     """NE and the others over all fields, too: the mean of those that are defined."""
-    found = {metric: [value for name, value in means.items() if name.startswith(f"{metric}(")] for metric in METRICS}
-    known = {metric: [value for value in values if not np.isnan(value)] for metric, values in found.items()}
-    return {**means, **{metric: float(np.mean(values)) if values else np.nan for metric, values in known.items()}}
+    every = {metric: [value for name, value in means.items() if name.startswith(f"{metric}(")] for metric in DECIDING}
+    found = {metric: np.array(values) for metric, values in every.items() if values}
+    known = {metric: values[~np.isnan(values)] for metric, values in found.items()}
+    return {**means, **{metric: float(values.mean()) if len(values) else np.nan for metric, values in known.items()}}
+
+
+def metric_name(metric: str, dataset: Dataset) -> str:
+    """The printed name of a metric: NE(like if click) where a recipe says NE(like) of a field with a condition."""
+    names = score_names(dataset.manifest.fields).values()
+    return resolved(metric, [f"{one}({name})" for name in names for one in DECIDING])
+
+
+def _measured(model: TrainedModel, dataset: Dataset) -> list[str]:
+    """The metrics that validation of a model of feedback has."""
+    names, successes = score_names(dataset.manifest.fields), set(model.successes)
+    values = [name for name in model.predicted if name not in successes]
+    found = [f"{one}({names[name]})" for name in model.successes for one in CHOSEN]
+    found += [f"{one}({names[name]})" for name in values for one in COMPARED_VALUES]
+    return found + (list(CHOSEN) if successes else []) + (list(COMPARED_VALUES) if values else [])
 
 
 def _validation(
@@ -238,18 +300,17 @@ def _validation(
 ) -> tuple[Validate | None, Mapping[str, float] | None]:
     """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
     assert recipe.training is not None
-    metric, protocol = recipe.training.metric, recipe.protocol.before_refit
+    metric, protocol = metric_name(recipe.training.metric, dataset), recipe.protocol.before_refit
     if not len(held_out(dataset, split, "validation", model.window)):
         return None, None
-    if metric.partition("(")[0] in METRICS:  # NE(click): of a feedback field; NE: the mean over all of them
-        known = [f"{one}({field})" for field in model.successes for one in METRICS]
-        known += METRICS if known else []
+    if metric.partition("(")[0] in (*METRICS, *VALUE_METRICS):  # NE(click): of a feedback field; NE: the mean of all
+        known = _measured(model, dataset)
         if not known and (recipe.training.keep, recipe.training.patience) == ("last", None):
             return None, None
         if metric not in known:
             without = (
-                "nothing, for no feedback that it learns says what success is: declare `positive` when the log is "
-                "prepared, or set training.keep=last and training.patience=null"
+                "nothing, for no feedback that it learns is a number or says what success is: declare `positive` when "
+                "the log is prepared, or set training.keep=last and training.patience=null"
             )
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or without}.")
         return lambda _: _with_mean(predict(model, dataset, protocol, stage="validation", split=split).means), None

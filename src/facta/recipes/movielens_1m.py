@@ -14,6 +14,7 @@ from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
+from facta.models.prior import PriorConfig
 from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
@@ -125,6 +126,18 @@ def transformer_modern() -> RecipeConfig:
         encoder=TransformerConfig(preset="modern", layers=2, heads=1, dropout=0.2),
     )
     return recipe.change(name="movielens-1m/transformer-modern", model=model)
+
+
+def hstu_rules() -> RecipeConfig:
+    """HSTU with pairwise rules as a prior, their settings and weight chosen on validation."""
+    recipe = hstu()
+    return recipe.change(name="movielens-1m/hstu-rules", model=recipe.model.change(prior=PriorConfig()))
+
+
+def sasrec_rules() -> RecipeConfig:
+    """SASRec-SS with the same prior."""
+    recipe = sasrec_ss()
+    return recipe.change(name="movielens-1m/sasrec-rules", model=recipe.model.change(prior=PriorConfig()))
 
 
 def popularity() -> RecipeConfig:

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from facta.artifact.calibration import CalibrationKind
 from facta.artifact.model import ModelConfig
 from facta.config import Config
 from facta.errors import ConfigError
@@ -24,6 +25,7 @@ class RecipeConfig(Config):
     name: str
     model: ModelConfig
     training: TrainingConfig | None = None  # None for models that are counted, not trained
+    calibration: CalibrationKind | None = None  # of predicted feedback: fitted on validation, kept in the artifact
     choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
     protocol: ProtocolConfig = ProtocolConfig()
     search: Space = {}  # dotted key -> the values, or the range of them, that a search may try
@@ -38,6 +40,12 @@ class RecipeConfig(Config):
         if self.choose and (trained or self.model != type(self.model)()):
             raise ConfigError(
                 f"The recipe '{self.name}' has settings of its own, or chooses them: set choose to false."
+            )
+        ranks = isinstance(self.model, RecommenderConfig) and self.model.feedback is None
+        if self.calibration is not None and (not trained or ranks):
+            raise ConfigError(
+                f"The recipe '{self.name}' predicts no feedback, and probabilities of feedback alone are calibrated: "
+                "set calibration to null."
             )
         return self
 

@@ -1,0 +1,232 @@
+"""Day by day: each day of a log predicted by a model that was trained on everything before it, and all days pooled.
+
+    days     for each day a training from the start, on the events before the day's first moment
+    stream   a recipe with `training.hours`: one pass through the log, each period predicted before it is learned
+
+No event of a day decides anything of the model that predicts it. Where the recipe chooses its epochs by validation,
+they are chosen once, on the day before the first one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from facta import durable
+from facta.data.histories import Dataset
+from facta.data.splits import Split, check_trainable, temporal
+from facta.data.times import Time, moment
+from facta.errors import ArtifactError, ConfigError, ProtocolError, counted
+from facta.eval.predictions import Predictions, held_out, pool, predict_rows
+from facta.models.recommender import RecommenderConfig
+from facta.recipes.fit import learn
+from facta.recipes.recipe import RecipeConfig
+from facta.training.log import Log
+
+DAY = 86_400_000  # milliseconds
+SETTINGS = "by-day.json"
+
+
+@dataclass(frozen=True)
+class Days:
+    """Days in a row: when the first begins (ms), and how many there are."""
+
+    first: int
+    count: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, count: int, since: Time | None) -> Days:
+        """From a moment on, or the last ones of the log by UTC. Raises ConfigError, ProtocolError."""
+        if dataset.timestamp is None:
+            raise ProtocolError("Days need timestamps; this dataset has only an order.")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ConfigError(f"Found {count!r} days; expected a whole number, at least 1.")
+        start, end = int(dataset.timestamp.min()), int(dataset.timestamp.max())
+        first = (end // DAY - count + 1) * DAY if since is None else moment(since)
+        if not start < first <= end:
+            raise ProtocolError(
+                f"The first day would begin at {_text(first)}; the log goes from {_text(start)} to {_text(end)}, and "
+                "something must lie before the first day: take fewer days, or another first one."
+            )
+        return cls(first, count)
+
+    def bounds(self) -> list[tuple[int, int]]:
+        return [(self.first + day * DAY, self.first + (day + 1) * DAY) for day in range(self.count)]
+
+    @property
+    def id(self) -> str:
+        return f"first={_text(self.first)}/days={self.count}"
+
+
+def by_day(
+    recipe: RecipeConfig,
+    dataset: Dataset,
+    folder: Path,
+    days: Days,
+    *,
+    overwrite: bool = False,
+    device: str = "cpu",
+    log: Log | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """What the recipe's models say of each day, pooled; `part` of each prediction is its day.
+
+    `folder` keeps what each day gave: called again in the same way it goes on where it stopped, also within a training.
+    The state (`protocol.state`) is that of the recipe; frozen: at the first moment of each day. Raises ConfigError
+    where the recipe learns no feedback, ArtifactError where `folder` holds something else, ProtocolError where no day
+    has an event.
+    """
+    ranks = isinstance(recipe.model, RecommenderConfig) and recipe.model.feedback is None
+    if recipe.training is None or ranks:
+        raise ConfigError(
+            f"The recipe '{recipe.name}' predicts no feedback, which is what is measured by day: take one that does, "
+            "such as own-log/gr-ranking."
+        )
+    if recipe.calibration is not None:
+        raise ConfigError("Day by day, scores are measured as the models say them: set calibration=null.")
+    _claim(folder, recipe, dataset, days, overwrite=overwrite)
+    say = log or Log()
+    run = _stream if recipe.training.hours is not None else _each_day
+    parts = run(recipe, dataset, folder, days, device, say, progress or _silent)
+    if not parts:
+        raise ProtocolError(f"None of {counted(days.count, 'day')} from {_text(days.first)} has an event to predict.")
+    return pool(parts, _protocol(recipe, days))
+
+
+def _protocol(recipe: RecipeConfig, days: Days) -> str:
+    assert recipe.training is not None
+    hours = recipe.training.hours
+    how, state = ("by-day", recipe.protocol.state) if hours is None else (f"stream/hours={hours:g}", "rolling")
+    return f"feedback/{how}/{days.id}/order=user,time,row/users=all/ties=in-order/state={state}"
+
+
+def _each_day(
+    recipe: RecipeConfig,
+    dataset: Dataset,
+    folder: Path,
+    days: Days,
+    device: str,
+    log: Log,
+    progress: Callable[[int, int], None],
+) -> list[Predictions]:
+    epochs, parts = None, []
+    for number, (begin, end) in enumerate(days.bounds()):
+        place = folder / f"{_text(begin).replace(':', '')}.json"
+        kept = _kept(place)
+        if kept is None:
+            asked = temporal(dataset, validation_from=begin, test_from=end, state="rolling")
+            if (asked.validation_end > asked.train_end).any():
+                epochs = epochs or _epochs(recipe, dataset, folder, days, device, log)
+                kept = _one_day(recipe, dataset, place, (begin, asked), epochs, device, log)
+        if kept is not None:
+            parts.append(kept)
+            log.say(f"Day {number + 1} of {days.count}, from {_text(begin)}: {counted(len(kept.user), 'event')}.")
+        progress(number + 1, days.count)
+    return parts
+
+
+def _one_day(
+    recipe: RecipeConfig,
+    dataset: Dataset,
+    place: Path,
+    day: tuple[int, Split],
+    epochs: int,
+    device: str,
+    log: Log,
+) -> Predictions:
+    """Of a model that was trained on everything before the day, for as many epochs as was chosen before all days."""
+    begin, asked = day
+    assert recipe.training is not None
+    settled = recipe.change(training=recipe.training.change(keep="last", patience=None))
+    split = temporal(dataset, test_from=begin, state="rolling")
+    check_trainable(dataset, split, events=recipe.fewest)
+    model, _ = learn(settled, dataset, split, place.with_suffix(".run"), log, device, stop_after=epochs)
+    rows = held_out(dataset, asked, "validation", model.window, recipe.protocol.state)
+    found = predict_rows(model, dataset, rows, f"feedback/day={_text(begin)}", "test")
+    found.save(place)
+    shutil.rmtree(place.with_suffix(".run") / "checkpoints", ignore_errors=True)
+    return found
+
+
+def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, device: str, log: Log) -> int:
+    """As many as the recipe says, or as validation on the day before the first one chooses."""
+    training = recipe.training
+    assert training is not None
+    if training.keep == "last":
+        return training.epochs
+    place = folder / "epochs.json"
+    if place.exists():
+        return int(json.loads(place.read_text(encoding="utf-8"))["epochs"])
+    split = temporal(dataset, validation_from=days.first - DAY, test_from=days.first, state="rolling")
+    check_trainable(dataset, split, events=recipe.fewest)
+    log.say(f"Choosing the number of epochs on the day before {_text(days.first)}.")
+    _, result = learn(recipe, dataset, split, folder / "epochs.run", log, device)
+    epochs = result.best_epoch or result.epochs
+    durable.file(place, json.dumps({"epochs": epochs}).encode())
+    shutil.rmtree(folder / "epochs.run" / "checkpoints", ignore_errors=True)
+    return epochs
+
+
+def _stream(
+    recipe: RecipeConfig,
+    dataset: Dataset,
+    folder: Path,
+    days: Days,
+    device: str,
+    log: Log,
+    progress: Callable[[int, int], None],
+) -> list[Predictions]:
+    """The periods of one pass that lie in the days; each is kept before it is learned: a killed pass goes on."""
+    end = days.first + days.count * DAY
+    split = temporal(dataset, test_from=end, state="rolling")
+    check_trainable(dataset, split, events=recipe.fewest)
+    keep = partial(_keep_period, folder, days)
+    done = folder / "stream.json"
+    if not done.exists():
+        learn(recipe, dataset, split, folder / "stream.run", log, device, predicted=keep)
+        durable.file(done, b"{}")
+    places = sorted(folder.glob("period-*.json"))
+    progress(len(places), len(places))
+    return [Predictions.load(place) for place in places]
+
+
+def _keep_period(folder: Path, days: Days, period: int, found: Predictions) -> None:
+    assert found.time is not None
+    inside = (found.time >= days.first) & (found.time < days.first + days.count * DAY)
+    if inside.any():
+        found.only(inside).save(folder / f"period-{period:06d}.json")
+
+
+def _kept(place: Path) -> Predictions | None:
+    return Predictions.load(place) if place.exists() else None
+
+
+def _claim(folder: Path, recipe: RecipeConfig, dataset: Dataset, days: Days, *, overwrite: bool) -> None:
+    """The folder is of this recipe, dataset and these days alone. Raises ArtifactError."""
+    wanted = {"recipe": recipe.model_dump(mode="json"), "dataset": dataset.content_hash, "days": days.id}
+    place = folder / SETTINGS
+    if folder.exists() and any(folder.iterdir()):
+        found = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
+        if found == json.loads(json.dumps(wanted)):
+            return
+        if found is None or not overwrite:
+            what = "no days of this command" if found is None else "the days of another recipe, dataset or period"
+            hint = "" if found is None else ", or replace it with overwrite=True"
+            raise ArtifactError(f"'{folder}' holds {what}; choose another folder (--out){hint}.")
+        shutil.rmtree(folder)
+    with durable.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    durable.file(place, json.dumps(wanted).encode())
+
+
+def _text(time: int) -> str:
+    return datetime.fromtimestamp(time / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _silent(_: int, __: int) -> None:
+    pass

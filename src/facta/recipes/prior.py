@@ -1,0 +1,76 @@
+"""The prior of a recommender in a run: part of every validation, and given to the model when its training is over.
+
+The model trains without its prior, so checkpoints hold no rules. A run that goes on counts them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from facta.arrays import Ints
+from facta.data.histories import Dataset
+from facta.data.splits import Split
+from facta.eval.evaluation import evaluate
+from facta.eval.protocol import ProtocolConfig
+from facta.models.prior import Prior
+from facta.models.recommender import Recommender
+from facta.training.log import Log
+from facta.training.model import Validate
+
+MOST = 20_000  # validation requests that choose a weight: a single number, and each of its values asks them all
+
+
+def validated(validate: Validate | None, model: Recommender, prior: Prior) -> Validate | None:
+    """The same metrics, of the model with its prior: the epoch that is kept is the best one of both together."""
+    if validate is None:
+        return None
+
+    def measure(epoch: int) -> Mapping[str, float]:
+        with _beside(model, prior):
+            return validate(epoch)
+
+    return measure
+
+
+def settle(
+    model: Recommender,
+    prior: Prior,
+    dataset: Dataset,
+    split: Split,
+    *,
+    protocol: ProtocolConfig,
+    counts: Ints,
+    log: Log,
+) -> None:
+    """Give a trained model its prior and write the prior's settings into the model's config.
+
+    An open weight becomes the one of `Prior.WEIGHTS` with the highest NDCG@10 on (at most MOST requests of) validation,
+    of equals the lowest.
+    """
+    model.prior = prior
+    if prior.open and len(split.validation):
+        reached: dict[float, float] = {}
+        asked = replace(split, validation=split.validation.sample(MOST))
+        for prior.weight in Prior.WEIGHTS:
+            found = evaluate(
+                model, dataset, protocol, stage="validation", window=model.window, wants=model.wants, ks=(10,),
+                split=asked, counts=counts,
+            )  # fmt: skip
+            reached[prior.weight] = found.means["NDCG@10"]
+        prior.weight = max(reached, key=lambda tried: reached[tried])
+        log.say(
+            f"Pairwise rules beside the model: weight {prior.weight:g} has the highest NDCG@10 on validation, "
+            f"{reached[prior.weight]:.4f}; without them {reached[0.0]:.4f}."
+        )
+    model.config = model.config.change(prior=prior.config)
+
+
+@contextmanager
+def _beside(model: Recommender, prior: Prior) -> Iterator[None]:
+    model.prior = prior
+    try:
+        yield
+    finally:
+        model.prior = None  # or checkpoints would hold the rules
