@@ -1,11 +1,13 @@
-"""attention_forward_vs_gemm and attention_fwdbwd_vs_sdpa: HSTU's attention on long rows.
+"""attention_forward_vs_gemm, attention_forward_vs_peak and attention_fwdbwd_vs_sdpa: HSTU's attention on long rows.
 
     python -m benchmarks.attention            measure and record
     python -m benchmarks.attention --look     measure and print only
 
 B 2, N 8192, H 4, d 64, float32, causal, with position and time bias; FLOPs are counted as 2·B·H·d·N(N+1) for the
-forward. The forward is set against the best rate of a matrix product among several sizes; forward and backward,
-gradients of both bias tables included, against torch's scaled_dot_product_attention(is_causal=True) without any bias.
+forward. The forward is set against the best rate of a matrix product among several sizes, which says as much of the
+library as of the kernel, and against the processor's own peak of fused multiply-adds (`benchmarks.peak`); forward and
+backward, gradients of both bias tables included, against torch's scaled_dot_product_attention(is_causal=True) without
+any bias.
 All on the same two threads, in turns; a turn's ratio, each side the best of three tries, is one measurement.
 """
 
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.figures import committed, record
+from benchmarks.peak import peak_rate
 from benchmarks.turns import product_rate, seconds
 from facta import ops
 from facta.ops import backend
@@ -50,6 +53,7 @@ class Turns:
         self.tokens, (self.q, self.k, self.v, self.grad), self.tables = world()
         self.forward: list[float] = []
         self.against_product: list[float] = []
+        self.against_peak: list[float] = []
         self.against_sdpa: list[float] = []
 
     def attend(self, *given: Tensor) -> Tensor:
@@ -69,14 +73,16 @@ class Turns:
 
     def turn(self) -> None:
         flops = 2e-9 * ROWS * HEADS * WIDTH * LENGTH * (LENGTH + 1)
-        rate = product_rate()
+        rate, peak = product_rate(), peak_rate(THREADS)
         with torch.no_grad():
             self.forward.append(flops / seconds(lambda: self.attend(self.q, self.k, self.v, *self.tables)))
         self.against_product.append(self.forward[-1] / rate)
+        self.against_peak.append(self.forward[-1] / peak)
         theirs, ours = seconds(self.theirs), seconds(self.ours)
         self.against_sdpa.append(theirs / ours)
         print(
-            f"product {rate:.0f} GFLOP/s, forward {self.forward[-1]:.0f} ({self.against_product[-1]:.3f}); "
+            f"peak {peak:.0f} GFLOP/s, product {rate:.0f}, forward {self.forward[-1]:.0f} "
+            f"({self.against_peak[-1]:.3f} of the peak, {self.against_product[-1]:.3f} of the product); "
             f"both ways {ours:.2f} s, SDPA {theirs:.2f} s ({self.against_sdpa[-1]:.3f})",
             flush=True,
         )
@@ -96,6 +102,7 @@ def main() -> None:
     if not look:
         for name, raw in (
             ("attention_forward_vs_gemm", turns.against_product),
+            ("attention_forward_vs_peak", turns.against_peak),
             ("attention_fwdbwd_vs_sdpa", turns.against_sdpa),
         ):
             record(name, statistics.median(raw), raw=raw, note=note)

@@ -1,4 +1,4 @@
-"""block_step_*_vs_transformer and block_memory_vs_transformer: one HSTU layer against one pre-norm Transformer block.
+"""block_step_*: one HSTU layer against one pre-norm Transformer block, in time and memory, and against the peak.
 
     python -m benchmarks.block            measure and record
     python -m benchmarks.block --look     measure and print only
@@ -7,6 +7,9 @@ D 512, H 8, float32, no relative bias, no dropout; the Transformer is torch's ow
 q, k, v, scaled_dot_product_attention(is_causal=True), a feed-forward of 4 D with GELU. A step is forward, backward and
 fused AdamW on 8 x 1,024 or 1 x 8,192 tokens, both on the same two threads, in turns. Memory is what autograd keeps
 between forward and backward, parameters left out; the paper counts 14 d against 33 d bytes a token in bfloat16.
+`block_step_8k_vs_peak` is the rate of our step over the processor's peak of fused multiply-adds (`benchmarks.peak`):
+operations are those of all matrix products, causal attention by half, forward and twice as many backward; what the
+kernels compute again in the backward pass is not counted.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.figures import committed, record
+from benchmarks.peak import peak_rate
 from benchmarks.turns import in_turns
 from facta import jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
@@ -97,6 +101,14 @@ def kept_bytes(module: nn.Module, forward: Forward, x: Tensor) -> int:
     return sum(kept.values())
 
 
+def step_operations(rows: int, length: int) -> float:
+    """Floating-point operations of the matrix products of a step of our layer."""
+    tokens = rows * length
+    projections = 2.0 * tokens * WIDTH * (4 * WIDTH + WIDTH)
+    attention = 2.0 * rows * WIDTH * length * (length + 1)
+    return 3 * (projections + attention)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="One HSTU layer against one Transformer block.")
     parser.add_argument("--look", action="store_true", help="print, record nothing")
@@ -111,6 +123,13 @@ def main() -> None:
         if not look:
             middle, said = statistics.median(found.ratios), f"{found.said}; {note}"
             record(f"block_step_{name}_vs_transformer", middle, raw=found.ratios, note=said)
+        if name == "8k":
+            peak = peak_rate(THREADS)
+            shares = [1e-9 * step_operations(rows, length) / ours / peak for ours in found.ours]
+            said = f"peak {peak:.0f} GFLOP/s, {note}"
+            print(f"{statistics.median(shares):.3f} of the peak; {said}")
+            if not look:
+                record("block_step_8k_vs_peak", statistics.median(shares), raw=shares, note=said)
     ours, theirs = kept_bytes(*hstu(8, 1024), x := torch.randn(8, 1024, WIDTH)), kept_bytes(*transformer(), x)
     each = 4 * x.numel()
     said = f"{ours / each:.1f} D floats a token against {theirs / each:.1f} D, the input among them"

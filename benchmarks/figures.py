@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.feedback_figures import FEEDBACK
 from benchmarks.figure import Figure, module
+from benchmarks.rules_figures import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "figures.jsonl"
@@ -103,6 +104,7 @@ FIGURES: dict[str, Figure] = {
     },
     "beauty_hstu_hr10": Figure("", "HR@10", module("beauty"), "Amazon Beauty: HSTU without time bias"),
     "beauty_hstu_ndcg10": Figure("", "NDCG@10", module("beauty"), "the same runs"),
+    **RULES,
     **_best(),
     "prepare_10m_vs_polars": Figure(
         "<= 1.3", "x", module("prepare"), "preparing 10 million events, our time over bare polars'"
@@ -124,6 +126,11 @@ FIGURES: dict[str, Figure] = {
     "attention_forward_vs_gemm": Figure(
         ">= 0.65", "x", module("attention"), "HSTU attention, N 8192, with bias: rate over the best matrix product's"
     ),
+    "attention_forward_vs_peak": Figure(
+        "", "", module("attention"), "the same: rate over the processor's peak of fused multiply-adds"
+    ),
+    "peak_fma_one": Figure("", "GFLOP/s", module("peak"), "peak of fused multiply-adds, one thread"),
+    "peak_fma_all": Figure("", "GFLOP/s", module("peak"), "the same, all threads"),
     "attention_fwdbwd_vs_sdpa": Figure(
         ">= 1", "x", module("attention"), "the same forward and backward: time of causal SDPA without bias over ours"
     ),
@@ -142,6 +149,9 @@ FIGURES: dict[str, Figure] = {
         )
         for size, length, bar in (("1k", 1024, ">= 1.7"), ("8k", 8192, ">= 1.25"))
     },
+    "block_step_8k_vs_peak": Figure(
+        "", "", module("block"), "the step of N 8192: rate over the processor's peak of fused multiply-adds"
+    ),
     "block_memory_vs_transformer": Figure(
         "<= 0.5", "x", module("block"), "bytes kept for the backward, ours over the Transformer block's"
     ),
@@ -302,8 +312,9 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory, and the accelerator if there is one."""
-    described: dict[str, Any] = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0))}
+    """Processor with family, model and vector width, cores that this process may use, memory, and the accelerator if
+    there is one. Cloud machines often hide the generation in the name; family and model tell it."""
+    described: dict[str, Any] = {"cpu": _cpu(), **_generation(), "cores": len(os.sched_getaffinity(0))}
     described["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     import torch
 
@@ -316,6 +327,24 @@ def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def _generation() -> dict[str, Any]:
+    """Family, model and the widest vectors of the processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    found: dict[str, Any] = {
+        name: int(told[key])
+        for name, key in (("family", "cpu family"), ("model", "model"))
+        if told.get(key, "").isdigit()
+    }
+    flags = told.get("flags", told.get("Features", "")).split()
+    widths = {"avx512f": "AVX-512, 512 bits", "avx2": "AVX2, 256 bits", "asimd": "NEON, 128 bits"}
+    vectors = [name for flag, name in widths.items() if flag in flags]
+    return found | ({"vectors": vectors[0]} if vectors else {})
 
 
 def versions() -> dict[str, str]:

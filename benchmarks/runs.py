@@ -7,9 +7,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import facta
-from benchmarks.figures import ROOT, code
+from benchmarks.figures import ROOT, code, record
 from facta.data import sources
 from facta.eval.bootstrap import Interval
 from facta.eval.evaluation import KS
@@ -33,7 +34,7 @@ class Seeds:
     """One system, trained once per seed and measured on validation and test."""
 
     name: str
-    validation: list[facta.Result]
+    validation: list[facta.Result]  # none with refit=yes: the tested model has seen these events
     test: list[facta.Result]
     artifacts: list[facta.Artifact]
     seconds_per_epoch: list[float]  # training steps alone
@@ -101,8 +102,23 @@ def least_gain(metric: str, interval: Interval) -> float:
     return -interval.high if lower_is_better(metric) else interval.low
 
 
-def count(recipe: str, data: facta.Dataset) -> facta.Result:
-    """A baseline, which has no seed, on test."""
-    out = ROOT / "runs" / "figures" / code()[:12] / recipe.replace("/", "-")
-    artifact = facta.load(out) if out.exists() else facta.train(data, recipe, out)
-    return facta.evaluate(artifact, data)
+def count(recipe: str, data: facta.Dataset, changes: Sequence[str] = ()) -> tuple[facta.Result, facta.Artifact]:
+    """A baseline, which has no seed, on test; and the artifact, whose config has the settings that it chose."""
+    out = ROOT / "runs" / "figures" / code()[:12] / "-".join([recipe.replace("/", "-"), *changes])
+    artifact = facta.load(out) if out.exists() else facta.train(data, recipe, out, changes)
+    return facta.evaluate(artifact, data), artifact
+
+
+def record_rules(figure: str, recipe: str, data: facta.Dataset, refit: Literal["no", "yes"]) -> None:
+    """HR@10 and NDCG@10 of pairwise rules as FIGURE_hr10 and FIGURE_ndcg10, their settings in the note."""
+    result, artifact = count(recipe, data, [f"protocol.refit={refit}"])
+    settings = ", ".join(f"{key} {value}" for key, value in artifact.config["model"].items() if key != "kind")
+    for metric in ("HR@10", "NDCG@10"):
+        name = f"{figure}_{metric.replace('@', '').lower()}"
+        record(name, result.means[metric], note=f"{result.protocol}; chosen on validation: {settings}")
+
+
+def chosen_by(artifact: facta.Artifact, metric: str = "NDCG@10") -> float:
+    """What validation said of an artifact's first training, also where it was trained again after it."""
+    found = [entry for entry in artifact.metrics if entry["stage"] == "validation"]
+    return float(found[0]["metrics"][metric]["mean"])

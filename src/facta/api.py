@@ -29,13 +29,14 @@ from facta.eval.predictions import Predictions, held_out
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
-from facta.infer.matching import check_match, check_unseen
+from facta.infer.matching import check_match, check_unseen, unlike_targets
 from facta.models.baselines import Baseline
 from facta.recipes.days import Days
 from facta.recipes.days import by_day as day_by_day
 from facta.recipes.find import find
 from facta.recipes.fit import Fitted, fit, learn, metric_name, refit, training_counts
 from facta.recipes.recipe import RecipeConfig
+from facta.recipes.sizing import sized
 from facta.training import tune as tuning
 from facta.training.folder import REFIT, claim
 from facta.training.identity import Identity
@@ -101,8 +102,10 @@ def train(
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split, events=chosen.fewest)
+    check_trainable(dataset, split, events=chosen.fewest, advice=chosen.protocol.advice(dataset))
+    chosen = _sized(chosen, dataset, split, log)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
+    _say_what_is_asked(chosen, dataset, split, log)
     first = fit(chosen, of_training(dataset, split), split, run_folder(out), log, device)
     contents = _fitted(chosen, first, dataset, split, run_folder(out), log, device)
     _say_alarms(contents.metrics, log or Log())
@@ -148,7 +151,16 @@ def train_seeds(
 def _is_of(artifact: Artifact, recipe: RecipeConfig, dataset: Dataset) -> bool:
     """Whether an artifact came from a recipe and a dataset."""
     same = artifact.schema["content_hash"] == dataset.content_hash
-    return same and RecipeConfig.parse(artifact.config) == recipe
+    return same and RecipeConfig.parse(artifact.config) == sized(recipe, dataset, recipe.protocol.cut(dataset))
+
+
+def _sized(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> RecipeConfig:
+    """The recipe with the settings that follow from the size of the log, each said with its reason."""
+    chosen, log = sized(recipe, dataset, split), log or Log()
+    if chosen is not recipe:
+        for key, reason in chosen.derived.items():
+            log.say(f"{key}={reason}.")
+    return chosen
 
 
 def _fitted(
@@ -194,9 +206,9 @@ def _metrics(
     """What the model reaches in each task and in those of the stages that hold something out."""
     raw = replace(contents, calibration={})
     return [
-        _measure(measured, dataset, protocol, stage, split, task).summary()
+        _measure(measured, dataset, protocol, stage, task).summary()
         for task in tasks(contents.model)
-        for stage in _stages(dataset, split, task, contents.model.window)
+        for stage in _stages(dataset, protocol, split, task, contents.model.window)
         if stage in stages
         for measured in ([contents, raw] if task == "feedback" and contents.calibration else [contents])
     ]
@@ -222,8 +234,9 @@ def evaluate(
 ) -> Result:
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
-    `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown.
-    Raises DataError where the dataset has other items than the artifact, or other values of what it reads; ConfigError
+    `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown. It
+    may have new items behind those of the artifact: as targets they are misses, and the result counts them. Raises
+    DataError where the other items are not the artifact's, or for other values of what it reads; ConfigError
     where the artifact ranks no catalogue; ProtocolError where the protocol is undefined or asks for events that the
     artifact may have been trained on.
     """
@@ -328,6 +341,8 @@ def tune(
     if not len(split.validation):
         raise ConfigError(f"The protocol {chosen.protocol.id} has no validation to search on; choose one that has.")
 
+    chosen = _sized(chosen, dataset, split, log)
+
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
         _, result = learn(tried, of_training(dataset, split), split, folder, log, device)
@@ -359,12 +374,25 @@ def _protocol(given: Any) -> ProtocolConfig:
     return given
 
 
-def _stages(dataset: Dataset, split: Split, task: Task, window: int) -> list[Stage]:
-    """The stages that hold something out for a task under a split."""
+def _stages(dataset: Dataset, protocol: ProtocolConfig, split: Split, task: Task, window: int) -> list[Stage]:
+    """The stages that hold something out for a task."""
     if task == "feedback":
         return [stage for stage in get_args(Stage) if len(held_out(dataset, split, stage, window))]
-    stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(split.test)}
+    stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(protocol.test_requests(dataset))}
     return [stage for stage, requests in stages.items() if requests]
+
+
+def _say_what_is_asked(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> None:
+    """Before it costs an epoch: a stage that will give no number, and a question that is not the learned one."""
+    said, protocol = [], recipe.protocol
+    task: Task = "feedback" if recipe.predicts_feedback else "next_item"
+    there = _stages(dataset, protocol, split, task, window=1)
+    for stage in get_args(Stage):
+        if stage not in there and not (stage == "validation" and protocol.split == "loo-paper"):
+            said.append(f"There will be no {stage} number: the protocol holds nothing out{protocol.advice(dataset)}")
+    unlike = unlike_targets(recipe.model.model_dump(), protocol)
+    for text in [*said, *([] if unlike is None else [unlike])]:
+        (log or Log()).say(text)
 
 
 def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
@@ -373,11 +401,11 @@ def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
 
 
 def _measure(
-    artifact: files.Contents, dataset: Dataset, protocol: ProtocolConfig, stage: Stage, split: Split, task: Task
+    artifact: files.Contents, dataset: Dataset, protocol: ProtocolConfig, stage: Stage, task: Task
 ) -> Result | Predictions:
     if task == "feedback":
-        return _predicted(artifact, dataset, protocol, stage, split=split)
-    return _ranked(artifact, dataset, protocol, stage, split=split)
+        return _predicted(artifact, dataset, protocol, stage)
+    return _ranked(artifact, dataset, protocol, stage)
 
 
 def _say_alarms(summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
@@ -394,7 +422,6 @@ def _ranked(
     stage: Stage,
     *,
     ks: Sequence[int] = evaluation.KS,
-    split: Split | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Of the lists that people get: the model's, and the most popular items where it knows nothing of a history."""
@@ -406,7 +433,6 @@ def _ranked(
         wants=artifact.model.wants,
         stage=stage,
         ks=ks,
-        split=split,
         counts=artifact.catalogue["training_events"].to_numpy(),
         progress=progress,
     )
@@ -418,14 +444,14 @@ def _predicted(
     protocol: ProtocolConfig,
     stage: Stage,
     *,
-    split: Split | None = None,
     calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
     if "feedback" not in tasks(artifact.model):
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
     assert not isinstance(artifact.model, Baseline)
-    found = predictions.predict(artifact.model, dataset, protocol, stage=stage, split=split, progress=progress)
+    counts = artifact.catalogue["training_events"].to_numpy()
+    found = predictions.predict(artifact.model, dataset, protocol, stage=stage, counts=counts, progress=progress)
     if not calibrated or not artifact.calibration:
         return found
     names, kinds = score_names(dataset.manifest.fields), {one.kind for one in artifact.calibration.values()}
@@ -439,12 +465,13 @@ def _calibrated(
     kind = recipe.calibration
     if kind is None:
         return contents
-    if "validation" not in _stages(dataset, split, "feedback", contents.model.window):
+    if not len(predictions.validation_rows(split, contents.model.window)):
         raise ConfigError(
             f"calibration={kind} is fitted on validation, and the protocol {protocol.id} holds no validation event "
             "out: use another protocol, or set calibration to null."
         )
-    said = _predicted(contents, dataset, protocol, "validation", split=split)
+    assert not isinstance(contents.model, Baseline)
+    said = predictions.predict_validation(contents.model, dataset, protocol, split)
     names = {name: field for field, name in score_names(dataset.manifest.fields).items()}
     found = {names[name]: fit_calibrator(kind, *said.of(name)[:2]) for name in said.p}
     return replace(contents, calibration={field: one for field, one in found.items() if one is not None})

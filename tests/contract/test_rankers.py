@@ -15,7 +15,7 @@ from facta.data.batches import request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
-from facta.data.splits import Split, leave_one_out
+from facta.data.splits import Split, leave_one_out, leave_one_out_test
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
@@ -79,26 +79,28 @@ def scores(model: nn.Module, batch: SequenceBatch) -> Tensor:
 
 
 def test_one_finite_row_of_the_catalogue_per_target(fitted: tuple[nn.Module, Dataset, Split]) -> None:
-    model, dataset, split = fitted
-    found = scores(model, request_batch(dataset, split.test, slice(0, 7), model.window))
+    model, dataset, _ = fitted
+    found = scores(model, request_batch(dataset, leave_one_out_test(dataset), slice(0, 7), model.window))
     assert found.shape == (7, dataset.num_items)
     assert found.dtype == torch.float32
     assert found.isfinite().all()
 
 
 def test_a_request_is_answered_the_same_in_any_company(fitted: tuple[nn.Module, Dataset, Split]) -> None:
-    model, dataset, split = fitted
-    together = scores(model, request_batch(dataset, split.test, np.arange(12), model.window))
-    turned = scores(model, request_batch(dataset, split.test, np.arange(12)[::-1].copy(), model.window))
+    model, dataset, _ = fitted
+    together = scores(model, request_batch(dataset, leave_one_out_test(dataset), np.arange(12), model.window))
+    turned = scores(
+        model, request_batch(dataset, leave_one_out_test(dataset), np.arange(12)[::-1].copy(), model.window)
+    )
     torch.testing.assert_close(turned.flip(0), together, rtol=1e-5, atol=1e-6)
     for row in (0, 5, 11):
-        alone = scores(model, request_batch(dataset, split.test, np.array([row]), model.window))
+        alone = scores(model, request_batch(dataset, leave_one_out_test(dataset), np.array([row]), model.window))
         torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-6)
 
 
 def test_an_empty_history_is_answered(fitted: tuple[nn.Module, Dataset, Split]) -> None:
-    model, dataset, split = fitted
-    requests = split.test
+    model, dataset, _ = fitted
+    requests = leave_one_out_test(dataset)
     requests.end[:] = 0
     found = scores(model, request_batch(dataset, requests, slice(0, 3), model.window))
     assert found.shape == (3, dataset.num_items)
@@ -107,8 +109,8 @@ def test_an_empty_history_is_answered(fitted: tuple[nn.Module, Dataset, Split]) 
 
 
 def test_state_rebuilds_the_model(fitted: tuple[nn.Module, Dataset, Split]) -> None:
-    model, dataset, split = fitted
-    batch = request_batch(dataset, split.test, slice(None), model.window)
+    model, dataset, _ = fitted
+    batch = request_batch(dataset, leave_one_out_test(dataset), slice(None), model.window)
     again = build(model.config, Catalogue.of(dataset))
     again.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, strict=True)
     again.eval()

@@ -15,7 +15,7 @@ from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig, draw
 from facta.data.prepare import prepare
-from facta.data.splits import Split, leave_one_out
+from facta.data.splits import Split, leave_one_out, leave_one_out_test
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
@@ -108,10 +108,10 @@ def train(model: Recommender, dataset: Dataset, split: Split, steps: int, rate: 
 def right_answers(model: Recommender, dataset: Dataset, split: Split, masked: bool) -> float:
     """Share of users whose first recommendation is the held-out item."""
     model.eval()
-    batch = request_batch(dataset, split.test, slice(None), model.window)
+    batch = request_batch(dataset, leave_one_out_test(dataset), slice(None), model.window)
     with torch.no_grad():
         scores = model.catalogue_scores(batch).dense()
     if masked:
-        whole = request_batch(dataset, split.test, slice(None), window=100)
+        whole = request_batch(dataset, leave_one_out_test(dataset), slice(None), window=100)
         scores[jagged.rows(whole.offsets), whole.events.item] = -torch.inf
-    return float((scores.argmax(dim=1).numpy() == split.test.item).mean())
+    return float((scores.argmax(dim=1).numpy() == leave_one_out_test(dataset).item).mean())

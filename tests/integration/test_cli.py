@@ -47,7 +47,7 @@ def test_a_table_of_several_artifacts_stands_under_its_protocol(facta: Facta, pl
     said = facta("evaluate", place / "hstu", place / "popular", "--data", place / "log")
     assert said.code == 0
     tail = "order=user,time,row/users=with-history/ties=in-order/state=rolling/mask=history/rank=rated"
-    assert f"loo-val/refit=no/{tail}" in said.out
+    assert f"loo-val/refit=no/targets=all/{tail}" in said.out
     assert "debug/hstu" in said.out and "debug/popularity against debug/hstu: NDCG@10 -" in said.out
     assert "[" in said.out and "NDCG@10" in said.out
 

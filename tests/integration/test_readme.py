@@ -106,7 +106,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     cycle().select(pl.col("item_id").unique()).with_columns(title=pl.format("item {}", "item_id")).write_csv(
         "items.csv"
     )
-    text = re.sub(r"movielens-1(?:00k|m)/", "debug/", "\n".join(found))
+    text = re.sub(r"(?:movielens-1(?:00k|m)|own-log)/", "debug/", "\n".join(found))
     scope: dict[str, object] = {}
     exec(compile(text, "README.md", "exec"), scope)
     assert isinstance(scope["artifact"], facta.Artifact) and isinstance(scope["answer"], facta.Answer)

@@ -11,7 +11,7 @@ import torch
 
 from facta.data.batches import request_batch
 from facta.data.histories import Dataset
-from facta.data.splits import Split, leave_one_out
+from facta.data.splits import Split, leave_one_out, leave_one_out_test
 from facta.errors import ConfigError, DataError
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
@@ -124,7 +124,7 @@ def test_pairs_counted_in_pieces_are_the_pairs(tmp_path: Path, monkeypatch: pyte
 def test_candidates_are_what_fitting_each_alone_gives(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", random_log())
     split = leave_one_out(data)
-    batch = request_batch(data, split.test, slice(None), 50)
+    batch = request_batch(data, leave_one_out_test(data), slice(None), 50)
     candidates = ItemKNN.variants(data, split)
     assert len({candidate.config for candidate in candidates}) == len(candidates)
     for candidate in candidates[::5]:
@@ -136,7 +136,7 @@ def test_choosing_takes_the_best_on_validation(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", random_log())
     split = leave_one_out(data)
     candidates = DecayedPopularity.variants(data, split)
-    choice = choose(candidates, data, ProtocolConfig(), window=50, split=split)
+    choice = choose(candidates, data, ProtocolConfig(), split, window=50)
     assert choice.values[candidates.index(choice.best)] == max(choice.values)
     assert len(choice.values) == len(DecayedPopularity.HALF_LIVES)
 

@@ -14,7 +14,7 @@ from facta.data.batches import TrainingBatches, request_batch
 from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig, draw
 from facta.data.prepare import prepare
-from facta.data.splits import leave_one_out
+from facta.data.splits import leave_one_out, leave_one_out_test
 from facta.errors import ConfigError
 from facta.types import SequenceBatch
 
@@ -63,22 +63,22 @@ def test_slots_after_and_times_agree(dataset: Dataset) -> None:
 
 
 def test_requests_see_the_window_and_know_only_their_own_time(dataset: Dataset) -> None:
-    split = leave_one_out(dataset)
-    batch = request_batch(dataset, split.test, slice(None), window=3)
+    batch = request_batch(dataset, leave_one_out_test(dataset), slice(None), window=3)
     inputs = rows_of(dataset, batch.events.item, batch.offsets)
     assert sorted(inputs)[0] == [0] and sorted(inputs)[-1] == [75, 76, 77]
     assert (batch.targets.events.item == -1).all()
     newest = batch.offsets[1:] - 1
-    assert batch.next_time is not None and batch.events.time is not None and split.test.time is not None
-    assert batch.next_time[newest].tolist() == split.test.time.tolist()
+    assert (
+        batch.next_time is not None and batch.events.time is not None and leave_one_out_test(dataset).time is not None
+    )
+    assert batch.next_time[newest].tolist() == leave_one_out_test(dataset).time.tolist()
     older = torch.ones(len(batch.index), dtype=torch.bool)
     older[newest] = False
     assert ((batch.next_time - batch.events.time)[older] == 10 * MINUTE).all()
 
 
 def test_a_request_without_history_is_an_empty_row(dataset: Dataset) -> None:
-    split = leave_one_out(dataset)
-    requests = split.test
+    requests = leave_one_out_test(dataset)
     requests.end[2] = 0
     batch = request_batch(dataset, requests, slice(1, 4), window=5)
     assert jagged.lengths(batch.offsets).tolist() == batch.targets.after.tolist()

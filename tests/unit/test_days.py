@@ -14,6 +14,7 @@ from facta.data.splits import events_before
 from facta.errors import ArtifactError, ConfigError, ProtocolError
 from facta.eval import frames
 from facta.recipes import days as module
+from facta.recipes import fit
 from facta.recipes.days import DAY, Days
 
 FIRST = 19_675 * DAY  # a midnight, UTC
@@ -94,13 +95,32 @@ def test_epochs_are_chosen_once_before_all_days(
     assert first[1] == second[1] and first[1] in (1, 2, 3)
 
 
-def test_a_stream_predicts_each_period_before_it_learns_it(log: facta.Dataset, tmp_path: Path) -> None:
+def test_a_stream_predicts_each_period_before_it_learns_it(
+    log: facta.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    learn_period, keep = fit._learn_period, module._keep_period
+    assert log.timestamp is not None
+    start = int(log.timestamp.min())
+
+    def spy_learn(model: Any, dataset: Any, batches: Any, period: int) -> None:
+        begun.append(period)
+        learn_period(model, dataset, batches, period)
+
+    def spy_keep(folder: Any, days: Any, period: int, found: facta.Predictions) -> None:
+        assert found.time is not None and found.time.min() >= start + len(begun) * DAY  # behind all that was learned
+        keep(folder, days, period, found)
+
+    monkeypatch.setattr(fit, "_learn_period", spy_learn)
+    monkeypatch.setattr(module, "_keep_period", spy_keep)
     changes = [*FIXED, "training.hours=24", "model.features=gr"]
     found = facta.by_day(log, "own-log/dlrm", tmp_path / "d", changes, days=2)
     assert found.time is not None and found.part is not None
     assert found.time.min() >= FIRST + 4 * DAY and len(found.user) == 2 * USERS * PER_DAY
     assert found.protocol.startswith("feedback/stream/hours=24/first=2023-11-18T00:00:00Z/days=2/")
+    assert begun == list(range(LENGTH))
     assert facta.by_day(log, "own-log/dlrm", tmp_path / "d", changes, days=2).means == found.means
+    assert begun == list(range(LENGTH))
 
 
 def test_days_that_cannot_be_are_a_sentence(log: facta.Dataset, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import facta
 from facta.data.batches import TrainingBatches, Wants, request_batch
-from facta.data.splits import leave_one_out, temporal
+from facta.data.splits import leave_one_out_test, temporal
 from facta.data.stochastic_length import StochasticLengthConfig
 
 T = 1_700_000_000_000
@@ -65,7 +65,7 @@ def test_entries_stand_behind_the_events_that_came_no_later(log: facta.Dataset) 
 
 
 def test_a_request_knows_what_changed_before_it(log: facta.Dataset) -> None:
-    requests = leave_one_out(log).test
+    requests = leave_one_out_test(log)
     batch = request_batch(log, requests, slice(None), 2, Wants(series=True))
     first = requests.user.tolist().index(0)
     assert shown(log, batch, first) == [

@@ -229,3 +229,9 @@ def test_a_line_for_each_action_is_made_into_events_as_the_page_says(
     assert dataset.fields["buy"].tolist() == dataset.fields["cart"].tolist() == [1, 0, 0]
     late = {field.name: field.late for field in dataset.manifest.fields}
     assert late == {"cart": 1.0, "buy": 1.0}  # the one of each that there is
+    (code,) = [block for block in page.split("```python\n")[1:] if "shop-lines" in block]
+    exec(compile(code.partition("```")[0], "data.md", "exec"), scope)
+    by_line = scope["by_line"]
+    assert (by_line.num_events, by_line.item.tolist()) == (4, [0, 1, 0, 1])
+    assert [one.name for one in by_line.manifest.fields] == ["action", "cart", "buy"]
+    assert by_line.fields["buy"].tolist() == [1, 0, -1, 0] and by_line.delays["buy"].tolist() == [5000, -1, -1, -1]

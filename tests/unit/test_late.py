@@ -21,7 +21,7 @@ from facta.data.doctor import examine
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.schema import Field
-from facta.data.splits import Requests, Split, leave_one_out, temporal
+from facta.data.splits import Requests, Split, leave_one_out, temporal, temporal_test
 from facta.data.stochastic_length import StochasticLengthConfig
 from facta.data.stream import StreamBatches
 from facta.errors import DataError
@@ -29,7 +29,9 @@ from facta.eval.predictions import held_out, predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.history import History, history_of
 from facta.infer.history import known as looked_up
+from facta.infer.matching import _said
 from facta.infer.request import request
+from facta.infer.stored import StoredHistories
 from facta.layers.rates import SmoothedRates
 from facta.types import Events, SequenceBatch
 from tests.late_world import FIELDS, ITEMS, MINUTE, T0, Event, as_it_stood, code, histories, known, prepared
@@ -131,7 +133,7 @@ def test_predictions_read_what_was_known_at_the_next_event_or_at_the_cut(
 
 def test_requests_for_an_item_read_what_was_known_when_they_were_made(events: list[Event], dataset: Dataset) -> None:
     for state in ("rolling", "frozen"):
-        asked = temporal(dataset, validation_from=cut(events, 0.4), test_from=cut(events, 0.7), state=state).test  # type: ignore[arg-type]
+        asked = temporal_test(dataset, test_from=cut(events, 0.7), state=state)  # type: ignore[arg-type]
         batch = request_batch(dataset, asked, slice(0, len(asked)), 6, ITEM)
         assert shown(batch) == expected(events, asked.user.tolist(), batch)
 
@@ -289,6 +291,22 @@ def test_a_request_shows_a_stored_history_as_evaluation_does(events: list[Event]
             assert shown(_request(dataset, part, at)) == wanted
 
 
+def test_the_histories_of_all_users_at_once_say_what_those_of_each_do(dataset: Dataset) -> None:
+    """With a catalogue that lacks some items, up to many moments, asked at many."""
+
+    def rows_of(ids: Any) -> np.ndarray[Any, Any]:
+        return np.array([id_ if id_ % 4 else -1 for id_ in ids], dtype=np.int64)
+
+    stored = StoredHistories(dataset, rows_of, dataset.manifest, ITEM)
+    for until in (None, *(T0 + minutes * MINUTE for minutes in (-5, 0, 10, 25, 40, 75, 400))):
+        for user, found in enumerate(stored.known(np.arange(8), until)):
+            wanted = looked_up(history_of(dataset, user, until=until), rows_of, dataset.manifest, ITEM)
+            assert found.rows.tolist() == wanted.rows.tolist() and found.unknown == wanted.unknown
+            for at in (None, *(T0 + minutes * MINUTE for minutes in range(0, 500, 20))):
+                ours, theirs = found.codes(at), wanted.codes(at)
+                assert {name: ours[name].tolist() for name in ours} == {name: theirs[name].tolist() for name in theirs}
+
+
 def test_a_history_by_hand(dataset: Dataset) -> None:
     def asked(at: int | None, items: tuple[int, ...] = (1, 2), **changes: Any) -> list[int]:
         given: dict[str, Any] = {
@@ -407,6 +425,7 @@ def test_datasets_that_hide_otherwise_are_not_read_by_one_model(dataset: Dataset
     buy = field_of(dataset, "buy")
     assert buy.coding != buy.change(given_when=None, before=None).coding
     assert buy.coding != buy.change(before=None).coding
+    assert _said(buy) == "binary, known from 'bought_at' on" and _said(buy.change(given_when=None)) == "binary"
     assert described(dataset.manifest.model_dump(mode="json")).fields == dataset.manifest.fields
 
 
@@ -452,10 +471,18 @@ def _tied(events: list[Event]) -> list[bool]:
 
 def test_the_benchmark_runs_at_a_small_size(tmp_path: Path) -> None:
     """And its log is what it says: purchases tell the carts, and come after the next event."""
-    log = late_feedback.coin(60, 6)
+    log = late_feedback.coin(40, 5)
     assert log.filter(pl.col("cart") != pl.col("buy")).is_empty()
-    value, said = late_feedback.leak("own-log/rates", tmp_path / "leak", 60, 6, "training.epochs=1")
-    assert 0.8 < value < 1.3 and "test events" in said
-    found = late_feedback.forms("own-log/rates", tmp_path / "forms", 60, 6, "training.epochs=1")
+    value, said = late_feedback.leak("own-log/rates", tmp_path / "leak", 40, 5, "training.epochs=1")
+    assert 0.7 < value < 1.5 and "test events" in said
+    found = late_feedback.forms("own-log/rates", tmp_path / "forms", 40, 5, "training.epochs=1")
     assert found["form"].to_list() == [*late_feedback.FORMS] * 2
     assert all(part["events"].n_unique() == 1 for part in found.partition_by("gaps"))
+
+
+def test_a_second_training_knows_what_was_known_when_the_test_began(events: list[Event], dataset: Dataset) -> None:
+    """With refit=yes it ends where validation ended."""
+    split = temporal(dataset, validation_from=cut(events, 0.4), test_from=cut(events, 0.7))
+    batches = TrainingBatches(dataset, split.refit, window=9, batch_size=64, wants=FEEDBACK)
+    assert batches.known_until is not None and set(batches.known_until.tolist()) == {cut(events, 0.7)}
+    assert TrainingBatches(dataset, split, window=9, batch_size=64).known_until is None  # it reads no feedback

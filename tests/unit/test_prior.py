@@ -18,7 +18,7 @@ from facta.data.batches import request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
-from facta.data.splits import Split, leave_one_out
+from facta.data.splits import Split, leave_one_out, leave_one_out_test
 from facta.errors import ConfigError
 from facta.models.prior import Prior, PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -75,7 +75,7 @@ def model_of(dataset: Dataset, split: Split, weight: float | None = 0.7, **setti
 def test_scores_are_the_sum_that_defines_them(data: Dataset) -> None:
     split = leave_one_out(data)
     model, rules = model_of(data, split), slow_rules(data, split)
-    requests = split.test
+    requests = leave_one_out_test(data)
     requests.end[:3] = [0, 1, 2]  # nothing, one event, fewer than the rules read
     batch = request_batch(data, requests, slice(None), model.window)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_items_that_no_rule_names_keep_the_models_own_score(data: Dataset) -> No
     split = leave_one_out(data)
     split.train_end[:] = 1  # no pairs
     model = model_of(data, split)
-    batch = request_batch(data, split.test, slice(0, 4), model.window)
+    batch = request_batch(data, leave_one_out_test(data), slice(0, 4), model.window)
     with torch.no_grad():
         found = model.catalogue_scores(batch)
         model.prior = None
@@ -191,3 +191,20 @@ def test_a_refit_counts_again_and_keeps_what_validation_has_chosen(data: Dataset
     expected = Prior(chosen(once), data.num_items).fit(data, leave_one_out(data).refit)
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(again.model.prior.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_people_get_the_lists_that_are_measured(data: Dataset, tmp_path: Path) -> None:
+    """With rules that outweigh the model: lists of the model alone would be others."""
+    given = PriorConfig(rules=RULES, weight=16.0)
+    settings = [*QUICK, UNTRAINED, f"model.prior={given.model_dump_json()}"]
+    artifact = facta.train(data, "debug/sasrec-rules", tmp_path / "a", settings)
+    measured, split = facta.evaluate(artifact, data), leave_one_out(data)
+    ids = data.items["item_id"].to_list()
+    expected = [[ids[row] for row in line if row >= 0][:3] for line in measured.lists]
+    histories = [
+        [ids[row] for row in data.item[data.offsets[user] : data.offsets[user] + end]]
+        for user, end in zip(split.test.user, split.test.end, strict=True)
+    ]
+    asked = artifact.recommend(histories, 3)
+    assert asked.ids == expected
+    assert facta.load(tmp_path / "a").recommend(histories, 3).ids == expected

@@ -21,12 +21,12 @@ HISTORIES = {
 
 
 def test_ids_of_the_named_protocols() -> None:
-    tail = "refit=no/order=user,time,row/users=with-history/ties=in-order/state=rolling/mask=history/rank=rated"
-    assert ProtocolConfig().id == f"loo-val/{tail}"
-    assert ProtocolConfig(split="loo-paper").id == f"loo-paper/{tail}"
+    tail = "targets=all/order=user,time,row/users=with-history/ties=in-order/state=rolling/mask=history/rank=rated"
+    assert ProtocolConfig().id == f"loo-val/refit=no/{tail}"
+    assert ProtocolConfig(split="loo-paper").id == f"loo-paper/refit=no/{tail}"
     temporal = ProtocolConfig(split="temporal", train_end="80%", validation_end="90%", state="frozen", mask="nothing")
     assert temporal.id == (
-        "temporal/train-end=80%/validation-end=90%/refit=no/order=user,time,row/users=with-history/ties=in-order/state=frozen/mask=nothing/rank=rated"
+        "temporal/train-end=80%/validation-end=90%/refit=no/targets=all/order=user,time,row/users=with-history/ties=in-order/state=frozen/mask=nothing/rank=rated"
     )
 
 
@@ -40,6 +40,7 @@ def test_every_choice_changes_the_id() -> None:
         base.change(validation_end="2020-01-01"),
         base.change(refit="yes"),
         base.change(ties="blind"),
+        base.change(targets="buy"),
         base.change(state="frozen"),
         base.change(mask="window(200)"),
         base.change(mask="nothing"),
@@ -103,7 +104,8 @@ def test_cuts_are_shares_or_utc_times(tmp_path: Path) -> None:
     split = by_time.cut(data)
     users = data.users["user_id"].to_list()
     assert dict(zip(users, split.train_end.tolist(), strict=True)) == {"a": 2, "b": 1, "c": 1}
-    assert split.test.time is not None and (split.test.time >= T0 + 40 * MINUTE).all()
+    asked = by_time.test_requests(data).time
+    assert asked is not None and (asked >= T0 + 40 * MINUTE).all()
     by_share = ProtocolConfig(split="temporal", train_end="50%", validation_end="80%").cut(data)
     assert by_share.train_end.sum() <= data.num_events // 2
 

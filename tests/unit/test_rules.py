@@ -12,7 +12,7 @@ import torch
 from facta.arrays import Floats
 from facta.data.batches import request_batch
 from facta.data.histories import Dataset
-from facta.data.splits import Split, leave_one_out
+from facta.data.splits import Split, leave_one_out, leave_one_out_test
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import Choice, choose, choose_in_turn
@@ -79,8 +79,8 @@ def test_rules_and_scores_are_what_the_formula_says(tmp_path: Path, changes: dic
     rule = slow_rules(data, split, config)
     np.testing.assert_allclose(rebuilt(model), rule, rtol=1e-6)
     assert config.distance == 2 or rule.diagonal().any()  # repeats are rules too
-    scores = model.catalogue_scores(request_batch(data, split.test, slice(None), 50)).numpy()
-    for row, (user, end) in enumerate(zip(split.test.user, split.test.end, strict=True)):
+    scores = model.catalogue_scores(request_batch(data, leave_one_out_test(data), slice(None), 50)).numpy()
+    for row, (user, end) in enumerate(zip(leave_one_out_test(data).user, leave_one_out_test(data).end, strict=True)):
         np.testing.assert_allclose(scores[row], slow_scores(data, user, end, rule, config), rtol=1e-5)
 
 
@@ -126,7 +126,7 @@ def test_the_strongest_rules_are_kept_of_equals_those_of_lower_rows(tmp_path: Pa
 def test_settings_fitted_together_are_those_fitted_alone(tmp_path: Path) -> None:
     data = with_repeats(tmp_path / "d")
     split = leave_one_out(data)
-    batch = request_batch(data, split.test, slice(None), 50)
+    batch = request_batch(data, leave_one_out_test(data), slice(None), 50)
     changes = [{}, {"distance": 3}, {"damping": 0.5}, {"history_power": 2.0}, {"window": 2}, {"neighbours": 2}]
     configs = [RulesConfig.parse(change) for change in changes]
     for config, model in zip(configs, Rules.fit_all(configs, data, split), strict=True):
@@ -141,7 +141,7 @@ def test_settings_are_chosen_in_turn_on_validation(tmp_path: Path) -> None:
     search = {"damping": (0.0, 0.5, 1.0), "backward": (0.0, 0.5, 1.0)}
 
     def judged(models: Sequence[Rules]) -> Choice[Rules]:
-        return choose(models, data, protocol, window=20, split=split)
+        return choose(models, data, protocol, split, window=20)
 
     choice = choose_in_turn(lambda configs: Rules.fit_all(configs, data, split), RulesConfig(), search, judged)
     first = judged(Rules.fit_all([RulesConfig(damping=value) for value in search["damping"]], data, split))

@@ -10,7 +10,15 @@ import pytest
 
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
-from facta.data.splits import Requests, check_trainable, cut_at_share, leave_one_out, temporal
+from facta.data.splits import (
+    Requests,
+    check_trainable,
+    cut_at_share,
+    leave_one_out,
+    leave_one_out_test,
+    temporal,
+    temporal_test,
+)
 from facta.errors import DataError, ProtocolError
 
 T0 = 1_600_000_000_000
@@ -48,12 +56,12 @@ def train_ends(dataset: Dataset, ends: np.ndarray) -> dict[str, int]:
 
 
 def test_leave_one_out_holds_out_the_last_two(dataset: Dataset) -> None:
-    split = leave_one_out(dataset)
-    assert by_name(dataset, split.test) == [("a", 3, [4]), ("b", 3, [3]), ("c", 1, [5])]
+    split, test = leave_one_out(dataset), leave_one_out_test(dataset)
+    assert by_name(dataset, test) == [("a", 3, [4]), ("b", 3, [3]), ("c", 1, [5])]
     assert by_name(dataset, split.validation) == [("a", 2, [3]), ("b", 2, [2])]
     assert train_ends(dataset, split.train_end) == {"a": 2, "b": 2, "c": 1, "d": 1}
-    assert split.test.time is not None
-    assert sorted((split.test.time - T0) // 60_000) == [25, 30, 40]
+    assert test.time is not None
+    assert sorted((test.time - T0) // 60_000) == [25, 30, 40]
 
 
 def test_leave_one_out_without_validation_trains_on_all_but_the_last(dataset: Dataset) -> None:
@@ -63,30 +71,29 @@ def test_leave_one_out_without_validation_trains_on_all_but_the_last(dataset: Da
 
 
 def test_blind_ties_hide_the_companions_of_the_same_moment(dataset: Dataset) -> None:
-    split = leave_one_out(dataset, ties="blind")
-    assert by_name(dataset, split.test) == [("a", 3, [4]), ("b", 1, [3]), ("c", 1, [5])]
+    assert by_name(dataset, leave_one_out_test(dataset, ties="blind")) == [("a", 3, [4]), ("b", 1, [3]), ("c", 1, [5])]
 
 
 def test_blind_ties_do_not_reach_into_the_neighbour(tmp_path: Path) -> None:
     """The first event of a user has the very time of the last event of the user before."""
     dataset = dataset_of(tmp_path / "d", {"a": [(1, 0), (2, 7)], "b": [(1, 7), (2, 7)]})
-    assert by_name(dataset, leave_one_out(dataset, ties="blind").test) == [("a", 1, [2])]
+    assert by_name(dataset, leave_one_out_test(dataset, ties="blind")) == [("a", 1, [2])]
 
 
 def test_temporal_frozen_asks_once_for_all_of_the_period(dataset: Dataset) -> None:
     cut = T0 + 60_000 * 22
-    split = temporal(dataset, test_from=cut)
-    assert by_name(dataset, split.test) == [("a", 3, [4]), ("b", 1, [1, 2, 3]), ("c", 1, [5])]
+    split, test = temporal(dataset, test_from=cut), temporal_test(dataset, test_from=cut)
+    assert by_name(dataset, test) == [("a", 3, [4]), ("b", 1, [1, 2, 3]), ("c", 1, [5])]
     assert train_ends(dataset, split.train_end) == {"a": 3, "b": 1, "c": 1, "d": 0}
-    assert split.test.time is not None and set(split.test.time.tolist()) == {cut}
+    assert test.time is not None and set(test.time.tolist()) == {cut}
 
 
 def test_temporal_rolling_asks_at_every_event_with_all_before_it(dataset: Dataset) -> None:
-    split = temporal(dataset, test_from=T0 + 60_000 * 22, state="rolling")
+    test = temporal_test(dataset, test_from=T0 + 60_000 * 22, state="rolling")
     expected = [("a", 3, [4]), ("b", 1, [1]), ("b", 2, [2]), ("b", 3, [3]), ("c", 1, [5])]  # d has nothing visible
-    assert by_name(dataset, split.test) == expected
-    blind = temporal(dataset, test_from=T0 + 60_000 * 22, state="rolling", ties="blind")
-    assert by_name(dataset, blind.test) == [("a", 3, [4]), *[("b", 1, [i]) for i in (1, 2, 3)], ("c", 1, [5])]
+    assert by_name(dataset, test) == expected
+    blind = temporal_test(dataset, test_from=T0 + 60_000 * 22, state="rolling", ties="blind")
+    assert by_name(dataset, blind) == [("a", 3, [4]), *[("b", 1, [i]) for i in (1, 2, 3)], ("c", 1, [5])]
 
 
 def test_temporal_validation_ends_where_the_test_begins(dataset: Dataset) -> None:

@@ -100,8 +100,10 @@ def _history(contents: Contents) -> str:
     """With all that the model reads of it."""
     wants = contents.model.wants
     changing = [one["name"] for one in contents.schema.get("series_fields", ())] if wants.series else []
+    timed = [one["name"] for one in contents.schema.get("fields", ()) if one.get("given_when")]
     parts = {
         "fields": _values(wants.fields, "[...]"),
+        "known_at": _values([name for name in timed if name in wants.fields], "[...]"),
         "user": _values([*wants.users, *wants.lists], "..."),
         "series": f"[{', '.join(f'(..., {name!r}, ...)' for name in changing)}]" if changing else "",
     }

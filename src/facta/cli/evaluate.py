@@ -19,6 +19,7 @@ from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
+from facta.infer.matching import unlike_targets
 from facta.training import journal
 
 ByDayFlag = Annotated[
@@ -139,6 +140,8 @@ def _results(
             result = api.evaluate(one, dataset, protocol, stage=stage, ks=ks, other_data=other_data, progress=progress)
         if trained != protocol:
             console.note(f"{name} was trained under {trained.id} and is measured under the protocol of the table.")
+        if (unlike := unlike_targets(one.config["model"], protocol)) is not None:
+            console.note(f"{name}: {unlike}")
         results.append(result)
     return results
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facta.cli import console
+from facta.errors import counted
 from facta.eval.metrics import shown as shown_metrics
 from facta.eval.prediction import SHOWN
 from facta.eval.value_metrics import VALUE_METRICS
@@ -16,7 +18,10 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
     first = named[0][1]
     means = [{name: one["mean"] for name, one in summary["metrics"].items()} for _, summary in named]
     metrics = [name for k in ks for name in shown_metrics(means, k)]
-    rows = [[name, *(cell(summary["metrics"][metric]) for metric in metrics)] for name, summary in named]
+    rows = [
+        [name, *(cell(summary["metrics"][metric]) + _seeds(summary, metric) for metric in metrics)]
+        for name, summary in named
+    ]
     console.table(
         f"{_stage(first)}, {first['users']:,} users, {first['ranked_items']:,} items ranked, "
         f"mean [95 % interval over users]\n{first['protocol']}",
@@ -24,6 +29,7 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
         rows,
         numbers=metrics,
     )
+    _population([summary for _, summary in named])
     masked = first["unreachable_targets"]
     if masked > 0.01:
         console.out.print(
@@ -72,9 +78,47 @@ def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     if rows:
         console.table(title, ["", "feedback", "base rate", *SHOWN], rows, numbers=["base rate", *SHOWN])
     _values(named, "" if rows else title)
+    _population([summary for _, summary in named])
     for name, summary in named:
         for text in summary.get("alarms", ()):
             console.out.print(f"ALARM: {name}, {text}", markup=False, highlight=False)
+
+
+def _population(summaries: Sequence[Mapping[str, Any]]) -> None:
+    """A line of whom and what the numbers are; a second one where the artifacts know other items."""
+    said = dict.fromkeys(text for text in (population(summary) for summary in summaries) if text)
+    for text in said:
+        console.out.print(text, markup=False, highlight=False)
+
+
+def population(summary: Mapping[str, Any]) -> str:
+    """Of whom the numbers are, and how many targets nobody could learn; empty where nothing was counted."""
+    asked, stage = summary.get("asked") or {}, summary["stage"]
+    if not asked:
+        return ""
+    users, events = asked["held_out_users"], asked["held_out_events"]
+    if "asked_users" in asked:
+        said = (
+            f"Asked: {asked['asked_users']:,} of {counted(users, 'user')} with {stage} events, "
+            f"{asked['asked_events']:,} of {events:,} such events"
+        )
+        said += "." if asked["asked_events"] == events else "; the others have nothing visible before them."
+    else:
+        said = f"Asked: all {counted(events, f'{stage} event')} of {counted(users, 'user')}"
+        said += f", {asked['users_without_history']:,} of them without an earlier event."
+    for key, what in (
+        ("untrained_targets", "are of items without training events"),
+        ("unknown_targets", "are of items that the artifact does not know, and count as misses"),
+    ):
+        if asked.get(key):
+            said += f" {asked[key]:,} events ({asked[key] / max(asked.get('asked_events', events), 1):.1%}) {what}."
+    return said
+
+
+def _seeds(summary: Mapping[str, Any], metric: str) -> str:
+    """What the mean of several runs owes to their seeds, which no interval over users tells."""
+    means = summary.get("seed_means", {}).get(metric, ())
+    return f" ±{statistics.stdev(means):.4f} over {len(means)} seeds" if len(means) > 1 else ""
 
 
 def _values(named: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:

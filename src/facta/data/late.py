@@ -31,9 +31,9 @@ from facta.data.fields import condition
 from facta.data.histories import Dataset
 from facta.data.raw import raw_values
 from facta.data.schema import Field, FieldConfig
-from facta.data.splits import period_end
+from facta.data.splits import Split, period_end, training_events
 from facta.data.times import Unit, to_milliseconds
-from facta.errors import DataError, counted
+from facta.errors import ConfigError, DataError, counted
 
 ALWAYS, NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 NO_TIME = -1  # in place of a delay
@@ -53,6 +53,28 @@ def known_codes(dataset: Dataset, name: str, places: Ints, moment: Ints | None) 
     field = next(one for one in dataset.manifest.fields if one.name == name)
     found = codes(field, dataset.fields[name][places])
     return found if moment is None else as_known(field, found, lambda one: known_at(dataset, one, places) >= moment)
+
+
+def successes(dataset: Dataset, name: str, moment: Ints | None = None) -> Bools:
+    """[E] whether a feedback field says success, as known of each user at `moment` [U] ms; None: at the end of the log.
+
+    Raises ConfigError where the field is none that says so.
+    """
+    field = next((one for one in dataset.manifest.fields if one.name == name and one.positives), None)
+    if field is None:
+        known = ", ".join(one.name for one in dataset.manifest.fields if one.positives)
+        raise ConfigError(f"Found the field '{name}'; feedback fields that say what success is: {known or 'none'}.")
+    when = None if moment is None else np.repeat(moment, np.diff(dataset.offsets))
+    return np.isin(known_codes(dataset, name, np.arange(dataset.num_events), when), field.positives)
+
+
+def learned_events(dataset: Dataset, split: Split, positive: str | None) -> Ints:
+    """[E'] places of the training events, or of those where a field says success as known when training ended."""
+    events = training_events(dataset, split)
+    if positive is None:
+        return events
+    moments = period_moments(dataset, [positive], split.train_end, split.train_cut)
+    return events[successes(dataset, positive, moments)[events]]
 
 
 def as_known(field: Field, found: Ints, hidden: Callable[[str], Bools]) -> Ints:

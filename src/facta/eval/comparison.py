@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from facta.arguments import TEXT, arguments, instance
 from facta.data.conditional import resolved
 from facta.errors import ProtocolError
@@ -26,6 +28,7 @@ class Comparison:
     interval: Interval  # 95 %, paired bootstrap over users
     better: int | None = None  # users with a higher value; None: the metric is no mean of values of users
     worse: int | None = None
+    seeds: float | None = None  # standard error of the difference over seeds, where one is an average of several
 
     @property
     def verdict(self) -> Verdict:
@@ -37,7 +40,8 @@ class Comparison:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.metric} {self.difference:+.4f} [{low:+.4f}, {high:+.4f}]: {self.verdict}"
+        seeds = "" if self.seeds is None else f" over users, ±{self.seeds:.4f} over seeds"
+        return f"{self.metric} {self.difference:+.4f} [{low:+.4f}, {high:+.4f}]{seeds}: {self.verdict}"
 
 
 Judged = TypeVar("Judged", Result, Predictions)
@@ -68,7 +72,14 @@ def compare(a: Judged, b: Judged, metric: str) -> Comparison:
         interval=interval(samples[:, 0]),
         better=int((difference > 0).sum()),
         worse=int((difference < 0).sum()),
+        seeds=_of_seeds(a, b, metric),
     )
+
+
+def _of_seeds(a: Result, b: Result, metric: str) -> float | None:
+    """Standard error over seeds of the difference of two averages; a single run counts as if it had no seed."""
+    shares = [one.seed_deviation[metric] ** 2 / one.runs for one in (a, b) if metric in one.seed_deviation]
+    return float(np.sqrt(sum(shares))) if shares else None
 
 
 def _predicted(a: Predictions, b: Predictions, metric: str) -> Comparison:

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from facta import arrays
-from facta.arrays import Bools, Floats, Ints
+from facta.arrays import Bools, Ints
 from facta.data.batches import Wants, request_batch
 from facta.data.histories import Dataset
+from facta.data.known import known_part
 from facta.data.splits import Requests, Split
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.eval.ranking import UNREACHABLE, rank_catalogue
 from facta.eval.result import Result
-from facta.eval.sets import ItemSets, take
+from facta.eval.sets import ItemSets, keep, take
 from facta.types import Ranker, to_device
 
 KS = (1, 5, 10, 20)
@@ -40,71 +41,116 @@ def evaluate(
     stage: Stage = "test",
     ks: Sequence[int] = KS,
     batch_size: int = 256,
-    split: Split | None = None,
     counts: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Every metric of every user of a stage; no user with a visible history is sampled, capped or dropped.
 
     `window`: how many of the newest visible events the ranker is shown; `wants`: what it reads of them beside items and
-    times. `split` saves cutting again. `counts` [V]: the training events of each item; a history that shows no item
-    with any is then answered with the most popular items, as people are, and the ranker is not asked. `progress` is
-    told (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this dataset.
+    times. `counts` [V]: the training events of each item that the ranker knows; a history that shows no item with any
+    is then answered with the most popular items, as people are, and the ranker is not asked. Where the dataset has more
+    items (rows behind V), their events are left out of histories as `recommend` does, and as targets they are misses.
+    `progress` is told (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this
+    dataset.
     """
-    if not ks or min(ks) < 1:
-        raise ConfigError(f"Found ks {tuple(ks)}; expected at least one list length, each at least 1.")
     check_order(dataset)
-    requests = protocol.requests(dataset, stage, split)
-    targets, ranked = _distinct(requests, dataset.num_items), protocol.ranked_items(dataset, split)
-    ranks = np.empty(len(targets.items), dtype=np.int64)
-    lists = np.empty((len(requests), max(ks)), dtype=np.int32)
-    done, readable = 0, _readable(dataset, requests, counts)
-    with judging(ranker) as device:
-        for rows in _batches(requests, readable, window, batch_size):
-            if counts is None or readable[rows[0]]:
-                batch = to_device(request_batch(dataset, requests, rows, window, wants), device)
-                scores = to_device(ranker.catalogue_scores(batch), "cpu")
-            else:
-                scores = torch.from_numpy(counts.astype(np.float32)).expand(len(rows), -1)
-            asked, places = take(targets, rows)
-            masked = _masked(dataset, requests, rows, protocol.masked_events)
-            found = rank_catalogue(scores, asked, masked, max(ks), ranked)
-            ranks[places], lists[rows] = found.ranks, found.lists
-            done += len(rows)
-            if progress is not None:
-                progress(done, len(requests))
-    values = ranking_metrics(ranks, targets.offsets, ks)
-    return _result(
-        dataset, protocol, stage, requests, ks=ks, values=values, ranks=ranks, lists=lists, ranked=len(ranked)
-    )
+    asking = _Asking(dataset, protocol, stage, window, wants, counts, batch_size)
+    return asking.measure(ranker, protocol.requests(dataset, stage), protocol.cut(dataset), ks, progress)
 
 
-def _result(
+def validate(
+    ranker: Ranker,
     dataset: Dataset,
     protocol: ProtocolConfig,
-    stage: Stage,
-    requests: Requests,
+    split: Split,
     *,
-    ks: Sequence[int],
-    values: dict[str, Floats],
-    ranks: Ints,
-    lists: NDArray[np.int32],
-    ranked: int,
+    window: int,
+    wants: Wants = Wants(),
+    ks: Sequence[int] = KS,
+    counts: Ints | None = None,
 ) -> Result:
-    user, place = np.unique(requests.user, return_inverse=True)
-    return Result(
-        protocol=protocol.id,
-        stage=stage,
-        dataset=dataset.content_hash,
-        ranked=ranked,
-        requests=len(requests),
-        unreachable=float(np.mean(ranks == UNREACHABLE)),
-        coverage={f"Coverage@{k}": coverage(lists[:, :k], ranked) for k in sorted(set(ks))},
-        user=user,
-        history=mean_per_user(requests.end.astype(np.float64), place),
-        values={name: mean_per_user(column, place) for name, column in values.items()},
-        lists=lists,
-    )
+    """The same on the validation requests of a split: all that fitting may be judged by."""
+    check_order(dataset)
+    asking = _Asking(dataset, protocol, "validation", window, wants, counts)
+    return asking.measure(ranker, split.validation, split, ks)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """How a ranker is asked: what both entrances share."""
+
+    dataset: Dataset
+    protocol: ProtocolConfig
+    stage: Stage
+    window: int
+    wants: Wants
+    counts: Ints | None
+    batch_size: int = 256
+
+    def measure(
+        self,
+        ranker: Ranker,
+        requests: Requests,
+        split: Split,
+        ks: Sequence[int],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Result:
+        if not ks or min(ks) < 1:
+            raise ConfigError(f"Found ks {tuple(ks)}; expected at least one list length, each at least 1.")
+        dataset, counts = self.dataset, self.counts
+        items = dataset.num_items if counts is None else len(counts)
+        targets, ranked = _distinct(requests, dataset.num_items), self.protocol.ranked_items(dataset, split)
+        ranked, known = ranked[ranked < items], targets.items < items
+        reachable, at = keep(targets, known), np.flatnonzero(known)
+        seen, visible = known_part(dataset, requests, items)
+        ranks = np.full(len(targets.items), UNREACHABLE)
+        lists = np.empty((len(requests), max(ks)), dtype=np.int32)
+        done, readable = 0, _readable(seen, visible, counts)
+        with judging(ranker) as device:
+            for rows in _batches(visible, readable, self.window, self.batch_size):
+                if counts is None or readable[rows[0]]:
+                    batch = to_device(request_batch(seen, visible, rows, self.window, self.wants), device)
+                    scores = to_device(ranker.catalogue_scores(batch), "cpu")
+                else:
+                    scores = torch.from_numpy(counts.astype(np.float32)).expand(len(rows), -1)
+                asked, places = take(reachable, rows)
+                masked = _masked(seen, visible, rows, self.protocol.masked_events)
+                found = rank_catalogue(scores, asked, masked, max(ks), ranked)
+                ranks[at[places]], lists[rows] = found.ranks, found.lists
+                done += len(rows)
+                if progress is not None:
+                    progress(done, len(requests))
+        user, place = np.unique(requests.user, return_inverse=True)
+        values = ranking_metrics(ranks, targets.offsets, ks)
+        return Result(
+            protocol=self.protocol.id,
+            stage=self.stage,
+            dataset=dataset.content_hash,
+            ranked=len(ranked),
+            requests=len(requests),
+            unreachable=float(np.mean((ranks == UNREACHABLE) & known)),
+            coverage={f"Coverage@{k}": coverage(lists[:, :k], len(ranked)) for k in sorted(set(ks))},
+            user=user,
+            history=mean_per_user(requests.end.astype(np.float64), place),
+            values={name: mean_per_user(column, place) for name, column in values.items()},
+            lists=lists,
+            asked=_population(requests, counts),
+        )
+
+
+def _population(requests: Requests, counts: Ints | None) -> dict[str, int]:
+    """How many people and events there are to ask for, how many are asked, and how many targets nobody could learn."""
+    found = {
+        "held_out_users": requests.held_users,
+        "held_out_events": requests.held_events,
+        "asked_users": len(np.unique(requests.user)),
+        "asked_events": len(requests.item),
+    }
+    if counts is not None:
+        known = requests.item < len(counts)
+        found["unknown_targets"] = int((~known).sum())
+        found["untrained_targets"] = int((counts[requests.item[known]] == 0).sum())
+    return found
 
 
 @contextmanager

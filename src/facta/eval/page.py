@@ -134,7 +134,10 @@ def _named(name: str, place: int, runs: int) -> Cell:
 
 
 def _cell(result: Result, name: str, top: float) -> Cell:
-    return Cell(f"{result.means[name]:.4f}", _span(result.intervals[name]), best=result.means[name] == top)
+    deviation = result.seed_deviation.get(name)
+    seeds = "" if deviation is None else f", ± {deviation:.4f} over seeds"
+    span = f"{_span(result.intervals[name])}{seeds}"
+    return Cell(f"{result.means[name]:.4f}", span, best=result.means[name] == top)
 
 
 def _span(bounds: Interval | None, form: str = ".4f") -> str:

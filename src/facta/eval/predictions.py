@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facta import arrays
 from facta.arrays import Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
 from facta.data.conditional import score_names
 from facta.data.histories import Dataset
+from facta.data.known import known_before, known_events
 from facta.data.late import known_codes, period_moments
 from facta.data.rows import Rows, frozen, tiles
 from facta.data.schema import Field
@@ -67,6 +69,10 @@ class Predictions:
     expected: Mapping[str, Floats] = field(default_factory=dict)  # field -> [S]: of numbers without success, the value
     calibrator: str = ""  # the kind that `p` went through; "": as the model said it
     observed: Mapping[str, Floats] = field(default_factory=dict)  # the same, as it came out; NaN: undefined
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """held_out_users and held_out_events, all of which are asked; users_without_history (who have no event before the
+    stage); untrained_targets and unknown_targets (events of items without training events, and of items that the model
+    does not have). Of a part of the predictions, or of pooled ones, nothing."""
 
     def of(self, field: str) -> tuple[Floats, Bools, Ints]:
         """(prediction, success, place of the user 0 … U-1) of the events that define a field."""
@@ -124,6 +130,7 @@ class Predictions:
             place=self.place[chosen],
             time=None if self.time is None else self.time[chosen],
             part=None if self.part is None else self.part[chosen],
+            asked={},
             p={field: p[chosen] for field, p in self.p.items()},
             y={field: y[chosen] for field, y in self.y.items()},
             expected={field: value[chosen] for field, value in self.expected.items()},
@@ -141,6 +148,7 @@ class Predictions:
             "users": int(self._people.max(initial=-1)) + 1,
             "requests": len(self.user),
             "runs": self.runs,
+            "asked": dict(self.asked),
             "base_rates": {field: plain(rate) for field, rate in self.base_rates.items()},
             "values": list(self.expected),
             "calibrator": self.calibrator or None,
@@ -182,6 +190,7 @@ class Predictions:
             expected={field: arrays[f"expected/{field}"] for field in content.get("values", ())},
             observed={field: arrays[f"observed/{field}"] for field in content.get("values", ())},
             calibrator=content.get("calibrator") or "",
+            asked=content.get("asked", {}),
         )
 
 
@@ -189,14 +198,43 @@ def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: S
     """Rows with every event of a stage as a target once: a rolling state sees all before it, a frozen one all before
     the stage.
     """
+    return _rows(_held_out(dataset, split, stage), window, state, _frozen_at(dataset, split, stage, state))
+
+
+def validation_rows(split: Split, window: int) -> Rows:
+    """Rows with every validation event as a target once, each with all before it."""
+    return _rows(_validating(split), window, "rolling", None)
+
+
+_Asked = tuple[Ints, Ints, Ints]
+"""Users with held-out events; the place of the first of these events in their histories; the place behind the last."""
+
+
+def _validating(split: Split) -> _Asked:
+    users = np.flatnonzero(split.validation_end > split.train_end)
+    return users, split.train_end[users], split.validation_end[users]
+
+
+def _held_out(dataset: Dataset, split: Split, stage: Stage) -> _Asked:
+    if stage == "validation":
+        return _validating(split)
     length = np.diff(dataset.offsets)
-    first, last = (split.train_end, split.validation_end) if stage == "validation" else (split.validation_end, length)
-    users = np.flatnonzero(last > first)
+    users = np.flatnonzero(length > split.validation_end)
+    return users, split.validation_end[users], length[users]
+
+
+def _frozen_at(dataset: Dataset, split: Split, stage: Stage, state: State) -> Ints | None:
+    """[U] ms: the moment of each user's frozen state; None where it makes no difference."""
     if state == "rolling":
-        return tiles(users, first[users], last[users], window)
-    cut = split.train_cut if stage == "validation" else split.validation_cut
-    moments = period_moments(dataset, list(dataset.fields), first, cut)
-    return frozen(users, first[users], last[users], window, None if moments is None else moments[users])
+        return None
+    began, cut = (split.train_end, split.train_cut), (split.validation_end, split.validation_cut)
+    return period_moments(dataset, list(dataset.fields), *(began if stage == "validation" else cut))
+
+
+def _rows(asked: _Asked, window: int, state: State, moments: Ints | None) -> Rows:
+    if state == "rolling":
+        return tiles(*asked, window)
+    return frozen(*asked, window, None if moments is None else moments[asked[0]])
 
 
 def predict(
@@ -205,25 +243,97 @@ def predict(
     protocol: ProtocolConfig,
     *,
     stage: Stage = "test",
-    split: Split | None = None,
+    counts: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """What a model says of every held-out event, told its time, context and item and the events that its state knows.
 
     What happened is what was known at the end of the stage: of validation, which chooses, at the moment of the test.
-    Raises ProtocolError where the protocol is undefined for this dataset or holds no event out.
+    `counts` [V]: the training events of each item that the model has. Where the dataset has more items (rows behind V),
+    their events are left out of histories, and as targets they are given the mean of the other predictions: the model
+    has nothing to say of them. Raises ProtocolError where the protocol is undefined for this dataset or holds no event
+    out.
     """
+    _check_defined(dataset, protocol)
+    split = protocol.cut(dataset)
+    asked, moments = _held_out(dataset, split, stage), _frozen_at(dataset, split, stage, protocol.state)
+    if not len(asked[0]):
+        raise ProtocolError(
+            f"The protocol {protocol.feedback_id} holds no {stage} event out of this dataset{protocol.advice(dataset)}"
+        )
+    items = dataset.num_items if counts is None else len(counts)
+    seen, known = dataset, asked
+    if items < dataset.num_items:
+        seen, known = known_events(dataset, items), _known(dataset, asked, items)
+    rows = _rows(known, model.window, protocol.state, moments)
+    said = _for_all(dataset, asked, items, _scores(model, seen, rows, progress))
+    until = _known_until(dataset, split) if stage == "validation" else None
+    found = _predictions(dataset, protocol.feedback_id, stage, _events(asked), said, until)
+    return replace(found, asked=_population(dataset, asked, counts))
+
+
+def predict_validation(model: Predictor, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Predictions:
+    """The same of the validation events of a split: all that fitting may be judged by."""
+    _check_defined(dataset, protocol)
+    moments = _frozen_at(dataset, split, "validation", protocol.state)
+    rows = _rows(_validating(split), model.window, protocol.state, moments)
+    until = _known_until(dataset, split)
+    return predict_rows(model, dataset, rows, protocol.feedback_id, "validation", known_until=until)
+
+
+def _known_until(dataset: Dataset, split: Split) -> Ints | None:
+    """[U] ms: when validation ended, where some feedback is late."""
+    return period_moments(dataset, list(dataset.fields), split.validation_end, split.validation_cut)
+
+
+def _check_defined(dataset: Dataset, protocol: ProtocolConfig) -> None:
     check_order(dataset)
     if protocol.ties == "blind":
         raise ProtocolError("Feedback is predicted with ties in order: set protocol.ties to in-order.")
-    cut = protocol.cut(dataset) if split is None else split
-    rows = held_out(dataset, cut, stage, model.window, protocol.state)
-    if not len(rows):
-        raise ProtocolError(f"The protocol {protocol.feedback_id} holds no {stage} event out; use other cuts.")
-    moments = None
-    if stage == "validation":
-        moments = period_moments(dataset, list(dataset.fields), cut.validation_end, cut.validation_cut)
-    return predict_rows(model, dataset, rows, protocol.feedback_id, stage, known_until=moments, progress=progress)
+    if protocol.split != "temporal" and protocol.targets != "all":
+        raise ProtocolError(
+            f"Under {protocol.split} with targets={protocol.targets} the held-out events begin with a success, so "
+            "feedback predicted for them says nothing: use a temporal protocol, or targets=all."
+        )
+
+
+def _events(asked: _Asked) -> tuple[Ints, Ints]:
+    """([S] users, [S] places) of the held-out events."""
+    users, first, last = asked
+    return np.repeat(users, last - first), arrays.spans(first, last - first)
+
+
+def _known(dataset: Dataset, asked: _Asked, items: int) -> _Asked:
+    """The held-out events of the first `items` items, by their places among the events of these."""
+    users, first, last = asked
+    before, start = known_before(dataset, items), dataset.offsets[users]
+    return users, before[start + first] - before[start], before[start + last] - before[start]
+
+
+def _for_all(dataset: Dataset, asked: _Asked, items: int, said: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Field -> predictions of the events of known items -> of all, with the mean for those of unknown ones."""
+    user, place = _events(asked)
+    known = dataset.item[dataset.offsets[user] + place] < items
+    found = {name: np.full(len(user), p.mean() if len(p) else 0.5) for name, p in said.items()}
+    for name, p in said.items():
+        found[name][known] = p
+    return found
+
+
+def _population(dataset: Dataset, asked: _Asked, counts: Ints | None) -> dict[str, int]:
+    """How many people and events are held out, and how many events are of items that nobody could learn."""
+    users, first, last = asked
+    found = {
+        "held_out_users": len(users),
+        "held_out_events": int((last - first).sum()),
+        "users_without_history": int((first == 0).sum()),
+    }
+    if counts is not None:
+        item = dataset.item[arrays.spans(dataset.offsets[users] + first, last - first)]
+        known = item < len(counts)
+        found["unknown_targets"] = int((~known).sum())
+        found["untrained_targets"] = int((counts[item[known]] == 0).sum())
+    return found
 
 
 def predict_rows(
@@ -240,6 +350,17 @@ def predict_rows(
 
     `known_until` [U] ms: what became known of a user's events later did not happen; None: all of the log did.
     """
+    count = rows.last - rows.first
+    user = np.repeat(rows.user, count)
+    place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
+    found = _scores(model, dataset, rows, progress)
+    return _predictions(dataset, protocol, stage, (user, place), found, known_until)
+
+
+def _scores(
+    model: Predictor, dataset: Dataset, rows: Rows, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Floats]:
+    """Field -> [S] what a model says of the targets of rows, in their order."""
     counts = rows.last - rows.first
     ends = np.cumsum(counts)
     found: dict[str, Floats] = {}
@@ -253,16 +374,19 @@ def predict_rows(
             done += len(at)
             if progress is not None:
                 progress(done, int(ends[-1]))
-    return _predictions(dataset, protocol, stage, rows, found, known_until)
+    return found
 
 
 def _predictions(
-    dataset: Dataset, protocol: str, stage: str, rows: Rows, found: Mapping[str, Floats], known_until: Ints | None
+    dataset: Dataset,
+    protocol: str,
+    stage: str,
+    asked: tuple[Ints, Ints],
+    found: Mapping[str, Floats],
+    known_until: Ints | None,
 ) -> Predictions:
-    """Scores beside what happened, under the names of the scores (`data.conditional`)."""
-    count = rows.last - rows.first
-    user = np.repeat(rows.user, count)
-    place = np.repeat(rows.last - np.cumsum(count), count) + np.arange(int(count.sum()))
+    """Scores beside what happened at (users [S], places [S]), under the names of the scores (`data.conditional`)."""
+    user, place = asked
     event = dataset.offsets[user] + place
     moment = None if known_until is None else known_until[user]
     fields = [field for field in dataset.manifest.fields if field.positives]
@@ -365,6 +489,7 @@ def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
         user=event[:, 0],
         place=event[:, 1],
         part=np.repeat(np.arange(len(parts)), sizes),
+        asked={},
         time=np.concatenate([part.time for part in parts if part.time is not None]) if timed else None,
         p={field: np.concatenate([part.p[field] for part in parts]) for field in first.p},
         y={field: np.concatenate([part.y[field] for part in parts]) for field in first.y},

@@ -14,17 +14,21 @@ from typing import Literal, Self, get_args
 import numpy as np
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from facta.arrays import Ints
+from facta.arrays import Bools, Ints
 from facta.config import Config
 from facta.data.histories import Dataset
+from facta.data.late import successes
 from facta.data.splits import (
     Requests,
     Split,
     State,
+    TestRequests,
     Ties,
     cut_at_share,
     leave_one_out,
+    leave_one_out_test,
     temporal,
+    temporal_test,
     training_events,
 )
 from facta.data.times import moment
@@ -46,12 +50,16 @@ class ProtocolConfig(Config):
     `refit`: whether the tested model was trained on the validation events, too. With `yes` epochs and settings are
     chosen on validation as with `no`; then the model is trained a second time, with these, on everything before the
     test.
+
+    `targets`: the events that are asked for, `all` or those where a feedback field says success ("buy"). All events
+    stay visible. Leave-one-out then holds out each user's last two targets, and trains on nothing behind the first.
     """
 
     split: Literal["loo-val", "loo-paper", "temporal"] = "loo-val"
     train_end: str | None = None  # temporal only: validation begins here
     validation_end: str | None = None  # temporal only: test begins here
     refit: Literal["no", "yes"] = "no"
+    targets: str = "all"  # what is asked for: `all` events, or those where this feedback field says success
     ties: Ties = "in-order"  # events of the target's own time: shown if earlier in the order, or hidden
     state: State = "rolling"  # what a request sees: all before it, or (temporal only) all before the cut
     mask: str = "history"  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
@@ -97,7 +105,7 @@ class ProtocolConfig(Config):
     def id(self) -> str:
         """Everything that changes a number, in one line."""
         what = f"ties={self.ties}/state={self.state}/mask={self.mask}/rank={self.rank}"
-        return f"{self._held_out}/order=user,time,row/users=with-history/{what}"
+        return f"{self._held_out}/targets={self.targets}/order=user,time,row/users=with-history/{what}"
 
     @property
     def feedback_id(self) -> str:
@@ -107,6 +115,12 @@ class ProtocolConfig(Config):
         change, both know what was so at the event. Also events of users without history; ties in order.
         """
         return f"feedback/{self._held_out}/order=user,time,row/users=all/ties=in-order/state={self.state}"
+
+    @property
+    def held_out(self) -> tuple[str | None, ...]:
+        """What decides which events are held out: protocols that agree in it hold out the same ones."""
+        targets = "all" if self.split == "temporal" else self.targets  # leave-one-out counts targets from the end
+        return self.split, self.train_end, self.validation_end, targets
 
     @property
     def _held_out(self) -> str:
@@ -127,11 +141,11 @@ class ProtocolConfig(Config):
         return None if self.mask == "history" else 0
 
     def cut(self, dataset: Dataset) -> Split:
-        """Divide a dataset; `ProtocolError` where this protocol is undefined for it."""
+        """What fitting may know of a dataset; `ProtocolError` where this protocol is undefined for it."""
         if self.split != "temporal":
-            return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties)
-        assert self.train_end is not None and self.validation_end is not None
-        validation_from, test_from = _moment(dataset, self.train_end), _moment(dataset, self.validation_end)
+            targets = self._targets(dataset)
+            return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties, targets=targets)
+        validation_from, test_from = self._cuts(dataset)
         if validation_from > test_from:
             raise ProtocolError(
                 f"train_end {self.train_end} lies after validation_end {self.validation_end}; training must end first."
@@ -142,18 +156,46 @@ class ProtocolConfig(Config):
             test_from=test_from,
             state=self.state,
             ties=self.ties,
+            targets=self._targets(dataset, known_until=test_from),
         )
 
-    def requests(self, dataset: Dataset, stage: Stage, split: Split | None = None) -> Requests:
-        """The requests of a stage; `split` saves cutting again. ConfigError where there is no such stage."""
+    def test_requests(self, dataset: Dataset) -> TestRequests:
+        """What is asked when everything has been chosen."""
+        targets = self._targets(dataset)
+        if self.split != "temporal":
+            return leave_one_out_test(dataset, ties=self.ties, targets=targets)
+        _, test_from = self._cuts(dataset)
+        return temporal_test(dataset, test_from=test_from, state=self.state, ties=self.ties, targets=targets)
+
+    def requests(self, dataset: Dataset, stage: Stage) -> Requests:
+        """The requests of a stage. ConfigError where there is no such stage, ProtocolError where it asks nothing."""
         if stage not in get_args(Stage):
             raise ConfigError(f"Found the stage '{stage}'; expected one of: {', '.join(get_args(Stage))}.")
-        split = self.cut(dataset) if split is None else split
-        requests = split.validation if stage == "validation" else split.test
+        requests = self.cut(dataset).validation if stage == "validation" else self.test_requests(dataset)
         if len(requests) == 0:
-            advice = "use loo-val" if self.split == "loo-paper" else "use a longer log or other cuts"
-            raise ProtocolError(f"The protocol {self.id} has no {stage} request on this dataset; {advice}.")
+            raise ProtocolError(f"The protocol {self.id} has no {stage} request on this dataset{self.advice(dataset)}")
         return requests
+
+    def advice(self, dataset: Dataset) -> str:
+        """The end of a sentence about a stage in which nothing happens."""
+        if self.split == "loo-paper":
+            return "; use loo-val."
+        if self.split == "loo-val" or dataset.timestamp is None or not dataset.num_events:
+            return "; use a longer log."
+        first, last = (np.datetime64(int(end), "ms") for end in (dataset.timestamp.min(), dataset.timestamp.max()))
+        return f", whose events lie between {first} and {last} (UTC); use cuts between these, or a longer log."
+
+    def _cuts(self, dataset: Dataset) -> tuple[int, int]:
+        """When validation and test begin, in milliseconds."""
+        assert self.train_end is not None and self.validation_end is not None
+        return _moment(dataset, self.train_end), _moment(dataset, self.validation_end)
+
+    def _targets(self, dataset: Dataset, known_until: int | None = None) -> Bools | None:
+        """[E] which events are asked for, as known at a moment (ms) or at the end of the log; None: all."""
+        if self.targets == "all":
+            return None
+        moments = None if known_until is None else np.full(dataset.num_users, known_until, dtype=np.int64)
+        return successes(dataset, self.targets, moments)
 
     def ranked_items(self, dataset: Dataset, split: Split | None = None) -> Ints:
         """[V'] rows of the items that are ranked, ascending; `split` saves cutting again.

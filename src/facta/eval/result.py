@@ -6,7 +6,7 @@ Saved as JSON (means, intervals and what they are of) beside a .npz of the value
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +38,11 @@ class Result:
     values: Mapping[str, Floats]  # metric -> [U], mean over the user's requests
     lists: NDArray[np.int32]  # [Q, k] recommended rows, in the order of the requests; -1 fills
     runs: int = 1  # seeds averaged
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """held_out_users and held_out_events (targets of the stage and their users); asked_users and asked_events (those of
+    them with something visible before); untrained_targets and unknown_targets (asked events of items without training
+    events, and of items that the ranker does not have)."""
+    each: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # metric -> mean of each run, where several
 
     @cached_property
     def means(self) -> dict[str, float]:
@@ -46,10 +51,22 @@ class Result:
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """Metric -> 95 % interval over users: 1,000 bootstrap resamples, always the same."""
+        """Metric -> 95 % interval over users: 1,000 bootstrap resamples, always the same.
+
+        Of an average over seeds it says how far other users would move the mean, and nothing of other seeds: these are
+        in `seed_deviation`.
+        """
         names = list(self.values)
         samples = bootstrap_means(np.stack([self.values[name] for name in names], axis=1))
         return {name: interval(samples[:, column]) for column, name in enumerate(names)}
+
+    @cached_property
+    def seed_deviation(self) -> dict[str, float]:
+        """Metric -> standard deviation of a run's mean over the seeds (n - 1); empty for a single run.
+
+        The mean of n runs moves with the seeds by this over √n.
+        """
+        return {name: float(np.std(means, ddof=1)) for name, means in self.each.items() if len(means) > 1}
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name in SHOWN)
@@ -66,12 +83,19 @@ class Result:
             "ranked_items": self.ranked,
             "unreachable_targets": self.unreachable,
             "runs": self.runs,
+            "asked": dict(self.asked),
             "metrics": {
                 name: {"mean": mean, "low": plain(self.intervals[name].low), "high": plain(self.intervals[name].high)}
                 for name, mean in self.means.items()
             },
             "coverage": dict(self.coverage),
-        }
+        } | self._of_seeds()
+
+    def _of_seeds(self) -> dict[str, Any]:
+        """What a summary says where several runs were averaged."""
+        if not self.seed_deviation:
+            return {}
+        return {"intervals_over": "users", "seed_means": {name: list(means) for name, means in self.each.items()}}
 
     def save(self, path: Path | str) -> None:
         """Write `path` (.json) and the arrays beside it (.npz). Raises ResourceError."""
@@ -95,13 +119,16 @@ class Result:
             values={name: arrays[f"values/{name}"] for name in content["metrics"]},
             lists=arrays["lists"],
             runs=content["runs"],
+            asked=content.get("asked", {}),
+            each={name: tuple(means) for name, means in content.get("seed_means", {}).items()},
         )
 
 
 def average(results: Sequence[Result]) -> Result:
     """The mean of several runs (seeds) of one ranker, user by user; lists are those of the first.
 
-    Every run counts once: a result that is a mean already counts for its runs.
+    Every run counts once: a result that is a mean already counts for its runs. The intervals of the average are over
+    users alone; how much the runs differ is in `seed_deviation`.
     """
     first, runs = results[0], [result.runs for result in results]
     for other in results[1:]:
@@ -113,6 +140,10 @@ def average(results: Sequence[Result]) -> Result:
         },
         values={name: np.average([r.values[name] for r in results], axis=0, weights=runs) for name in first.values},
         runs=sum(runs),
+        each={
+            name: tuple(mean for r in results for mean in (r.each or {name: (r.means[name],)})[name])
+            for name in first.values
+        },
     )
 
 

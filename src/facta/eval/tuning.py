@@ -10,7 +10,7 @@ from facta.arrays import Ints
 from facta.config import Config
 from facta.data.histories import Dataset
 from facta.data.splits import Split
-from facta.eval.evaluation import evaluate
+from facta.eval.evaluation import validate
 from facta.eval.protocol import ProtocolConfig
 from facta.types import Ranker
 
@@ -30,18 +30,16 @@ def choose(
     candidates: Sequence[R],
     dataset: Dataset,
     protocol: ProtocolConfig,
+    split: Split,
     *,
     window: int,
     k: int = 10,
-    split: Split | None = None,
     counts: Ints | None = None,
 ) -> Choice[R]:
     """The candidate with the highest NDCG@k on the validation requests; the first of equals."""
     values = []
     for candidate in candidates:
-        result = evaluate(
-            candidate, dataset, protocol, stage="validation", window=window, ks=(k,), split=split, counts=counts
-        )
+        result = validate(candidate, dataset, protocol, split, window=window, ks=(k,), counts=counts)
         values.append(result.means[f"NDCG@{k}"])
     return Choice(candidates[values.index(max(values))], tuple(values))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from facta.artifact.files import Contents, described
 from facta.data.histories import Dataset
 from facta.data.schema import Field
@@ -22,7 +25,7 @@ def check_unseen(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> No
 
     And its numbers carry the `refit` that it was trained with. Raises ProtocolError.
     """
-    if (own.split, own.train_end, own.validation_end) != (asked.split, asked.train_end, asked.validation_end):
+    if own.held_out != asked.held_out:
         raise ProtocolError(
             f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
             "train it under that protocol (--set protocol.split=…; loo-paper needs training.patience=null)."
@@ -39,13 +42,28 @@ def check_unseen(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> No
         )
 
 
+def unlike_targets(model: Mapping[str, Any], asked: ProtocolConfig) -> str | None:
+    """A sentence where a model that has learned from some events is judged on others; None where it is not.
+
+    `model`: the config of the model as plain values.
+    """
+    learned = (model.get("next_item") or model).get("positive")
+    if learned is None or learned == asked.targets:
+        return None
+    what = "all events" if asked.targets == "all" else f"events with {asked.targets}"
+    return (
+        f"It has learned from events with {learned} and is asked for {what}: the protocol of the same question has "
+        f"targets={learned}."
+    )
+
+
 def _same_items(artifact: Contents, dataset: Dataset) -> None:
-    """Rows mean the same only where both have the same items in the same order."""
+    """Rows mean the same where the dataset's items begin with the artifact's; new ones may follow."""
     ours, theirs = artifact.catalogue["item_id"], dataset.items["item_id"]
-    if ours.dtype != theirs.dtype or not ours.equals(theirs):
+    if ours.dtype != theirs.dtype or not ours.equals(theirs.head(len(ours))):
         raise DataError(
-            f"The dataset '{dataset.path}' has other items ({len(theirs):,}) than the artifact ({len(ours):,}): "
-            "evaluate on the dataset that it was trained on, or train again."
+            f"The dataset '{dataset.path}' has other items ({len(theirs):,}) than the artifact ({len(ours):,}), or in "
+            "another order: prepare it from the artifact's catalogue (prepare --catalogue ARTIFACT), or train again."
         )
 
 
@@ -79,7 +97,9 @@ def _same_codes(artifact: Contents, dataset: Dataset) -> None:
 def _said(field: Field) -> str:
     values = field.categories or field.levels or field.boundaries or ()
     shown = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
-    return f"{field.kind}, of {len(values):,} values or boundaries ({shown})" if values else field.kind
+    kind = f"{field.kind}, of {len(values):,} values or boundaries ({shown})" if values else field.kind
+    waiting = [*([field.given_when] if field.given_when else []), *(field.waits_for or ())]
+    return f"{kind}, known from '{waiting[0]}' on" if waiting else kind
 
 
 def _same_data(artifact: Contents, dataset: Dataset) -> None:

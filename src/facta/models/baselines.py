@@ -20,7 +20,8 @@ from facta import arrays
 from facta.arrays import Ints
 from facta.data.batches import Wants
 from facta.data.histories import Dataset
-from facta.data.splits import Split, training_events
+from facta.data.late import learned_events
+from facta.data.splits import Split
 from facta.errors import DataError
 from facta.models.counted import CountedConfig, neighbour_scores
 from facta.models.rules import Rules, RulesConfig
@@ -78,7 +79,8 @@ class Popularity(_Scores):
 
     def fit(self, dataset: Dataset, split: Split) -> Self:
         """Count the training events of each item."""
-        counts = np.bincount(dataset.item[training_events(dataset, split)], minlength=dataset.num_items)
+        events = learned_events(dataset, split, self.config.positive)
+        counts = np.bincount(dataset.item[events], minlength=dataset.num_items)
         self.scores = torch.from_numpy(counts.astype(np.float32))
         return self
 
@@ -100,18 +102,19 @@ class DecayedPopularity(_Scores):
         """
         if dataset.timestamp is None:
             raise DataError("Time-decayed popularity needs timestamps; this dataset has only an order: leave it out.")
-        events = training_events(dataset, split)
+        events = learned_events(dataset, split, self.config.positive)
         times = dataset.timestamp[events]
-        weights = np.exp2((times - times.max()) / (self.config.half_life_days * _DAY_MS))
+        newest = times.max() if len(times) else 0  # of a field that says success nowhere in training
+        weights = np.exp2((times - newest) / (self.config.half_life_days * _DAY_MS))
         sums = np.bincount(dataset.item[events], weights=weights, minlength=dataset.num_items)
         logs = np.log2(np.maximum(sums, np.finfo(np.float64).tiny))  # an item without events: the lowest, and finite
         self.scores = torch.from_numpy(logs.astype(np.float32))
         return self
 
     @classmethod
-    def variants(cls, dataset: Dataset, split: Split) -> list[Self]:
+    def variants(cls, dataset: Dataset, split: Split, positive: str | None = None) -> list[Self]:
         """Fitted with each half-life, to be chosen among on validation."""
-        configs = [DecayedPopularityConfig(half_life_days=days) for days in cls.HALF_LIVES]
+        configs = [DecayedPopularityConfig(half_life_days=days, positive=positive) for days in cls.HALF_LIVES]
         return [cls(config, dataset.num_items).fit(dataset, split) for config in configs]
 
 
@@ -119,7 +122,8 @@ class ItemKNN(nn.Module):
     """Items that the same people met: score(j) = Σ over the history's items i of 2^(-place / half-life) · sim(i, j).
 
     sim(i, j) = n_ij / (√(n_i n_j) + shrinkage), n counting users with training events on one item or on both (cosine of
-    binary vectors, shrunk); the K most similar items of each item are kept. `place` counts from the newest event.
+    binary vectors, shrunk); the K most similar items of each item are kept. `place` counts from the newest event. With
+    `positive` n counts successes alone, such as purchases; every event of a history is read.
     """
 
     SHRINKAGES = (0.0, 5.0, 20.0, 50.0)
@@ -142,9 +146,10 @@ class ItemKNN(nn.Module):
         return self
 
     @classmethod
-    def variants(cls, dataset: Dataset, split: Split) -> list[Self]:
+    def variants(cls, dataset: Dataset, split: Split, positive: str | None = None) -> list[Self]:
         """Fitted with each shrinkage and half-life, to be chosen among on validation; pairs are counted once."""
-        bases = [cls(ItemKNNConfig(shrinkage=shrinkage), dataset.num_items) for shrinkage in cls.SHRINKAGES]
+        configs = [ItemKNNConfig(shrinkage=shrinkage, positive=positive) for shrinkage in cls.SHRINKAGES]
+        bases = [cls(config, dataset.num_items) for config in configs]
         fit_neighbours(bases, dataset, split)
         return [base._sibling(half_life) for base in bases for half_life in cls.HALF_LIVES]
 
@@ -171,8 +176,9 @@ Baseline = Popularity | DecayedPopularity | ItemKNN | Rules
 
 def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) -> None:
     """Fit several item-kNN that differ in shrinkage and number of neighbours from one count of the pairs."""
-    events = training_events(dataset, split)
-    user = np.repeat(np.arange(dataset.num_users), split.train_end)
+    (positive,) = {model.config.positive for model in models}
+    events = learned_events(dataset, split, positive)
+    user = np.searchsorted(dataset.offsets, events, side="right") - 1
     item = dataset.item[events].astype(np.int64)
     pairs = np.unique(user * dataset.num_items + item)
     user, item = np.divmod(pairs, dataset.num_items)

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from facta import jagged
@@ -19,6 +20,9 @@ from facta.types import SequenceBatch
 
 class CountedConfig(Config):
     trained: ClassVar[bool] = False
+    positive: str | None = Field(
+        default=None, description="feedback field: only events where it says success are counted; null: all events"
+    )
 
     @property
     def uses_time(self) -> bool:

@@ -24,7 +24,8 @@ from facta import arrays
 from facta.arrays import Floats, Ints
 from facta.data.batches import Wants
 from facta.data.histories import Dataset
-from facta.data.splits import Split, training_events
+from facta.data.late import learned_events
+from facta.data.splits import Split
 from facta.models.counted import CountedConfig, neighbour_scores
 from facta.types import SequenceBatch
 
@@ -66,8 +67,8 @@ SEARCH: dict[str, tuple[float, ...] | tuple[int, ...]] = {
     "damping": (0.0, 0.1, 0.2, 0.3, 0.5),
     "source_damping": (0.0, 0.25, 0.5, 0.75, 1.0),
     "backward": (0.0, 0.1, 0.25, 0.5, 1.0),
-    "history_power": (0.5, 0.75, 1.0, 1.5, 2.5),
     "window": (3, 5, 10, 20, 50),
+    "history_power": (0.5, 0.75, 1.0, 1.5, 2.5),
     "power": (0.25, 0.5, 0.75, 1.0, 2.0),
 }
 """What is tried on validation, one setting after the other, in this order, from the defaults of `RulesConfig`."""
@@ -130,9 +131,10 @@ class Rules(nn.Module):
 
 def fit_rules(models: Sequence[Rules], dataset: Dataset, split: Split) -> None:
     """Fit several models, of equal or different settings, from one pass over the pairs."""
-    popularity = np.bincount(dataset.item[training_events(dataset, split)], minlength=dataset.num_items)
+    (positive,) = {model.config.positive for model in models}
+    popularity = np.bincount(dataset.item[learned_events(dataset, split, positive)], minlength=dataset.num_items)
     countings = list(dict.fromkeys(model.config.counting for model in models))
-    for source, target, sums in pair_sums(dataset, split, countings):
+    for source, target, sums in pair_sums(dataset, split, countings, positive):
         for model in models:
             config = model.config
             counted = sums[:, countings.index(config.counting)]
@@ -153,8 +155,12 @@ def _keep(model: Rules, source: Ints, target: Ints, rule: Floats) -> None:
     model.weight[row, column] = torch.from_numpy(value[order])
 
 
-def pair_sums(dataset: Dataset, split: Split, countings: Sequence[Counting]) -> Iterator[tuple[Ints, Ints, Floats]]:
+def pair_sums(
+    dataset: Dataset, split: Split, countings: Sequence[Counting], positive: str | None = None
+) -> Iterator[tuple[Ints, Ints, Floats]]:
     """All pairs of items that training events show: blocks of (source i [P], target j [P], sums of weights [P, C]).
+
+    With `positive` only events where that field says success are counted, and places are places among these.
 
     Ascending by (i, j), each pair once, all pairs of an item in the same block. Memory: PAIRS_AT_ONCE pairs of events
     and the distinct pairs of one item more.
@@ -162,7 +168,7 @@ def pair_sums(dataset: Dataset, split: Split, countings: Sequence[Counting]) -> 
     farthest = max(counting.distance for counting in countings)
     tables = [counting.weights(farthest) for counting in countings]
     items = dataset.num_items
-    places, before, after = _spans(dataset, split, farthest)
+    places, before, after = _spans(dataset, split, farthest, positive)
     item = dataset.item[places].astype(np.int64)
     by_item = np.argsort(item, kind="stable")
     work = arrays.offsets_of((before + after)[by_item])
@@ -188,10 +194,12 @@ def pair_sums(dataset: Dataset, split: Split, countings: Sequence[Counting]) -> 
         keys, sums = keys[done:], sums[done:]
 
 
-def _spans(dataset: Dataset, split: Split, farthest: int) -> tuple[Ints, Ints, Ints]:
+def _spans(dataset: Dataset, split: Split, farthest: int, positive: str | None) -> tuple[Ints, Ints, Ints]:
     """[E] places of the training events in the dataset, and how many training events of the same user lie up to
     `farthest` places before and after each."""
-    length = split.train_end
+    events = learned_events(dataset, split, positive)
+    user = np.searchsorted(dataset.offsets, events, side="right") - 1
+    length = np.bincount(user, minlength=dataset.num_users)
     place = arrays.places(arrays.offsets_of(length))
     left = np.repeat(length, length) - 1 - place
-    return training_events(dataset, split), np.minimum(place, farthest), np.minimum(left, farthest)
+    return events, np.minimum(place, farthest), np.minimum(left, farthest)

@@ -1,7 +1,8 @@
 """Recipes by name: "movielens-1m/hstu" is the function `hstu` of `facta.recipes.movielens_1m`.
 
 A module may have another one's systems instead, each changed in the same way: it names that module as `BASE` and the
-change as `derive`. "debug/hstu" is `debug.derive(movielens_1m.hstu())` under its own name.
+change as `derive`. "debug/hstu" is `debug.derive(movielens_1m.hstu())` under its own name. Other functions of such a
+module are recipes too, as they stand.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from facta.errors import ConfigError
 from facta.recipes.recipe import RecipeConfig
 
 Build = Callable[[], RecipeConfig]
-_TOOLS = ("classical", "days", "find", "fit", "keys", "prior", "recipe")  # modules of this folder that hold no recipes
+_TOOLS = ("classical", "days", "find", "fit", "keys", "prior", "recipe", "sizing")  # modules without recipes
 
 
 def find(name: str) -> RecipeConfig:
@@ -76,7 +77,9 @@ def _recipes(module: ModuleType) -> dict[str, Build]:
     systems = {f"{folder}/{system}": build for system, build in _functions(base).items()}
     if base is module:
         return systems
-    return {name: partial(_derived, name, build, module.derive) for name, build in systems.items()}
+    derived = {name: partial(_derived, name, build, module.derive) for name, build in systems.items()}
+    added = {f"{folder}/{system}": build for system, build in _functions(module).items() if system != "derive"}
+    return {**derived, **added}
 
 
 def _derived(name: str, build: Build, derive: Callable[[RecipeConfig], RecipeConfig]) -> RecipeConfig:

@@ -20,9 +20,9 @@ from facta.data.histories import Dataset
 from facta.data.splits import Split, training_events
 from facta.data.stream import StreamBatches
 from facta.errors import ConfigError, counted
-from facta.eval.evaluation import KS, evaluate
+from facta.eval.evaluation import KS, validate
 from facta.eval.prediction import CHOSEN, METRICS
-from facta.eval.predictions import Predictions, held_out, predict, predict_rows
+from facta.eval.predictions import Predictions, predict_rows, predict_validation, validation_rows
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import Choice, choose, choose_in_turn
 from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
@@ -46,6 +46,8 @@ from facta.training.model import Validate
 from facta.training.process import usable
 from facta.training.progress import TrainingResult
 from facta.training.trainer import Trainer, TrainingConfig
+
+_LARGE = 100_000  # items: with fewer, popularity is measured in seconds
 
 
 @dataclass(frozen=True)
@@ -135,19 +137,19 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
     protocol, counts = recipe.protocol.before_refit, training_counts(dataset, split).numpy()
     match recipe.model:
         case DecayedPopularityConfig():
-            decayed = DecayedPopularity.variants(dataset, split)
-            return choose(decayed, dataset, protocol, window=DecayedPopularity.window, split=split, counts=counts).best
+            decayed = DecayedPopularity.variants(dataset, split, recipe.model.positive)
+            return choose(decayed, dataset, protocol, split, window=DecayedPopularity.window, counts=counts).best
         case ItemKNNConfig(window=window):
-            kinds = ItemKNN.variants(dataset, split)
-            return choose(kinds, dataset, protocol, window=window, split=split, counts=counts).best
-        case RulesConfig():
+            kinds = ItemKNN.variants(dataset, split, recipe.model.positive)
+            return choose(kinds, dataset, protocol, split, window=window, counts=counts).best
+        case RulesConfig(positive=positive):
             longest = int(max(SEARCH["window"]))
 
             def judge(rules: Sequence[Rules]) -> Choice[Rules]:
-                return choose(rules, dataset, protocol, window=longest, split=split, counts=counts)
+                return choose(rules, dataset, protocol, split, window=longest, counts=counts)
 
             fitted = partial(Rules.fit_all, dataset=dataset, split=split)
-            return choose_in_turn(fitted, RulesConfig(), SEARCH, judge).best
+            return choose_in_turn(fitted, RulesConfig(positive=positive), SEARCH, judge).best
         case _:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
 
@@ -184,13 +186,16 @@ def learn(
     Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
     `predicted` is given what a stream says of each period before it learns it: (periods learned, predictions).
     """
-    place = usable(device)
+    place, log = usable(device), log or Log()
+    log.say(f"{recipe.name}: {counted(dataset.num_events, 'event')}, {counted(dataset.num_items, 'item')}.")
     model, counts = _untrained(recipe, dataset), training_counts(dataset, split)
     assert recipe.training is not None  # RecipeConfig sees to it
     training = recipe.training.change(metric=metric_name(recipe.training.metric, dataset))
     model.learn_counts(dataset, split)
     model.to(place)
     batches = _batches(training, model, dataset, split)
+    if dataset.num_items >= _LARGE:  # a pass over all validation requests and items comes before the first step
+        log.say("Measuring what popularity reaches in validation, then the first step.")
     validate, popularity = _validation(recipe, model, dataset, split, counts)
     prior = _prior(recipe, dataset, split)
     if prior is not None:
@@ -301,7 +306,7 @@ def _validation(
     """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
     assert recipe.training is not None
     metric, protocol = metric_name(recipe.training.metric, dataset), recipe.protocol.before_refit
-    if not len(held_out(dataset, split, "validation", model.window)):
+    if not len(validation_rows(split, model.window)):
         return None, None
     if metric.partition("(")[0] in (*METRICS, *VALUE_METRICS):  # NE(click): of a feedback field; NE: the mean of all
         known = _measured(model, dataset)
@@ -313,7 +318,7 @@ def _validation(
                 "the log is prepared, or set training.keep=last and training.patience=null"
             )
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or without}.")
-        return lambda _: _with_mean(predict(model, dataset, protocol, stage="validation", split=split).means), None
+        return lambda _: _with_mean(predict_validation(model, dataset, protocol, split).means), None
     if not isinstance(model, Recommender) or model.next_item is None:
         raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")
     if not len(split.validation):
@@ -330,15 +335,14 @@ def _means(
     model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int], counts: Tensor
 ) -> Mapping[str, float]:
     """What a model reaches on validation."""
-    return evaluate(
+    return validate(
         model,
         dataset,
         protocol,
+        split,
         window=model.window,
         wants=model.wants,
-        stage="validation",
         ks=ks,
-        split=split,
         counts=counts.numpy(),
     ).means
 

@@ -1,18 +1,38 @@
-"""Rankers for a log of your own: the systems of the simulated service, of whatever feedback and features a dataset has.
+"""Recipes for a log of your own: retrieval (which item comes next) and ranking (what a person does with an item).
 
-They learn every feedback field, read the features of items where any are declared, and are chosen by NE, the mean over
-the fields that say what success is. The last tenth of the log's time is the test, the tenth before it the validation.
+Retrieval: `hstu` and `sasrec-ss` beside the baselines `rules`, `item-knn` and `popularity`. Nothing is masked, because
+people of most services come back to items; sizes and epochs follow from the size of the log (`recipes.sizing`).
+
+Ranking: the systems of the simulated service, of whatever feedback and features a dataset has. They learn every
+feedback field, read the features of items where any are declared, and are chosen by NE, the mean over the fields that
+say what success is.
+
+The last tenth of the log's time is the test, the tenth before it the validation.
 """
 
 from __future__ import annotations
 
+from facta.data.negatives import NegativesConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.transformer import TransformerConfig
+from facta.eval.protocol import ProtocolConfig
+from facta.layers.embedding import EmbeddingConfig
+from facta.models.baselines import ItemKNNConfig, PopularityConfig
 from facta.models.dlrm import DLRMConfig
 from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
-from facta.recipes import simulator
+from facta.models.rules import RulesConfig
+from facta.objectives.losses import SampledSoftmaxConfig
+from facta.objectives.next_item import NextItemConfig
+from facta.recipes import simulator, sizing
 from facta.recipes.recipe import RecipeConfig
+from facta.similarity.inner import SimilarityConfig
+from facta.training.trainer import TrainingConfig
+from facta.training.tune import Range
 
 BASE = simulator  # each of its recipes is one of this folder, changed by `derive` (`facta.recipes.find`)
+
+_RETRIEVAL = ProtocolConfig(split="temporal", train_end="80%", validation_end="90%", state="rolling", mask="nothing")
 
 
 def derive(recipe: RecipeConfig) -> RecipeConfig:
@@ -29,3 +49,50 @@ def derive(recipe: RecipeConfig) -> RecipeConfig:
             return recipe.change(model=model.change(fields=()), training=training)
         case _:
             return recipe
+
+
+def hstu() -> RecipeConfig:
+    """HSTU with position and time bias; without times (leave-one-out) position bias alone."""
+    return RecipeConfig(
+        name="own-log/hstu",
+        model=RecommenderConfig(
+            embedding=EmbeddingConfig(),
+            encoder=HSTUConfig(layers=2, heads=1, bias="both"),
+            next_item=NextItemConfig(
+                similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+                loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=256)),
+            ),
+        ),
+        training=TrainingConfig(learning_rate=2e-3, schedule="cosine", patience=3),
+        protocol=_RETRIEVAL,
+        derived=dict.fromkeys(sizing.KEYS, ""),
+        search={
+            "training.learning_rate": Range(low=5e-4, high=5e-3, log=True),
+            "model.width": (32, 64, 128),
+            "model.encoder.layers": (1, 2, 4),
+            "model.encoder.dropout": Range(low=0.1, high=0.6),
+        },
+    )
+
+
+def sasrec_ss() -> RecipeConfig:
+    """SASRec's encoder with HSTU's sampled softmax; reads no times."""
+    recipe = hstu()
+    encoder = TransformerConfig(preset="sasrec", layers=2, heads=1)
+    derived = {key: "" for key in sizing.KEYS if key != "model.encoder.bias"}
+    return recipe.change(name="own-log/sasrec-ss", model=recipe.model.change(encoder=encoder), derived=derived)
+
+
+def rules() -> RecipeConfig:
+    """Pairwise rules; decays, backward weight and damping chosen on validation."""
+    return RecipeConfig(name="own-log/rules", model=RulesConfig(), choose=True, protocol=_RETRIEVAL)
+
+
+def item_knn() -> RecipeConfig:
+    """Shrinkage and decay chosen on validation."""
+    return RecipeConfig(name="own-log/item-knn", model=ItemKNNConfig(), choose=True, protocol=_RETRIEVAL)
+
+
+def popularity() -> RecipeConfig:
+    """The most frequent items of the training part, for everybody."""
+    return RecipeConfig(name="own-log/popularity", model=PopularityConfig(), protocol=_RETRIEVAL)

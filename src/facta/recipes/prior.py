@@ -12,7 +12,7 @@ from dataclasses import replace
 from facta.arrays import Ints
 from facta.data.histories import Dataset
 from facta.data.splits import Split
-from facta.eval.evaluation import evaluate
+from facta.eval.evaluation import validate
 from facta.eval.protocol import ProtocolConfig
 from facta.models.prior import Prior
 from facta.models.recommender import Recommender
@@ -22,14 +22,14 @@ from facta.training.model import Validate
 MOST = 20_000  # validation requests that choose a weight: a single number, and each of its values asks them all
 
 
-def validated(validate: Validate | None, model: Recommender, prior: Prior) -> Validate | None:
+def validated(measured: Validate | None, model: Recommender, prior: Prior) -> Validate | None:
     """The same metrics, of the model with its prior: the epoch that is kept is the best one of both together."""
-    if validate is None:
+    if measured is None:
         return None
 
     def measure(epoch: int) -> Mapping[str, float]:
         with _beside(model, prior):
-            return validate(epoch)
+            return measured(epoch)
 
     return measure
 
@@ -54,10 +54,9 @@ def settle(
         reached: dict[float, float] = {}
         asked = replace(split, validation=split.validation.sample(MOST))
         for prior.weight in Prior.WEIGHTS:
-            found = evaluate(
-                model, dataset, protocol, stage="validation", window=model.window, wants=model.wants, ks=(10,),
-                split=asked, counts=counts,
-            )  # fmt: skip
+            found = validate(
+                model, dataset, protocol, asked, window=model.window, wants=model.wants, ks=(10,), counts=counts
+            )
             reached[prior.weight] = found.means["NDCG@10"]
         prior.weight = max(reached, key=lambda tried: reached[tried])
         log.say(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import model_validator
 
 from facta.artifact.calibration import CalibrationKind
 from facta.artifact.model import ModelConfig
-from facta.config import Config
+from facta.config import Config, Overrides, assignments
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.layouts.layout import named
@@ -28,6 +29,9 @@ class RecipeConfig(Config):
     calibration: CalibrationKind | None = None  # of predicted feedback: fitted on validation, kept in the artifact
     choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
     protocol: ProtocolConfig = ProtocolConfig()
+    derived: dict[str, str] = {}
+    """Settings that follow from the size of the log (`recipes.sizing`): dotted key -> "" in a recipe; in an artifact
+    the value and its reason. A key that somebody sets is taken out."""
     search: Space = {}  # dotted key -> the values, or the range of them, that a search may try
 
     @model_validator(mode="after")
@@ -37,9 +41,15 @@ class RecipeConfig(Config):
             raise ConfigError(f"The recipe '{self.name}' has a model that is trained and no `training`; give it one.")
         if not trained and self.training is not None:
             raise ConfigError(f"A model of kind '{self.model.kind}' is counted, not trained: set `training` to null.")
-        if self.choose and (trained or self.model != type(self.model)()):
+        if self.choose and (trained or set(self.model.model_dump(exclude_defaults=True)) - {"positive"}):
             raise ConfigError(
                 f"The recipe '{self.name}' has settings of its own, or chooses them: set choose to false."
+            )
+        if self.protocol.targets != "all" and self.protocol.split != "temporal" and self.predicts_feedback:
+            raise ConfigError(
+                f"The recipe '{self.name}' predicts feedback, and under {self.protocol.split} with "
+                f"targets={self.protocol.targets} the held-out events begin with a success: use a temporal protocol, "
+                "or targets=all."
             )
         ranks = isinstance(self.model, RecommenderConfig) and self.model.feedback is None
         if self.calibration is not None and (not trained or ranks):
@@ -48,6 +58,33 @@ class RecipeConfig(Config):
                 "set calibration to null."
             )
         return self
+
+    def change(self, **values: Any) -> Self:
+        return self._without_derived(super().change(**values), values)
+
+    def override(self, settings: Overrides) -> Self:
+        return self._without_derived(super().override(settings), dict(assignments(settings)))
+
+    def _without_derived(self, changed: Self, values: Mapping[str, Any]) -> Self:
+        """What somebody has set is no longer derived."""
+        if "derived" in values or not changed.derived:
+            return changed
+        given = _paths(values)
+        kept = {
+            key: reason
+            for key, reason in changed.derived.items()
+            if not any(key == path or key.startswith(f"{path}.") for path in given)
+        }
+        return changed if kept == changed.derived else changed.parse({**dict(changed), "derived": kept})
+
+    @property
+    def predicts_feedback(self) -> bool:
+        """Whether the model has learned any feedback."""
+        match self.model:
+            case RecommenderConfig(feedback=feedback):
+                return feedback is not None
+            case _:
+                return self.model.trained
 
     @property
     def fewest(self) -> int:
@@ -59,3 +96,12 @@ class RecipeConfig(Config):
                 return 1
             case _:
                 return 2
+
+
+def _paths(values: Mapping[str, Any], below: str = "") -> list[str]:
+    """The dotted paths of all values in nested mappings."""
+    found = []
+    for key, value in values.items():
+        path = f"{below}{key}"
+        found += _paths(value, f"{path}.") if isinstance(value, Mapping) and value else [path]
+    return found
