@@ -9,7 +9,7 @@ from facta.errors import interrupted_in_a_sentence as _interrupted_in_a_sentence
 
 _interrupted_in_a_sentence()  # before torch is imported, which takes seconds
 
-from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, tune
+from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, train_seeds, tune
 from facta.artifact.card import version as _version
 from facta.data.doctor import Finding
 from facta.data.histories import Dataset
@@ -74,5 +74,6 @@ __all__ = [
     "prepare",
     "run_folder",
     "train",
+    "train_seeds",
     "tune",
 ]
