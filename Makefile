@@ -1,5 +1,5 @@
 # One chore, one script: the same commands in development and in CI.
-.PHONY: help setup quickstart test check bench figures wheel neon
+.PHONY: help setup quickstart test check bench pages figures wheel neon
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -19,6 +19,9 @@ check:  ## lint, format, types
 
 bench:  ## measure the figures; ARGS="prepare" selects
 	@scripts/bench $(ARGS)
+
+pages:  ## run the commands of README.md and docs/ as printed; ARGS="README.md" selects
+	@scripts/pages $(ARGS)
 
 figures:  ## the latest value of every figure beside its bar; ARGS=--write renews docs/results.md
 	@scripts/figures $(ARGS)

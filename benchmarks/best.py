@@ -10,21 +10,13 @@ seed takes about 10 minutes (Beauty) or 15 (ML-1M), and twice that with a refit.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 import facta
 from benchmarks.figures import RECONSTRUCTED, committed, record
-from benchmarks.runs import SEEDS, Seeds, dataset, least_gain, place, train
+from benchmarks.runs import SEEDS, Seeds, count, dataset, least_gain, train
 
 ARMS = {"beauty": ("amazon-beauty", "sasrec-rules"), "ml1m": ("movielens-1m", "hstu-rules")}
 REFIT = {"no": [], "yes": ["protocol.refit=yes"]}
-
-
-def rules_of(folder: str, data: facta.Dataset, changes: Sequence[str]) -> facta.Result:
-    """The rules' own numbers on test."""
-    out = place(f"{folder}/rules", changes, 0)
-    artifact = facta.load(out) if out.exists() else facta.train(data, f"{folder}/rules", out, list(changes))
-    return facta.evaluate(artifact, data)
 
 
 def weights(runs: Seeds) -> str:
@@ -36,7 +28,7 @@ def measure(name: str, refit: str) -> None:
     """Record the four figures of a data set under one protocol."""
     folder, system = ARMS[name]
     data, changes, middle = dataset(folder), REFIT[refit], "_refit" if refit == "yes" else ""
-    runs, rules = train(f"{folder}/{system}", data, changes), rules_of(folder, data, changes)
+    runs, (rules, _) = train(f"{folder}/{system}", data, changes), count(f"{folder}/rules", data, changes)
     note = f"{folder}/{system}; {runs.test[0].protocol}; weights of the rules {weights(runs)}"
     note += f"; {RECONSTRUCTED}" if name == "ml1m" else ""
     for metric in ("HR@10", "NDCG@10"):

@@ -15,11 +15,14 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.broken import Case, judge
+from benchmarks.broken_files import FILES
 from benchmarks.broken_logs import LOGS
 from benchmarks.broken_places import PLACES
+from benchmarks.broken_terminal import TERMINAL
+from benchmarks.broken_values import VALUES
 from benchmarks.figures import committed, record
 
-CASES: tuple[Case, ...] = (*LOGS, *PLACES)
+CASES: tuple[Case, ...] = (*LOGS, *FILES, *VALUES, *PLACES, *TERMINAL)
 
 
 def main() -> None:

@@ -217,7 +217,7 @@ ODD_IDS = (
         leaves=("out",),
         holds=lambda folder, _: sorted(ids(folder, "user")) == sorted(NAMES),
     ),
-    Case(IDS, "bytes that are no UTF-8", _latin, "cannot be read as CSV"),
+    Case(IDS, "bytes that are no UTF-8", _latin, "cannot be read as UTF-8: line 2"),
     Case(
         IDS,
         "64 bits, kept exactly",

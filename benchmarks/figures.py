@@ -113,6 +113,12 @@ FIGURES: dict[str, Figure] = {
     "evaluate_vs_gemm": Figure(
         ">= 0.5", "x", module("evaluate"), "bare product's time over ranking's, 100,000 users x 100,000 items"
     ),
+    "recommend_all_vs_encode": Figure(
+        ">= 0.5", "x", module("lists"), "encoding alone over the 100 best items of all 6,040 users of ML-1M, to Parquet"
+    ),
+    "history_of_1m_users_ms": Figure(
+        "<= 1", "ms", module("lists"), "one user's history from a log of 1,000,000 users and 10,000,000 events"
+    ),
     "logq_bias_negatives": Figure(
         "<= 0.02", "", module("logq"), "logQ on the negatives: largest relative bias of the mean gradient, 5,000 items"
     ),

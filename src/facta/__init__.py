@@ -5,7 +5,11 @@ artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
 artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
 """
 
-from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, tune
+from facta.errors import interrupted_in_a_sentence as _interrupted_in_a_sentence  # isort: skip
+
+_interrupted_in_a_sentence()  # before torch is imported, which takes seconds
+
+from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, train_seeds, tune
 from facta.artifact.card import version as _version
 from facta.data.doctor import Finding
 from facta.data.histories import Dataset
@@ -70,5 +74,6 @@ __all__ = [
     "prepare",
     "run_folder",
     "train",
+    "train_seeds",
     "tune",
 ]

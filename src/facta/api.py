@@ -115,6 +115,45 @@ def train(
     return Artifact.of(replace(contents, fingerprint=mark))
 
 
+@arguments(dataset=_DATASET, out=PATH, seeds=several("a list of whole numbers", WHOLE), device=TEXT, overwrite=FLAG)
+def train_seeds(
+    dataset: Dataset | Path | str,
+    recipe: RecipeConfig | str,
+    out: Path | str,
+    seeds: Sequence[int],
+    overrides: Overrides = (),
+    *,
+    device: str = "cpu",
+    overwrite: bool = False,
+    log: Log | None = None,
+) -> dict[int, Artifact]:
+    """Train a recipe once for each seed, into `out/seed-0`, `out/seed-1`, …; everything else as in `train`.
+
+    Called again it goes on: artifacts of this very training that stand are loaded. `facta.eval.seeds.over_seeds` gives
+    the mean and the deviation of their metrics. Raises FactaError.
+    """
+    chosen, dataset = find_recipe(recipe, overrides), _open(dataset)
+    if chosen.training is None:
+        raise ConfigError(f"The recipe '{chosen.name}' is counted, not trained: it has no seeds.")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"Found the seeds {list(seeds)}; expected different whole numbers, as in 0,1,2.")
+    found = {}
+    for seed in seeds:
+        place, seeded = Path(out) / f"seed-{seed}", chosen.override({"training.seed": seed})
+        done = None if overwrite or not (place / files.CHECKSUMS).is_file() else Artifact.load(place)
+        if done is not None and _is_of(done, seeded, dataset):
+            found[seed] = done
+        else:
+            found[seed] = train(dataset, seeded, place, device=device, overwrite=overwrite, log=log)
+    return found
+
+
+def _is_of(artifact: Artifact, recipe: RecipeConfig, dataset: Dataset) -> bool:
+    """Whether an artifact came from a recipe and a dataset."""
+    same = artifact.schema["content_hash"] == dataset.content_hash
+    return same and RecipeConfig.parse(artifact.config) == sized(recipe, dataset, recipe.protocol.cut(dataset))
+
+
 def _sized(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> RecipeConfig:
     """The recipe with the settings that follow from the size of the log, each said with its reason."""
     chosen, log = sized(recipe, dataset, split), log or Log()

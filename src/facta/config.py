@@ -88,6 +88,10 @@ class Config(BaseModel):
         return self.parse(_merge(_parts(self), changes, "the recipe"))
 
 
+class _Text(str):
+    """A text of the command line: a list where a list is expected."""
+
+
 class _Part(dict[str, Any]):
     """The values of a config by key, and its class; configs within it are parts too."""
 
@@ -123,8 +127,32 @@ def _merge(part: _Part, changes: Mapping[str, Any], place: str) -> _Part:
                 f"{', '.join(part)}."
             )
         else:
-            found[key] = change
+            found[key] = _listed(part.of, key, change)
     return found
+
+
+def _listed(of: type[Config], key: str, change: Any) -> Any:
+    """A text for a key that holds a list is the list of its parts: `fields=click,like`. A list in JSON stays itself."""
+    if not isinstance(change, _Text):
+        return change
+    if key not in of.model_fields or not _holds_list(of.model_fields[key].annotation):
+        return str(change)
+    return [_json(part.strip()) for part in change.split(",") if part.strip()]
+
+
+def _holds_list(annotation: Any) -> bool:
+    """Whether a field may be a list, and no text that could hold commas itself."""
+    origin = get_origin(annotation)
+    if origin in (Annotated, Union, UnionType):
+        return str not in get_args(annotation) and any(map(_holds_list, get_args(annotation)))
+    return isinstance(origin, type) and issubclass(origin, Sequence)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _of_kind(part: _Part, key: str, change: Any) -> Any:
@@ -181,7 +209,7 @@ def _assignment(text: Any) -> tuple[str, Any]:
     try:
         return path.strip(), json.loads(value)
     except json.JSONDecodeError:
-        return path.strip(), value.strip()
+        return path.strip(), _Text(value.strip())
 
 
 @contextmanager

@@ -6,12 +6,14 @@ Also what whoever writes files needs: one sentence for what a disk refuses, tens
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from polars import DataFrame
     from torch import Tensor
 
+_PARTIAL, _REPLACED = ".partial", ".replaced"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EISDIR)
 
@@ -42,23 +45,26 @@ def writing(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def directory(path: Path) -> Iterator[Path]:
+def directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield an empty draft beside `path`; on success it takes the place of `path`, on failure it vanishes.
 
-    Whatever lay at `path` is replaced: refuse before what must stay. Raises ResourceError.
+    Whatever lies at `path` by then is replaced, or refused where `replace` is false: another process may have written
+    it meanwhile. Drafts of `path` whose process was killed are removed first. Raises ResourceError.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        _remove_abandoned(path)
+        draft, lock = _locked_draft(path)
         try:
             draft.chmod(0o755)
             yield draft
             for place in [*draft.rglob("*"), draft]:
                 _flush(place)
-            _take_the_name(draft, path)
+            _take_the_name(draft, path) if replace else _take_a_free_name(draft, path)
             _flush(path.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)  # after the rename it is no longer there
+            os.close(lock)
 
 
 def file(path: Path, data: bytes) -> None:
@@ -112,12 +118,60 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _locked_draft(path: Path) -> tuple[Path, int]:
+    """A new folder beside `path` and the descriptor whose lock says that its process lives."""
+    while True:
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent))
+        lock = os.open(draft, os.O_RDONLY)
+        _locks(lock)
+        if draft.exists():  # another process may have taken it for abandoned before it was locked
+            return draft, lock
+        os.close(lock)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove drafts of `path` that no living process holds, and what a killed one was about to remove."""
+    for left in path.parent.glob(f".{escape(path.name)}.*{_PARTIAL}"):
+        if not left.is_dir() or left.is_symlink():
+            continue
+        lock = os.open(left, os.O_RDONLY)
+        try:
+            if _locks(lock):
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(lock)
+    for left in path.parent.glob(f".{escape(path.name)}.*{_REPLACED}") if path.exists() else ():
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _locks(descriptor: int) -> bool:
+    """Lock an open file or folder for this process; False where another one holds it, or the disk has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _take_a_free_name(draft: Path, path: Path) -> None:
+    """Rename where nothing, or an empty folder, has the name: the kernel refuses all else. Raises ResourceError."""
+    try:
+        draft.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise ResourceError(
+            f"'{path}' was written by another process in the meantime and stays as it is; "
+            "choose another place, or replace it (--overwrite)."
+        ) from error
+
+
 def _take_the_name(draft: Path, path: Path) -> None:
     """What was there before is removed only when the new one stands; a crash between leaves it as `.replaced`."""
     if not path.exists():
         draft.rename(path)
         return
-    old = draft.with_suffix(".replaced")
+    old = draft.with_suffix(_REPLACED)
     path.rename(old)
     try:
         draft.rename(path)

@@ -14,6 +14,31 @@ Every message is one sentence or two: what was found, what was expected, what to
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+def interrupted_in_a_sentence() -> None:
+    """Where this process is the command `facta`, an interrupt outside its verbs is a sentence instead of a stack.
+
+    Python ends the process with the signal afterwards, so a shell sees 130 as after any interrupt.
+    """
+    if os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe") != "facta":  # noqa: PTH119
+        return
+    others = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            os.write(2, b"facta: interrupted; nothing was begun or half-written.\n")
+        else:
+            others(kind, error, trace)
+
+    sys.excepthook = hook
+
 
 def counted(count: int, noun: str) -> str:
     """ "1 event", "2,999 events": numbers in sentences."""

@@ -79,7 +79,7 @@ def test_a_history_given_on_the_spot_lacks_what_was_said_of_it(facta: Facta, pla
 
 def test_the_python_of_the_page_on_ranking_runs(place: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    code = "".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     scope: dict[str, object] = {}
     code = code.replace("data/service", str(place / "log")).replace("artifacts/ranking", str(place / "ranking"))
     exec(compile(code, "ranking.md", "exec"), scope)

@@ -147,6 +147,14 @@ def test_unknown_ids_are_named_and_expected_ones_shown() -> None:
         table.rows([10, "20"])
 
 
+def test_ids_are_looked_up_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of more than 4,194,304 events is: every piece has its own rows."""
+    monkeypatch.setattr("facta.data.ids._CHUNK", 3)
+    ids = Ids(pl.Series([10, 20, 30, 40, 50, 60, 70]), "user")
+    asked = pl.Series([70, 10, 20, 30, 60, 50, 40, 10])
+    assert ids.rows_known(asked).tolist() == [6, 0, 1, 2, 5, 4, 3, 0]
+
+
 @given(
     st.one_of(
         st.tuples(st.lists(INT64, min_size=1, unique=True), st.lists(INT64)),

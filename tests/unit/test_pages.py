@@ -89,7 +89,7 @@ def test_histories_of_ranked_lists_are_as_long_as_they_are(data: Dataset, drawn:
     found = evaluate(Seeded(data.num_items), data, ProtocolConfig(), window=50)
     write_report(tmp_path / "r.html", data, [Entry("a", found)])
     said = labels(drawn, "history")
-    assert len(said) == 1 and said[0].startswith("8\n") and "40 users" in said[0]
+    assert len(said) == 1 and said[0].split()[0] == "8"
 
 
 def test_a_difference_has_the_sign_of_the_entry_against_the_first(data: Dataset, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_items_without_events_have_rows_and_titles(tmp_path: Path) -> None:
         99: "Never rated",
     }
     assert any("1 lines of the item table repeat an id" in note for note in dataset.manifest.notes)
-    with pytest.raises(DataError, match="type String, but the other tables have Int64"):
+    with pytest.raises(DataError, match="are text, such as 'x', and those of the log whole numbers, such as 10"):
         prepare(LOG, tmp_path / "no", items=pl.DataFrame({"item_id": ["x"]}))
     with pytest.raises(DataError, match="1 lines without an id in 'item_id'"):
         prepare(LOG, tmp_path / "no", items=pl.DataFrame({"item_id": [10, None]}))
@@ -222,7 +222,8 @@ def test_repeated_events_of_files_that_disagree_are_one_sentence(tmp_path: Path)
     for name, comment in (("a", "1"), ("b", "fine")):
         LOG.with_columns(comment=pl.lit(comment)).write_csv(tmp_path / f"{name}.csv")
     logs = [tmp_path / "a.csv", tmp_path / "b.csv"]
-    assert prepare(logs, tmp_path / "log", fields=[]).num_events == 10
+    with pytest.raises(DataError, match=r"100% of the events of '.*\.csv' are in another file"):
+        prepare(logs, tmp_path / "no", fields=[])
     with pytest.raises(DataError, match=r"'comment' is String in '.*b\.csv' and Int64 elsewhere"):
         prepare(logs, tmp_path / "no", fields=[], drop=("duplicates",))
     assert not (tmp_path / "no").exists()
@@ -381,7 +382,7 @@ def test_a_failed_replacement_keeps_the_old_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
-@pytest.mark.parametrize("step", ["_flush", "_take_the_name"])
+@pytest.mark.parametrize("step", ["_flush", "_take_the_name", "_take_a_free_name"])
 def test_what_a_disk_refuses_is_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, step: str
 ) -> None:
@@ -390,7 +391,7 @@ def test_what_a_disk_refuses_is_a_sentence(
 
     monkeypatch.setattr(durable, step, fail)
     with pytest.raises(ResourceError, match="Cannot write"):
-        prepare(LOG, tmp_path / "log")
+        prepare(LOG, tmp_path / "log", overwrite=step == "_take_the_name")
     assert debris(tmp_path) == []
 
 
@@ -472,3 +473,11 @@ def test_many_at_once_do_not_meet(tmp_path: Path) -> None:
     assert any(isinstance(result, Dataset) for result in results)
     Dataset.open(tmp_path / "log").check()
     assert debris(tmp_path) == ["log"]
+
+
+def test_a_new_title_wins_over_that_of_an_old_catalogue(tmp_path: Path) -> None:
+    old = pl.DataFrame({"item_id": [10, 20, 30], "title": ["Old ten", "Old twenty", "Old thirty"]})
+    first = prepare(LOG, tmp_path / "first", items=old)
+    new = pl.DataFrame({"item_id": [20, 10], "title": [None, "New ten"]})
+    dataset = prepare(LOG, tmp_path / "later", catalogue=first.path, items=new)
+    assert dataset.items["title"].to_list() == ["New ten", "Old twenty", "Old thirty"]

@@ -24,6 +24,7 @@ from facta.models.prior import Prior, PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.models.rules import RulesConfig
 from facta.objectives.feedback import FeedbackConfig
+from facta.recipes import prior as priors
 from facta.types import Product
 from tests import worlds
 
@@ -143,7 +144,7 @@ def test_what_is_given_is_not_chosen(data: Dataset, tmp_path: Path) -> None:
     assert found == PriorConfig(rules=RulesConfig(), weight=2.0)
 
 
-def test_the_model_is_trained_as_without_it_and_checkpoints_hold_no_rules(data: Dataset, tmp_path: Path) -> None:
+def test_the_model_is_trained_as_without_it(data: Dataset, tmp_path: Path) -> None:
     last = [*QUICK, "training.keep=last"]
     alone = facta.train(data, "debug/hstu", tmp_path / "alone", last)
     both = facta.train(data, "debug/hstu-rules", tmp_path / "both", last)
@@ -208,3 +209,18 @@ def test_people_get_the_lists_that_are_measured(data: Dataset, tmp_path: Path) -
     asked = artifact.recommend(histories, 3)
     assert asked.ids == expected
     assert facta.load(tmp_path / "a").recommend(histories, 3).ids == expected
+
+
+def test_a_run_that_stopped_before_its_weight_was_chosen_ends_in_the_same_bits(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = facta.train(data, "debug/sasrec-rules", tmp_path / "straight", QUICK)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise RuntimeError("stopped")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="stopped"):
+        patched.setattr(priors, "settle", stopped)
+        facta.train(data, "debug/sasrec-rules", tmp_path / "again", QUICK)
+    again = facta.train(data, "debug/sasrec-rules", tmp_path / "again", QUICK)
+    assert again.fingerprint == straight.fingerprint

@@ -124,3 +124,15 @@ def test_earlier_lists_keep_their_order_and_unknown_items_are_no_item(log: Datas
 
     scores = [score(before) for before in ([], [999], [0], [1])]
     assert len({round(one, 6) for one in scores}) == 4  # an unknown item is an entry of the list, and is not item 0
+
+
+def test_a_prior_beside_the_learned_scores_counts_in_requests() -> None:
+    """With a prior the scores are no product of vectors, so the prepared vectors alone would forget it."""
+
+    class HigherRows(torch.nn.Module):
+        def added(self, scores: torch.Tensor, batch: object) -> torch.Tensor:
+            return scores + 1000.0 * torch.arange(scores.shape[1])
+
+    engine = artifact()
+    engine.model.prior = HigherRows()  # type: ignore[assignment]
+    assert engine.recommend([[0, 10], [20]], 3).ids == [[110, 100, 90]] * 2

@@ -20,7 +20,7 @@ from facta.recipes.sizing import KEYS, LogSize, _value, sized
 from facta.training.log import Log
 from tests import worlds
 
-RETRIEVAL = ("hstu", "sasrec-ss", "rules", "item-knn", "popularity")
+RETRIEVAL = ("hstu", "hstu-rules", "sasrec-rules", "sasrec-ss", "rules", "item-knn", "popularity")
 LOO = {"protocol.split": "loo-val", "protocol.train_end": None, "protocol.validation_end": None}
 
 
@@ -48,9 +48,9 @@ def test_a_log_of_ones_own_has_retrieval_under_one_protocol_with_nothing_masked(
 
 
 def test_every_open_setting_is_filled_in_with_its_reason(log: Dataset) -> None:
-    for system in ("hstu", "sasrec-ss"):
+    for system in ("hstu", "sasrec-ss", "hstu-rules", "sasrec-rules"):
         open_ = find(f"own-log/{system}")
-        assert set(open_.derived) == set(KEYS) - ({"model.encoder.bias"} if system == "sasrec-ss" else set())
+        assert set(open_.derived) == set(KEYS) - ({"model.encoder.bias"} if system.startswith("sasrec") else set())
         filled, split = cut(open_, log)
         assert set(filled.derived) == set(open_.derived)
         for key, reason in filled.derived.items():
@@ -106,6 +106,15 @@ def test_derived_values_are_said_and_saved(log: Dataset, tmp_path: Path) -> None
     for key, reason in derived.items():
         assert f"{key}={reason}." in said.getvalue()
     assert facta.evaluate(artifact, log).means["HR@1"] > 0.5  # repeats may be recommended; popularity has .08
+
+
+def test_a_recipe_with_rules_as_its_prior_is_sized_and_leaves_nothing_open(log: Dataset, tmp_path: Path) -> None:
+    few = ["training.epochs=1", "training.validate_every=1"]
+    artifact = facta.train(log, "own-log/sasrec-rules", tmp_path / "a", few, log=Log("quiet"))
+    assert artifact.config["derived"] and all(artifact.config["derived"].values())
+    prior = artifact.config["model"]["prior"]
+    assert prior["rules"] is not None and prior["weight"] is not None
+    assert facta.evaluate(artifact, log).means["HR@1"] > 0.9  # repeats: the rules know them, too
 
 
 @pytest.mark.parametrize("system", ["rules", "item-knn", "popularity"])

@@ -12,6 +12,7 @@ from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.splits import (
     Requests,
+    ValidationRequests,
     check_trainable,
     cut_at_share,
     leave_one_out,
@@ -127,7 +128,7 @@ def test_what_cannot_be_split_is_refused_with_a_sentence(tmp_path: Path, dataset
 
 
 def test_a_sample_of_requests_asks_some_of_them_as_they_are() -> None:
-    every = Requests(
+    every = ValidationRequests(
         user=np.arange(5),
         end=np.array([3, 1, 4, 1, 5]),
         time=np.array([30, 10, 40, 11, 50]),

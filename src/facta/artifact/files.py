@@ -28,6 +28,7 @@ from facta.artifact import card
 from facta.artifact.calibration import Calibrator
 from facta.artifact.model import SavedModel, Unfilled, build, parse, read_state, state_of
 from facta.data.catalogue import Catalogue
+from facta.data.files import read_parquet
 from facta.data.histories import Fields, shown_early
 from facta.errors import ArtifactError, ConfigError
 
@@ -58,7 +59,7 @@ def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> st
     """
     path = Path(path)
     refuse_taken(path, overwrite=overwrite)
-    with durable.directory(path) as draft:
+    with durable.directory(path, replace=overwrite) as draft:
         _write(contents, draft)
         names = (*FILES, CALIBRATION) if contents.calibration else FILES
         sums = {name: durable.sha256(draft / name) for name in names}
@@ -97,7 +98,7 @@ def load(path: Path | str) -> Contents:
     path = Path(path)
     mark = check(path)
     config = _read_json(path / "config.json")
-    schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", pl.read_parquet)
+    schema, catalogue = _read_json(path / "schema.json"), _read(path / "items.parquet", read_parquet)
     if early := shown_early(described(schema)):
         raise ArtifactError(
             f"The artifact '{path}' was trained by an older facta, which showed models '{early}' before it was known; "

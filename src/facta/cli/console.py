@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,13 +33,20 @@ OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what -
 
 PAGE = 120  # columns where there is no terminal to ask: a table of results with intervals
 
+if sys.stdout is None:  # closed by whoever started us
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the life of the process
+if sys.stderr is None:
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
 out = Console(width=None if sys.stdout.isatty() else PAGE)
 notes = Console(stderr=True, highlight=False)
 
 
 def emit(values: Any) -> None:
-    """The answer as JSON, alone on stdout."""
-    sys.stdout.write(json.dumps(_defined(values), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    """The answer as JSON, alone on stdout; where that cannot write every letter, as JSON's escapes."""
+    narrow = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    text = json.dumps(_defined(values), indent=2, ensure_ascii=narrow, allow_nan=False, default=str)
+    sys.stdout.write(text + "\n")
 
 
 def _defined(value: Any) -> Any:
@@ -71,7 +81,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr where that is a terminal; call what it yields with (done, in all)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -79,7 +89,7 @@ def speaking_plainly(command: Callable[[], object]) -> None:
     """Run the command line: a FactaError is a sentence on stderr and exit code 1; --debug asks for the stack. A warning
     for people is a note."""
     try:
-        with warnings.catch_warnings():
+        with _terminated(), _letters(), warnings.catch_warnings():
             warnings.filterwarnings("always", category=UnknownValueWarning)
             warnings.showwarning = _note_warning
             command()
@@ -93,6 +103,39 @@ def speaking_plainly(command: Callable[[], object]) -> None:
             raise
         note(f"facta: unexpected {type(error).__name__}: {error}. Run `facta --debug …` for where it happened.")
         sys.exit(3)
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM and a closed terminal unwind as an exception does, so that drafts and temporary folders are removed."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        wanted = (signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, end) for number in wanted if signal.getsignal(number) == signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _letters() -> Iterator[None]:
+    """Letters that stdout cannot write become escapes, and a reader that went away, as `head` does, is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
 
 
 def _note_warning(message: Warning | str, *_: Any, **__: Any) -> None:

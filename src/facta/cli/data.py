@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from typer.core import TyperGroup
 
@@ -99,4 +100,4 @@ def _bar() -> Iterator[Fetching]:
     hidden = not console.notes.is_terminal  # a log file would only show empty lines
     with Progress(*columns, console=console.notes, transient=True, disable=hidden) as bar:
         task = bar.add_task("looking for an origin", total=None)
-        yield lambda label, done, total: bar.update(task, description=label, completed=done, total=total)
+        yield lambda label, done, total: bar.update(task, description=escape(label), completed=done, total=total)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, cast
 
 import typer
+from rich.markup import escape
 
 from facta.cli import console
 from facta.cli.prepare import SchemaOption, columns_of, schema_of
@@ -30,7 +31,7 @@ def doctor(
 
     Exit code 1 where `facta prepare` would refuse the log.
     """
-    with console.notes.status(f"Examining '{source}'."):
+    with console.notes.status(escape(f"Examining '{source}'.")):
         findings = examine(
             source,
             columns=columns_of(column or []),
@@ -49,6 +50,6 @@ def doctor(
 
 
 def _show(finding: Finding) -> None:
-    console.out.print(f"[{_COLOURS[finding.level]}]{finding.level}[/]: [bold]{finding.name}[/]")
+    console.out.print(f"[{_COLOURS[finding.level]}]{finding.level}[/]: [bold]{escape(finding.name)}[/]")
     for text in (finding.what, f"Effect: {finding.effect}", f"Fix: {finding.fix}"):
         console.out.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)

@@ -44,7 +44,12 @@ ListsOption = Annotated[
 
 
 def evaluate(
-    artifacts: Annotated[list[Path], typer.Argument(help="One artifact, or several to compare with the first.")],
+    entries: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]ARTIFACT…", help="One artifact, or several to compare with the first, named if you like."
+        ),
+    ],
     data: console.DataOption,
     stage: Annotated[Literal["validation", "test"], typer.Option(help="Which requests are asked.")] = "test",
     changes: Annotated[
@@ -77,6 +82,7 @@ def evaluate(
     as_json: console.JsonFlag = False,
 ) -> None:
     """Measure artifacts on a dataset; every number carries the id of its protocol."""
+    given, artifacts = [_entry(text)[0] for text in entries], [_entry(text)[1] for text in entries]
     if metric is not None and len(artifacts) == 1 and report is None:
         raise ConfigError("--metric says what artifacts are compared in, and there is one; -k chooses what is shown.")
     ks = tuple(k or [10])
@@ -84,7 +90,9 @@ def evaluate(
     loaded = [Artifact.load(path) for path in artifacts]
     own = [ProtocolConfig.parse(one.config["protocol"]) for one in loaded]
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
-    named = _names(artifacts, loaded)
+    named = _names(given, artifacts, loaded)
+    if not as_json:
+        console.out.print(f"data: {data}", markup=False, highlight=False, soft_wrap=True)
     asked = dict(zip(named, loaded, strict=True))
     feedback = (task or tasks(loaded[0].model)[0]) == "feedback"
     _check_options(feedback, k, lists, by_day or rows is not None)
@@ -150,9 +158,11 @@ def _show(
     """The table, and how far the others lie from the first."""
     named, pairs = list(artifacts), [compare(other, results[0], metric) for other in results[1:]]
     if as_json:
-        console.emit(_values(named, list(artifacts.values()), results, pairs))
+        console.emit({"data": str(dataset.path), **_values(named, list(artifacts.values()), results, pairs)})
         return
-    tables.results([(name, result.summary()) for name, result in zip(named, results, strict=True)], ks)
+    recipes = [str(one.config["name"]) for one in artifacts.values()]
+    shown = [name if name == recipe else f"{name} ({recipe})" for name, recipe in zip(named, recipes, strict=True)]
+    tables.results([(name, result.summary()) for name, result in zip(shown, results, strict=True)], ks)
     for text in dataset.manifest.notes:
         console.note(f"Note on the data: {text}")
     for name, pair in zip(named[1:], pairs, strict=True):
@@ -192,10 +202,31 @@ def _report(
     console.note(f"The report lies in '{path}'.")
 
 
-def _names(paths: Sequence[Path], artifacts: Sequence[Artifact]) -> list[str]:
-    """Recipe names; the paths instead where two artifacts come from one recipe."""
-    names = [str(artifact.config["name"]) for artifact in artifacts]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+def _entry(text: str) -> tuple[str | None, Path]:
+    """NAME=PATH, or a path alone; a path that exists is believed before a name is."""
+    name, equals, path = text.partition("=")
+    if not equals or Path(text).exists():
+        return None, Path(text)
+    if not name.strip() or not path:
+        raise ConfigError(
+            f"Found the entry '{text}'; expected an artifact or NAME=ARTIFACT, as in tuned=artifacts/shop."
+        )
+    return name.strip(), Path(path)
+
+
+def _names(given: Sequence[str | None], paths: Sequence[Path], artifacts: Sequence[Artifact]) -> list[str]:
+    """The names given; else recipe names, or paths where recipes repeat. Raises ConfigError for one name twice."""
+    recipes = [str(artifact.config["name"]) for artifact in artifacts]
+    unnamed = [recipe for name, recipe in zip(given, recipes, strict=True) if name is None]
+    repeated = len(set(unnamed)) < len(unnamed)
+    found = [
+        name if name is not None else str(path) if repeated else recipe
+        for name, path, recipe in zip(given, paths, recipes, strict=True)
+    ]
+    for name in found:
+        if found.count(name) > 1:
+            raise ConfigError(f"Two entries are named '{name}'; give each a name of its own, as in NAME={paths[0]}.")
+    return found
 
 
 def _save(folder: Path, named: Sequence[str], results: Sequence[Result]) -> None:
@@ -210,7 +241,7 @@ def _values(
 ) -> dict[str, Any]:
     return {
         "results": [
-            {"name": name, "artifact": artifact.fingerprint, **result.summary()}
+            {"name": name, "recipe": artifact.config["name"], "artifact": artifact.fingerprint, **result.summary()}
             for name, artifact, result in zip(named, artifacts, results, strict=True)
         ],
         "comparisons": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version as installed
@@ -22,6 +23,7 @@ from facta.models.baselines import Baseline
 from facta.models.recommender import Recommender
 from facta.ops import backend
 from facta.recipes.find import every, find
+from facta.recipes.keys import Key, keys
 
 PACKAGES = ("facta", "torch", "numpy", "polars", "pyarrow", "pydantic", "safetensors", "typer", "rich")
 
@@ -32,9 +34,15 @@ def info(
         typer.Argument(help="An artifact, a prepared dataset or a recipe; this installation when not given."),
     ] = None,
     recipes: Annotated[bool, typer.Option("--recipes", help="List all recipes.")] = False,
+    all_keys: Annotated[
+        bool, typer.Option("--keys", help="Of a recipe: every setting, its default, what is allowed, what it means.")
+    ] = False,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Say what something is: versions and hardware, an artifact, a dataset, a recipe."""
+    if all_keys:
+        _keys(what, as_json=as_json)
+        return
     if recipes:
         values: Mapping[str, Any] = {"recipes": list(every())}
     elif what is None:
@@ -43,7 +51,7 @@ def info(
         values = _artifact(Path(what))
     elif (Path(what) / "manifest.json").exists():
         values = Dataset.open(what).manifest.model_dump(mode="json")
-    elif what in every():
+    elif what in every() or _is_recipe_file(Path(what)):
         values = find(what).model_dump(mode="json")
     else:
         raise ConfigError(f"'{what}' is no artifact, no prepared dataset and no recipe (`facta info --recipes`).")
@@ -51,6 +59,38 @@ def info(
         console.emit(values)
     else:
         _show(values)
+
+
+def _is_recipe_file(path: Path) -> bool:
+    return path.suffix == ".json" and path.is_file()
+
+
+def _keys(what: str | None, *, as_json: bool) -> None:
+    if what is None:
+        raise ConfigError("--keys lists the settings of a recipe: name one, as in facta info movielens-1m/hstu --keys.")
+    found = list(keys(find(what)))
+    if as_json:
+        console.emit([one._asdict() for one in found])
+        return
+    rows = [
+        [
+            one.key,
+            _said(one.value),
+            _said(one.default) if one.default != one.value else "",
+            _expects(one),
+            one.description,
+        ]
+        for one in found
+    ]
+    console.table(f"{what}: settings for --set KEY=VALUE", ["key", "value", "default", "expects", "meaning"], rows)
+
+
+def _expects(key: Key) -> str:
+    return key.allowed if key.allowed[:1].isalpha() else f"{key.type} {key.allowed}".strip()
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _machine() -> dict[str, Any]:

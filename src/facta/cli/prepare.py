@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import typer
+from rich.markup import escape
 from rich.status import Status
 
 from facta.cli import console
@@ -135,6 +136,6 @@ def _show(status: Status) -> Progress:
     """What was found stays on the screen; what is being done shares one line."""
 
     def show(text: str, stays: bool) -> None:
-        console.note(text) if stays else status.update(text)
+        console.note(text) if stays else status.update(escape(text))
 
     return show

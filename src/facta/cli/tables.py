@@ -38,6 +38,23 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
         )
 
 
+def seeds(name: str, results: Mapping[int, Mapping[str, Any]], over: Mapping[str, Mapping[str, float | None]]) -> None:
+    """A line for each metric: its mean over seeds, its deviation, and its value for each seed."""
+    first = next(iter(results.values()))
+    shown = [metric for metric in over if "@" not in metric or metric.endswith("@10")]
+    rows = [
+        [
+            metric,
+            *("–" if value is None else f"{value:.4f}" for value in (over[metric]["mean"], over[metric]["deviation"])),
+            *("–" if (mean := one["metrics"][metric]["mean"]) is None else f"{mean:.4f}" for one in results.values()),
+        ]
+        for metric in shown
+    ]
+    columns = ["", "mean", "deviation", *(f"seed {seed}" for seed in results)]
+    title = f"{name}, {_stage(first)}, mean and deviation over {len(results)} seeds\n{first['protocol']}"
+    console.table(title, columns, rows, numbers=columns[1:])
+
+
 def shown(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """The table of a result of either task."""
     predictions(named) if "base_rates" in named[0][1] else results(named)

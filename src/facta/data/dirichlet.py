@@ -49,7 +49,7 @@ class DirichletConfig(Config):
         description="items are drawn with replacement; false: none returns before its category is used up",
     )
     version: int = 1
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> DirichletConfig:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from facta.data.files import Part, find_files, reading, scan
+from facta.data.files import LogFile, Part, find_files, reading, scan
 from facta.data.schema import ALIASES, plain
 from facta.errors import DataError
 
@@ -20,12 +21,19 @@ class EventLog:
     """The columns of a log, each read when it is asked for (Parquet) or kept in memory once loaded (all else)."""
 
     def __init__(
-        self, parts: Sequence[Part], names: Sequence[str], notes: Sequence[str] = (), *, text: bool = False
+        self,
+        parts: Sequence[Part],
+        names: Sequence[str],
+        notes: Sequence[str] = (),
+        *,
+        text: bool = False,
+        keys: Sequence[str] = (),
     ) -> None:
         self.parts = tuple(parts)
         self.names = tuple(names)  # of the files, for the record
         self.notes = tuple(notes)
         self.text = text  # ids were read from a text file: digits may be numbers
+        self.keys = tuple(keys)  # columns that folders named `key=value` make
         self.types = self._common_types()
 
     @property
@@ -68,8 +76,17 @@ class EventLog:
         """The same log with these columns in memory; Parquet is left on disk, where a column costs one read."""
         if all(part.kind == "Parquet" for part in self.parts):
             return self
-        frames = [Part(part.name, "frame", part.load(columns).lazy()) for part in self.parts]
-        return EventLog(frames, self.names, self.notes, text=self.text)
+        frames = [
+            Part(part.name, "frame", part.load(columns).lazy(), written=part.written, notes=part.notes)
+            for part in self.parts
+        ]
+        return EventLog(frames, self.names, self.notes, text=self.text, keys=self.keys)
+
+    def written(self, name: str) -> pl.Series | None:
+        """A column as its text files have it; None where the log is in none, or a folder's name holds it."""
+        columns = [None if part.written is None or name in self.keys else part.written(name) for part in self.parts]
+        there = [column for column in columns if column is not None]
+        return pl.concat(there, rechunk=True) if there and len(there) == len(columns) else None
 
     def _common_types(self) -> dict[str, pl.DataType]:
         """Column -> type in the first part that has values for it."""
@@ -120,16 +137,46 @@ def open_events(source: Source, columns: Mapping[str, str] | None = None) -> Eve
 
 def _open_files(source: Sequence[str | Path], columns: Mapping[str, str] | None) -> EventLog:
     files = find_files(source)
+    keys = _columns_of_folders(files)
     parts, notes = [], []
-    for file in files:
-        part = scan(file, lambda header: _exact(header, columns))
+    for place, file in enumerate(files):
+        part = scan(file.path, lambda header: _exact(header, columns))
         if part is None:
-            notes.append(f"Skipped '{file.name}', which is empty.")
+            notes.append(f"Skipped '{file.path.name}', which is empty.")
         else:
-            parts.append(part)
+            parts.append(_with_keys(part, {name: (values[place], values.dtype) for name, values in keys.items()}))
+            notes += part.notes
     if not parts:
-        raise DataError(f"'{files[0]}' is empty; expected a header and events.")
-    return EventLog(parts, [Path(part.name).name for part in parts], notes, text=parts[0].kind == "CSV")
+        raise DataError(f"'{files[0].path}' is empty; expected a header and events.")
+    names = [Path(part.name).name for part in parts]
+    return EventLog(parts, names, notes, text=parts[0].kind == "CSV", keys=list(keys))
+
+
+def _columns_of_folders(files: Sequence[LogFile]) -> dict[str, pl.Series]:
+    """Column -> its value in each file, from folders named `key=value`; whole numbers where all are."""
+    found = {}
+    for name in dict.fromkeys(key for file in files for key in file.keys):
+        values = pl.Series(name, [file.keys.get(name) for file in files], dtype=pl.String)
+        numbers = values.cast(pl.Int64, strict=False)
+        exact = numbers.cast(pl.String).eq_missing(values).all()  # 007 stays text
+        found[name] = numbers if exact else values
+    return found
+
+
+def _with_keys(part: Part, keys: Mapping[str, Any]) -> Part:
+    """The part with the values of its folders as columns; a column of the file itself wins."""
+    there = part.types()
+    new = [pl.lit(value, dtype=kind).alias(name) for name, (value, kind) in keys.items() if name not in there]
+    sure = part.sure
+    return (
+        replace(
+            part,
+            frame=part.frame.with_columns(new),
+            sure=None if sure is None else lambda: sure().with_columns(new),
+        )
+        if new
+        else part
+    )
 
 
 def _exact(header: Sequence[str], columns: Mapping[str, str] | None) -> list[str]:

@@ -16,6 +16,7 @@ import polars as pl
 
 from facta.arrays import AnyInts, Bools, Ints
 from facta.data.codes import bound, defined, positive_codes, quantiles
+from facta.data.labels import are_labels, truth
 from facta.data.schema import ACTIONS, Field, FieldConfig, Kind, plain
 from facta.errors import ConfigError, DataError, counted
 
@@ -97,6 +98,9 @@ def compact(
     """
     column, notes = finite(column)
     name = column.name
+    if column.dtype == pl.String and declared.kind in (None, "binary") and are_labels(column):
+        column, said = truth(column)
+        notes.append(said)
     if unsaid is not None:
         count = int((unsaid & column.is_not_null()).sum())
         notes.append(f"'{name}' is undefined in {counted(count, 'event')} by its condition: {declared.undefined}.")

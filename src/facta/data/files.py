@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import glob
-import gzip
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from glob import escape, glob
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Literal
 
 import polars as pl
 
+from facta.data.csv_files import Exact, open_table
+from facta.data.json_files import refuse_bad_line, refuse_other_json, scan_json
+from facta.data.text_files import head_of, open_text, refuse_bad_bytes
 from facta.errors import DataError
 
 Format = Literal["Parquet", "CSV", "JSON-lines"]
@@ -22,8 +24,8 @@ _SUFFIXES: dict[str, Format] = {
     **dict.fromkeys((".csv", ".tsv", ".inter", ".item", ".user", ".txt"), "CSV"),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "JSON-lines"),
 }
-_SEPARATORS = "\t,;|"
-_HEAD = 10_000  # lines from which a CSV file's types are guessed; looking at all of them costs ten times the reading
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_BLOCK = 1 << 20
 
 
 def format_of(path: Path) -> Format | None:
@@ -33,66 +35,146 @@ def format_of(path: Path) -> Format | None:
     return None if kind == "Parquet" and path.name.lower().endswith(".gz") else kind
 
 
-def find_files(source: Sequence[str | Path]) -> list[Path]:
+@dataclass(frozen=True)
+class LogFile:
+    """A file of a log, and what the folders above it say of all its events: `date=2024-05-31/part.csv`."""
+
+    path: Path
+    keys: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def find_files(source: Sequence[str | Path]) -> list[LogFile]:
     """Files, folders and globs -> files in a fixed order; refuses none, doubles, and formats side by side."""
-    files = [file for place in source for file in _expand(place)]
-    if not files:
+    found = [file for place in source for file in _expand(place)]
+    if not found:
         raise DataError(f"No file was found for {', '.join(map(str, source)) or 'an empty list'}.")
+    if len(source) > 1 and all(Path(place).is_file() for place in source):
+        found = _named_one_by_one(found)
+    files = [file.path for file in found]
     kinds = {format_of(file) for file in files}
     if None in kinds:
         odd = next(file for file in files if format_of(file) is None)
         raise DataError(f"'{odd}' has no known format; expected {', '.join(sorted(_SUFFIXES))} (text also .gz).")
     if len(kinds) > 1:
         raise DataError(f"The files mix {' and '.join(sorted(map(str, kinds)))}; prepare one format at a time.")
-    _refuse_doubles(files)
-    return files
+    _refuse_doubles(found)
+    return found
 
 
-def _expand(place: str | Path) -> list[Path]:
+def _named_one_by_one(files: Sequence[LogFile]) -> list[LogFile]:
+    """A shell turns a pattern into names before we see it: folders above them are keys as far as they differ."""
+    keys = [_keys(file.path, Path(file.path.anchor)) for file in files]
+    telling = [key for key in keys[0] if len({one.get(key) for one in keys}) > 1]
+    return [LogFile(file.path, {key: one.get(key) for key in telling}) for file, one in zip(files, keys, strict=True)]
+
+
+def _expand(place: str | Path) -> list[LogFile]:
     path = Path(place)
     if (path / "manifest.json").exists():
         raise DataError(f"'{path}' is a prepared dataset already; expected an event log.")
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file() and format_of(file))
+        return [LogFile(file, _keys(file, path)) for file in _below(path)]
     if path.exists():
-        return [path]
-    found = sorted(map(Path, glob.glob(str(place), recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        return [LogFile(path)]
+    pattern, root = _pattern(path)
+    found = sorted(Path(one) for one in glob(pattern, recursive=True) if not _hidden(Path(one).name))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not found:
         raise DataError(f"There is no file '{place}'.")
-    return [file for file in found if file.is_file()]
+    return [LogFile(file, _keys(file, root)) for one in found for file in (_below(one) if one.is_dir() else [one])]
 
 
-def _refuse_doubles(files: Sequence[Path]) -> None:
-    """The same events twice would count twice. Only files of equal size are read."""
-    sizes: dict[int, list[Path]] = {}
+def _pattern(path: Path) -> tuple[str, Path]:
+    """The pattern that a path means, and the folder that it begins in. A folder of that very name is no pattern."""
+    root = Path(path.anchor)
+    parts = [part for part in path.parts if part != path.anchor]
+    while parts and (root / parts[0]).exists():
+        root /= parts.pop(0)
+    return str(Path(escape(str(root)), *parts)), root
+
+
+def _below(folder: Path) -> list[Path]:
+    """The files of a folder; those of the folders in it where it holds none, or where these are named `key=value`."""
+    there = sorted(path for path in folder.iterdir() if not _hidden(path.name))
+    files = [path for path in there if path.is_file() and format_of(path)]
+    folders = [path for path in there if path.is_dir() and (not files or "=" in path.name)]
+    return files + [file for path in folders for file in _below(path)]
+
+
+def _hidden(name: str) -> bool:
+    """Names that systems keep beside data: `._events.csv`, `.DS_Store`, `_SUCCESS`, `_metadata`."""
+    return name.startswith((".", "_")) and "=" not in name
+
+
+def _keys(file: Path, root: Path) -> dict[str, str | None]:
+    """What the folders below `root` that are named `key=value` say."""
+    pairs = [folder.partition("=") for folder in file.relative_to(root).parts[:-1] if "=" in folder]
+    return {key: None if value == _NO_VALUE else _unquoted(value) for key, _, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    """The text that a folder's name stands for: systems write a colon as %3A."""
+    return re.sub(
+        r"(?:%[0-9A-Fa-f]{2})+", lambda found: bytes.fromhex(found[0].replace("%", "")).decode(errors="replace"), value
+    )
+
+
+def _refuse_doubles(files: Sequence[LogFile]) -> None:
+    """The same events twice would count twice. Only files of equal size, unzipped, and equal keys are read."""
+    alike: dict[tuple[object, ...], list[Path]] = {}
     for file in files:
-        sizes.setdefault(file.stat().st_size, []).append(file)
-    for size, same in sizes.items():
+        alike.setdefault((_unzipped_size(file.path), *sorted(file.keys.items())), []).append(file.path)
+    for (size, *_), same in alike.items():
         seen: dict[bytes, Path] = {}
-        for file in same if len(same) > 1 and size > 0 else ():
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").digest()
+        for path in same if len(same) > 1 and size != 0 else ():
+            digest = _digest(path)
             if digest in seen:
                 raise DataError(
-                    f"'{seen[digest]}' and '{file}' are the same; their events would count twice: give one."
+                    f"'{seen[digest]}' and '{path}' are the same; their events would count twice: give one."
                 )
-            seen[digest] = file
+            seen[digest] = path
+
+
+def _unzipped_size(file: Path) -> int:
+    """The size of the content, modulo 2^32: where a .gz file is one piece, its last four bytes say it."""
+    size = file.stat().st_size
+    if not file.name.lower().endswith(".gz") or size < 4:
+        return size % (1 << 32)
+    with file.open("rb") as stream:
+        stream.seek(-4, 2)
+        return int.from_bytes(stream.read(4), "little")
+
+
+def _digest(file: Path) -> bytes:
+    digest = hashlib.sha256()
+    with reading(file, "text"), open_text(file) as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.digest()
 
 
 @contextmanager
 def reading(path: Path | str, kind: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside polars into one sentence about the file."""
+    """Turn whatever goes wrong inside polars into one sentence about the file; of text files it names the line."""
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError) as error:
+        _name_the_line(Path(path), kind)
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise DataError(
             f"'{path}' cannot be read as {kind} ({reason}); is it cut off, or of another format?"
         ) from error
 
 
-Exact = Callable[[Sequence[str]], Sequence[str]]
-"""Column names -> those whose text must stay exact (ids): digits are not numbers before we say so."""
+def _name_the_line(path: Path, kind: str) -> None:
+    """Raise DataError where the lines of a text file show what is wrong with it."""
+    if kind not in ("CSV", "JSON-lines") or not path.is_file():
+        return
+    try:
+        refuse_bad_bytes(path)
+        if kind == "JSON-lines":
+            refuse_bad_line(path)
+    except (OSError, EOFError):  # a .gz file that is cut off has no lines to name
+        return
 
 
 @dataclass(frozen=True)
@@ -105,6 +187,8 @@ class Part:
     last: str | None = None  # of a CSV file: superfluous values are noticed only where the last column is read
     sure: Callable[[], pl.LazyFrame] | None = None  # the same, its types guessed from every line
     exact: Exact | None = None  # of a JSON-lines file: text in which numbers may have lost digits
+    written: Callable[[str], pl.Series] | None = None  # of a CSV file: a column as it is written
+    notes: tuple[str, ...] = ()
 
     def types(self) -> dict[str, pl.DataType]:
         """Column -> type."""
@@ -127,6 +211,13 @@ class Part:
             _refuse_lost_digits(self.name, loaded[column])
         return loaded
 
+    def head(self, column: str, lines: int) -> pl.Series:
+        """The first values of a column; none where it is not there."""
+        with reading(self.name, self.kind):
+            if column not in self.frame.collect_schema():
+                return pl.Series(column, [], dtype=pl.String)
+            return self.frame.select(column).head(lines).collect()[column]
+
     def _select(self, frame: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
         present = frame.collect_schema()
         guard = [self.last] if self.last is not None and self.last not in columns else []
@@ -139,11 +230,29 @@ def scan(path: Path, exact: Exact) -> Part | None:
     kind = format_of(path)
     if path.stat().st_size == 0:
         return None
-    if kind == "Parquet":
-        return Part(str(path), kind, pl.scan_parquet(path))
-    if kind == "JSON-lines":  # every line is looked at: a column may appear for the first time in the last one
-        return Part(str(path), kind, pl.scan_ndjson(path, infer_schema_length=None), exact=exact)
-    return _scan_csv(path, exact)
+    with reading(path, str(kind)):
+        if kind == "Parquet":
+            return Part(str(path), kind, scan_parquet(path))
+        if kind == "JSON-lines":
+            refuse_other_json(path)
+            return Part(str(path), kind, scan_json(path), exact=exact)
+        table = open_table(path, exact)
+        if table is None:
+            return None
+        last = table.names[-1]
+        return Part(
+            str(path), "CSV", table.guessed(), last, lambda: table.scan(None), written=table.written, notes=table.notes
+        )
+
+
+def scan_parquet(path: Path | str) -> pl.LazyFrame:
+    """A Parquet file, lazily. Its path is no pattern, and the folders above it are no columns."""
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False)
+
+
+def read_parquet(path: Path | str) -> pl.DataFrame:
+    """A Parquet file. Its path is no pattern, and the folders above it are no columns."""
+    return scan_parquet(path).collect()
 
 
 def _refuse_lost_digits(path: str, ids: pl.Series) -> None:
@@ -164,67 +273,13 @@ def _refuse_lost_digits(path: str, ids: pl.Series) -> None:
 
 def _only(path: str, column: str, kind: pl.DataType) -> pl.Series:
     """The values of one type in a column of JSON-lines, null for all others."""
-    frame = pl.scan_ndjson(path, schema_overrides={column: kind}, ignore_errors=True, infer_schema_length=None)
+    frame = scan_json(path, schema_overrides={column: kind}, ignore_errors=True)
     with reading(path, "JSON-lines"):
         return frame.select(column).collect()[column]
 
 
-def _scan_csv(path: Path, exact: Exact) -> Part | None:
-    header, separator = _header(path)
-    if not header:
-        return None
-    texts = dict.fromkeys(exact(header), pl.String)
-
-    def attempt(lines: int | None) -> pl.LazyFrame:
-        return pl.scan_csv(path, separator=separator, schema_overrides=texts, infer_schema_length=lines)
-
-    with reading(path, "CSV"):
-        lines = _HEAD if _telling(attempt(_HEAD), texts) else None
-    return Part(str(path), "CSV", attempt(lines), header[-1], lambda: attempt(None))
-
-
-def _telling(frame: pl.LazyFrame, texts: Collection[str]) -> bool:
-    """Whether the first lines tell the types: nothing near contradicts them, and no column is empty so far."""
-    try:
-        head = frame.head(_HEAD).collect()
-    except pl.exceptions.ComputeError:
-        return False
-    guesses = [name for name, kind in head.schema.items() if kind == pl.String and name not in texts]
-    return all(head[name].null_count() < len(head) for name in guesses)
-
-
-def _header(path: Path) -> tuple[list[str], str]:
-    """The column names of a CSV file and its separator."""
-    with reading(path, "CSV"), _open(path) as stream:
-        line = stream.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    separator = max(_SEPARATORS, key=line.count)
-    names = next(csv.reader([line], delimiter=separator), [])
-    if names and all(_is_number(name) for name in names):
-        raise DataError(
-            f"The first line of '{path}' holds values ({line[:60]}), not names; put a header line above it."
-        )
-    if len(names) == 1:
-        raise DataError(f"'{path}' has one column ({line[:60]}); expected columns divided by comma, tab, ; or |.")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"'{path}' has two columns named '{twice[0]}'; rename or remove one.")
-    return names, separator
-
-
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
-
-
 def line_bytes(path: Path) -> float:
     """The mean length of a line, unzipped, from the first ones."""
-    with reading(path, "text"), _open(path) as stream:
-        head = stream.read(1 << 16)
+    with reading(path, "text"):
+        head = head_of(path)
     return len(head) / max(1, head.count(b"\n"))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

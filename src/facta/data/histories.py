@@ -30,7 +30,7 @@ from facta.arrays import Ints
 from facta.config import Config
 from facta.data.digests import array_digest, content_hash, table_digest
 from facta.data.features import Feature, feature, listed
-from facta.data.files import reading
+from facta.data.files import read_parquet, reading
 from facta.data.ids import Ids
 from facta.data.schema import Field
 from facta.data.series import ARRAYS as SERIES
@@ -132,7 +132,7 @@ class Dataset:
     def _table(self, name: str) -> pl.DataFrame:
         file = self.path / f"{name}.parquet"
         with reading(file, "a table of this dataset"):
-            return pl.read_parquet(file)
+            return read_parquet(file)
 
     def check(self) -> None:
         """Compare every array and table with its checksum; raises DataError for one that was altered. Reads all."""

@@ -10,8 +10,10 @@ import numpy as np
 import polars as pl
 
 from facta.data.events import Source, open_events
-from facta.data.files import reading
+from facta.data.files import read_parquet, reading
 from facta.data.ids import clean_ids
+from facta.data.meeting import meeting
+from facta.data.odd_ids import refuse_odd_ids
 from facta.data.schema import candidates, plain
 from facta.errors import DataError
 
@@ -19,19 +21,20 @@ _TITLES = ("title", "movietitle", "videotitle", "producttitle", "itemtitle", "it
 
 
 def read_table(
-    source: Source, what: Literal["item", "user"], like: pl.DataType, named: str
+    source: Source, what: Literal["item", "user"], known: pl.Series, named: str, columns: Sequence[str] = ()
 ) -> tuple[pl.DataFrame, list[str]]:
-    """(item_id or user_id of type `like`, then features; one line per id), and notes on repairs. `named`: the log's
-    column of these ids.
+    """(item_id or user_id, then features; one line per id), and notes on repairs.
 
-    Raises DataError when no column holds the ids or an id is missing.
+    `known`: the distinct ids of the log, `named`: its column of these ids, `columns`: all of its columns. Raises
+    DataError when no column holds the ids, an id is missing, or they are of another type than the log's.
     """
     name = f"{what}_id"
     log = open_events(source, {name: named})
-    column = _id_column(log.columns, what, named)
+    column = _id_column(log.columns, what, named, columns)
     log.refuse_unlike(log.columns, exact=[column])
     frame = pl.DataFrame([log.column(one) for one in log.columns])
-    ids = clean_ids(frame[column], what, text=log.text, like=like)
+    refuse_odd_ids(frame[column], what)
+    ids = _ids_like(frame[column], what, known, text=log.text)
     if ids.null_count():
         raise DataError(f"The {what} table has {ids.null_count():,} lines without an id in '{column}'; remove them.")
     notes = list(log.notes)
@@ -42,10 +45,35 @@ def read_table(
     if doubled:
         notes.append(f"{doubled:,} lines of the {what} table repeat an id; the first of each was kept.")
         frame = frame.unique(name, keep="first", maintain_order=True)
+    notes += meeting(frame[name], known, what)
     return (_titled(frame) if what == "item" else frame), notes
 
 
-def _id_column(columns: Sequence[str], what: str, named: str) -> str:
+def _ids_like(raw: pl.Series, what: str, known: pl.Series, *, text: bool) -> pl.Series:
+    """The ids of a table, of the type of those of the log."""
+    try:
+        return clean_ids(raw, what, text=text, like=known.dtype)
+    except DataError:
+        found = clean_ids(raw, what, text=text)
+        if found.dtype.is_integer() == known.dtype.is_integer():
+            raise
+        kinds = {True: "whole numbers", False: "text"}
+        raise DataError(
+            f"The {what} ids of the table are {kinds[found.dtype.is_integer()]}, such as {_odd(found, raw)!r}, and "
+            f"those of the log {kinds[known.dtype.is_integer()]}, such as {known[0]!r}: they cannot meet; write both "
+            "in one way."
+        ) from None
+
+
+def _odd(found: pl.Series, raw: pl.Series) -> object:
+    """An id that keeps a column from being whole numbers."""
+    if found.dtype != pl.String:
+        return raw.drop_nulls()[0]
+    odd = found.filter(~found.str.contains(r"^-?(0|[1-9][0-9]*)$")).drop_nulls()
+    return odd[0] if len(odd) else found.drop_nulls()[0]
+
+
+def _id_column(columns: Sequence[str], what: str, named: str, of_log: Sequence[str]) -> str:
     """The log's own name where the table has it, then `id` where nothing else names such a thing, then what is
     recognised.
 
@@ -60,6 +88,12 @@ def _id_column(columns: Sequence[str], what: str, named: str) -> str:
     if len(known) == 1 or known[:1] == [f"{what}_id"]:
         return known[0]
     found = " and ".join(f"'{name}'" for name in known) if known else f"no {what} ids among {', '.join(columns)}"
+    both = [name for name in columns if name in of_log and plain(name).endswith(("id", "asin", "sku", "code"))]
+    if both and not known:
+        raise DataError(
+            f"The {what} table has no column '{named}', the {what}s of the log; both have '{both[0]}': if it names the "
+            f"{what}s, say so with columns={{'{what}_id': '{both[0]}'}} (--column {what}_id={both[0]})."
+        )
     names = " or ".join(f"'{name}'" for name in dict.fromkeys((f"{what}_id", named)))
     raise DataError(f"Found {found} in the {what} table; expected one column of {what} ids: rename it to {names}.")
 
@@ -79,7 +113,7 @@ def read_catalogue(place: str | Path) -> pl.DataFrame:
     if not path.exists():
         raise DataError(f"'{place}' has no items.parquet; expected an artifact, a prepared dataset or that file.")
     with reading(path, "a catalogue"):
-        frame = pl.read_parquet(path)
+        frame = read_parquet(path)
     if not {"row", "item_id"} <= set(frame.columns):
         raise DataError(f"'{path}' has the columns {', '.join(frame.columns)}; expected row and item_id among them.")
     if not np.array_equal(frame["row"].to_numpy(), np.arange(len(frame))) or frame["item_id"].n_unique() < len(frame):

@@ -5,7 +5,7 @@ Only users, times and the order are held throughout, so the peak does not grow w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,17 +20,21 @@ from facta.data.codes import defined
 from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
 from facta.data.features import describe_all
-from facta.data.fields import check_fields, coded, columns_of, compact, file_name, holds, is_field, late_share
+from facta.data.fields import check_fields, coded, columns_of, compact, file_name, holds, late_share
 from facta.data.histories import Dataset, Manifest, delay_file
 from facta.data.ids import Ids, all_rows, clean_ids, with_decimals
 from facta.data.items import item_table, read_catalogue, read_table
 from facta.data.late import NO_TIME, delays, given_times, shown_before, waits_for
+from facta.data.odd_ids import odd_ids, refuse_odd_ids
 from facta.data.order import history_order, tied
+from facta.data.overlap import refuse_overlap
 from facta.data.repairs import Drop, check_drops, cleaned
+from facta.data.roles import no_feedback, unclear, undeclared
 from facta.data.room import refuse_shortage, room_for
 from facta.data.schema import Declared, FeatureConfig, Field, FieldConfig, SchemaConfig, recognise
+from facta.data.separators import means_list, parted
 from facta.data.series import ARRAYS, read_series
-from facta.data.times import Unit, to_milliseconds
+from facta.data.times import Unit, period, refuse_lost_digits, to_milliseconds
 from facta.data.users import read_users
 from facta.data.writing import DatasetWriter, refuse_loss
 from facta.errors import ConfigError, DataError, counted
@@ -101,9 +105,10 @@ def prepare(
     if "timestamp" not in mapping and "timestamp" not in (columns or {}):
         say("No column is recognised as the time, so there is an order alone; name it (--column timestamp=NAME).", True)
     schema = SchemaConfig(fields=fields, items=item_fields, users=user_fields, series=series_fields)
+    schema = schema.change(items={name: means_list(name, one) for name, one in schema.items.items()})
     _check_both("users", users, schema.users)
     _check_both("series", series, schema.series)
-    declared = _fields_by_type(log, mapping) if schema.fields is None else schema.fields
+    declared = undeclared(log, mapping) if schema.fields is None else schema.fields
     check_fields(declared, log.columns, mapping)
     needed = list(dict.fromkeys([*mapping.values(), *columns_of(declared)]))
     log.refuse_unlike(needed, exact=list(mapping.values()))
@@ -111,12 +116,13 @@ def prepare(
     say(f"{room}.", True)
     refuse_shortage(room, out)
     refuse_loss(out, overwrite=overwrite)
-    with durable.directory(out) as draft:
+    with durable.directory(out, replace=overwrite) as draft:
         writer = DatasetWriter(draft)
         left = [name for name in log.columns if name not in needed]
-        log = cleaned(log.loaded(log.columns if "duplicates" in drop else needed), mapping, unit, drop)
-        run = _Preparation(log, mapping, writer, say)
-        run.notes += [f"Left out: {', '.join(left)}."] if left else []
+        log = log.loaded(log.columns if "duplicates" in drop else needed)
+        overlap = [] if "duplicates" in drop else refuse_overlap(log, mapping, needed)
+        run = _Preparation(cleaned(log, mapping, unit, drop), mapping, writer, say, columns=[*needed, *left])
+        run.notes += [*overlap, *([f"Left out: {', '.join(left)}."] if left else [])]
         known = None if catalogue is None else read_catalogue(catalogue)
         rows, order, times = run.histories(unit)
         described = {
@@ -139,18 +145,14 @@ def _check_both(what: str, table: Source | None, declared: Mapping[str, FeatureC
         raise ConfigError(f"Found for {what}: {found}; expected both or none.")
 
 
-def _fields_by_type(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConfig]:
-    """Where none is declared, every column that is a field by its type, as feedback."""
-    return {
-        name: FieldConfig() for name, kind in log.types.items() if name not in mapping.values() and is_field(name, kind)
-    }
-
-
 class _Preparation:
     """The steps of one run; each writes its arrays and returns what later steps need."""
 
-    def __init__(self, log: EventLog, mapping: Mapping[str, str], writer: DatasetWriter, say: Progress) -> None:
+    def __init__(
+        self, log: EventLog, mapping: Mapping[str, str], writer: DatasetWriter, say: Progress, columns: Sequence[str]
+    ) -> None:
         self.log, self.mapping, self.writer, self.say = log, mapping, writer, say
+        self.columns = columns  # of the log as it came, read or not
         self.notes = list(log.notes)
 
     def histories(self, unit: Unit | None) -> tuple[Ids, Ints, _Ordered]:
@@ -185,11 +187,15 @@ class _Preparation:
         Items that a table, a fact or the catalogue `known` names beside those of events have rows too.
         """
         ids = self._ids("item", None if known is None else known["item_id"].dtype)
-        people, notes = read_users(facts, schema.users, users, ids.dtype, self.mapping["user_id"])
+        people, notes = read_users(facts, schema.users, users, ids.dtype, self.mapping["user_id"], self.columns)
         self.notes.extend(notes)
         tables = []
         if items is not None:
-            described, notes = read_table(items, "item", ids.dtype, self.mapping["item_id"])
+            described, notes = read_table(items, "item", ids.unique(), self.mapping["item_id"], self.columns)
+            for name, declared in schema.items.items():
+                if declared.kind == "multi" and name in described.columns:
+                    column, said = parted(described[name], declared)
+                    described, notes = described.with_columns(column), [*notes, *said]
             tables.append(described)
             self.notes.extend(notes)
         named = pl.concat([ids.unique(), *(table["item_id"] for table in tables), *people.items()])
@@ -225,9 +231,11 @@ class _Preparation:
         for name, declared in fields.items():
             self.say(f"Reading '{name}'.", False)
             try:
-                said = declared.undefined
+                said, column = declared.undefined, self.log.column(name)
+                if optional and (why := no_feedback(column)) is not None:
+                    raise DataError(f"'{name}', {why}; declare it as a field to keep it.")
                 unsaid = None if said is None else holds(name, said, self.log.column)
-                values, field, notes = compact(self.log.column(name), declared, unsaid)
+                values, field, notes = compact(column, declared, unsaid)
             except DataError as error:
                 if not optional:
                     raise
@@ -237,6 +245,7 @@ class _Preparation:
             file = file_name("field", name, found)
             values = values[order]
             field = coded(field.change(file=file), values, declared)
+            self.notes += unclear(field, values)
             self.writer.array(file, values)
             if declared.time is not None:
                 possible = np.ones(len(order), np.bool_) if unsaid is None else ~unsaid.to_numpy()[order]
@@ -293,6 +302,7 @@ class _Preparation:
         raw = self.log.column(column)
         if len(raw) == 0:
             raise DataError(f"The log ({', '.join(self.log.names[:3])}) has columns but no events.")
+        refuse_odd_ids(raw, what)
         ids = clean_ids(raw, what, text=self.log.text, like=like)
         if ids.null_count():
             raise DataError(
@@ -301,6 +311,7 @@ class _Preparation:
             )
         if raw.dtype != ids.dtype and with_decimals(raw):
             self.notes.append(f"The ids in '{column}' were written with decimals; all are whole and were read exactly.")
+        self.notes += odd_ids(ids, column, what)
         return ids
 
     def _times(self, unit: Unit | None) -> tuple[Ints | None, str | None]:
@@ -309,12 +320,17 @@ class _Preparation:
                 raise DataError(f"A unit ('{unit}') was given, but no column of the log is recognised as timestamp.")
             return None, None
         self.say("Reading times.", False)
-        times = to_milliseconds(self.log.column(self.mapping["timestamp"]), unit)
+        column = self.mapping["timestamp"]
+        raw = self.log.column(column)
+        if raw.dtype.is_float() and (written := self.log.written(column)) is not None:
+            refuse_lost_digits(written)
+        times = to_milliseconds(raw, unit)
         if times.bad:
             raise DataError(f"{times.why}; correct them, or drop those events with drop=('invalid',) (--drop invalid).")
         if times.finer:
             self.notes.append(
                 "Times are finer than milliseconds; events of one millisecond keep the order of the input."
             )
-        self.say("The times are dates." if times.unit == "datetime" else f"Unit of the times: {times.unit}.", True)
+        found = "The times are dates" if times.unit == "datetime" else f"Unit of the times: {times.unit}"
+        self.say(f"{found}, {period(times.milliseconds)}.", True)
         return times.milliseconds.to_numpy(), times.unit

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, field_validator, model_validator
+from pydantic import Field as Field_
 
 from facta.config import Config
 from facta.errors import DataError
@@ -67,6 +68,13 @@ class FeatureConfig(Config):
 
     kind: Kind | None = None  # None: told by the values
     boundaries: Boundaries = None  # numeric: ascending; None: quantiles of what is trained on
+    separator: str | None = Field_(None, min_length=1)  # multi and items, as text: between values; None: told by them
+
+    @model_validator(mode="after")
+    def _only_lists_are_parted(self) -> Self:
+        if self.separator is not None and self.kind not in ("multi", "items"):
+            raise ValueError('`separator` is of lists; declare the kind "multi" or "items" with it')
+        return self
 
 
 Declared = Sequence[str] | Mapping[str, Any]
@@ -150,6 +158,11 @@ class Field(Config):
 def plain(name: str) -> str:
     """`userId`, `User-ID` and `user_id:token` are all `userid`."""
     return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
+
+
+def is_known_name(name: str) -> bool:
+    """Whether a name is recognised as that of a user, an item or a time."""
+    return any(plain(name) == plain(alias) for aliases in ALIASES.values() for alias in aliases)
 
 
 def recognise(

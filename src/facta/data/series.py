@@ -18,6 +18,8 @@ from facta.data.codes import codes
 from facta.data.events import EventLog, Source, open_events
 from facta.data.features import describe, feature, numbers
 from facta.data.ids import Ids, clean_ids
+from facta.data.meeting import meeting
+from facta.data.odd_ids import refuse_odd_ids
 from facta.data.schema import FeatureConfig, Field, recognise
 from facta.data.times import Unit, to_milliseconds
 from facta.errors import DataError, counted
@@ -59,7 +61,9 @@ def read_series(
     """
     log = open_events(source, {"user_id": named})
     table = _table(log, {"user_id": named} if named in log.columns else {}, users.ids.dtype, unit)
+    met = meeting(table["user_id"].unique(), users.ids, "user")
     table, notes = _wanted(table, declared, users)
+    notes = [note.replace("user table", "series") for note in met] + notes
     fields, field, value = _stored(table, declared)
     user, time = users.rows_known(table["user_id"]), table["time"].to_numpy()
     order = np.lexsort((time, user))
@@ -100,7 +104,9 @@ def _table(log: EventLog, given: Mapping[str, str], like: pl.DataType, unit: Uni
                 f"The series have no column '{name}' among: {', '.join(log.columns)}; "
                 "expected user_id, timestamp, field and value."
             )
-    ids = clean_ids(log.column(mapping["user_id"]), "user", text=log.text, like=like)
+    raw = log.column(mapping["user_id"])
+    refuse_odd_ids(raw, "user")
+    ids = clean_ids(raw, "user", text=log.text, like=like)
     times = to_milliseconds(log.column(mapping["timestamp"]), unit)
     if ids.null_count() or times.bad:
         count = max(ids.null_count(), times.bad)

@@ -51,7 +51,7 @@ def write(
     out, users = Path(out), world.config.users if users is None else users
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"'{out}' exists already; choose another place, it will not be touched.")
-    with durable.directory(out) as draft:
+    with durable.directory(out, replace=False) as draft:
         events = _write_events(draft / "events.parquet", world, seed, users, progress or _silent)
         durable.save_table(draft / "items.parquet", world.items())
         _document(draft / "schema.json", SCHEMA.model_dump(exclude_defaults=True))

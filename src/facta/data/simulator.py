@@ -34,7 +34,9 @@ class SimulatorConfig(Config):
     """Every constant of the world. Published numbers name the version, which changes with any default."""
 
     version: int = 2
-    seed: int = Field(default=0, description="of the world: items, tastes, effects; users have a seed of their own")
+    seed: int = Field(
+        default=0, ge=0, description="of the world: items, tastes, effects; users have a seed of their own"
+    )
     users: int = Field(default=20_000, ge=1)
     items: int = Field(default=10_000, ge=1)
     events_per_user: float = Field(default=50.0, ge=2, description="mean; lengths are log-normal")

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
+from facta.data.calendar_numbers import calendar_form
 from facta.data.fields import bounds
 from facta.errors import DataError, counted
 
@@ -27,6 +28,7 @@ _NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EARLIEST, _LATEST = 10**8, 4_102_444_800  # seconds: March 1973 and the year 2100
 _YEAR_FIRST = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_UNSAID = 5e-4  # of a millisecond: twice what float64 cannot say of a time in seconds
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
@@ -99,23 +101,82 @@ def _from_dates(times: pl.Series) -> Times:
     milliseconds = times.cast(pl.Datetime("ms", getattr(times.dtype, "time_zone", None))).cast(pl.Int64)
     micro = isinstance(times.dtype, pl.Datetime) and times.dtype.time_unit != "ms"
     finer = micro and bool((times.dt.microsecond() % 1000 != 0).any())
-    return _checked(milliseconds, "datetime", 0, _LATEST * 1000, finer, times.name)
+    _, high = bounds(milliseconds) or (0, _EARLIEST * 1000)
+    if high < _EARLIEST * 1000:
+        raise DataError(
+            f"All dates of column '{times.name}' lie before March 1973 ({period(milliseconds)}), as numbers do that "
+            "were turned into dates by a wrong unit; convert them with their own unit, or give the numbers."
+        )
+    return _checked(milliseconds, "datetime", _EARLIEST * 1000, _LATEST * 1000, finer, times.name)
 
 
 def _from_numbers(times: pl.Series, unit: str | None) -> Times:
     declared = unit is not None
+    _refuse_calendar(times)
     unit = unit or _detect(times)
+    _refuse_narrow(times, unit)
     scale = _PER_SECOND[unit]
     if times.dtype.is_float():
         exact = times * (1000 / scale)
-        milliseconds = exact.round().cast(pl.Int64, strict=False)
-        finer = bool(((exact - exact.round()).abs() > 1e-3).any())  # below, it is what float64 cannot say
+        milliseconds = (exact + _UNSAID).floor().cast(pl.Int64, strict=False)  # cut, as whole numbers are
+        finer = bool(((exact - exact.round()).abs() > _UNSAID).any())
     else:
         times = times.cast(pl.Int64, strict=False)
         milliseconds = times * (1000 // scale) if scale <= 1000 else times // (scale // 1000)
         finer = scale > 1000 and bool((times % (scale // 1000) != 0).any())
     earliest = 0 if declared else _EARLIEST * 1000
     return _checked(milliseconds, unit, earliest, _LATEST * 1000, finer, times.name)
+
+
+def _refuse_calendar(times: pl.Series) -> None:
+    form = calendar_form(times)
+    if form is not None:
+        raise DataError(
+            f"The numbers of column '{times.name}', such as {_shown(times)}, spell a calendar ({form}) and are no Unix "
+            "times; write them as ISO 8601 text, as in 2024-05-31T12:00:00, or as Unix seconds."
+        )
+
+
+def _refuse_narrow(times: pl.Series, unit: str) -> None:
+    """Float32 has 24 bits: Unix seconds of this century are 128 apart in it."""
+    width = _DIGITS.get(str(times.dtype))
+    if width is None:
+        return
+    largest = max(abs(float(value)) for value in bounds(times) or (0, 0))
+    if largest >= 2**width:
+        apart = 2 ** (int(np.floor(np.log2(largest))) - width + 1)
+        raise DataError(
+            f"Column '{times.name}' has times as {times.dtype}, which cannot tell {_NAMES[unit]} of this size apart "
+            f"(neighbouring values differ by {apart:,}); write them as Int64 or Float64, from where they are exact."
+        )
+
+
+_DIGITS = {"Float16": 11, "Float32": 24}
+_SCIENTIFIC = r"^\s*[-+]?[0-9]+([.,][0-9]*)?[eE]\+?[0-9]+\s*$"
+
+
+def refuse_lost_digits(written: pl.Series) -> None:
+    """Raise DataError where numbers of a text file are written as 1.70008E+09, with fewer digits than they have."""
+    odd = written.filter(written.str.contains(_SCIENTIFIC))
+    digits = odd.str.replace(r"[eE].*$", "").str.replace_all(r"[^0-9]", "").str.len_chars().cast(pl.Int64)
+    exponent = odd.str.extract(r"[eE]\+?([0-9]+)", 1).cast(pl.Int64, strict=False)
+    short = odd.filter((digits - 1 < exponent).fill_null(True))
+    if len(short):
+        raise DataError(
+            f"Column '{written.name}' has {counted(len(short), 'time')} such as {short[0].strip()}, with fewer digits "
+            "than the number has, as spreadsheets write them; export whole numbers or ISO 8601 text."
+        )
+
+
+def period(milliseconds: pl.Series) -> str:
+    """ "from 2023-11-15 to 2023-11-30": the days of the first and last time."""
+    low, high = (datetime.fromtimestamp(int(value) / 1000, UTC).date() for value in bounds(milliseconds) or (0, 0))
+    return f"from {low} to {high}"
+
+
+def _shown(times: pl.Series) -> str:
+    value = times.drop_nulls()[0]
+    return str(int(value))
 
 
 def _detect(times: pl.Series) -> Unit:

@@ -5,7 +5,7 @@ Letters: U users of the dataset, V items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from facta.data.fields import file_name
 from facta.data.ids import Ids, clean_ids
 from facta.data.items import read_table
 from facta.data.schema import FeatureConfig, Field
+from facta.data.separators import parted
 from facta.data.writing import DatasetWriter
 from facta.errors import DataError, counted
 
@@ -28,7 +29,7 @@ class UserTable:
         listed = {name for name, one in declared.items() if one.kind == "items"}
         self.frame = frame.select(name for name in declared if name not in listed)
         self.declared = {name: one for name, one in declared.items() if name not in listed}
-        self.lists = {name: _lists(frame[name], like) for name in declared if name in listed}
+        self.lists = {name: _lists(parted(frame[name], declared[name])[0], like) for name in declared if name in listed}
 
     def items(self) -> list[pl.Series]:
         """The items that the lists name: each belongs to the catalogue."""
@@ -48,9 +49,14 @@ class UserTable:
 
 
 def read_users(
-    source: Source | None, declared: Mapping[str, FeatureConfig], users: Ids, like: pl.DataType, named: str
+    source: Source | None,
+    declared: Mapping[str, FeatureConfig],
+    users: Ids,
+    like: pl.DataType,
+    named: str,
+    columns: Sequence[str] = (),
 ) -> tuple[UserTable, list[str]]:
-    """The user table, and notes on it; `like` is the type of item ids, `named` the log's user column.
+    """The user table, and notes on it. `like`: the type of item ids; `named`: its user column, one of `columns`.
 
     Raises DataError where it cannot be read, or a declared column is not there.
     """
@@ -58,7 +64,7 @@ def read_users(
     if source is None:
         check_columns([], declared, "user")
         return UserTable(table, {}, like), []
-    found, notes = read_table(source, "user", users.ids.dtype, named)
+    found, notes = read_table(source, "user", users.ids, named, columns)
     check_columns(found.columns, declared, "user")
     known = found["user_id"].is_in(users.ids.implode())
     if not known.all():

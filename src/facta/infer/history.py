@@ -152,11 +152,11 @@ def _changes(dataset: Dataset, user: int, until: Time | None) -> tuple[tuple[Tim
         stop = start + int(np.searchsorted(stored.time[start:stop], moment(until), side="right"))
     times = np.asarray(stored.time[start:stop]).astype(_STORED)
     which = [fields[place] for place in stored.field[start:stop]]
-    values = [_as_given(one, value) for one, value in zip(which, stored.value[start:stop], strict=True)]
+    values = [value_in_series(one, value) for one, value in zip(which, stored.value[start:stop], strict=True)]
     return tuple((time, one.name, value) for time, one, value in zip(times, which, values, strict=True))
 
 
-def _as_given(one: Field, stored: np.generic) -> Any:
+def value_in_series(one: Field, stored: np.generic) -> Any:
     """A stored value of a series as a log has it."""
     if one.kind == "numeric" and stored.dtype.kind == "f":
         return None if np.isnan(stored) else stored.item()

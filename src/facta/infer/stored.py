@@ -21,11 +21,11 @@ from facta.data.batches import Wants
 from facta.data.codes import codes
 from facta.data.histories import Dataset, Fields
 from facta.data.late import ALWAYS, NEVER, before_value, known_at, waiting_on
-from facta.data.raw import raw_of_codes, raw_values
+from facta.data.raw import raw_values
 from facta.data.schema import Field
 from facta.data.series import Series, changes
 from facta.data.times import Time, moment
-from facta.infer.history import ItemId, Known, check_timed, coded, fact_of, refuse_unknown
+from facta.infer.history import ItemId, Known, check_timed, coded, fact_of, refuse_unknown, value_in_series
 
 RowsOf = Callable[[Sequence[ItemId]], Ints]
 
@@ -145,7 +145,7 @@ class StoredHistories:
         """[B] what changed of each user, up to and including a moment."""
         if self._changing is None:
             return None
-        stored = self._dataset.series
+        stored = self._dataset.stored_series
         if stored is None:
             none = np.zeros(0, dtype=np.int64)
             return [Series(np.zeros(2, dtype=np.int64), none, none, none)] * len(users)
@@ -187,17 +187,21 @@ def _check_fields(dataset: Dataset, schema: Fields, wants: Wants) -> None:
         refuse_unknown([one.name for one in manifest.series_fields], schema.series_fields, "changing facts of a user")
 
 
-def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, Ints], tuple[Ints, Ints]]:
+def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, npt.NDArray[Any]], tuple[Ints, Ints]]:
     """What turns a dataset's fields and values of series into the artifact's."""
     ours = {one.name: (place, one) for place, one in enumerate(schema.series_fields)}
     fields = [(*ours[one.name], one) for one in dataset.manifest.series_fields]
     place_of = np.array([place for place, _, _ in fields], dtype=np.int64)
-    code_of = [coded(one, raw_of_codes(theirs, np.arange(theirs.codes)), "a series") for _, one, theirs in fields]
 
-    def change(field: Ints, value: Ints) -> tuple[Ints, Ints]:
+    def code_of(place: int, value: npt.NDArray[Any]) -> Ints:
+        _, one, theirs = fields[place]
+        distinct, which = np.unique(value, return_inverse=True)
+        return coded(one, [value_in_series(theirs, stored) for stored in distinct], "a series")[which]
+
+    def change(field: Ints, value: npt.NDArray[Any]) -> tuple[Ints, Ints]:
         found = np.zeros(len(value), dtype=np.int64)
-        for number, known in enumerate(code_of):
-            found[field == number] = known[value[field == number]]
+        for place in range(len(fields)):
+            found[field == place] = code_of(place, value[field == place])
         return place_of[field], found
 
     return change

@@ -6,6 +6,7 @@ Letters: S targets, K fields with success.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -53,10 +54,7 @@ class RateRegression(ImpressionModel):
         succeed = {field.name: field for field in catalogue.fields if field.positives}
         names = config.fields or tuple(succeed)
         if not names or set(names) - succeed.keys():
-            raise ConfigError(
-                f"model.fields is {', '.join(names) or 'empty'}; feedback that says what success is: "
-                f"{', '.join(succeed) or 'none'}."
-            )
+            raise ConfigError(_without_success(catalogue, config.fields, list(succeed)))
         self.fields = [succeed[name] for name in names]
         self.rates = SmoothedRates(
             catalogue, self.fields, config.prior, history=config.history, midnight=config.midnight
@@ -118,3 +116,22 @@ class RateRegression(ImpressionModel):
         keys, fields = len(self.rates.base), len(self.fields)
         flops = 2.0 * self.linear.weight.numel() + 4.0 * keys * fields * min(tokens, self.config.window)
         return Cost(sum(p.numel() for p in self.parameters()), flops, 4.0 * self.linear.in_features)
+
+
+def _without_success(catalogue: Catalogue, asked: Sequence[str], succeed: Sequence[str]) -> str:
+    """What is missing, and how it is declared."""
+    feedback = [field for field in catalogue.fields if field.role == "feedback"]
+    if succeed:
+        found = ", ".join(succeed)
+        return f"model.fields is {', '.join(asked)}; feedback of this dataset that says what success is: {found}."
+    if not feedback:
+        return (
+            "The dataset has no feedback, and rates are those of successes; prepare it with a column of feedback, "
+            "as in --field click."
+        )
+    kinds = ", ".join(f"'{field.name}' ({field.kind})" for field in feedback)
+    example = f'{{"fields": {{"{feedback[0].name}": {{"positive": "CONDITION"}}}}}}'
+    return (
+        f"No feedback of the dataset says which of its values are success: {kinds}; prepare it again with a schema "
+        f"(--schema) such as {example}, where CONDITION is like '>= 4' or \"= 'like'\"."
+    )

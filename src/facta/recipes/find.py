@@ -7,11 +7,13 @@ module are recipes too, as they stand.
 
 from __future__ import annotations
 
+import json
 import pkgutil
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from inspect import isfunction
+from pathlib import Path
 from types import ModuleType
 
 import facta.recipes
@@ -19,14 +21,16 @@ from facta.errors import ConfigError
 from facta.recipes.recipe import RecipeConfig
 
 Build = Callable[[], RecipeConfig]
-_TOOLS = ("classical", "find", "fit", "prior", "recipe", "sizing")  # modules of this folder that hold no recipes
+_TOOLS = ("classical", "days", "find", "fit", "keys", "prior", "recipe", "sizing")  # modules without recipes
 
 
 def find(name: str) -> RecipeConfig:
-    """The whole configuration of a recipe. Raises ConfigError that lists what there is."""
+    """The whole configuration of a recipe: its name, or a JSON file. Raises ConfigError that lists what there is."""
     recipes = every()
     if name in recipes:
         return recipes[name]()
+    if name.endswith(".json"):
+        return read(Path(name))
     folder = name.partition("/")[0]
     near = [other for other in recipes if other.startswith(f"{folder}/")]
     if near:
@@ -36,6 +40,26 @@ def find(name: str) -> RecipeConfig:
         f"There is no recipe '{name}'; expected FOLDER/SYSTEM as in movielens-100k/hstu, with FOLDER one of "
         f"{', '.join(folders)} (`facta info --recipes` lists all)."
     )
+
+
+def read(path: Path) -> RecipeConfig:
+    """A recipe from a file as `facta info RECIPE --json` prints it, or the config.json of an artifact; what the file
+    leaves out has its default. Raises ConfigError.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The recipe '{path}' cannot be read ({error}); expected JSON, as `facta info RECIPE --json` prints it."
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"The recipe '{path}' is no JSON object; expected one with the keys name, model and training."
+        )
+    try:
+        return RecipeConfig.parse(values)
+    except ConfigError as error:
+        raise ConfigError(f"In the recipe '{path}': {error}") from error
 
 
 def every() -> dict[str, Build]:

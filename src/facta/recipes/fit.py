@@ -47,6 +47,8 @@ from facta.training.process import usable
 from facta.training.progress import TrainingResult
 from facta.training.trainer import Trainer, TrainingConfig
 
+_LARGE = 100_000  # items: with fewer, popularity is measured in seconds
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -184,13 +186,16 @@ def learn(
     Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
     `predicted` is given what a stream says of each period before it learns it: (periods learned, predictions).
     """
-    place = usable(device)
+    place, log = usable(device), log or Log()
+    log.say(f"{recipe.name}: {counted(dataset.num_events, 'event')}, {counted(dataset.num_items, 'item')}.")
     model, counts = _untrained(recipe, dataset), training_counts(dataset, split)
     assert recipe.training is not None  # RecipeConfig sees to it
     training = recipe.training.change(metric=metric_name(recipe.training.metric, dataset))
     model.learn_counts(dataset, split)
     model.to(place)
     batches = _batches(training, model, dataset, split)
+    if dataset.num_items >= _LARGE:  # a pass over all validation requests and items comes before the first step
+        log.say("Measuring what popularity reaches in validation, then the first step.")
     validate, popularity = _validation(recipe, model, dataset, split, counts)
     prior = _prior(recipe, dataset, split)
     if prior is not None:

@@ -1,7 +1,8 @@
 """Recipes for a log of your own: retrieval (which item comes next) and ranking (what a person does with an item).
 
-Retrieval: `hstu` and `sasrec-ss` beside the baselines `rules`, `item-knn` and `popularity`. Nothing is masked, because
-people of most services come back to items; sizes and epochs follow from the size of the log (`recipes.sizing`).
+Retrieval: `hstu` and `sasrec-ss`, both also with rules as a prior (`hstu-rules`, `sasrec-rules`), beside the baselines
+`rules`, `item-knn` and `popularity`. Nothing is masked, because people of most services come back to items; sizes and
+epochs follow from the size of the log (`recipes.sizing`).
 
 Ranking: the systems of the simulated service, of whatever feedback and features a dataset has. They learn every
 feedback field, read the features of items where any are declared, and are chosen by NE, the mean over the fields that
@@ -19,6 +20,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import ItemKNNConfig, PopularityConfig
 from facta.models.dlrm import DLRMConfig
+from facta.models.prior import PriorConfig
 from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
@@ -81,6 +83,22 @@ def sasrec_ss() -> RecipeConfig:
     encoder = TransformerConfig(preset="sasrec", layers=2, heads=1)
     derived = {key: "" for key in sizing.KEYS if key != "model.encoder.bias"}
     return recipe.change(name="own-log/sasrec-ss", model=recipe.model.change(encoder=encoder), derived=derived)
+
+
+def hstu_rules() -> RecipeConfig:
+    """HSTU with pairwise rules as a prior, their settings and weight chosen on validation."""
+    return _with_rules(hstu(), "own-log/hstu-rules")
+
+
+def sasrec_rules() -> RecipeConfig:
+    """SASRec-SS with the same prior; reads no times."""
+    return _with_rules(sasrec_ss(), "own-log/sasrec-rules")
+
+
+def _with_rules(recipe: RecipeConfig, name: str) -> RecipeConfig:
+    assert isinstance(recipe.model, RecommenderConfig)
+    model = recipe.model.change(prior=PriorConfig())
+    return recipe.change(name=name, model=model, derived=recipe.derived)
 
 
 def rules() -> RecipeConfig:

@@ -43,6 +43,8 @@ class RunFolder:
         with durable.writing(self.out):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         journal = Journal(self.out)
+        if journal.unlocked is not None:
+            log.say(journal.unlocked)
         try:
             return self._progress(journal, log, tensorboard), journal
         except BaseException:

@@ -25,20 +25,23 @@ TIMINGS = ("events_per_second", "seconds")
 
 
 class Journal:
-    """Appends to `out/metrics.jsonl`, and holds it: no second process can train in the same folder."""
+    """Appends to `out/metrics.jsonl`, and holds it: no second process can train there, as far as the disk has locks."""
 
     def __init__(self, out: Path) -> None:
         self._out, self._path = out, out / "metrics.jsonl"
         self._board: SummaryWriter | None = None
+        self.unlocked: str | None = None  # why no lock holds the folder
         with durable.writing(self._path):
             self._file = self._path.open("ab")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
-        except OSError as error:
+        except BlockingIOError as error:
             self._file.close()
             raise ResourceError(
                 f"Another process is training in '{out}'; wait for it, or choose another folder."
             ) from error
+        except OSError as error:  # some network disks have no locks; two runs in one folder are then up to the user
+            self.unlocked = f"The disk of '{out}' has no file locks ({error.strerror}): train one run at a time in it."
 
     def cut(self, size: int, step: int, *, tensorboard: bool) -> None:
         """Keep the first `size` bytes, which is what was written up to `step`; go on behind them."""

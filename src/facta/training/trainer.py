@@ -50,7 +50,7 @@ class TrainingConfig(OptimiserConfig):
     hours: float | None = Field(None, ge=1e-3)  # a stream, once through the log: an epoch is a period of so many
     keep: Literal["best", "last"] = "best"  # whose weights: of the best validation, or of the last one
     accumulate: int = Field(1, ge=1)  # batches per optimiser step
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
     metric: str = "NDCG@10"  # decides which weights are kept
     validate_every: int = Field(1, ge=1)  # epochs; the last one is always validated
     patience: int | None = Field(None, ge=1)  # validations without improvement before training stops

@@ -1,0 +1,134 @@
+"""All settings of a recipe by their dotted keys: type, value, default, what is allowed, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from facta.config import Config
+
+_SIGNS = {annotated_types.Ge: ">=", annotated_types.Gt: ">", annotated_types.Le: "<=", annotated_types.Lt: "<"}
+
+
+class Key(NamedTuple):
+    """One setting, as `--set` names it."""
+
+    key: str  # training.epochs
+    type: str
+    value: Any  # of this recipe
+    default: Any  # of the config class; "required" where there is none
+    allowed: str  # "" where the type says it all
+    description: str
+
+
+def keys(config: Config, prefix: str = "") -> Iterator[Key]:
+    """Every key of a config and of the configs in it, in the order of their classes.
+
+    Of a part that may be of several kinds, the keys of its present kind are given; `kind` says which there are.
+    """
+    for name, field in type(config).model_fields.items():
+        value, key = getattr(config, name), f"{prefix}{name}"
+        if isinstance(value, Config):
+            yield from _of_kinds(value, field, key)
+            yield from (one for one in keys(value, f"{key}.") if one.key != f"{key}.kind")
+            continue
+        yield Key(
+            key, _type(field.annotation), _plain(value), _default(field), _allowed(field), field.description or ""
+        )
+        if value is None:
+            yield from _of_empty_part(field, key)
+
+
+def _of_kinds(part: Config, field: FieldInfo, key: str) -> Iterator[Key]:
+    """The key `kind` of a part, with all kinds that it may be."""
+    if "kind" not in type(part).model_fields:
+        return
+    own = type(part).model_fields["kind"]
+    kinds = [kind for one in _configs(field.annotation) if (kind := _kind(one)) is not None]
+    yield Key(f"{key}.kind", "text", getattr(part, "kind"), _default(own), ", ".join(map(str, kinds)), "")  # noqa: B009
+
+
+def _of_empty_part(field: FieldInfo, key: str) -> Iterator[Key]:
+    """The keys of a part that this recipe leaves out, as they are when the part is set to {}."""
+    for one in _configs(field.annotation)[:1]:
+        for name, inner in one.model_fields.items():
+            yield Key(
+                f"{key}.{name}",
+                _type(inner.annotation),
+                None,
+                _default(inner),
+                _allowed(inner),
+                inner.description or "",
+            )
+
+
+def _configs(annotation: Any) -> list[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [one for inner in get_args(annotation) for one in _configs(inner)]
+    return []
+
+
+def _kind(config: type[Config]) -> Any:
+    field = config.model_fields.get("kind")
+    return None if field is None else get_args(field.annotation)[0]
+
+
+def _type(annotation: Any) -> str:
+    """The type in words."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null", Any: "any"}
+    if annotation in names:
+        return names[annotation]
+    if origin is Literal:
+        return "text" if all(isinstance(one, str) for one in inner) else "choice"
+    if origin is Annotated:
+        return _type(inner[0])
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type(one) for one in inner))
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return "part"
+    if isinstance(origin, type) and issubclass(origin, (tuple, list)):
+        return f"list of {_type(inner[0])}s" if inner else "list"
+    return "mapping" if origin is not None else getattr(annotation, "__name__", str(annotation))
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Choices and bounds."""
+    found = [str(choice) for choice in _choices(field.annotation)]
+    said = [", ".join(found)] if found else []
+    for bound in [*field.metadata, *_metadata(field.annotation)]:
+        for kind, sign in _SIGNS.items():
+            if isinstance(bound, kind):
+                said.append(f"{sign} {getattr(bound, kind.__name__.lower())}")
+    return " and ".join(said)
+
+
+def _choices(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [choice for inner in get_args(annotation) for choice in _choices(inner)]
+    return []
+
+
+def _metadata(annotation: Any) -> list[Any]:
+    """Bounds within a type, as of PositiveInt."""
+    if get_origin(annotation) is Annotated:
+        return list(get_args(annotation)[1:])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for inner in get_args(annotation) for one in _metadata(inner)]
+    return []
+
+
+def _default(field: FieldInfo) -> Any:
+    return "required" if field.is_required() else _plain(field.get_default(call_default_factory=True))
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, Config) else value
