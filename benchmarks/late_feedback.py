@@ -135,10 +135,17 @@ def leak(recipe: str, folder: Path, people: int = 1500, count: int = 24, *change
     return found.means["NE(cart)"], said
 
 
-def forms(recipe: str, folder: Path, people: int = 1500, count: int = 24, *changes: str) -> pl.DataFrame:
-    """NE(cart) of each form in both worlds."""
+def forms(
+    recipe: str,
+    folder: Path,
+    *changes: str,
+    people: int = 1500,
+    count: int = 24,
+    worlds: tuple[bool, ...] = (False, True),
+) -> pl.DataFrame:
+    """NE(cart) of each form in both worlds, or in one."""
     rows = []
-    for sparse in (False, True):
+    for sparse in worlds:
         world = after_purchases(people, count, sparse=sparse)
         log, cuts = world.drop("chance"), [int(world["timestamp"].quantile(share) or 0) for share in (0.8, 0.9)]
         names = ("protocol.train_end", "protocol.validation_end")
@@ -167,7 +174,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     if asked[0] == "forms":
         recipe = (asked[1:] or ["own-log/gr-ranking"])[0]
-        print(forms(recipe, folder, 1500, 24, *(SMALL if "/gr-" in recipe else ())))
+        print(forms(recipe, folder, *(SMALL if "/gr-" in recipe else ())))
         return
     for recipe in asked:
         if recipe == "own-log/gr-ranking":

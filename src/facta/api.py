@@ -285,7 +285,7 @@ def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) 
     return chosen
 
 
-@arguments(dataset=_DATASET, out=PATH, device=TEXT, overwrite=FLAG, progress=CALLABLE | NONE)
+@arguments(dataset=_DATASET, out=PATH, days=WHOLE, device=TEXT, overwrite=FLAG, progress=CALLABLE | NONE)
 def by_day(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from itertools import count
 from pathlib import Path
@@ -58,7 +59,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
         "compare": Call(facta.compare, lambda: {"a": result, "b": result, "metric": "NDCG@10"}),
         "doctor": Call(facta.doctor, lambda: {"events": data, "columns": None, "fields": None, "unit": None}),
         "evaluate": Call(facta.evaluate, lambda: {"artifact": artifact, "ks": (10,), **judged}),
-        "predict": Call(facta.predict, lambda: {"artifact": artifact, **judged}),
+        "predict": Call(facta.predict, lambda: {"artifact": artifact, "calibrated": None, **judged}),
         "find_recipe": Call(facta.find_recipe, lambda: {"name": "debug/hstu", "overrides": ()}),
         "history_of": Call(facta.history_of, lambda: {"dataset": data, "user": 0, "until": None}),
         "load": Call(facta.load, lambda: {"path": place / "artifact"}),
@@ -66,7 +67,12 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
             facta.prepare, lambda: {"source": worlds.checkerboard(), "out": out(), **tables, **declared, **rest}
         ),
         "run_folder": Call(facta.run_folder, lambda: {"out": "artifact"}),
-        "train": Call(facta.train, lambda: {**trained, "out": out(), "overwrite": False, "log": Log("quiet")}),
+        "train": Call(partial(facta.train, log=Log("quiet")), lambda: {**trained, "out": out(), "overwrite": False}),
+        "histories_of": Call(facta.histories_of, lambda: {"dataset": data, "users": [0], "until": None}),
+        "by_day": Call(
+            facta.by_day,
+            lambda: {**trained, "out": out(), "days": 1, "since": None, "overwrite": False, "progress": None},
+        ),
         "tune": Call(facta.tune, lambda: {**trained, "out": out(), "trials": 1, "seed": 0, "progress": None}),
         "Artifact.recommend": Call(artifact.recommend, lambda: {**asked, "k": 3, "exclude": None}),
         "Artifact.rank": Call(artifact.rank, lambda: {**asked, "candidates": [1], "context": None, "by": None}),
@@ -88,7 +94,19 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
 
 
 NAMES = (
-    *("compare", "doctor", "evaluate", "predict", "find_recipe", "history_of", "load", "prepare", "run_folder"),
+    *(
+        "compare",
+        "doctor",
+        "evaluate",
+        "predict",
+        "find_recipe",
+        "history_of",
+        "histories_of",
+        "by_day",
+        "load",
+        "prepare",
+        "run_folder",
+    ),
     *("train", "tune", "Artifact.recommend", "Artifact.rank", "Artifact.save", "Artifact.rows_of", "Artifact.titles"),
     *("History", "Dataset.open", "ProtocolConfig", "FieldConfig", "FeatureConfig"),
     *("RecipeConfig.parse", "RecipeConfig.change", "RecipeConfig.override"),
@@ -101,7 +119,12 @@ def test_a_wrong_type_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a text is a path, too, and something is written there
     function, given = calls[name]
-    function(**given()) if name not in ("predict", "tune", "Artifact.rank") else None  # refused: popularity is counted
+    function(**given()) if name not in (
+        "predict",
+        "tune",
+        "Artifact.rank",
+        "by_day",
+    ) else None  # refused: popularity is counted
     for parameter in given():
         for wrong, value in WRONG.items():
             try:

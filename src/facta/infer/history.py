@@ -89,6 +89,8 @@ def history_of(dataset: Dataset, user: ItemId, *, until: Time | None = None) -> 
 @arguments(dataset=instance("a facta.Dataset", Dataset))
 def histories_of(dataset: Dataset, users: Iterable[ItemId] | pl.Series, *, until: Time | None = None) -> list[History]:
     """The histories of many users, in their order; everything else as in `history_of`."""
+    if not isinstance(users, Iterable) or isinstance(users, (str, bytes)):
+        raise unlike("users", users, "a list of user ids")
     return [_stored(dataset, row, until) for row in dataset.user_rows(users).tolist()]
 
 

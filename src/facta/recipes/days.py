@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from facta import durable
+from facta.data.buckets import of_training
 from facta.data.histories import Dataset
 from facta.data.splits import Split, check_trainable, temporal
 from facta.data.times import Time, moment
@@ -145,6 +146,7 @@ def _one_day(
     settled = recipe.change(training=recipe.training.change(keep="last", patience=None))
     split = temporal(dataset, test_from=begin, state="rolling")
     check_trainable(dataset, split, events=recipe.fewest)
+    dataset = of_training(dataset, split)
     model, _ = learn(settled, dataset, split, place.with_suffix(".run"), log, device, stop_after=epochs)
     rows = held_out(dataset, asked, "validation", model.window, recipe.protocol.state)
     found = predict_rows(model, dataset, rows, f"feedback/day={_text(begin)}", "test")
@@ -165,7 +167,7 @@ def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, de
     split = temporal(dataset, validation_from=days.first - DAY, test_from=days.first, state="rolling")
     check_trainable(dataset, split, events=recipe.fewest)
     log.say(f"Choosing the number of epochs on the day before {_text(days.first)}.")
-    _, result = learn(recipe, dataset, split, folder / "epochs.run", log, device)
+    _, result = learn(recipe, of_training(dataset, split), split, folder / "epochs.run", log, device)
     epochs = result.best_epoch or result.epochs
     durable.file(place, json.dumps({"epochs": epochs}).encode())
     shutil.rmtree(folder / "epochs.run" / "checkpoints", ignore_errors=True)
@@ -185,6 +187,7 @@ def _stream(
     end = days.first + days.count * DAY
     split = temporal(dataset, test_from=end, state="rolling")
     check_trainable(dataset, split, events=recipe.fewest)
+    dataset = of_training(dataset, temporal(dataset, test_from=days.first, state="rolling"))
     keep = partial(_keep_period, folder, days)
     done = folder / "stream.json"
     if not done.exists():
