@@ -217,7 +217,7 @@ def test_a_line_for_each_action_is_made_into_events_as_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    (code,) = [block for block in page.split("```python\n")[1:] if "pivot" in block]
+    (code,) = [block for block in page.split("```python\n")[1:] if ".pivot(" in block]
     monkeypatch.chdir(tmp_path)
     lines = [("u", 1, 10, "view"), ("u", 2, 12, "view"), ("u", 1, 14, "cart"), ("u", 1, 15, "buy"), ("v", 2, 9, "view")]
     actions = pl.DataFrame(lines, schema=["user_id", "item_id", "timestamp", "event_type"], orient="row")

@@ -57,6 +57,12 @@ def prepare(
     drop: Annotated[
         list[str] | None, typer.Option("--drop", metavar="duplicates|invalid", help="Events to leave out.")
     ] = None,
+    pivot: Annotated[
+        str | None,
+        typer.Option(
+            "--pivot", metavar="NAME", help="The column of actions (view, cart, buy) of a log with a line for each."
+        ),
+    ] = None,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -78,6 +84,7 @@ def prepare(
             unit=cast("Unit | None", unit),
             catalogue=catalogue,
             drop=cast("list[Drop]", drop or []),
+            pivot=pivot,
             overwrite=overwrite,
             progress=_show(status),
         )

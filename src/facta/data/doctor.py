@@ -6,6 +6,7 @@ folder first.
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,15 +19,17 @@ import polars as pl
 
 from facta import arrays
 from facta.arrays import Bools, Ints
+from facta.data.actions import Actions, find_actions
 from facta.data.events import EventLog, Source, open_events
 from facta.data.fields import bounds
 from facta.data.histories import Dataset
+from facta.data.ids import clean_ids
 from facta.data.late import NO_TIME
 from facta.data.order import tied
 from facta.data.prepare import prepare
 from facta.data.repairs import Drop, problems
 from facta.data.schema import Declared, SchemaConfig, check_given, recognise
-from facta.data.times import Unit, check_unit
+from facta.data.times import Unit, check_unit, to_milliseconds
 from facta.errors import DataError, counted
 
 Level = Literal["error", "warning", "note"]
@@ -70,10 +73,10 @@ def examine(
     check_given(columns or {})
     now = int(time.time() * 1000) if now is None else now
     if isinstance(source, Dataset):
-        return _sorted(_checked(source, now))
+        return _sorted(_of_dataset(source, now))
     if isinstance(source, (str, Path)):
         if (Path(source) / "manifest.json").exists():
-            return _sorted(_checked(Dataset.open(source), now))
+            return _sorted(_of_dataset(Dataset.open(source), now))
         if not Path(source).exists() and not set("*?[") & set(str(source)):
             raise DataError(f"There is no file '{source}'.")
     schema = SchemaConfig(fields=fields)
@@ -101,12 +104,25 @@ def _raw(source: Source, said: _Said, now: int) -> Iterator[Finding]:
         return
     check_given(said.columns, log.columns)
     try:
-        yield from _prepared(log, said, now)
+        yield from _prepared(log, said, now, source)
     except DataError as error:
         yield _unusable(error)
 
 
-def _prepared(log: EventLog, said: _Said, now: int) -> Iterator[Finding]:
+def _of_dataset(dataset: Dataset, now: int) -> Iterator[Finding]:
+    """What a prepared dataset shows; of its fields only categories can be actions."""
+    yield from _checked(dataset, now)
+    if dataset.timestamp is not None:
+        columns = {"user": _users(dataset), "item": np.asarray(dataset.item), "time": np.asarray(dataset.timestamp)}
+        texts = {
+            field.name: pl.Series(field.name, field.categories).gather(np.asarray(dataset.fields[field.name]))
+            for field in dataset.manifest.fields
+            if field.categories and field.undefined is None
+        }
+        yield from _line_per_action(find_actions(pl.DataFrame(columns), texts), "LOG")
+
+
+def _prepared(log: EventLog, said: _Said, now: int, source: Source) -> Iterator[Finding]:
     """What a log is refused for, what was repaired, and what the prepared form of the rest shows."""
     columns, schema, unit = said
     mapping = recognise(log.columns, columns)
@@ -119,6 +135,44 @@ def _prepared(log: EventLog, said: _Said, now: int) -> Iterator[Finding]:
         dataset = prepare(log, Path(folder) / "log", columns=columns, fields=schema.fields, unit=unit, drop=drop)
         yield from (_repaired(note) for note in dataset.manifest.notes)
         yield from _checked(dataset, now)
+    if "timestamp" in mapping:
+        rest = {name: log.column(name) for name in log.columns if name not in mapping.values()}
+        yield from _line_per_action(find_actions(_lines(frame, mapping, unit, log.text), rest), _command(source, said))
+
+
+def _lines(frame: pl.DataFrame, mapping: Mapping[str, str], unit: Unit | None, text: bool) -> pl.DataFrame:
+    """[n] user, item and time of lines as numbers, null where one has none."""
+    ids = [clean_ids(frame[mapping[f"{what}_id"]], what, text=text).alias(what) for what in ("user", "item")]
+    time = to_milliseconds(frame[mapping["timestamp"]], unit).milliseconds
+    return pl.DataFrame([*(one.rank("dense") for one in ids), time.alias("time")])
+
+
+def _command(source: Source, said: _Said) -> str:
+    """How the log was named on the command line; "LOG" for what has no name there."""
+    paths = source if isinstance(source, (list, tuple)) else [source]
+    if not all(isinstance(path, (str, Path)) for path in paths):
+        return "LOG"
+    options = [f"--column {shlex.quote(f'{role}={name}')}" for role, name in said.columns.items()]
+    options += [] if said.unit is None else [f"--unit {said.unit}"]
+    return " ".join([*(shlex.quote(str(path)) for path in paths), *options])
+
+
+def _line_per_action(actions: Actions | None, log: str) -> Iterator[Finding]:
+    """One finding on a log in which a purchase is three events."""
+    if actions is None:
+        return
+    first, *others = actions.names
+    yield Finding(
+        "a line per action", "warning", actions.pairs, actions.share,
+        f"'{actions.column}' says '{first}', {' or '.join(repr(name) for name in others)}, and {actions.share:.1%} of "
+        f"the pairs of a user and an item ({actions.pairs:,}) have several of them within half an hour: the log has a "
+        "line for each action.",
+        f"One purchase counts as several events ({actions.later:,} lines repeat the item before them): the next item "
+        "is often the same item, and a model learns that and little else.",
+        "Make one event of the lines of one visit, with a field and a time for each action: "
+        f"`facta prepare {log} --pivot {shlex.quote(actions.column)} --out data/by-event`; "
+        f'in Python facta.prepare(…, pivot="{actions.column}").',
+    )  # fmt: skip
 
 
 def _unusable(error: DataError) -> Finding:

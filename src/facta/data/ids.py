@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from facta.arrays import Ints
-from facta.errors import DataError
+from facta.errors import DataError, counted
 
 _SHOWN = 5
 _CHUNK = 1 << 22  # ids looked up at a time: bounds the memory of the join
@@ -139,6 +139,15 @@ def clean_ids(ids: pl.Series, what: str, *, text: bool = False, like: pl.DataTyp
     else:
         raise DataError(f"Column '{ids.name}' has type {ids.dtype}; {what} ids are whole numbers or text: convert it.")
     return clean if like is None or clean.dtype == like else _matched(clean, what, like)
+
+
+def refuse_missing(ids: pl.Series, column: str, what: str) -> None:
+    """Raise DataError where a column of clean ids has gaps."""
+    if ids.null_count():
+        raise DataError(
+            f"Column '{column}' has {counted(ids.null_count(), 'event')} without {what} id; "
+            f"remove them, or let prepare do it with drop=('invalid',) (--drop invalid)."
+        )
 
 
 def _numbers(ids: pl.Series) -> pl.Series:

@@ -22,22 +22,23 @@ from facta.data.events import EventLog, Source, open_events
 from facta.data.features import describe_all
 from facta.data.fields import check_fields, coded, columns_of, compact, file_name, holds, late_share
 from facta.data.histories import Dataset, Manifest, delay_file
-from facta.data.ids import Ids, all_rows, clean_ids, with_decimals
+from facta.data.ids import Ids, all_rows, clean_ids, refuse_missing, with_decimals
 from facta.data.items import item_table, read_catalogue, read_table
 from facta.data.late import NO_TIME, delays, given_times, shown_before, waits_for
 from facta.data.odd_ids import odd_ids, refuse_odd_ids
 from facta.data.order import history_order, tied
 from facta.data.overlap import refuse_overlap
+from facta.data.pivot import check_pivot, pivoted
 from facta.data.repairs import Drop, check_drops, cleaned
 from facta.data.roles import no_feedback, unclear, undeclared
 from facta.data.room import refuse_shortage, room_for
 from facta.data.schema import Declared, FeatureConfig, Field, FieldConfig, SchemaConfig, recognise
 from facta.data.separators import means_list, parted
 from facta.data.series import ARRAYS, read_series
-from facta.data.times import Unit, period, refuse_lost_digits, to_milliseconds
+from facta.data.times import Unit, period, read_times
 from facta.data.users import read_users
 from facta.data.writing import DatasetWriter, refuse_loss
-from facta.errors import ConfigError, DataError, counted
+from facta.errors import ConfigError, DataError
 
 Progress = Callable[[str, bool], None]
 """Told what happens: a sentence, and whether it should stay on the screen."""
@@ -61,6 +62,7 @@ class _Ordered(NamedTuple):
     unit=TEXT | NONE,
     catalogue=PATH | NONE,
     drop=several("a list of texts", TEXT) | TEXT,
+    pivot=TEXT | NONE,
     overwrite=FLAG,
     progress=CALLABLE | NONE,
 )
@@ -79,6 +81,7 @@ def prepare(
     unit: Unit | None = None,
     catalogue: str | Path | None = None,
     drop: Collection[Drop] = (),
+    pivot: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -87,7 +90,8 @@ def prepare(
     `source`: a Parquet, CSV or JSON-lines file, several, a folder or a glob of them, or a frame. `columns` names those
     that are not recognised: {"user_id": "uid"}. `fields` are the other columns to keep, as names, {name: "context" or
     "feedback"} or {name: FieldConfig}; all numeric ones by default, as feedback. `catalogue` is an artifact or dataset
-    whose rows keep their meaning. `drop` removes "duplicates" or "invalid" events, kept or refused otherwise.
+    whose rows keep their meaning. `drop` removes "duplicates" or "invalid" events, kept or refused otherwise. `pivot`
+    names the column of actions of a log with a line for each action: it becomes one event with a field for each.
 
     `items` is a table of features (titles) that may hold items without events, `users` one of constant facts, `series`
     one of changing facts (user_id, timestamp, field, value). What models read of them is declared, as names,
@@ -108,11 +112,16 @@ def prepare(
     schema = schema.change(items={name: means_list(name, one) for name, one in schema.items.items()})
     _check_both("users", users, schema.users)
     _check_both("series", series, schema.series)
+    if pivot is not None:
+        check_pivot(pivot, log.columns, mapping, schema.fields or {})
     declared = undeclared(log, mapping) if schema.fields is None else schema.fields
-    check_fields(declared, log.columns, mapping)
-    needed = list(dict.fromkeys([*mapping.values(), *columns_of(declared)]))
+    declared = {name: one for name, one in declared.items() if name != pivot}
+    if pivot is None:  # otherwise fields of actions are still to come
+        check_fields(declared, log.columns, mapping)
+    wanted = dict.fromkeys([*mapping.values(), *([] if pivot is None else [pivot]), *columns_of(declared)])
+    needed = [name for name in wanted if name in log.columns]
     log.refuse_unlike(needed, exact=list(mapping.values()))
-    room = room_for(log, needed, out, drop=drop)
+    room = room_for(log, needed, out, drop=drop, pivot=pivot is not None)
     say(f"{room}.", True)
     refuse_shortage(room, out)
     refuse_loss(out, overwrite=overwrite)
@@ -121,7 +130,10 @@ def prepare(
         left = [name for name in log.columns if name not in needed]
         log = log.loaded(log.columns if "duplicates" in drop else needed)
         overlap = [] if "duplicates" in drop else refuse_overlap(log, mapping, needed)
-        run = _Preparation(cleaned(log, mapping, unit, drop), mapping, writer, say, columns=[*needed, *left])
+        log = cleaned(log, mapping, unit, drop)
+        if pivot is not None:
+            log, declared = _of_events(log, mapping, unit, pivot, needed, declared)
+        run = _Preparation(log, mapping, writer, say, columns=[*needed, *left])
         run.notes += [*overlap, *([f"Left out: {', '.join(left)}."] if left else [])]
         known = None if catalogue is None else read_catalogue(catalogue)
         rows, order, times = run.histories(unit)
@@ -143,6 +155,22 @@ def _check_both(what: str, table: Source | None, declared: Mapping[str, FeatureC
     if (table is None) == bool(declared):
         found = f"no table, but declared: {', '.join(declared)}" if declared else "a table of which nothing is declared"
         raise ConfigError(f"Found for {what}: {found}; expected both or none.")
+
+
+def _of_events(
+    log: EventLog,
+    mapping: Mapping[str, str],
+    unit: Unit | None,
+    pivot: str,
+    columns: Sequence[str],
+    declared: Mapping[str, FieldConfig],
+) -> tuple[EventLog, dict[str, FieldConfig]]:
+    """A log of actions as one of events, and its fields: what is declared of an action is added to its time."""
+    log, actions = pivoted(log, mapping, pivot, unit, columns)
+    timed = {name: one.change(time=actions[name].time) for name, one in declared.items() if name in actions}
+    fields = {**declared, **actions, **timed}
+    check_fields(fields, log.columns, mapping)
+    return log, fields
 
 
 class _Preparation:
@@ -304,11 +332,7 @@ class _Preparation:
             raise DataError(f"The log ({', '.join(self.log.names[:3])}) has columns but no events.")
         refuse_odd_ids(raw, what)
         ids = clean_ids(raw, what, text=self.log.text, like=like)
-        if ids.null_count():
-            raise DataError(
-                f"Column '{column}' has {counted(ids.null_count(), 'event')} without {what} id; "
-                f"remove them, or let prepare do it with drop=('invalid',) (--drop invalid)."
-            )
+        refuse_missing(ids, column, what)
         if raw.dtype != ids.dtype and with_decimals(raw):
             self.notes.append(f"The ids in '{column}' were written with decimals; all are whole and were read exactly.")
         self.notes += odd_ids(ids, column, what)
@@ -321,12 +345,7 @@ class _Preparation:
             return None, None
         self.say("Reading times.", False)
         column = self.mapping["timestamp"]
-        raw = self.log.column(column)
-        if raw.dtype.is_float() and (written := self.log.written(column)) is not None:
-            refuse_lost_digits(written)
-        times = to_milliseconds(raw, unit)
-        if times.bad:
-            raise DataError(f"{times.why}; correct them, or drop those events with drop=('invalid',) (--drop invalid).")
+        times = read_times(self.log.column(column), self.log.written(column), unit)
         if times.finer:
             self.notes.append(
                 "Times are finer than milliseconds; events of one millisecond keep the order of the input."

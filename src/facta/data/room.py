@@ -18,6 +18,7 @@ _BASE_BYTES = 200 << 20  # whatever the log: buffers of polars, chunks of the fi
 EVENT_BYTES = 60  # measured peak per event: user row, time, order, one sort key and its sorted copy, one column
 TEXT_BYTES = 40  # more per event and text id, while its column is turned into rows
 _CLEANED_BYTES = 24  # per event and column, where invalid events are dropped: the log and its cleaned copy
+_LINE_BYTES = 100  # more per line of a log that is pivoted: pair, time, action and row, sorted, and its first lines
 _DISTINCT_BYTES = 40  # the same where duplicates are: one copy more, to tell events apart, and a hash table
 _UNZIPPED = 5  # a .gz file's content over its size, roughly
 
@@ -37,17 +38,18 @@ class Room:
         return f"about {self.events:,} events: {human(self.memory)} of memory needed, {free} free"
 
 
-def room_for(log: EventLog, columns: Iterable[str], out: Path, *, drop: Collection[Drop]) -> Room:
-    """Bound memory and disk before anything is read. Text files are held in memory; Parquet only to `drop` events.
+def room_for(log: EventLog, columns: Iterable[str], out: Path, *, drop: Collection[Drop], pivot: bool = False) -> Room:
+    """Bound memory and disk before anything is read. Text files are held in memory; Parquet only to `drop` events
+    or to `pivot` lines.
 
     It holds for texts of some ten letters: how long those of Parquet are is not known before they are read.
     """
     columns = list(columns)
     held, events = _held(log)
-    dropping = _DISTINCT_BYTES if "duplicates" in drop else _CLEANED_BYTES if drop else 0
+    dropping = _DISTINCT_BYTES if "duplicates" in drop else _CLEANED_BYTES if drop or pivot else 0
     read = log.columns if "duplicates" in drop else columns
     texts = sum(log.types[name] == pl.String for name in read)
-    event = EVENT_BYTES + TEXT_BYTES * texts + dropping * len(log.columns)
+    event = EVENT_BYTES + TEXT_BYTES * texts + dropping * len(log.columns) + (_LINE_BYTES if pivot else 0)
     memory = _BASE_BYTES + held + events * event
     return Room(events, memory, events * 8 * len(columns), memory_free(), disk_free(out))
 
