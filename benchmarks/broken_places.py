@@ -333,7 +333,7 @@ NEWER = (
         VERSIONS,
         "a newer artifact",
         after(lambda folder: set_format(folder / "artifact" / "checksums.json"), *RECOMMEND),
-        "format 99.*reads format 1: update facta",
+        r"format 99.*reads format \d: update facta",
     ),
     Case(
         VERSIONS,
@@ -348,7 +348,7 @@ NEWER = (
             lambda folder: set_format(folder / "dataset" / "manifest.json"),
             *("evaluate", "ARTIFACT", "--data", "DATASET"),
         ),
-        "format 99, this facta reads up to 1; update facta",
+        r"format 99, this facta reads up to \d; update facta",
     ),
     Case(
         VERSIONS,

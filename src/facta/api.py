@@ -47,6 +47,7 @@ Progress = Callable[[int, int], None]
 
 _DATASET = instance("a facta.Dataset", Dataset) | PATH
 _ARTIFACT = instance("a facta.Artifact", Artifact) | PATH
+_LOG = instance("a facta.training.log.Log", Log) | NONE
 
 
 def find_recipe(name: str | RecipeConfig, overrides: Overrides = ()) -> RecipeConfig:
@@ -78,7 +79,7 @@ def doctor(
     return examine(events, columns=columns, fields=fields, unit=unit)
 
 
-@arguments(dataset=_DATASET, out=PATH, device=TEXT, overwrite=FLAG)
+@arguments(dataset=_DATASET, out=PATH, device=TEXT, overwrite=FLAG, log=_LOG)
 def train(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,
@@ -115,7 +116,14 @@ def train(
     return Artifact.of(replace(contents, fingerprint=mark))
 
 
-@arguments(dataset=_DATASET, out=PATH, seeds=several("a list of whole numbers", WHOLE), device=TEXT, overwrite=FLAG)
+@arguments(
+    dataset=_DATASET,
+    out=PATH,
+    seeds=several("a list of whole numbers", WHOLE),
+    device=TEXT,
+    overwrite=FLAG,
+    log=_LOG,
+)
 def train_seeds(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,
@@ -285,7 +293,7 @@ def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) 
     return chosen
 
 
-@arguments(dataset=_DATASET, out=PATH, days=WHOLE, device=TEXT, overwrite=FLAG, progress=CALLABLE | NONE)
+@arguments(dataset=_DATASET, out=PATH, days=WHOLE, device=TEXT, overwrite=FLAG, progress=CALLABLE | NONE, log=_LOG)
 def by_day(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,
@@ -312,7 +320,7 @@ def by_day(
     return day_by_day(chosen, dataset, Path(out), found, overwrite=overwrite, device=device, log=log, progress=progress)
 
 
-@arguments(dataset=_DATASET, out=PATH, trials=WHOLE, seed=WHOLE, device=TEXT, progress=CALLABLE | NONE)
+@arguments(dataset=_DATASET, out=PATH, trials=WHOLE, seed=WHOLE, device=TEXT, progress=CALLABLE | NONE, log=_LOG)
 def tune(
     dataset: Dataset | Path | str,
     recipe: RecipeConfig | str,

@@ -81,7 +81,7 @@ def test_the_python_of_the_page_on_ranking_runs(place: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text(encoding="utf-8")
     code = "".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     scope: dict[str, object] = {}
-    code = code.replace("data/service", str(place / "log")).replace("artifacts/ranking", str(place / "ranking"))
+    code = code.replace("data/ranking", str(place / "log")).replace("artifacts/gr-ranking", str(place / "ranking"))
     exec(compile(code, "ranking.md", "exec"), scope)
     assert isinstance(scope["ranking"], library.Ranking) and sorted(scope["ranking"].ids[0]) == [1, 2, 3, 4]
     card = (place / "ranking" / "README.md").read_text(encoding="utf-8")

@@ -81,7 +81,8 @@ def test_every_key_of_every_recipe_can_be_set_to_its_own_value() -> None:
         if recipe.training is not None:
             assert len(described) > 4 and found["training.epochs"].value == recipe.training.epochs
         for one in found.values():
-            if one.value is not None and one.key != "name":
+            left_open = one.key in recipe.derived  # what is set is not derived from the log any more
+            if one.value is not None and one.key != "name" and not left_open:
                 assert recipe.override({one.key: one.value}) == recipe, (name, one.key)
 
 

@@ -179,7 +179,7 @@ def test_every_way_to_learn_feedback_goes_on_exactly_after_a_crash(
 
 ENCODERS = {
     "hstu": {"kind": "hstu", "heads": 2},
-    "softmax": {"kind": "hstu", "bias": "none", "attention": "softmax"},
+    "softmax": {"kind": "hstu", "bias": "none", "attention": "softmax", "normaliser": None},
     "production": {"kind": "hstu-production", "heads": 2},
     "transformer": {"kind": "transformer", "heads": 2, "attention_dropout": 0.2},
     "gru": {"kind": "gru"},

@@ -57,8 +57,10 @@ def test_a_validation_of_one_outcome_decides_nothing(log: facta.Dataset, tmp_pat
 
 def test_feedback_without_a_success_is_learned_when_that_is_meant(log: facta.Dataset, tmp_path: Path) -> None:
     with pytest.raises(facta.ConfigError, match="declare `positive` when the log is prepared, or set"):
+        facta.train(log, "simulator/gr-ranking", tmp_path / "a", settings("event_type"), log=QUIET)
+    with pytest.raises(facta.ConfigError, match=r"validation measures NMAE\(dwell\)"):
         facta.train(log, "simulator/gr-ranking", tmp_path / "a", settings("dwell"), log=QUIET)
-    changes = [*settings("dwell", "event_type"), *LAST]
+    changes = [*settings("dwell", "event_type"), "training.metric=NMAE(dwell)", *LAST]
     trained = facta.train(log, "simulator/gr-ranking", tmp_path / "b", changes, log=QUIET)
     ranking = trained.rank(facta.history_of(log, 3), [1, 2, 3], at="2030-01-01")
     assert list(ranking.scores) == ["dwell"], "categories have no order, so no score"

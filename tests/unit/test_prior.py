@@ -199,12 +199,12 @@ def test_people_get_the_lists_that_are_measured(data: Dataset, tmp_path: Path) -
     given = PriorConfig(rules=RULES, weight=16.0)
     settings = [*QUICK, UNTRAINED, f"model.prior={given.model_dump_json()}"]
     artifact = facta.train(data, "debug/sasrec-rules", tmp_path / "a", settings)
-    measured, split = facta.evaluate(artifact, data), leave_one_out(data)
+    measured, asked_for = facta.evaluate(artifact, data), leave_one_out_test(data)
     ids = data.items["item_id"].to_list()
     expected = [[ids[row] for row in line if row >= 0][:3] for line in measured.lists]
     histories = [
         [ids[row] for row in data.item[data.offsets[user] : data.offsets[user] + end]]
-        for user, end in zip(split.test.user, split.test.end, strict=True)
+        for user, end in zip(asked_for.user, asked_for.end, strict=True)
     ]
     asked = artifact.recommend(histories, 3)
     assert asked.ids == expected

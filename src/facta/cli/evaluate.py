@@ -91,8 +91,6 @@ def evaluate(
     own = [ProtocolConfig.parse(one.config["protocol"]) for one in loaded]
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(given, artifacts, loaded)
-    if not as_json:
-        console.out.print(f"data: {data}", markup=False, highlight=False, soft_wrap=True)
     asked = dict(zip(named, loaded, strict=True))
     feedback = (task or tasks(loaded[0].model)[0]) == "feedback"
     _check_options(feedback, k, lists, by_day or rows is not None)
@@ -160,6 +158,7 @@ def _show(
     if as_json:
         console.emit({"data": str(dataset.path), **_values(named, list(artifacts.values()), results, pairs)})
         return
+    console.out.print(f"data: {dataset.path}", markup=False, highlight=False, soft_wrap=True)
     recipes = [str(one.config["name"]) for one in artifacts.values()]
     shown = [name if name == recipe else f"{name} ({recipe})" for name, recipe in zip(named, recipes, strict=True)]
     tables.results([(name, result.summary()) for name, result in zip(shown, results, strict=True)], ks)

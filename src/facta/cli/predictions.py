@@ -100,6 +100,7 @@ def show(
         ]
         console.emit({"results": results, "comparisons": [_values(*pair, next(iter(found))) for pair in pairs]})
         return
+    console.out.print(f"data: {dataset.path}", markup=False, highlight=False, soft_wrap=True)
     tables.predictions([(name, one.summary()) for name, one in found.items()])
     for text in dataset.manifest.notes:
         console.note(f"Note on the data: {text}")

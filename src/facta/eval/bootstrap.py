@@ -44,6 +44,10 @@ def resamples(users: int, samples: int = SAMPLES, seed: int = SEED) -> Iterator[
 
 
 def interval(samples: Floats, level: float = LEVEL) -> Interval:
-    """The middle `level` of the samples (percentile interval)."""
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    """The middle `level` of the samples (percentile interval); NaN where it reaches samples that are not finite, such
+    as the NE of a draw of people without a success."""
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    if not np.isfinite([low, high]).all():
+        return Interval(float("nan"), float("nan"))
     return Interval(float(low), float(high))

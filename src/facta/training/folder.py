@@ -7,6 +7,7 @@ removed from the folder.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,6 +101,8 @@ def claim(out: Path, identity: Identity, *, overwrite: bool) -> None:
     process is training there, or it cannot be written.
     """
     if not out.exists():
+        with durable.writing(out):  # a file where a folder must be is refused before anything is read or said
+            os.scandir(next(parent for parent in out.absolute().parents if parent.exists())).close()
         return
     if not _is_run(out):
         raise ArtifactError(
