@@ -51,7 +51,8 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
     judged = {"dataset": data, "protocol": None, "stage": "test", "other_data": False, "progress": None}
     tables = {"items": None, "users": None, "series": None, "columns": None, "fields": None, "unit": None}
     declared: dict[str, Any] = {"item_fields": (), "user_fields": (), "series_fields": (), "catalogue": None}
-    rest: dict[str, Any] = {"drop": (), "overwrite": False, "progress": None}
+    part: dict[str, Any] = {"pivot": None, "drop_users": (), "since": None, "until": None}
+    rest: dict[str, Any] = {"drop": (), "overwrite": False, "progress": None, **part}
     trained: dict[str, Any] = {"dataset": data, "recipe": "debug/popularity", "overrides": (), "device": "cpu"}
     asked: dict[str, Any] = {"history": [1, 2], "at": None}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -13,13 +13,18 @@ from rich.markup import escape
 from rich.status import Status
 
 from facta.cli import console
+from facta.cli.histories import moment
+from facta.cli.many import ids_of
+from facta.data.events import open_events
+from facta.data.ids import clean_ids
 from facta.data.prepare import Progress
 from facta.data.prepare import prepare as prepared
 from facta.data.repairs import Drop
-from facta.data.schema import SchemaConfig
+from facta.data.schema import SchemaConfig, recognise
 from facta.data.times import Unit
 from facta.errors import ConfigError
 from facta.hardware import human, memory_peak
+from facta.infer.history import from_text
 
 SchemaOption = Annotated[
     Path | None,
@@ -63,6 +68,18 @@ def prepare(
             "--pivot", metavar="NAME", help="The column of actions (view, cart, buy) of a log with a line for each."
         ),
     ] = None,
+    drop_user: Annotated[
+        list[str] | None, typer.Option("--drop-user", metavar="ID", help="A user whose events are left out.")
+    ] = None,
+    drop_users_file: Annotated[
+        Path | None, typer.Option("--drop-users-file", help="More of them: a text with one id a line, or a table.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Leave out events before: ISO 8601, milliseconds.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Leave out events at this moment and later.")
+    ] = None,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -85,6 +102,9 @@ def prepare(
             catalogue=catalogue,
             drop=cast("list[Drop]", drop or []),
             pivot=pivot,
+            drop_users=_users(events, columns_of(column or []), drop_user or [], drop_users_file),
+            since=moment(since),
+            until=moment(until),
             overwrite=overwrite,
             progress=_show(status),
         )
@@ -104,6 +124,19 @@ def prepare(
           ", ".join(one.name for one in manifest.fields) or "none", manifest.content_hash[:12]]],
     )  # fmt: skip
     console.note(f"{seconds:.1f} s, peak memory {human(memory_peak())}.")
+
+
+def _users(
+    events: Sequence[str], columns: Mapping[str, str], named: Sequence[str], file: Path | None
+) -> list[str | int]:
+    """The ids of users to drop, of the type of the log's user ids. Raises DataError."""
+    if not named and file is None:
+        return []
+    log = open_events(list(events), columns)
+    raw = log.column(recognise(log.columns, columns)["user_id"])
+    known = clean_ids(raw, "user", text=log.text).drop_nulls()
+    listed = [] if file is None else ids_of(file, "user", known).to_list()
+    return [*(from_text(known, text, "user") for text in named), *listed]
 
 
 def columns_of(assignments: Sequence[str]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def _ordered(
 ) -> tuple[Lines, pl.DataFrame]:
     """The lines of a log; [n] row, event and action in the order of events."""
     column = mapping["timestamp"]
-    time = read_times(log.column(column), log.written(column), unit).milliseconds
+    time = read_times(log.column(column), unit).milliseconds
     user, item = (_rows(log, mapping[f"{what}_id"], what) for what in ("user", "item"))
     frame = pl.DataFrame([user, item, time.alias("time"), actions])
     lines = Lines(frame, first_action(frame))

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import polars as pl
 
 from facta import arrays, durable
-from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, arguments, several
+from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, several
 from facta.arrays import Bools, Ints
+from facta.data.chosen import Choice, check_choice, chosen
 from facta.data.codes import defined
 from facta.data.digests import content_hash
 from facta.data.events import EventLog, Source, open_events
@@ -35,7 +36,7 @@ from facta.data.room import refuse_shortage, room_for
 from facta.data.schema import Declared, FeatureConfig, Field, FieldConfig, SchemaConfig, recognise
 from facta.data.separators import means_list, parted
 from facta.data.series import ARRAYS, read_series
-from facta.data.times import Unit, period, read_times
+from facta.data.times import Time, Unit, period, read_times, refuse_lost_digits
 from facta.data.users import read_users
 from facta.data.writing import DatasetWriter, refuse_loss
 from facta.errors import ConfigError, DataError
@@ -63,6 +64,7 @@ class _Ordered(NamedTuple):
     catalogue=PATH | NONE,
     drop=several("a list of texts", TEXT) | TEXT,
     pivot=TEXT | NONE,
+    drop_users=several("a list of ids", TEXT | WHOLE),
     overwrite=FLAG,
     progress=CALLABLE | NONE,
 )
@@ -82,6 +84,9 @@ def prepare(
     catalogue: str | Path | None = None,
     drop: Collection[Drop] = (),
     pivot: str | None = None,
+    drop_users: Collection[str | int] = (),
+    since: Time | None = None,
+    until: Time | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -92,6 +97,7 @@ def prepare(
     "feedback"} or {name: FieldConfig}; all numeric ones by default, as feedback. `catalogue` is an artifact or dataset
     whose rows keep their meaning. `drop` removes "duplicates" or "invalid" events, kept or refused otherwise. `pivot`
     names the column of actions of a log with a line for each action: it becomes one event with a field for each.
+    Events of `drop_users` (ids as in the log), before `since` and from `until` on are left out.
 
     `items` is a table of features (titles) that may hold items without events, `users` one of constant facts, `series`
     one of changing facts (user_id, timestamp, field, value). What models read of them is declared, as names,
@@ -112,16 +118,10 @@ def prepare(
     schema = schema.change(items={name: means_list(name, one) for name, one in schema.items.items()})
     _check_both("users", users, schema.users)
     _check_both("series", series, schema.series)
-    if pivot is not None:
-        check_pivot(pivot, log.columns, mapping, schema.fields or {})
-    declared = undeclared(log, mapping) if schema.fields is None else schema.fields
-    declared = {name: one for name, one in declared.items() if name != pivot}
-    if pivot is None:  # otherwise fields of actions are still to come
-        check_fields(declared, log.columns, mapping)
-    wanted = dict.fromkeys([*mapping.values(), *([] if pivot is None else [pivot]), *columns_of(declared)])
-    needed = [name for name in wanted if name in log.columns]
+    asked = _Asked(unit, drop, pivot, Choice(drop_users, since, until))
+    declared, needed = _wanted(log, mapping, schema, asked)
     log.refuse_unlike(needed, exact=list(mapping.values()))
-    room = room_for(log, needed, out, drop=drop, pivot=pivot is not None)
+    room = room_for(log, needed, out, drop=drop, pivot=pivot is not None, part=bool(asked.choice))
     say(f"{room}.", True)
     refuse_shortage(room, out)
     refuse_loss(out, overwrite=overwrite)
@@ -130,9 +130,7 @@ def prepare(
         left = [name for name in log.columns if name not in needed]
         log = log.loaded(log.columns if "duplicates" in drop else needed)
         overlap = [] if "duplicates" in drop else refuse_overlap(log, mapping, needed)
-        log = cleaned(log, mapping, unit, drop)
-        if pivot is not None:
-            log, declared = _of_events(log, mapping, unit, pivot, needed, declared)
+        log, declared = _events(log, mapping, needed, declared, asked)
         run = _Preparation(log, mapping, writer, say, columns=[*needed, *left])
         run.notes += [*overlap, *([f"Left out: {', '.join(left)}."] if left else [])]
         known = None if catalogue is None else read_catalogue(catalogue)
@@ -157,20 +155,49 @@ def _check_both(what: str, table: Source | None, declared: Mapping[str, FeatureC
         raise ConfigError(f"Found for {what}: {found}; expected both or none.")
 
 
-def _of_events(
+class _Asked(NamedTuple):
+    """What is done to the lines of a log before they are events."""
+
+    unit: Unit | None
+    drop: Collection[Drop]
+    pivot: str | None
+    choice: Choice
+
+
+def _wanted(
+    log: EventLog, mapping: Mapping[str, str], schema: SchemaConfig, asked: _Asked
+) -> tuple[dict[str, FieldConfig], list[str]]:
+    """(the fields to make, apart from those of actions; the columns of the log that are read)."""
+    check_choice(asked.choice, mapping)
+    if asked.pivot is not None:
+        check_pivot(asked.pivot, log.columns, mapping, schema.fields or {})
+    fields = undeclared(log, mapping) if schema.fields is None else schema.fields
+    declared = {name: one for name, one in fields.items() if name != asked.pivot}
+    if asked.pivot is None:  # otherwise the columns of actions are still to come
+        check_fields(declared, log.columns, mapping)
+    columns = [*mapping.values(), *([] if asked.pivot is None else [asked.pivot]), *columns_of(declared)]
+    return declared, [name for name in dict.fromkeys(columns) if name in log.columns]
+
+
+def _events(
     log: EventLog,
     mapping: Mapping[str, str],
-    unit: Unit | None,
-    pivot: str,
     columns: Sequence[str],
     declared: Mapping[str, FieldConfig],
+    asked: _Asked,
 ) -> tuple[EventLog, dict[str, FieldConfig]]:
-    """A log of actions as one of events, and its fields: what is declared of an action is added to its time."""
-    log, actions = pivoted(log, mapping, pivot, unit, columns)
+    """The log of the events to prepare, and its fields: what is declared of an action is added to its time."""
+    time, actions = mapping.get("timestamp"), dict[str, FieldConfig]()
+    if time is not None and log.types[time].is_float() and (written := log.written(time)) is not None:
+        refuse_lost_digits(written)  # before a repair forgets how they were written
+    log = cleaned(log, mapping, asked.unit, asked.drop)
+    if asked.pivot is not None:
+        log, actions = pivoted(log, mapping, asked.pivot, asked.unit, columns)
+        columns = log.columns
     timed = {name: one.change(time=actions[name].time) for name, one in declared.items() if name in actions}
     fields = {**declared, **actions, **timed}
     check_fields(fields, log.columns, mapping)
-    return log, fields
+    return chosen(log, mapping, asked.unit, asked.choice, columns), fields
 
 
 class _Preparation:
@@ -345,7 +372,7 @@ class _Preparation:
             return None, None
         self.say("Reading times.", False)
         column = self.mapping["timestamp"]
-        times = read_times(self.log.column(column), self.log.written(column), unit)
+        times = read_times(self.log.column(column), unit)
         if times.finer:
             self.notes.append(
                 "Times are finer than milliseconds; events of one millisecond keep the order of the input."

@@ -38,15 +38,17 @@ class Room:
         return f"about {self.events:,} events: {human(self.memory)} of memory needed, {free} free"
 
 
-def room_for(log: EventLog, columns: Iterable[str], out: Path, *, drop: Collection[Drop], pivot: bool = False) -> Room:
-    """Bound memory and disk before anything is read. Text files are held in memory; Parquet only to `drop` events
-    or to `pivot` lines.
+def room_for(
+    log: EventLog, columns: Iterable[str], out: Path, *, drop: Collection[Drop], pivot: bool = False, part: bool = False
+) -> Room:
+    """Bound memory and disk before anything is read. Text files are held in memory; Parquet only to `drop` events,
+    to `pivot` lines, or to prepare a `part` of the log.
 
     It holds for texts of some ten letters: how long those of Parquet are is not known before they are read.
     """
     columns = list(columns)
     held, events = _held(log)
-    dropping = _DISTINCT_BYTES if "duplicates" in drop else _CLEANED_BYTES if drop or pivot else 0
+    dropping = _DISTINCT_BYTES if "duplicates" in drop else _CLEANED_BYTES if drop or pivot or part else 0
     read = log.columns if "duplicates" in drop else columns
     texts = sum(log.types[name] == pl.String for name in read)
     event = EVENT_BYTES + TEXT_BYTES * texts + dropping * len(log.columns) + (_LINE_BYTES if pivot else 0)

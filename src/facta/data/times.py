@@ -63,13 +63,9 @@ def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
     return _from_numbers(times.fill_nan(None) if times.dtype.is_float() else times, unit)
 
 
-def read_times(raw: pl.Series, written: pl.Series | None, unit: str | None) -> Times:
-    """The times [n] of a log, all there. `written`: the column as its text files have it, if there are any.
-
-    Raises DataError as `to_milliseconds` does, for missing and impossible times, and for numbers that lost digits.
-    """
-    if raw.dtype.is_float() and written is not None:
-        refuse_lost_digits(written)
+def read_times(raw: pl.Series, unit: str | None) -> Times:
+    """The times [n] of a log, all there. Raises DataError as `to_milliseconds` does, and for missing or impossible
+    ones."""
     times = to_milliseconds(raw, unit)
     if times.bad:
         raise DataError(f"{times.why}; correct them, or drop those events with drop=('invalid',) (--drop invalid).")
