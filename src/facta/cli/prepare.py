@@ -16,6 +16,7 @@ from facta.cli import console
 from facta.cli.histories import moment
 from facta.cli.many import ids_of
 from facta.data.events import open_events
+from facta.data.histories import Dataset
 from facta.data.ids import clean_ids
 from facta.data.prepare import Progress
 from facta.data.prepare import prepare as prepared
@@ -29,6 +30,19 @@ from facta.infer.history import from_text
 SchemaOption = Annotated[
     Path | None,
     typer.Option("--schema", metavar="FILE.json", help="What the columns mean: fields, items, users, series."),
+]
+
+PivotOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pivot", metavar="NAME", help="The column of actions (view, cart, buy) of a log with a line for each."
+    ),
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="Leave out events before: ISO 8601, milliseconds.")
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Leave out events at this moment and later.")
 ]
 
 
@@ -62,24 +76,15 @@ def prepare(
     drop: Annotated[
         list[str] | None, typer.Option("--drop", metavar="duplicates|invalid", help="Events to leave out.")
     ] = None,
-    pivot: Annotated[
-        str | None,
-        typer.Option(
-            "--pivot", metavar="NAME", help="The column of actions (view, cart, buy) of a log with a line for each."
-        ),
-    ] = None,
+    pivot: PivotOption = None,
     drop_user: Annotated[
         list[str] | None, typer.Option("--drop-user", metavar="ID", help="A user whose events are left out.")
     ] = None,
     drop_users_file: Annotated[
         Path | None, typer.Option("--drop-users-file", help="More of them: a text with one id a line, or a table.")
     ] = None,
-    since: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Leave out events before: ISO 8601, milliseconds.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Leave out events at this moment and later.")
-    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -113,6 +118,11 @@ def prepare(
         used = {"seconds": round(seconds, 3), "memory_peak": memory_peak()}
         console.emit({"path": str(out), **dataset.manifest.model_dump(), **used})
         return
+    _print(dataset, out, seconds)
+
+
+def _print(dataset: Dataset, out: Path, seconds: float) -> None:
+    """Notes, ties and sizes of what was prepared."""
     manifest = dataset.manifest
     for text in manifest.notes:
         console.note(f"Note: {text}")
