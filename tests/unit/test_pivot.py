@@ -235,7 +235,7 @@ def test_the_pivoted_column_is_no_field_too(tmp_path: Path) -> None:
 
 def test_the_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^\$ facta (prepare .* --pivot .*)$", page, re.MULTILINE)
+    (command,) = re.findall(r"^\$ facta (prepare \S+ --pivot \S+ --out \S+)$", page, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     log().write_parquet("actions.parquet")
     app(shlex.split(command), standalone_mode=False)
