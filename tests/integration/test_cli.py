@@ -15,6 +15,7 @@ import pytest
 
 from facta import cli
 from facta.errors import ConfigError
+from facta.models.baselines import ItemKNN
 from facta.ops import backend
 from tests import worlds
 from tests.integration.conftest import Facta
@@ -87,6 +88,7 @@ def test_a_report_for_people(facta: Facta, place: Path, tmp_path: Path) -> None:
 
 def test_training_as_json(facta: Facta, place: Path, tmp_path: Path) -> None:
     said = facta("train", "debug/item-knn", "--data", place / "log", "--out", tmp_path / "knn", "--json")
+    assert said.err.count("item-knn: NDCG@10 ") == len(ItemKNN.SHRINKAGES) * len(ItemKNN.HALF_LIVES)
     assert said.json["artifact"] == str(tmp_path / "knn") and len(said.json["fingerprint"]) == 16
     assert [result["stage"] for result in said.json["results"]] == ["validation", "test"]
     assert all(result["protocol"] for result in said.json["results"])

@@ -35,12 +35,14 @@ def choose(
     window: int,
     k: int = 10,
     counts: Ints | None = None,
+    judged: Callable[[R, float], None] = lambda candidate, value: None,
 ) -> Choice[R]:
-    """The candidate with the highest NDCG@k on the validation requests; the first of equals."""
+    """The candidate with the highest NDCG@k on the validation requests; the first of equals. `judged` hears of each."""
     values = []
     for candidate in candidates:
         result = validate(candidate, dataset, protocol, split, window=window, ks=(k,), counts=counts)
         values.append(result.means[f"NDCG@{k}"])
+        judged(candidate, values[-1])
     return Choice(candidates[values.index(max(values))], tuple(values))
 
 

@@ -74,7 +74,9 @@ def fit(
             f"Found the device '{device}' for a model of kind '{recipe.model.kind}', which is counted on the CPU: "
             "leave it out (--device)."
         )
-    return Fitted(_chosen(recipe, dataset, split) if recipe.choose else _counted(recipe, dataset, split), None)
+    if recipe.choose:
+        return Fitted(_chosen(recipe, dataset, split, log or Log()), None)
+    return Fitted(_counted(recipe, dataset, split), None)
 
 
 def refit(
@@ -132,21 +134,29 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
     return model
 
 
-def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
-    """The best of the settings that a counted model proposes."""
+def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> SavedModel:
+    """The best of the settings that a counted model proposes; what each reaches on validation is said."""
     protocol, counts = recipe.protocol.before_refit, training_counts(dataset, split).numpy()
+
+    def judged(model: Baseline, value: float) -> None:
+        settings = model.config.model_dump(exclude={"kind"}, exclude_defaults=True)
+        said = ", ".join(f"{name}={setting}" for name, setting in settings.items()) or "the default settings"
+        log.say(f"{model.config.kind}: NDCG@10 {value:.4f} on validation with {said}.")
+
     match recipe.model:
         case DecayedPopularityConfig():
             decayed = DecayedPopularity.variants(dataset, split, recipe.model.positive)
-            return choose(decayed, dataset, protocol, split, window=DecayedPopularity.window, counts=counts).best
+            return choose(
+                decayed, dataset, protocol, split, window=DecayedPopularity.window, counts=counts, judged=judged
+            ).best
         case ItemKNNConfig(window=window):
             kinds = ItemKNN.variants(dataset, split, recipe.model.positive)
-            return choose(kinds, dataset, protocol, split, window=window, counts=counts).best
+            return choose(kinds, dataset, protocol, split, window=window, counts=counts, judged=judged).best
         case RulesConfig(positive=positive):
             longest = int(max(SEARCH["window"]))
 
             def judge(rules: Sequence[Rules]) -> Choice[Rules]:
-                return choose(rules, dataset, protocol, split, window=longest, counts=counts)
+                return choose(rules, dataset, protocol, split, window=longest, counts=counts, judged=judged)
 
             fitted = partial(Rules.fit_all, dataset=dataset, split=split)
             return choose_in_turn(fitted, RulesConfig(positive=positive), SEARCH, judge).best
@@ -154,7 +164,7 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
             raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
 
 
-def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split) -> Prior | None:
+def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> Prior | None:
     """The fitted prior of the recipe's model; None where it has none. Settings of rules that the recipe leaves open are
     chosen like those of a recipe of rules alone.
     """
@@ -164,7 +174,7 @@ def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split) -> Prior | None
     if recipe.model.prior.rules is not None or not len(split.validation):
         return prior.fit(dataset, split)
     rules = RecipeConfig(name="rules", model=RulesConfig(), choose=True, protocol=recipe.protocol)
-    chosen = _chosen(rules, dataset, split)
+    chosen = _chosen(rules, dataset, split, log)
     assert isinstance(chosen, Rules)
     prior.rules = chosen
     return prior
@@ -197,7 +207,7 @@ def learn(
     if dataset.num_items >= _LARGE:  # a pass over all validation requests and items comes before the first step
         log.say("Measuring what popularity reaches in validation, then the first step.")
     validate, popularity = _validation(recipe, model, dataset, split, counts)
-    prior = _prior(recipe, dataset, split)
+    prior = _prior(recipe, dataset, split, log or Log())
     if prior is not None:
         assert isinstance(model, Recommender)
         validate = priors.validated(validate, model, prior)
