@@ -14,6 +14,7 @@ from facta.data.conditional import condition_of, factors, resolved, score_name, 
 from facta.data.schema import Field
 from facta.errors import ConfigError
 from facta.infer.ranking import ScoreNames
+from facta.training import journal
 
 CLICK = Field(name="click", kind="binary", dtype="int8")
 CONTEXT = Field(name="tab", role="context", kind="categorical", dtype="int8", categories=("a", "b"))
@@ -197,7 +198,13 @@ def test_training_is_chosen_by_a_conditional_field(
     world: tuple[facta.Dataset, facta.Artifact, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     dataset, *_ = world
-    for metric in ("NE(like)", "NMAE(dwell)", "Spearman"):
+    for metric, chosen in (
+        ("NE(like)", "NE(like if click)"),
+        ("NMAE(dwell)", "NMAE(dwell if click)"),
+        ("Spearman",) * 2,
+    ):
         small = ["training.epochs=1", "model.width=8", "model.window=8", f'training.metric="{metric}"']
         out = tmp_path / metric.partition("(")[0]
         facta.train(dataset, "own-log/dlrm", out, small)
+        (line,) = journal.read(facta.run_folder(out), "validation")
+        assert np.isfinite(line[chosen]) and line["best"]
