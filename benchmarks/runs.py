@@ -7,17 +7,24 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import facta
 from benchmarks.figures import ROOT, code, record
+from facta.api import fitted
+from facta.artifact.files import Contents, save
 from facta.data import sources
 from facta.eval.bootstrap import Interval
 from facta.eval.evaluation import KS
 from facta.eval.metrics import lower_is_better
 from facta.eval.protocol import ProtocolConfig
+from facta.eval.report import kept_epoch
 from facta.eval.result import average
+from facta.recipes.fit import Fitted
+from facta.recipes.recipe import RecipeConfig
 from facta.training import journal
+from facta.training.folder import REFIT
+from facta.training.log import Log
 
 SEEDS = (0, 1, 2)
 FOLDERS = {
@@ -70,17 +77,51 @@ def train(
     """Train a recipe once per seed, or take what an earlier, interrupted measurement of this code left."""
     found = Seeds(" ".join([recipe, *changes]), [], [], [], [], [])
     for seed in seeds:
-        trained, out = artifact(recipe, data, changes, seed), place(recipe, changes, seed)
-        protocol = ProtocolConfig.parse(trained.config["protocol"])
-        if protocol.refit == "no" and len(protocol.cut(data).validation):  # a refit was trained on these events
-            found.validation.append(facta.evaluate(trained, data, stage="validation"))
-        found.test.append(facta.evaluate(trained, data, ks=ks))
-        epochs = journal.read(facta.run_folder(out), "epoch")
-        found.artifacts.append(trained)
-        found.seconds_per_epoch.append(epochs[-1]["seconds"] / len(epochs))
-        found.epochs.append(len(epochs))
-        print(f"{found.name}, seed {seed}: {found.test[-1].means['NDCG@10']:.4f} NDCG@10", flush=True)
+        trained = artifact(recipe, data, changes, seed)
+        _add(found, trained, data, journal.read(facta.run_folder(place(recipe, changes, seed)), "epoch"), ks)
     return found
+
+
+def _add(
+    found: Seeds, trained: facta.Artifact, data: facta.Dataset, epochs: list[dict[str, Any]], ks: Sequence[int]
+) -> None:
+    """Measure one more trained seed."""
+    protocol = ProtocolConfig.parse(trained.config["protocol"])
+    if protocol.refit == "no" and len(protocol.cut(data).validation):  # a refit was trained on these events
+        found.validation.append(facta.evaluate(trained, data, stage="validation"))
+    found.test.append(facta.evaluate(trained, data, ks=ks))
+    found.artifacts.append(trained)
+    found.seconds_per_epoch.append(epochs[-1]["seconds"] / len(epochs))
+    found.epochs.append(len(epochs))
+    print(
+        f"{found.name}, seed {trained.config['training']['seed']}: {found.test[-1].means['NDCG@10']:.4f} NDCG@10",
+        flush=True,
+    )
+
+
+def train_again(
+    recipe: str, data: facta.Dataset, first: Seeds, seeds: Sequence[int] = SEEDS, ks: Sequence[int] = KS
+) -> Seeds:
+    """The seeds of `first` under refit=yes: what `train` with protocol.refit=yes gives, whose first run is at hand.
+
+    A recipe without other changes. The test of runs holds both ways to the same bits.
+    """
+    changes = ["protocol.refit=yes"]
+    found = Seeds(" ".join([recipe, *changes]), [], [], [], [], [])
+    for seed, artifact in zip(seeds, first.artifacts, strict=True):
+        out, before = place(recipe, changes, seed), facta.run_folder(place(recipe, [], seed))
+        if not out.exists():
+            save(refitted(artifact, data, before, facta.run_folder(out)), out, overwrite=False)
+        epochs = journal.read(facta.run_folder(out) / REFIT, "epoch")
+        _add(found, facta.load(out), data, epochs, ks)
+    return found
+
+
+def refitted(first: facta.Artifact, data: facta.Dataset, before: Path, folder: Path) -> Contents:
+    """An artifact of refit=no, whose run lies in `before`, under refit=yes; the second run keeps itself in `folder`."""
+    recipe = RecipeConfig.parse(first.config).override(["protocol.refit=yes"])
+    epochs = kept_epoch(journal.read(before)) or len(journal.read(before, "epoch"))
+    return fitted(recipe, Fitted(first.model, epochs), data, recipe.protocol.cut(data), folder, Log(), "cpu")
 
 
 def artifact(recipe: str, data: facta.Dataset, changes: Sequence[str], seed: int) -> facta.Artifact:

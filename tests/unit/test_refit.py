@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from benchmarks.runs import refitted
 from torch import Tensor
 
 import facta
@@ -186,3 +187,19 @@ def test_items_that_only_validation_shows_are_ranked_after_the_refit(tmp_path: P
     protocol: dict[str, Any] = {"rank": "trained", "mask": "nothing"}
     counts = [len(facta.ProtocolConfig(refit=again, **protocol).ranked_items(data)) for again in ("no", "yes")]
     assert counts == [20, 21]
+
+
+def test_a_trained_artifact_is_refitted_to_the_bits_of_a_training_under_refit(
+    log: facta.Dataset, tmp_path: Path
+) -> None:
+    """The figures of both protocols are measured on one first run (`benchmarks.runs`)."""
+    no, yes = tmp_path / "no", tmp_path / "yes"
+    changes = ["training.epochs=8", "training.patience=2"]
+    first = facta.train(log, "debug/hstu-rules", no, changes, log=QUIET)
+    trained = facta.train(log, "debug/hstu-rules", yes, [*changes, YES], log=QUIET)
+    again = refitted(facta.load(no), log, facta.run_folder(no), tmp_path / "again.run")
+    assert [line["metrics"] for line in again.metrics] == [line["metrics"] for line in trained.metrics]
+    assert first.metrics[0]["metrics"] == trained.metrics[0]["metrics"]
+    found, expected = again.model.state_dict(), trained.model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
