@@ -33,7 +33,6 @@ from benchmarks import eager
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.runs import dataset
 from benchmarks.turns import in_turns
-from facta.artifact.model import build
 from facta.data.batches import TrainingBatches
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
@@ -60,7 +59,7 @@ class Ours:
         recipe: RecipeConfig = find("movielens-1m/hstu").override(
             ["protocol.split=loo-paper", "training.patience=null", "training.schedule=constant"]
         )
-        model = build(recipe.model, Catalogue.of(data), 0)
+        model = recipe.model.build(Catalogue.of(data), 0)
         assert isinstance(model, Recommender) and model.negatives is not None and recipe.training is not None
         self.model, self.negatives = model.train(), model.negatives.count
         self.batches = TrainingBatches(data, recipe.protocol.cut(data), window=model.window, batch_size=128)

@@ -37,7 +37,7 @@ class ToyModel(nn.Module):
         self.register_buffer("scale", torch.ones((), dtype=dtype))
         self.objectives = objectives
 
-    def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+    def forward(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
         assert self.training and torch.is_grad_enabled()
         x = self.table[batch.events.item]  # a gather whose gradient adds up rows: the order of the sum matters
         x = draws.dropout(x, 0.2, batch.events.key, 1)

@@ -13,8 +13,6 @@ import polars as pl
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
 from facta.artifact.calibration import fit_calibrator
-from facta.artifact.model import SavedModel, Task, tasks
-from facta.config import Overrides, assignments
 from facta.data.buckets import as_read_by, of_training
 from facta.data.conditional import score_names
 from facta.data.doctor import Finding, examine
@@ -30,13 +28,15 @@ from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
 from facta.infer.matching import check_match, check_unseen, unlike_targets
-from facta.models.baselines import Baseline
+from facta.kinds import importing
+from facta.models.model import Model, Task
 from facta.recipes.days import Days
 from facta.recipes.days import by_day as day_by_day
 from facta.recipes.find import find
 from facta.recipes.fit import Fitted, fit, learn, metric_name, refit, training_counts
 from facta.recipes.recipe import RecipeConfig
 from facta.recipes.sizing import sized
+from facta.settings import Overrides, assignments
 from facta.training import tune as tuning
 from facta.training.folder import REFIT, claim
 from facta.training.identity import Identity
@@ -59,7 +59,8 @@ def find_recipe(name: str | RecipeConfig, overrides: Overrides = ()) -> RecipeCo
             f"Found a recipe of type {type(name).__name__}; expected a name, as in 'movielens-1m/hstu', or a "
             "facta.RecipeConfig, which facta.RecipeConfig.parse makes of plain values."
         )
-    return chosen.override(overrides)
+    with importing():  # what a setting names, as in model.encoder.kind=my_encoders:Linear
+        return chosen.override(overrides)
 
 
 @arguments(columns=NAMES | NONE, fields=DECLARED | NONE, unit=TEXT | NONE)
@@ -103,7 +104,7 @@ def train(
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     files.refuse_taken(out, overwrite=overwrite)
     split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split, events=chosen.fewest, advice=chosen.protocol.advice(dataset))
+    check_trainable(dataset, split, events=chosen.model.min_training_events, advice=chosen.protocol.advice(dataset))
     chosen = _sized(chosen, dataset, split, log)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
     _say_what_is_asked(chosen, dataset, split, log)
@@ -198,7 +199,7 @@ def fitted(
     return replace(contents, metrics=[*({**found, "before_refit": True} for found in chosen_by), *tested])
 
 
-def _contents(recipe: RecipeConfig, model: SavedModel, dataset: Dataset, split: Split) -> files.Contents:
+def _contents(recipe: RecipeConfig, model: Model, dataset: Dataset, split: Split) -> files.Contents:
     """An artifact without numbers; `split` is that of the model's training events."""
     return files.Contents(
         config={**recipe.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
@@ -215,7 +216,7 @@ def _metrics(
     raw = replace(contents, calibration={})
     return [
         _measure(measured, dataset, protocol, stage, task).summary()
-        for task in tasks(contents.model)
+        for task in contents.model.tasks
         for stage in _stages(dataset, protocol, split, task, contents.model.window)
         if stage in stages
         for measured in ([contents, raw] if task == "feedback" and contents.calibration else [contents])
@@ -249,7 +250,7 @@ def evaluate(
     artifact may have been trained on.
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
-    if "next_item" not in tasks(loaded.model):
+    if "next_item" not in loaded.model.tasks:
         raise ConfigError("This artifact has learned feedback alone and ranks no catalogue: use facta.predict.")
     chosen = _allowed(loaded, protocol, stage)
     return _ranked(loaded, dataset, chosen, stage, ks=ks, progress=progress)
@@ -345,7 +346,7 @@ def tune(
             f"The recipe '{chosen.name}' is counted, not trained: set choose to true instead of tuning it."
         )
     split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split, events=chosen.fewest)
+    check_trainable(dataset, split, events=chosen.model.min_training_events)
     if not len(split.validation):
         raise ConfigError(f"The protocol {chosen.protocol.id} has no validation to search on; choose one that has.")
 
@@ -393,7 +394,7 @@ def _stages(dataset: Dataset, protocol: ProtocolConfig, split: Split, task: Task
 def _say_what_is_asked(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> None:
     """Before it costs an epoch: a stage that will give no number, and a question that is not the learned one."""
     said, protocol = [], recipe.protocol
-    task: Task = "feedback" if recipe.predicts_feedback else "next_item"
+    task: Task = "feedback" if "feedback" in recipe.model.tasks else "next_item"
     there = _stages(dataset, protocol, split, task, window=1)
     for stage in get_args(Stage):
         if stage not in there and not (stage == "validation" and protocol.split == "loo-paper"):
@@ -455,9 +456,8 @@ def _predicted(
     calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
-    if "feedback" not in tasks(artifact.model):
+    if "feedback" not in artifact.model.tasks:
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
-    assert not isinstance(artifact.model, Baseline)
     counts = artifact.catalogue["training_events"].to_numpy()
     found = predictions.predict(artifact.model, dataset, protocol, stage=stage, counts=counts, progress=progress)
     if not calibrated or not artifact.calibration:
@@ -478,7 +478,6 @@ def _calibrated(
             f"calibration={kind} is fitted on validation, and the protocol {protocol.id} holds no validation event "
             "out: use another protocol, or set calibration to null."
         )
-    assert not isinstance(contents.model, Baseline)
     said = predictions.predict_validation(contents.model, dataset, protocol, split)
     names = {name: field for field, name in score_names(dataset.manifest.fields).items()}
     found = {names[name]: fit_calibrator(kind, *said.of(name)[:2]) for name in said.p}

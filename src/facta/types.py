@@ -148,12 +148,13 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs, stated by the model itself."""
+    """What a model costs, stated by the model itself; operations are of the forward pass, multiply and add two."""
 
-    parameters: int
-    flops_per_token: float  # forward, multiply and add counted as two
+    parameters: Mapping[str, int]  # by group
+    flops_per_token: float
     activation_bytes_per_token: float  # kept for the backward pass by the backend in use, float32
-    cache_bytes_per_token: float = 0.0
+    cache_bytes_per_token: float = 0.0  # kept of a token for those that come later
+    flops_per_target: float = 0.0  # of heads and losses in training
 
 
 Moved = TypeVar("Moved")

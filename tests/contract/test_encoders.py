@@ -101,7 +101,7 @@ def test_losses_and_gradients_of_two_halves_add_up_to_the_whole(model: Recommend
     def gradient(rows: slice) -> tuple[float, float, torch.Tensor]:
         model.zero_grad()
         batch = batch_of(items[rows], times[rows], first_user=rows.start)
-        loss = model.losses(batch, _each(3))["next_item"]
+        loss = model(batch, _each(3))["next_item"]
         loss.total.backward()
         flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         return loss.total.item(), loss.weight.item(), flat.clone()

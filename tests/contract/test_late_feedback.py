@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta.artifact.model import tasks
 from facta.data.batches import prediction_batches, request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
@@ -108,9 +107,9 @@ def predicted(model: Model, dataset: Dataset) -> Found:
     """Fact -> [7, …] of every event: scores, from one row; the query for its item, of one request each."""
     found = {}
     with torch.no_grad():
-        if "feedback" in tasks(model):
+        if "feedback" in model.tasks:
             found["feedback"] = told(model, dataset, one_row(EVENTS, EVENTS))
-        if "next_item" in tasks(model):
+        if "next_item" in model.tasks:
             assert isinstance(model, Recommender) and dataset.timestamp is not None
             places = np.arange(EVENTS)
             times, relevant = np.array(dataset.timestamp), np.array(dataset.item, dtype=np.int64)
@@ -142,7 +141,7 @@ def test_what_is_not_known_yet_changes_nothing_and_what_is_known_does(
 
 def test_prefixes_and_requests_read_the_same(kind: Kind, model: Model, logs: dict[str, Dataset]) -> None:
     dataset, whole = logs[""], predicted(model, logs[""])
-    if "feedback" not in tasks(model):
+    if "feedback" not in model.tasks:
         return
     for target in range(1, EVENTS):
         with torch.no_grad():
@@ -162,7 +161,7 @@ def test_prefixes_and_requests_read_the_same(kind: Kind, model: Model, logs: dic
 
 def test_a_frozen_state_knows_what_was_known_at_the_cut(kind: Kind, model: Model, logs: dict[str, Dataset]) -> None:
     """The purchase of event 3 is known when event 4 comes to no state, and that of event 5 to the state after it."""
-    if "feedback" not in tasks(model) or not kind.aside:
+    if "feedback" not in model.tasks or not kind.aside:
         return
     cuts = {"before": T0 + 3 * GAP + HOUR, "after": T0 + 3 * GAP + 36 * HOUR + 1}
 

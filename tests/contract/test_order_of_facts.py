@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta.artifact.model import build, tasks
 from facta.data.catalogue import Catalogue
+from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.production import HSTUProductionConfig
@@ -24,10 +24,9 @@ from facta.encoders.transformer import TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.embedding import EmbeddingConfig
 from facta.layouts.layout import ORDER
-from facta.models.baselines import Baseline
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.rates import RateRegression, RatesConfig
-from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
+from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.training.process import exact_sums
@@ -124,8 +123,7 @@ def made(name: str) -> Model:
 
 def far_from_start(kind: Kind, known: Catalogue) -> Model:
     """In float64, far from the initial point, where attention is so small that a leak would not show."""
-    model = build(kind.config, known, seed=3)
-    assert not isinstance(model, Baseline)
+    model = kind.config.build(known, seed=3)
     random = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -155,9 +153,9 @@ def predicted(model: Model, given: SequenceBatch) -> dict[str, Tensor]:
     """Fact -> [S, …] what is said of it: the scores of all feedback fields, or the query for the next item."""
     found = {}
     with torch.no_grad():
-        if "feedback" in tasks(model):
+        if "feedback" in model.tasks:
             found["feedback"] = torch.stack(list(model.scores(given).values()), dim=1)
-        if "next_item" in tasks(model):
+        if "next_item" in model.tasks:
             assert isinstance(model, Recommender)
             found["item"] = model.queries(given)
     return found
@@ -257,7 +255,7 @@ def test_losses_and_gradients_of_two_halves_add_up_to_the_whole(kind: Kind, name
 
     def found(some: Sequence[Row]) -> tuple[dict[str, tuple[float, float]], Tensor]:
         model.zero_grad()
-        losses = model.losses(batch(some, **kind.parts), Negatives(each=3))
+        losses = model(batch(some, **kind.parts), Negatives(each=3))
         torch.stack([loss.total for loss in losses.values()]).sum().backward()
         flat = torch.cat([p.grad.to_dense().flatten() for p in model.parameters() if p.grad is not None])
         return {what: (loss.total.double().item(), loss.weight.item()) for what, loss in losses.items()}, flat
@@ -289,7 +287,7 @@ def test_a_gpu_says_the_same(kind: Kind, name: str) -> None:
     def found(device: str) -> tuple[dict[str, Tensor], list[Tensor]]:
         model, given = deepcopy(made(name)).train().to(device), to_device(batch(people, **kind.parts), device)
         with exact_sums(True):
-            losses = model.losses(given, Negatives(each=3))
+            losses = model(given, Negatives(each=3))
             torch.stack([loss.total for loss in losses.values()]).sum().backward()
         says = {what: loss.total for what, loss in losses.items()} | predicted(model.eval(), given)
         gradients = [p.grad.to_dense().cpu() for p in model.parameters() if p.grad is not None]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facta.artifact.model import build
 from facta.data.batches import request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.splits import Split, leave_one_out, leave_one_out_test
+from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
@@ -28,7 +28,7 @@ from facta.models.baselines import (
     PopularityConfig,
 )
 from facta.models.prior import PriorConfig
-from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
+from facta.models.recommender import Recommender, RecommenderConfig
 from facta.models.rules import Rules, RulesConfig
 from facta.types import Product, SequenceBatch
 from tests import worlds
@@ -54,10 +54,12 @@ def with_rules(encoder: EncoderConfig) -> Fitted:
 
 
 RANKERS: dict[str, Fitted] = {
-    "popularity": lambda data, split: Popularity(PopularityConfig(), data.num_items).fit(data, split),
-    "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit(d, split),
-    "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit(data, split),
-    "rules": lambda data, split: Rules(RulesConfig(window=20), data.num_items).fit(data, split),
+    "popularity": lambda data, split: Popularity(PopularityConfig(), data.num_items).fit_statistics(data, split),
+    "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit_statistics(
+        d, split
+    ),
+    "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit_statistics(data, split),
+    "rules": lambda data, split: Rules(RulesConfig(window=20), data.num_items).fit_statistics(data, split),
     "hstu": recommender(HSTUConfig()),
     "transformer": recommender(TransformerConfig()),
     "gru": recommender(GRUConfig()),
@@ -111,7 +113,7 @@ def test_an_empty_history_is_answered(fitted: tuple[nn.Module, Dataset, Split]) 
 def test_state_rebuilds_the_model(fitted: tuple[nn.Module, Dataset, Split]) -> None:
     model, dataset, _ = fitted
     batch = request_batch(dataset, leave_one_out_test(dataset), slice(None), model.window)
-    again = build(model.config, Catalogue.of(dataset))
+    again = model.config.build(Catalogue.of(dataset))
     again.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, strict=True)
     again.eval()
     torch.testing.assert_close(scores(again, batch), scores(model, batch), rtol=0, atol=0)

@@ -16,14 +16,15 @@ from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig, draw
 from facta.data.prepare import prepare
 from facta.data.splits import Split, leave_one_out, leave_one_out_test
+from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
-from facta.models.recommender import EncoderConfig, Recommender, RecommenderConfig
+from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, LossConfig, SampledSoftmaxConfig, SoftmaxConfig
 from facta.objectives.next_item import NextItemConfig
-from facta.similarity.inner import SimilarityConfig
+from facta.similarity.inner import InnerProductConfig
 from tests import worlds
 
 WORLDS = {"cycle": worlds.cycle, "copy-last": worlds.copy_last, "checkerboard": worlds.checkerboard}
@@ -81,7 +82,9 @@ def solved(
         embedding=EmbeddingConfig(dropout=0.1),
         encoder=encoder,
         next_item=NextItemConfig(
-            similarity=SimilarityConfig(kind="dot", temperature=1.0) if binary else SimilarityConfig(temperature=0.2),
+            similarity=InnerProductConfig(kind="dot", temperature=1.0)
+            if binary
+            else InnerProductConfig(temperature=0.2),
             loss=loss,
         ),
     )
@@ -99,7 +102,7 @@ def train(model: Recommender, dataset: Dataset, split: Split, steps: int, rate: 
         optimiser.param_groups[0]["lr"] = rate * (1 - done / steps)  # at a constant rate the end is a matter of luck
         batch = batches.batch(epoch, step)
         negatives = model.negatives and draw(model.negatives, batch, counts, draws.mix_int(epoch, step))
-        loss = model.losses(batch, negatives or None)["next_item"].mean()
+        loss = model(batch, negatives or None)["next_item"].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

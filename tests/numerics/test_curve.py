@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from facta.artifact.model import build
 from facta.data.catalogue import Catalogue
 from facta.models.recommender import Recommender
 from facta.ops import backend
@@ -22,7 +21,7 @@ ITEMS, STEPS = 60, 50
 def curve(recipe: str, kernels: str) -> list[float]:
     """Losses of 50 steps with dropout, over five batches of random rows."""
     config = find(recipe).override(["model.encoder.dropout=0.2", "model.embedding.dropout=0.2"]).model
-    model = build(config, Catalogue(ITEMS), 0)
+    model = config.build(Catalogue(ITEMS), 0)
     assert isinstance(model, Recommender)
     optimiser = adamw(model.train().parameter_groups(), OptimiserConfig())
     losses = []

@@ -12,7 +12,7 @@ from facta import ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.errors import ConfigError
 from facta.objectives.items import Items
-from facta.objectives.losses import sampled_softmax, softmax
+from facta.objectives.losses import Contrast, sampled_softmax, softmax
 from facta.ops import backend
 from facta.ops.loss import sampled_loss
 from facta.types import Negatives
@@ -45,12 +45,14 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
 }
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda x: softmax(x, x.detach(), POSITIVE, ONES).total,
+    "softmax": lambda x: softmax(Contrast(x, Items.of(x.detach()), POSITIVE, ONES)).total,
     "negatives of its own": lambda x: (
-        sampled_softmax(x, Items.of(x.detach()), POSITIVE, ONES, Negatives(each=3), TOKENS.key).total
+        sampled_softmax(Contrast(x, Items.of(x.detach()), POSITIVE, ONES, Negatives(each=3), TOKENS.key)).total
     ),
     "shared negatives": lambda x: (
-        sampled_softmax(x, Items.of(x.detach()), POSITIVE, ONES, Negatives(shared=torch.arange(4)), TOKENS.key).total
+        sampled_softmax(
+            Contrast(x, Items.of(x.detach()), POSITIVE, ONES, Negatives(shared=torch.arange(4)), TOKENS.key)
+        ).total
     ),
 }
 

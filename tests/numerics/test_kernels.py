@@ -205,10 +205,10 @@ def test_sampled_losses(name: str, case: Case) -> None:
             Negatives(each=count),
             weight.double(),
         )
-        compared = q, Items.of(vectors), positive, heavy, given_, keys
+        compared = losses.Contrast(q, Items.of(vectors), positive, heavy, given_, keys)
         if case.kind == "softmax":
-            return losses.sampled_softmax(*compared).total
-        return losses.generalised_bce(*compared, calibration=calibration).total
+            return losses.sampled_softmax(compared).total
+        return losses.generalised_bce(compared, calibration=calibration).total
 
     one = torch.ones(())
     found = gradients(fused, one, queries, table)

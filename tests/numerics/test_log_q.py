@@ -17,7 +17,7 @@ from facta.artifact.model import parse
 from facta.data.negatives import Correction, NegativesConfig, draw
 from facta.errors import ConfigError
 from facta.objectives.items import Items
-from facta.objectives.losses import sampled_softmax, softmax
+from facta.objectives.losses import Contrast, sampled_softmax, softmax
 from facta.types import Negatives
 
 V, S = 4, 4
@@ -32,7 +32,7 @@ def by_all_batches(share: Floats, logits: Floats, own: int, correction: Correcti
         positive = torch.tensor([own, *others])
         batch: Any = SimpleNamespace(targets=SimpleNamespace(events=SimpleNamespace(item=positive)))
         items = torch.from_numpy(logits)[:, None].requires_grad_()
-        loss = sampled_softmax(query, Items.of(items), positive, weight, draw(config, batch, counts, 0), keys)
+        loss = sampled_softmax(Contrast(query, Items.of(items), positive, weight, draw(config, batch, counts, 0), keys))
         loss.total.backward()  # type: ignore[no-untyped-call]
         assert items.grad is not None
         found += math.prod(share[list(others)]) * items.grad[:, 0].numpy()
@@ -54,8 +54,8 @@ def test_negatives_that_are_all_other_items_give_the_full_softmax() -> None:
     queries, items = torch.randn(3, 5, dtype=torch.float64), torch.randn(9, 5, dtype=torch.float64)
     positive, weight, keys = torch.tensor([2, 0, 8]), torch.tensor([1.0, 2, 3]).double(), torch.zeros(3).long()
     drawn = Negatives(shared=torch.arange(9), log_q=torch.zeros(9, dtype=torch.float64))
-    sampled = sampled_softmax(queries, Items.of(items), positive, weight, drawn, keys)
-    torch.testing.assert_close(sampled.total, softmax(queries, items, positive, weight).total)
+    sampled = sampled_softmax(Contrast(queries, Items.of(items), positive, weight, drawn, keys))
+    torch.testing.assert_close(sampled.total, softmax(Contrast(queries, Items.of(items), positive, weight)).total)
 
 
 def test_correcting_the_positive_as_well_is_biased_where_it_is_likely() -> None:

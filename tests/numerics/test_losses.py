@@ -15,7 +15,7 @@ from facta.errors import ConfigError
 from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
 from facta.objectives.items import Items
-from facta.objectives.losses import BCEConfig, gbce_beta, generalised_bce, sampled_softmax, softmax, uniform
+from facta.objectives.losses import BCEConfig, Contrast, gbce_beta, generalised_bce, sampled_softmax, softmax, uniform
 from facta.ops import backend
 from facta.ops.loss import sampled_loss
 from facta.ops.sums import summed
@@ -56,7 +56,7 @@ def test_gathered_logits_and_gradients_equal_plain_indexing(world: World) -> Non
 
 def test_softmax(world: World) -> None:
     queries, items, positive, weight, _ = detached(world)
-    loss = softmax(queries, items, positive, weight)
+    loss = softmax(Contrast(queries, Items.of(items), positive, weight))
     expected = [
         -w * math.log(math.exp(q @ items[p]) / sum(math.exp(q @ i) for i in items))
         for q, p, w in zip(queries, positive, weight.tolist(), strict=True)
@@ -69,7 +69,7 @@ def test_sampled_softmax_with_draws_of_its_own_masks_collisions(world: World) ->
     queries, items, positive, weight, keys = detached(world)
     drawn = uniform(keys, 40, V)  # 40 draws out of 15: the positive is among them
     assert (drawn == positive[:, None]).any(dim=1).sum() >= S - 2
-    loss = sampled_softmax(queries, Items.of(items), positive, weight, Negatives(each=40), keys)
+    loss = sampled_softmax(Contrast(queries, Items.of(items), positive, weight, Negatives(each=40), keys))
     expected = 0.0
     for s in range(S):
         own = math.exp(queries[s] @ items[positive[s]])
@@ -81,7 +81,7 @@ def test_sampled_softmax_with_draws_of_its_own_masks_collisions(world: World) ->
 def test_shared_negatives_equal_the_same_negatives_for_each(world: World) -> None:
     queries, items, positive, weight, keys = detached(world)
     shared = torch.tensor([1, 3, 3, 8])
-    loss = sampled_softmax(queries, Items.of(items), positive, weight, Negatives(shared=shared), keys)
+    loss = sampled_softmax(Contrast(queries, Items.of(items), positive, weight, Negatives(shared=shared), keys))
     expected = 0.0
     for s in range(S):
         own = math.exp(queries[s] @ items[positive[s]])
@@ -101,10 +101,10 @@ def test_log_q_makes_popularity_samples_estimate_the_full_softmax() -> None:
     positive, one, keys = torch.tensor([2]), torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
     log_expected = torch.log(law * count)
     kept = Negatives(shared, log_q=log_expected[shared])
-    full = softmax(queries, items, positive, one).total.item()
+    full = softmax(Contrast(queries, Items.of(items), positive, one)).total.item()
     given = queries, Items.of(items), positive, one
-    assert sampled_softmax(*given, kept, keys).total.item() == pytest.approx(full, rel=0.02)
-    plain = sampled_softmax(*given, Negatives(shared), keys).total.item()
+    assert sampled_softmax(Contrast(*given, kept, keys)).total.item() == pytest.approx(full, rel=0.02)
+    plain = sampled_softmax(Contrast(*given, Negatives(shared), keys)).total.item()
     assert abs(plain - full) > 0.5
 
 
@@ -124,7 +124,7 @@ def test_bce_and_gbce_follow_the_paper(world: World) -> None:
             loss -= sum(math.log(1 - sigmoid(queries[s] @ items[r])) for r in drawn[s] if r != positive[s])
             expected += weight[s].item() * loss
         given = Items.of(items), positive, weight, Negatives(each=5), keys
-        got = generalised_bce(queries, *given, calibration=calibration)
+        got = generalised_bce(Contrast(queries, *given), calibration=calibration)
         assert got.total.item() == pytest.approx(expected)
     assert alpha * (1 - 1 / alpha) + 1 == pytest.approx(alpha)  # t = 1: β = α
 
@@ -158,16 +158,18 @@ def test_chunks_change_neither_losses_nor_gradients(
     own, others = logits.gather(1, positive[:, None])[:, 0], logits[:, rows]
     mine = rows == positive[:, None]
     if kind == "softmax":
-        found = softmax(queries, items, positive, weight).total
+        found = softmax(Contrast(queries, Items.of(items), positive, weight)).total
         plain = torch.logsumexp(logits, 1) - own
     elif kind == "sampled":
         shared = Negatives(shared=rows, log_q=log_q, log_q_positive=log_q_positive)
-        found = sampled_softmax(queries, Items.of(items), positive, weight, shared, keys).total
+        found = sampled_softmax(Contrast(queries, Items.of(items), positive, weight, shared, keys)).total
         own = own - log_q_positive
         plain = torch.logsumexp(torch.cat([own[:, None], (others - log_q).masked_fill(mine, -torch.inf)], 1), 1) - own
     else:
         others_ = Negatives(shared=rows)
-        found = generalised_bce(queries, Items.of(items), positive, weight, others_, keys, calibration=0.75).total
+        found = generalised_bce(
+            Contrast(queries, Items.of(items), positive, weight, others_, keys), calibration=0.75
+        ).total
         negative = -torch.log1p(-torch.sigmoid(others)).masked_fill(mine, 0)
         plain = -gbce_beta(V, V, 0.75) * torch.log(torch.sigmoid(own)) + negative.sum(1)
     expected = (plain * weight).sum()
@@ -205,10 +207,10 @@ def totals_of_many() -> dict[str, Total]:
     }
     return {
         **fused,
-        "weight": lambda: softmax(queries, items, keys % 20, weight).weight,
-        "softmax": lambda: softmax(queries, items, keys % 20, weight).total,
-        "sampled": lambda: sampled_softmax(*given, Negatives(each=2), keys).total,
-        "shared": lambda: generalised_bce(*given, Negatives(shared=torch.arange(5)), keys).total,
+        "weight": lambda: softmax(Contrast(queries, Items.of(items), keys % 20, weight)).weight,
+        "softmax": lambda: softmax(Contrast(queries, Items.of(items), keys % 20, weight)).total,
+        "sampled": lambda: sampled_softmax(Contrast(*given, Negatives(each=2), keys)).total,
+        "shared": lambda: generalised_bce(Contrast(*given, Negatives(shared=torch.arange(5)), keys)).total,
     }
 
 

@@ -11,7 +11,7 @@ import torch
 
 from facta import durable
 from facta.artifact import files
-from facta.artifact.model import Unfilled, build, parse, state_of
+from facta.artifact.model import Unfilled, parse, state_of
 from facta.data.catalogue import Catalogue
 from facta.errors import ArtifactError, ResourceError
 from facta.models.recommender import RecommenderConfig
@@ -20,7 +20,7 @@ CONFIG = {"kind": "recommender", "window": 8, "width": 8, "encoder": {"kind": "h
 
 
 def contents(seed: int = 0) -> files.Contents:
-    model = build(parse(CONFIG), Catalogue(6), seed)
+    model = parse(CONFIG).build(Catalogue(6), seed)
     assert isinstance(model.config, RecommenderConfig)
     catalogue = pl.DataFrame(
         {"row": range(6), "item_id": list("abcdeé"), "title": list("ABCDEF"), "training_events": [3, 1, 0, 2, 1, 1]}

@@ -50,29 +50,29 @@ def by_id(dataset: Dataset, scores: torch.Tensor) -> dict[int, float]:
 
 
 def knn(data: Dataset, split: Split, **settings: float | None) -> ItemKNN:
-    return ItemKNN(ItemKNNConfig.parse(settings), data.num_items).fit(data, split)
+    return ItemKNN(ItemKNNConfig.parse(settings), data.num_items).fit_statistics(data, split)
 
 
 def test_popularity_counts_training_events(data: Dataset, split: Split) -> None:
-    model = Popularity(PopularityConfig(), data.num_items).fit(data, split)
-    assert by_id(data, model.scores) == {1: 4, 2: 3, 3: 2, 7: 0, 8: 0}
+    model = Popularity(PopularityConfig(), data.num_items).fit_statistics(data, split)
+    assert by_id(data, model.popularity) == {1: 4, 2: 3, 3: 2, 7: 0, 8: 0}
 
 
 def test_an_event_is_worth_half_after_a_half_life(data: Dataset, split: Split) -> None:
-    model = DecayedPopularity(DecayedPopularityConfig(half_life_days=1.0), data.num_items).fit(data, split)
-    worth = {item: 2**score for item, score in by_id(data, model.scores).items()}
+    model = DecayedPopularity(DecayedPopularityConfig(half_life_days=1.0), data.num_items).fit_statistics(data, split)
+    worth = {item: 2**score for item, score in by_id(data, model.popularity).items()}
     # the newest training events are two days in
     assert worth[1] == pytest.approx(3 / 4 + 1 / 2)
     assert worth[2] == pytest.approx(1 / 2 + 1 + 1 / 4)
     assert worth[3] == pytest.approx(2)
     assert worth[7] < 1e-30  # and finite: it is ranked, at the end
-    assert model.scores.isfinite().all()
+    assert model.popularity.isfinite().all()
 
 
 def test_decay_needs_times(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", HISTORIES, timed=False)
     with pytest.raises(DataError, match="timestamps"):
-        DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit(data, leave_one_out(data))
+        DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit_statistics(data, leave_one_out(data))
 
 
 def test_similarity_by_hand(data: Dataset, split: Split) -> None:
@@ -128,7 +128,7 @@ def test_candidates_are_what_fitting_each_alone_gives(tmp_path: Path) -> None:
     candidates = ItemKNN.variants(data, split)
     assert len({candidate.config for candidate in candidates}) == len(candidates)
     for candidate in candidates[::5]:
-        alone = ItemKNN(candidate.config, data.num_items).fit(data, split)
+        alone = ItemKNN(candidate.config, data.num_items).fit_statistics(data, split)
         torch.testing.assert_close(candidate.catalogue_scores(batch), alone.catalogue_scores(batch), rtol=0, atol=0)
 
 
@@ -136,7 +136,7 @@ def test_choosing_takes_the_best_on_validation(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", random_log())
     split = leave_one_out(data)
     candidates = DecayedPopularity.variants(data, split)
-    choice = choose(candidates, data, ProtocolConfig(), split, window=50)
+    choice = choose(candidates, data, ProtocolConfig(), split)
     assert choice.values[candidates.index(choice.best)] == max(choice.values)
     assert len(choice.values) == len(DecayedPopularity.HALF_LIVES)
 

@@ -29,7 +29,6 @@ from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
 from facta.infer.history import History, history_of, known
 from facta.infer.request import request
-from facta.models.baselines import Baseline
 
 T0, MINUTE, ITEMS, USERS = 1_600_000_000_000, 60_000, 9, 12
 LAYOUTS = ("interleaved", "paired", "fused")
@@ -96,9 +95,8 @@ def artifact(log: Dataset, model: str = "interleaved", *, window: int = 6, joint
         embedding = {"features": True, "item_std": 1.0, "rates": 3.0 if model in COUNTED else None}
         config |= {"embedding": embedding, "next_item": {} if joint else None}
         config |= {"encoder": {"kind": "hstu", "layers": 2, "bias": "both"}}
-    built = saved_model.build(saved_model.parse(config), Catalogue.of(log), seed=3)
-    assert not isinstance(built, Baseline)
-    built.learn_counts(log, ProtocolConfig(split="loo-paper").cut(log))
+    built = saved_model.parse(config).build(Catalogue.of(log), seed=3)
+    built.fit_statistics(log, ProtocolConfig(split="loo-paper").cut(log))
     built.eval()
     for parameter in built.parameters():  # some start at zero
         with torch.no_grad():
@@ -227,8 +225,7 @@ def test_what_changed_before_the_request_changes_what_is_predicted(log: Dataset)
 
 def without_time(log: Dataset) -> saved_model.TrainedModel:
     config = {"kind": "recommender", "width": 8, "window": 6, "layout": "fused", "feedback": {}, "next_item": None}
-    built = saved_model.build(saved_model.parse(config | {"encoder": {"kind": "gru"}}), Catalogue.of(log), seed=3)
-    assert not isinstance(built, Baseline)
+    built = saved_model.parse(config | {"encoder": {"kind": "gru"}}).build(Catalogue.of(log), seed=3)
     return built
 
 
@@ -337,7 +334,7 @@ def test_what_cannot_be_ranked_is_a_sentence(log: Dataset, asking: dict[str, obj
 def test_an_artifact_without_feedback_ranks_no_candidates(log: Dataset) -> None:
     engine = artifact(log)
     config = {"kind": "popularity"}
-    popular = replace(engine, model=saved_model.build(saved_model.parse(config), Catalogue.of(log)))
+    popular = replace(engine, model=saved_model.parse(config).build(Catalogue.of(log)))
     with pytest.raises(ConfigError, match="scores no feedback"):
         popular.rank([1], [2])
 

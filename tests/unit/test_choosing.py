@@ -86,7 +86,7 @@ def test_the_candidate_that_is_best_on_validation_is_chosen(tmp_path: Path) -> N
     of_validation, of_test = Fixed(data, {OLD: 1.0}), Fixed(data, {NEW: 1.0})
     protocol = facta.ProtocolConfig(mask="nothing")
     for candidates in ([of_validation, of_test], [of_test, of_validation]):
-        choice = choose(candidates, data, protocol, protocol.cut(data), window=50)
+        choice = choose(candidates, data, protocol, protocol.cut(data))
         assert choice.best is of_validation and sorted(choice.values) == [0.0, 1.0]
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from facta.encoders.gru import GRU, GRUConfig
+from facta.data.catalogue import Catalogue
+from facta.encoders.encoder import EncoderConfig
+from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTU, HSTUConfig
-from facta.encoders.production import HSTUProduction, HSTUProductionConfig
-from facta.encoders.transformer import Transformer, TransformerConfig
-from facta.models.cost import cost
-from facta.models.recommender import EncoderConfig
+from facta.encoders.production import HSTUProductionConfig
+from facta.encoders.transformer import TransformerConfig
 from facta.ops import backend
 from facta.recipes.find import find
+from facta.types import Negatives
 from tests.numerics.test_kernels import KERNELS, tokens_of
+from tests.worlds import batch_of
 
 TOKENS = 200
 
@@ -40,37 +40,49 @@ def kept_bytes(encoder: HSTU, width: int) -> int:
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize(("heads", "qk", "v"), [(1, None, None), (2, 5, 7)])
 def test_activations_by_kernels_are_counted_exactly(name: str, heads: int, qk: int | None, v: int | None) -> None:
-    encoder = HSTUConfig(heads=heads, qk_width=qk, v_width=v, bias="none")
-    config = find("debug/hstu").model.model_copy(update={"encoder": encoder})
+    encoder, width = HSTUConfig(heads=heads, qk_width=qk, v_width=v, bias="none"), 16
+    seen = (TOKENS + 1) / 2
     with backend.use(name):
-        found = cost(config, parameters=0, tokens=TOKENS).activation_bytes_per_token
-        assert found * TOKENS == kept_bytes(HSTU(encoder, config.width, window=TOKENS), config.width)
+        found = encoder.cost(width, seen).activation_bytes
+        assert found * TOKENS == kept_bytes(encoder.build(width, window=TOKENS), width)
     with backend.use(backend.REFERENCE):
-        assert cost(config, parameters=0, tokens=TOKENS).activation_bytes_per_token > 1.5 * found
+        assert encoder.cost(width, seen).activation_bytes > 1.5 * found
 
 
 WIDTH, LENGTH, ROWS = 12, 7, 3
 SOFTMAX = {"heads": 2, "attention_dropout": 0.5}  # with dropout both of its products are written out for the counter
-ENCODERS: dict[str, tuple[EncoderConfig, Callable[[EncoderConfig], nn.Module]]] = {
-    "hstu": (HSTUConfig(heads=2, qk_width=5, v_width=9), lambda config: HSTU(config, WIDTH, LENGTH)),
-    "production": (
-        HSTUProductionConfig(layers=2, heads=2, qk_width=5, v_width=9),
-        lambda config: HSTUProduction(config, WIDTH, LENGTH),
-    ),
-    "sasrec": (TransformerConfig(hidden=20, **SOFTMAX), lambda config: Transformer(config, WIDTH)),
-    "modern": (TransformerConfig(preset="modern", **SOFTMAX), lambda config: Transformer(config, WIDTH)),
-    "gru": (GRUConfig(layers=2, hidden=10), lambda config: GRU(config, WIDTH)),
+ENCODERS: dict[str, EncoderConfig] = {
+    "hstu": HSTUConfig(heads=2, qk_width=5, v_width=9),
+    "production": HSTUProductionConfig(layers=2, heads=2, qk_width=5, v_width=9),
+    "sasrec": TransformerConfig(hidden=20, **SOFTMAX),
+    "modern": TransformerConfig(preset="modern", **SOFTMAX),
+    "gru": GRUConfig(layers=2, hidden=10),
 }
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_operations_are_those_that_torch_counts(name: str) -> None:
     """The reference multiplies all n keys for every query: as many as the average token sees among 2 n - 1."""
-    config, made = ENCODERS[name]
-    stated = find("debug/hstu").model.model_copy(update={"encoder": config, "width": WIDTH})
-    tokens = tokens_of([LENGTH] * ROWS, seed=1)
+    config, tokens = ENCODERS[name], tokens_of([LENGTH] * ROWS, seed=1)
     counter = FlopCounterMode(display=False)
     with backend.use(backend.REFERENCE), counter, torch.no_grad():
-        made(config).train()(torch.randn(LENGTH * ROWS, WIDTH), tokens)
-    expected = cost(stated, parameters=0, tokens=2 * LENGTH - 1).flops_per_token
+        config.build(WIDTH, LENGTH).train()(torch.randn(LENGTH * ROWS, WIDTH), tokens)
+    expected = config.cost(WIDTH, LENGTH).flops
     assert counter.get_total_flops() == pytest.approx(LENGTH * ROWS * expected)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled-softmax"])
+def test_a_models_cost_has_its_losses_and_its_parameters_by_group(loss: str) -> None:
+    """Torch counts the products of a full softmax, and none of drawn negatives, which are gathered."""
+    items, width, targets = 50, 16, 15
+    recipe = find("debug/hstu").override({"model.next_item.loss.kind": loss, "model.encoder.bias": "none"})
+    model, counter = recipe.model.build(Catalogue(items)).eval(), FlopCounterMode(display=False)
+    with backend.use(backend.REFERENCE), counter, torch.no_grad():
+        model(batch_of([[1, 2, 3, 4]] * 5), Negatives(each=128))
+    cost = model.cost(2 * 3 - 1)  # of tokens that see three in the mean, as all do of the reference
+    compared = items if loss == "softmax" else 1 + 128
+    assert cost.flops_per_target == 2 * width * compared
+    losses = targets * cost.flops_per_target if loss == "softmax" else 0
+    assert counter.get_total_flops() == pytest.approx(targets * cost.flops_per_token + losses)
+    assert sum(cost.parameters.values()) == sum(p.numel() for p in model.parameters())
+    assert cost.parameters["table"] == items * width and cost.cache_bytes_per_token == 4 * 2 * 2 * width

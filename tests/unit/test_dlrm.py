@@ -14,14 +14,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from facta import api, jagged
-from facta.artifact.model import build, tasks
 from facta.config import Config
 from facta.data.batches import TrainingBatches, prediction_batches
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.rows import Rows, singles
-from facta.encoders.transformer import TransformerConfig
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.engine import Artifact
@@ -31,6 +29,7 @@ from facta.layers.recent import AGES, Recent, in_force, recent
 from facta.layers.target_attention import TargetAttention
 from facta.models import dlrm
 from facta.models.dlrm import DLRM, DLRMConfig
+from facta.models.history import BSTConfig
 from facta.models.rates import RateRegression, RatesConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.ops import backend
@@ -49,7 +48,7 @@ CONFIGS: dict[str, Config] = {
     "din": SMALL,
     "gr": SMALL.change(features="gr"),
     "no-history": SMALL.change(features="no-history"),
-    "bst": SMALL.change(history=TransformerConfig(layers=2, heads=2)),
+    "bst": SMALL.change(history=BSTConfig(layers=2, heads=2)),
     "rates": RatesConfig(window=8),
 }
 
@@ -77,9 +76,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def made(name: str, world: Dataset) -> DLRM | RateRegression:
-    model = build(CONFIGS[name], Catalogue.of(world), seed=1)  # type: ignore[arg-type]
+    model = CONFIGS[name].build(Catalogue.of(world), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, (DLRM, RateRegression))
-    model.learn_counts(world, PROTOCOL.cut(world))
+    model.fit_statistics(world, PROTOCOL.cut(world))
     torch.manual_seed(0)
     for parameter in model.parameters():  # as if it were trained: nothing is zero
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -119,7 +118,7 @@ def test_a_head_is_made_for_each_field_and_none_to_be_thrown_away(
             heads.append(self)
 
     monkeypatch.setattr(dlrm, "Feedback", Noted)
-    model = build(SMALL, Catalogue.of(world))
+    model = SMALL.build(Catalogue.of(world))
     assert isinstance(model, DLRM) and list(model.heads) == heads
 
 
@@ -210,7 +209,7 @@ def test_a_target_looks_back_at_its_lists_and_the_newest_events_before_it(world:
 
 def test_what_a_history_is_read_by_costs_nothing_where_none_is_read(world: Dataset) -> None:
     none, bst = CONFIGS["no-history"], CONFIGS["bst"]
-    kinds = (none, none.change(history=TransformerConfig(layers=2, heads=2)), bst)
+    kinds = (none, none.change(history=BSTConfig(layers=2, heads=2)), bst)
     plain, unread, read = (DLRM(DLRMConfig.parse(one.model_dump()), Catalogue.of(world)).cost(50) for one in kinds)
     assert plain == unread and plain.flops_per_token < read.flops_per_token
 
@@ -309,8 +308,8 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(world: Dataset, name: str) -
     def batches(size: int) -> TrainingBatches:
         return TrainingBatches(world, PROTOCOL.cut(world), window=model.window, batch_size=size, wants=model.wants)
 
-    whole, alone = model.losses(batches(1000).batch(0, 0), Negatives())["click"], batches(1)
-    parts = [model.losses(alone.batch(0, step), Negatives())["click"] for step in range(alone.steps(0))]
+    whole, alone = model(batches(1000).batch(0, 0), Negatives())["click"], batches(1)
+    parts = [model(alone.batch(0, step), Negatives())["click"] for step in range(alone.steps(0))]
     torch.testing.assert_close(torch.stack([part.total for part in parts]).sum(), whole.total)
     assert sum(float(part.weight) for part in parts) == float(whole.weight) == alone.events
 
@@ -354,7 +353,7 @@ def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: s
     assert found.means["NE(click)"] < 0.75 and found.means["GAUC(click)"] > 0.8  # the best: .469 and .9
     again = api.predict(Artifact.load(tmp_path / "artifact"), world)
     assert np.array_equal(again.p["click"], found.p["click"])
-    assert tasks(artifact.model) == ["feedback"]
+    assert artifact.model.tasks == ("feedback",)
     with pytest.raises(ConfigError, match="predicts feedback alone"):
         artifact.recommend(History([3, 4], ["2020-01-01", "2020-01-02"]), 2, at="2020-01-03")
 
@@ -404,15 +403,15 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_operations_are_those_that_torch_counts(name: str, length: int, plain: Dataset) -> None:
     config = CONFIGS[name]
     if name == "bst":  # with dropout both of attention's products are written out for the counter
-        config = SMALL.change(history=TransformerConfig(layers=2, heads=2, hidden=12, attention_dropout=0.5))
-    model = build(config, Catalogue.of(plain), seed=1)  # type: ignore[arg-type]
+        config = SMALL.change(history=BSTConfig(layers=2, heads=2, hidden=12, attention_dropout=0.5))
+    model = config.build(Catalogue.of(plain), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, DLRM)
-    model.learn_counts(plain, PROTOCOL.cut(plain))
+    model.fit_statistics(plain, PROTOCOL.cut(plain))
     user, end = np.array([3]), np.array([length])
     batch = batch_of(plain, model, Rows(user, np.zeros_like(user), end, end, end + 1))
     assert batch.targets.after.tolist() == [length]
     with FlopCounterMode(display=False) as counter, backend.use(backend.REFERENCE), torch.no_grad():
-        model.train().losses(batch, None)
+        model.train()(batch, None)
     assert model.cost(length).flops_per_token == counter.get_total_flops()
 
 

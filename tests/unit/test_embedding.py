@@ -47,9 +47,9 @@ def test_items_are_read_and_scored_with_the_same_draw() -> None:
         other.embedder.item.weight.copy_(one.embedder.item.dropped(7))
     for encoder in (one.encoder, other.encoder):
         encoder.eval()
-    losses = [m.losses(batch, Negatives(each=4))["next_item"].total.item() for m in (one, other)]
+    losses = [m(batch, Negatives(each=4))["next_item"].total.item() for m in (one, other)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
-    again = one.losses(replace(batch, key=8), Negatives(each=4))["next_item"].total.item()
+    again = one(replace(batch, key=8), Negatives(each=4))["next_item"].total.item()
     assert again != pytest.approx(losses[0], rel=1e-6)
 
 

@@ -27,7 +27,7 @@ T0 = 1_600_000_000_000  # 2020-09-13T12:26:40Z
 
 def artifact(*, timed: bool = False, ids: list[object] | None = None, window: int = 4) -> Artifact:
     config = {**TIMED, "window": window, "encoder": {**TIMED["encoder"], "bias": "both" if timed else "position"}}  # type: ignore[dict-item]
-    model = saved_model.build(saved_model.parse(config), Catalogue(ITEMS), seed=1)
+    model = saved_model.parse(config).build(Catalogue(ITEMS), seed=1)
     model.eval()
     ids = [10 * row for row in range(ITEMS)] if ids is None else ids
     catalogue = pl.DataFrame(

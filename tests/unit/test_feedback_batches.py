@@ -232,7 +232,7 @@ def test_user_and_impression_examples_have_the_same_loss_at_equal_history(
     def total(examples: str) -> tuple[float, float]:
         made = batches(log, split, model.wants, window=64, examples=examples)
         with torch.no_grad():
-            sums = [model.losses(batch, None)["liked"] for batch in epoch(made)]
+            sums = [model(batch, None)["liked"] for batch in epoch(made)]
         return sum(float(one.total) for one in sums), sum(float(one.weight) for one in sums)
 
     (one, weight), (other, count) = total("user"), total("impression")
@@ -254,7 +254,7 @@ def test_joint_models_learn_the_next_item_from_its_true_predecessor_alone(
             user, place = asked[target]
             assert inputs[int(tokens.source[state])] == (user, place - 1)
         read += len(chosen.target)
-        assert set(model.losses(batch, Negatives())) == {"next_item", "liked"}
+        assert set(model(batch, Negatives())) == {"next_item", "liked"}
     assert read > 0
 
 

@@ -148,11 +148,11 @@ def test_only_events_of_success_are_targets_of_the_next_item() -> None:
     rows = [random_row(np.random.default_rng(seed), 9, seed) for seed in range(4)]
     given = batch(rows, users=False, series=False)
     success = torch.isin(given.targets.events.fields["rating"], torch.tensor([4, 5])) & (given.targets.after > 0)
-    loss = model.losses(given, Negatives())["next_item"]
+    loss = model(given, Negatives())["next_item"]
     assert float(loss.weight) == int(success.sum()) > 0
     items = torch.where(success, given.targets.events.item, (given.targets.events.item + 1) % 20)
     targets = replace(given.targets, events=replace(given.targets.events, item=items))
-    other = model.losses(replace(given, targets=targets), Negatives())["next_item"]
+    other = model(replace(given, targets=targets), Negatives())["next_item"]
     assert float(other.total) == float(loss.total)
     logits = model.catalogue_scores(given).dense().log_softmax(dim=1)
     slow = -logits.gather(1, given.targets.events.item[:, None]).squeeze(1)[success].sum()

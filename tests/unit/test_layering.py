@@ -17,7 +17,19 @@ import facta
 SOURCE = Path(facta.__file__).parent
 
 ORDER = (
-    *("errors", "arguments", "jagged", "arrays", "draws", "types", "hardware", "config", "durable"),
+    *(
+        "errors",
+        "arguments",
+        "jagged",
+        "arrays",
+        "draws",
+        "types",
+        "hardware",
+        "kinds",
+        "settings",
+        "config",
+        "durable",
+    ),
     *("data", "ops", "layers", "similarity", "layouts", "encoders", "objectives", "models"),
     *("artifact", "eval", "training", "infer", "recipes", "api", "cli"),
 )

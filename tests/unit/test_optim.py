@@ -81,7 +81,7 @@ def test_clipping_scales_the_gradient_to_the_given_length_and_reports_the_one_be
 class Exploding(ToyModel):
     """A finite loss whose gradient is not."""
 
-    def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+    def forward(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
         return {"next_item": LossSum((self.table * 0).abs().sqrt().sum(), torch.ones(()))}
 
 
@@ -105,7 +105,7 @@ def test_a_bad_step_leaves_weights_and_optimiser_untouched(model: ToyModel) -> N
 
 def test_a_batch_without_anything_to_learn_moves_nothing() -> None:
     class Empty(ToyModel):
-        def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+        def forward(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
             return {"next_item": LossSum(torch.zeros(()), torch.zeros(()))}
 
     model = Empty()

@@ -68,7 +68,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def made(log: Dataset) -> tuple[RateRegression, SequenceBatch]:
     model = RateRegression(RatesConfig(prior=PRIOR), Catalogue.of(log))
-    model.learn_counts(log, PROTOCOL.cut(log))
+    model.fit_statistics(log, PROTOCOL.cut(log))
     length = np.diff(log.offsets)
     rows = Rows(np.arange(2), np.zeros_like(length), length, np.zeros_like(length), length)
     ((order, batch),) = prediction_batches(log, rows, window=model.window, wants=model.wants)
@@ -155,20 +155,20 @@ def test_without_history_a_person_has_no_rates(log: Dataset) -> None:
 def test_a_sequence_shows_the_rates_of_its_items_wherever_it_shows_an_item(log: Dataset) -> None:
     """The two tokens of an event differ from those without rates by the same vector, that of its item's numbers."""
     model = Recommender(GENERATIVE, Catalogue.of(log))
-    assert model.rates is not None and model.embedder.rate is not None
-    model.learn_counts(log, PROTOCOL.cut(log))
+    assert model.embedder.rates is not None and model.embedder.rate is not None
+    model.fit_statistics(log, PROTOCOL.cut(log))
     _, batch = made(log)
     tokens = PAIRED.tokens(batch, ("feedback",))
     for training in (True, False):
         found = model.train(training).embedder.tokens(batch, tokens)
-        expected = model.embedder.rate(model.rates.of(batch.events))[tokens.source]
+        expected = model.embedder.rate(model.embedder.rates.of(batch.events))[tokens.source]
         with torch.no_grad():
             weight = model.embedder.rate.weight.clone()
             model.embedder.rate.weight.zero_()
             without = model.embedder.tokens(batch, tokens)
             model.embedder.rate.weight.copy_(weight)
         torch.testing.assert_close(found - without, expected)
-        own = model.rates.of(batch.events).tolist()
+        own = model.embedder.rates.of(batch.events).tolist()
         for place, (_, item, day, surface, _) in enumerate(LOG):
             told = [one for one in TRAINED if not training or one[2] < day]
             alike = [one for one in told if one[1] == item], [one for one in told if one[3] == surface]
@@ -195,9 +195,9 @@ def test_no_answer_is_read_off_the_rates_of_earlier_tokens(log: Dataset, layout:
 
 def _said(model: Recommender, log: Dataset) -> Tensor:
     """[S] what a training step says of every event, the base rate held fixed."""
-    model.train().learn_counts(log, PROTOCOL.cut(log))
-    assert model.rates is not None
-    model.rates.overall.copy_(torch.tensor([[4.0, 7.0]]))
+    model.train().fit_statistics(log, PROTOCOL.cut(log))
+    assert model.embedder.rates is not None
+    model.embedder.rates.overall.copy_(torch.tensor([[4.0, 7.0]]))
     with torch.no_grad():
         return model.scores(made(log)[1])["click"]
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from facta import api
-from facta.artifact.model import build
 from facta.config import Config
 from facta.data.catalogue import Catalogue
 from facta.data.features import Feature
@@ -86,7 +85,7 @@ def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
     recipe = find(name)
     assert recipe.name == name
     assert recipe == RecipeConfig.parse(recipe.model_dump(mode="json"))  # what an artifact keeps is all of it
-    model = build(recipe.model, catalogue_for(name))
+    model = recipe.model.build(catalogue_for(name))
     assert bool(list(model.parameters())) == (recipe.training is not None)
     for trial in range(8):  # wherever a search goes, the recipe stays valid
         recipe.override(overrides(settings(recipe.search, 0, trial)))
@@ -96,7 +95,7 @@ def test_a_recipe_is_whole_and_bears_its_name(name: str) -> None:
 def test_a_search_tries_the_prior_of_what_has_rates(folder: str) -> None:
     systems = ("dlrm", "dlrm-gr-features", "dlrm-no-history", "bst", "rates", "rates-no-history")
     for recipe in (find(f"{folder}/{system}") for system in systems):
-        model = build(recipe.model, catalogue_for(recipe.name))
+        model = recipe.model.build(catalogue_for(recipe.name))
         assert ("model.prior" in recipe.search) == (model.rates is not None), recipe.name  # type: ignore[union-attr]
 
 
@@ -106,7 +105,7 @@ def test_the_published_settings_of_hstu() -> None:
     assert isinstance(recipe.model, RecommenderConfig) and recipe.training is not None
     assert (recipe.model.window, recipe.model.width, recipe.model.next_item.similarity.temperature) == (200, 50, 0.05)
     assert recipe.training.betas == (0.9, 0.98) and recipe.training.epochs == 101
-    model = build(recipe.model, Catalogue(3706))
+    model = recipe.model.build(Catalogue(3706))
     assert isinstance(model, Recommender)
     layer = model.encoder.layers[0]  # type: ignore[index]
     assert layer.uvqk.shape == (50, 200) and layer.position_bias.numel() >= 200 and layer.scale == 1 / 211
@@ -117,7 +116,7 @@ def test_the_published_settings_of_hstu() -> None:
 
 def test_attention_may_begin_with_recent_events() -> None:
     changes = ["model.encoder.recent=40", "model.window=400", "model.encoder.init_std=1e-9"]
-    model = build(api.find_recipe("movielens-1m/hstu", changes).model, Catalogue(10))
+    model = api.find_recipe("movielens-1m/hstu", changes).model.build(Catalogue(10))
     for layer in model.encoder.layers:  # type: ignore[union-attr]
         bias = layer.position_bias.detach()
         assert bias[:2].tolist() == pytest.approx([2, 1.9], abs=1e-6) and bias[40].item() == pytest.approx(-2, abs=1e-6)
@@ -278,12 +277,3 @@ def test_a_config_class_of_ones_own_is_refused_where_nothing_would_build_it() ->
         RecommenderConfig(encoder=Wider())
     with pytest.raises(ConfigError, match="Found model of class Own in a RecipeConfig"):
         find("debug/hstu").change(model=Own())
-
-    class Foreign(Config):
-        kind: str = "mine"
-
-    class Other(RecommenderConfig):
-        encoder: Foreign = Foreign()  # type: ignore[assignment]
-
-    with pytest.raises(ConfigError, match="Found an encoder config of class Foreign"):
-        build(Other(), Catalogue(10))

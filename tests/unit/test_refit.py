@@ -70,7 +70,7 @@ def test_the_second_training_has_all_but_the_test_events(log: facta.Dataset, tmp
     expected = np.bincount(np.delete(log.item, last), minlength=log.num_items)
     assert trained.catalogue["training_events"].to_list() == expected.tolist()
     if recipe == "popularity":
-        assert trained.model.scores.tolist() == expected.tolist()
+        assert trained.model.popularity.tolist() == expected.tolist()
 
 
 def test_temporal_refit_ends_where_the_test_begins(log: facta.Dataset, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_temporal_refit_ends_where_the_test_begins(log: facta.Dataset, tmp_path:
     assert log.timestamp is not None
     begins = np.sort(log.timestamp)[int(0.8 * log.num_events)]
     expected = np.bincount(log.item[log.timestamp < begins], minlength=log.num_items)
-    assert trained.model.scores.tolist() == expected.tolist()
+    assert trained.model.popularity.tolist() == expected.tolist()
 
 
 def test_the_model_does_not_depend_on_test_events(log: facta.Dataset, artifact: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.losses import BCEConfig, LossConfig, SampledSoftmaxConfig, SoftmaxConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.ops import backend
-from facta.similarity.inner import SimilarityConfig
+from facta.similarity.inner import InnerProductConfig
 from facta.training.checkpoint import optimiser_tensors
 from facta.training.optim import OptimiserConfig, adamw
 from facta.training.step import take_step
@@ -37,7 +37,7 @@ LOSSES: dict[str, LossConfig] = {
 
 
 def model_of(loss: LossConfig, *, cosine: bool = True, table_dropout: float = 0.0) -> Recommender:
-    similarity = SimilarityConfig() if cosine else SimilarityConfig(kind="dot", temperature=1.0)
+    similarity = InnerProductConfig() if cosine else InnerProductConfig(kind="dot", temperature=1.0)
     config = RecommenderConfig(
         window=6,
         width=8,
@@ -67,7 +67,7 @@ def test_few_rows_leave_a_row_sparse_gradient_that_is_the_dense_one(
     table = model.embedder.item.weight
 
     def gradient() -> Tensor:
-        loss = model.losses(*drawn(model))["next_item"]
+        loss = model(*drawn(model))["next_item"]
         return torch.autograd.grad(loss.total, table)[0]
 
     found = gradient()
@@ -83,7 +83,7 @@ def test_few_rows_leave_a_row_sparse_gradient_that_is_the_dense_one(
 
 def test_the_full_softmax_is_dense() -> None:
     model = model_of(SoftmaxConfig())
-    loss = model.losses(*drawn(model))["next_item"]
+    loss = model(*drawn(model))["next_item"]
     assert not torch.autograd.grad(loss.total, model.embedder.item.weight)[0].is_sparse
 
 

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 
 import facta
-from facta.artifact.model import build
 from facta.cli.tables import population
 from facta.data.catalogue import Catalogue
 from facta.data.late import successes
@@ -151,7 +150,7 @@ def test_predicted_feedback_counts_people_without_history_and_items_never_seen(t
     protocol = PROTOCOL.change(state=state, targets="all")
     split = protocol.cut(data)
     model = RateRegression(RatesConfig(fields=("buy",)), Catalogue.of(data))
-    model.learn_counts(data, split)
+    model.fit_statistics(data, split)
     counts = np.bincount(data.item[training_events(data, split)], minlength=data.num_items)
     found = predict(model.eval(), data, protocol, counts=counts)
     event = data.offsets[found.user] + found.place
@@ -174,7 +173,7 @@ def test_fields_that_say_no_success_are_refused(tmp_path: Path) -> None:
 
 def test_feedback_is_not_predicted_where_success_chose_the_events(tmp_path: Path) -> None:
     data = dataset(tmp_path)
-    model = build(RatesConfig(fields=("buy",)), Catalogue.of(data))
+    model = RatesConfig(fields=("buy",)).build(Catalogue.of(data))
     with pytest.raises(facta.ProtocolError, match=r"begin with a success.*use a temporal protocol, or targets=all"):
         predict(model, data, facta.ProtocolConfig(targets="buy"))  # type: ignore[arg-type]
     with pytest.raises(facta.ConfigError, match="begin with a success"):
@@ -190,12 +189,12 @@ def test_baselines_of_purchases_count_purchases_alone(tmp_path: Path) -> None:
     for row, yes in zip(data.item, successes(data, "buy"), strict=True):
         bought[row] += yes
     split = temporal(data, test_from=T + 10**9)
-    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit(data, split)
-    assert popular.scores.tolist() == bought
+    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(data, split)
+    assert popular.popularity.tolist() == bought
     slowly = DecayedPopularityConfig(positive="buy", half_life_days=1e6)
-    decayed = DecayedPopularity(slowly, data.num_items).fit(data, split)
+    decayed = DecayedPopularity(slowly, data.num_items).fit_statistics(data, split)
     assert decayed.scores.exp2().tolist() == pytest.approx(bought, rel=1e-4)
-    knn = ItemKNN(ItemKNNConfig(positive="buy", shrinkage=0.0), data.num_items).fit(data, split)
+    knn = ItemKNN(ItemKNNConfig(positive="buy", shrinkage=0.0), data.num_items).fit_statistics(data, split)
     items = data.items["item_id"].to_list()
     near = {
         (items[row], items[other])
@@ -281,7 +280,7 @@ def test_a_purchase_that_becomes_known_later_is_no_target_of_validation_and_not_
     split, ids = protocol.cut(data), data.items["item_id"].to_list()
     assert [ids[row] for row in split.validation.item] == [4]
     assert [ids[row] for row in protocol.test_requests(data).item] == [5]
-    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit(data, split)
-    assert [item for item, count in zip(ids, popular.scores.tolist(), strict=True) if count] == [1]
-    later = Popularity(PopularityConfig(positive="buy"), data.num_items).fit(data, split.refit)
-    assert [item for item, count in zip(ids, later.scores.tolist(), strict=True) if count] == [1, 4]
+    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(data, split)
+    assert [item for item, count in zip(ids, popular.popularity.tolist(), strict=True) if count] == [1]
+    later = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(data, split.refit)
+    assert [item for item, count in zip(ids, later.popularity.tolist(), strict=True) if count] == [1, 4]

@@ -89,10 +89,10 @@ def test_the_same_run_twice_has_the_same_bits_and_another_seed_has_not(tmp_path:
     class Contrasted(ToyModel):
         negatives = NegativesConfig(kind="mixed", count=3)
 
-        def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+        def forward(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
             assert negatives.shared is not None
             pushed = (self.bias[negatives.shared] ** 2 + self.bias[negatives.shared]).sum()
-            found = super().losses(batch, negatives)["next_item"]
+            found = super().forward(batch, negatives)["next_item"]
             return {"next_item": LossSum(found.total + pushed, found.weight)}
 
     def weights(name: str, seed: int) -> torch.Tensor:
@@ -142,11 +142,11 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     class Interrupting(ToyModel):
         calls = 0
 
-        def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+        def forward(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
             self.calls += 1
             if self.calls == 9:
                 os.kill(os.getpid(), number)
-            return super().losses(batch, negatives)
+            return super().forward(batch, negatives)
 
     config = toy_config(checkpoint_every=1000)
     handler = signal.getsignal(number)

@@ -25,7 +25,14 @@ from facta.layers.rates import SmoothedRates
 from facta.models.rates import RateRegression, RatesConfig
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.items import Items
-from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, generalised_bce, sampled_softmax
+from facta.objectives.losses import (
+    BCEConfig,
+    Contrast,
+    GBCEConfig,
+    SampledSoftmaxConfig,
+    generalised_bce,
+    sampled_softmax,
+)
 from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
 from facta.recipes import fit
@@ -83,7 +90,7 @@ class Plain(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2))
 
-    def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
+    def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         return {"loss": LossSum((self.weight * torch.tensor([3.0, 4.0])).sum(), torch.ones(()))}
 
 
@@ -198,9 +205,9 @@ def test_the_compiled_loss_is_the_one_of_the_recipe(loss: Any) -> None:
     queries, items = head.similarity.queries(states), head.similarity.items(table)
     given: Any = queries, Items.of(items), asked.item, weight, Negatives(each=7), asked.key
     if isinstance(loss, SampledSoftmaxConfig):
-        expected = sampled_softmax(*given).total.item()
+        expected = sampled_softmax(Contrast(*given)).total.item()
     else:
-        expected = generalised_bce(*given, calibration=getattr(loss, "calibration", 0.0)).total.item()
+        expected = generalised_bce(Contrast(*given), calibration=getattr(loss, "calibration", 0.0)).total.item()
     assert found == pytest.approx([expected] * 2, rel=1e-4)
 
 
@@ -216,7 +223,7 @@ def test_log_q_is_of_the_targets_that_have_a_state() -> None:
     same = Negatives(drawn.shared, drawn.log_q, drawn.log_q_positive[1:])
     for part in (with_empty, without):
         assert part.targets.events.item.tolist()[-2:] == [3, 4]
-    one, other = (model.losses(*given)["next_item"] for given in ((with_empty, drawn), (without, same)))
+    one, other = (model(*given)["next_item"] for given in ((with_empty, drawn), (without, same)))
     torch.testing.assert_close(one.total, other.total)
     assert one.weight == other.weight == 2
 
@@ -315,7 +322,7 @@ def test_the_logistic_regression_learns_nothing_of_undefined_feedback() -> None:
     asked = events([0, 1, 2], [0, 1, 2], stars=[5, 0, 1])
     batch = replace(batch, targets=replace(batch.targets, events=asked, weight=torch.tensor([1.0, 1.0, 3.0])))
     nn.init.constant_(model.linear.bias, 1.5)
-    total, weight = model.losses(batch, None)["stars"]
+    total, weight = model(batch, None)["stars"]
     success, failure = np.log1p(np.exp(-1.5)), np.log1p(np.exp(1.5))
     assert weight == 4 and total.item() == pytest.approx(success + 3 * failure)
 

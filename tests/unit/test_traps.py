@@ -148,7 +148,7 @@ def test_catalogue_never_rated_titles_are_ranked_only_on_request(tmp_path: Path)
 def test_catalogue_targets_without_training_events_are_asked_and_missed(tmp_path: Path) -> None:
     histories = {**random_log(users=8), "z": [(1, 0), (2, 10), (3, 20), (99, 30)]}
     data = dataset_of(tmp_path / "d", histories)
-    model = Popularity(PopularityConfig(), data.num_items).fit(data, leave_one_out(data))
+    model = Popularity(PopularityConfig(), data.num_items).fit_statistics(data, leave_one_out(data))
     found = evaluate(model, data, PROTOCOL, window=50)
     assert len(found.user) == 9
     assert found.values["HR@10"][data.user_rows(["z"])[0]] == 0.0
@@ -239,10 +239,10 @@ def test_leaks_nothing_is_fitted_on_what_is_held_out(tmp_path: Path) -> None:
     for data in two_logs(tmp_path):
         split = leave_one_out(data)
         models: list[nn.Module] = [
-            Popularity(PopularityConfig(), data.num_items).fit(data, split),
-            DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit(data, split),
-            ItemKNN(ItemKNNConfig(), data.num_items).fit(data, split),
-            Rules(RulesConfig(), data.num_items).fit(data, split),
+            Popularity(PopularityConfig(), data.num_items).fit_statistics(data, split),
+            DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit_statistics(data, split),
+            ItemKNN(ItemKNNConfig(), data.num_items).fit_statistics(data, split),
+            Rules(RulesConfig(), data.num_items).fit_statistics(data, split),
         ]
         states.append([value for model in models for value in model.state_dict().values()])
     for one, two in zip(*states, strict=True):
@@ -294,7 +294,7 @@ from facta.eval.evaluation import evaluate
 from facta.eval.protocol import ProtocolConfig
 from facta.models.baselines import ItemKNN, ItemKNNConfig
 data = dataset_of(Path(sys.argv[1]), random_log())
-model = ItemKNN(ItemKNNConfig(), data.num_items).fit(data, leave_one_out(data))
+model = ItemKNN(ItemKNNConfig(), data.num_items).fit_statistics(data, leave_one_out(data))
 found = evaluate(model, data, ProtocolConfig(), window=50)
 print(data.content_hash, found.means, found.lists.tolist())
 """

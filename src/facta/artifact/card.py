@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
-from facta.artifact.model import Task, parameters_of, tasks
+from facta.models.model import Task
 
 if TYPE_CHECKING:
     from facta.artifact.files import Contents
@@ -28,13 +28,14 @@ def version() -> str:
 
 def text(contents: Contents) -> str:
     """The card as Markdown."""
-    parts = [_head(contents), _numbers(contents), _use(contents), _limits(tasks(contents.model))]
+    parts = [_head(contents), _numbers(contents), _use(contents), _limits(contents.model.tasks)]
     return "\n\n".join(parts) + "\n"
 
 
 def _head(contents: Contents) -> str:
     data, model = contents.schema, contents.config["model"]
-    parameters, what = parameters_of(contents.model), " and ".join(_NAMES[task] for task in tasks(contents.model))
+    parameters = sum(contents.model.parameter_counts().values())
+    what = " and ".join(_NAMES[task] for task in contents.model.tasks)
     return "\n".join(
         [
             f"# {contents.config['name']}",
@@ -91,7 +92,7 @@ def _use(contents: Contents) -> str:
     }
     return (
         "## Use\n\n```python\nimport facta\n\nartifact = facta.load('THIS_DIRECTORY')\n"
-        f"{_history(contents)}{''.join(verbs[task] for task in tasks(contents.model))}```\n\n"
+        f"{_history(contents)}{''.join(verbs[task] for task in contents.model.tasks)}```\n\n"
         "Loading runs no code from this directory and needs no dataset; altered files are refused."
     )
 

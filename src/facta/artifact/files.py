@@ -26,11 +26,12 @@ import polars as pl
 from facta import durable
 from facta.artifact import card
 from facta.artifact.calibration import Calibrator
-from facta.artifact.model import SavedModel, Unfilled, build, parse, read_state, state_of
+from facta.artifact.model import Unfilled, parse, read_state, state_of
 from facta.data.catalogue import Catalogue
 from facta.data.files import read_parquet
 from facta.data.histories import Fields, shown_early
 from facta.errors import ArtifactError, ConfigError
+from facta.models.model import Model
 
 FORMAT = 2
 CHECKSUMS = "checksums.json"
@@ -45,7 +46,7 @@ class Contents:
     config: Mapping[str, Any]  # the recipe as plain values
     schema: Mapping[str, Any]  # the dataset's manifest as plain values
     catalogue: pl.DataFrame  # row, item_id, training_events, features
-    model: SavedModel
+    model: Model
     metrics: Sequence[Mapping[str, Any]] = ()  # each with its protocol id
     fingerprint: str = ""  # empty until saved
     calibration: Mapping[str, Calibrator] = field(default_factory=dict)  # feedback field -> what its score goes through
@@ -106,7 +107,7 @@ def load(path: Path | str) -> Contents:
         )
     try:
         with Unfilled():
-            model = build(parse(config["model"]), Catalogue.described(catalogue, described(schema)))
+            model = parse(config["model"]).build(Catalogue.described(catalogue, described(schema)))
         read_state(model, load_file(path / "model.safetensors"))
     except (ConfigError, KeyError, TypeError) as error:
         raise ArtifactError(

@@ -1,69 +1,25 @@
-"""Which models can be saved, and how each is rebuilt from its config and tensors alone."""
+"""How a model is rebuilt from its config and tensors alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from facta.config import Config
-from facta.data.catalogue import Catalogue
-from facta.errors import ConfigError
-from facta.models.baselines import (
-    Baseline,
-    BaselineConfig,
-    DecayedPopularity,
-    DecayedPopularityConfig,
-    ItemKNN,
-    ItemKNNConfig,
-    Popularity,
-    PopularityConfig,
-)
-from facta.models.dlrm import DLRM, DLRMConfig
-from facta.models.rates import RateRegression, RatesConfig
-from facta.models.recommender import Recommender, RecommenderConfig
-from facta.models.rules import Rules, RulesConfig
-
-TrainedConfig = RecommenderConfig | DLRMConfig | RatesConfig
-ModelConfig = Annotated[TrainedConfig | BaselineConfig, Field(discriminator="kind")]
-TrainedModel = Recommender | DLRM | RateRegression
-SavedModel = TrainedModel | Baseline
+from facta.models.known import AnyModel
+from facta.models.model import Model, ModelConfig
 
 
-class _Choice(Config):
-    model: ModelConfig
+class _Holder(Config):
+    model: AnyModel
 
 
-def parse(values: Mapping[str, Any]) -> TrainedConfig | BaselineConfig:
+def parse(values: Mapping[str, Any]) -> ModelConfig:
     """The config that plain values describe. Raises ConfigError."""
-    return _Choice.parse({"model": values}).model
-
-
-def build(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, seed: int = 0) -> SavedModel:
-    """The model of a config for a catalogue: neither trained nor fitted yet."""
-    match config:
-        case RecommenderConfig():
-            return Recommender(config, catalogue, seed)
-        case DLRMConfig():
-            return DLRM(config, catalogue, seed)
-        case RatesConfig():
-            return RateRegression(config, catalogue)
-        case PopularityConfig():
-            return Popularity(config, catalogue.items)
-        case DecayedPopularityConfig():
-            return DecayedPopularity(config, catalogue.items)
-        case ItemKNNConfig():
-            return ItemKNN(config, catalogue.items)
-        case RulesConfig():
-            return Rules(config, catalogue.items)
-        case other:
-            raise ConfigError(
-                f"Found a model config of type {type(other).__name__}, which facta can neither build nor save; "
-                "expected one of the configs of facta.artifact.model.ModelConfig."
-            )
+    return _Holder.parse({"model": values}).model
 
 
 class Unfilled(TorchFunctionMode):
@@ -80,28 +36,13 @@ class Unfilled(TorchFunctionMode):
 
 _RANDOM = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_)  # all that `nn.init` fills with
 
-Task = Literal["next_item", "feedback"]
 
-
-def tasks(model: SavedModel) -> list[Task]:
-    """What a model has learned."""
-    if not isinstance(model, Recommender):
-        return ["next_item"] if isinstance(model, Baseline) else ["feedback"]
-    return [*(["next_item"] if model.next_item else []), *(["feedback"] if model.feedback else [])]  # type: ignore[list-item]
-
-
-def state_of(model: SavedModel) -> dict[str, Tensor]:
+def state_of(model: Model) -> dict[str, Tensor]:
     """Name -> tensor: all that was learned."""
     return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def parameters_of(model: SavedModel) -> int:
-    """Numbers that were learned or counted; a buffer of a trained model is neither."""
-    learned = model.parameters() if model.config.trained else model.state_dict().values()
-    return sum(tensor.numel() for tensor in learned if tensor.is_floating_point())
-
-
-def read_state(model: SavedModel, state: Mapping[str, Tensor]) -> None:
+def read_state(model: Model, state: Mapping[str, Tensor]) -> None:
     """Put saved tensors into a model that `build` made. Raises RuntimeError where names or shapes differ."""
     model.load_state_dict(dict(state), strict=True)
     model.eval()

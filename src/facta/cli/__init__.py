@@ -18,6 +18,7 @@ from facta.cli.rank import rank
 from facta.cli.recommend import recommend
 from facta.cli.train import train
 from facta.cli.tune import tune
+from facta.kinds import import_named
 
 app = typer.Typer(
     name="facta",
@@ -40,10 +41,21 @@ def options(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a module of yours, whose parts an artifact needs; from this folder or installed. May be given "
+            "more than once.",
+        ),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the stack of an error (or set FACTA_DEBUG=1).")] = False,
 ) -> None:
     if debug:
         os.environ["FACTA_DEBUG"] = "1"
+    for module in modules or ():
+        import_named(module)
 
 
 app.add_typer(data, name="data")

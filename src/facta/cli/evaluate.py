@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from facta import api, durable
-from facta.artifact.model import tasks
 from facta.cli import console, pages, predictions, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
@@ -92,7 +91,7 @@ def evaluate(
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
     named = _names(given, artifacts, loaded)
     asked = dict(zip(named, loaded, strict=True))
-    feedback = (task or tasks(loaded[0].model)[0]) == "feedback"
+    feedback = (task or loaded[0].model.tasks[0]) == "feedback"
     _check_options(feedback, k, lists, by_day or rows is not None)
     if feedback:
         if by_day:

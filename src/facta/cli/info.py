@@ -14,13 +14,10 @@ import typer
 
 from facta import hardware
 from facta.artifact import files
-from facta.artifact.model import parameters_of
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.infer.engine import Artifact
-from facta.models.baselines import Baseline
-from facta.models.recommender import Recommender
 from facta.ops import backend
 from facta.recipes.find import every, find
 from facta.recipes.keys import Key, keys
@@ -127,15 +124,18 @@ def _artifact(path: Path) -> dict[str, Any]:
 def _cost(artifact: Artifact) -> dict[str, Any]:
     """What the model says about itself, for a history that fills its window, by the backend that runs here."""
     model = artifact.model
-    if isinstance(model, Baseline):
-        return {"numbers": parameters_of(model)}
-    tokens = len(model.layout.shows) if isinstance(model, Recommender) else 1  # of an event
+    if not model.config.trained:
+        return {"numbers": sum(model.parameter_counts().values())}
+    tokens = model.tokens_per_event
     cost = model.cost(tokens * model.window)
     return {
-        "parameters": cost.parameters,
+        "parameters": sum(cost.parameters.values()),
+        "parameters_by_group": dict(cost.parameters),
         "flops_per_event": round(tokens * cost.flops_per_token),
+        "flops_per_target_in_training": round(cost.flops_per_target),
         "activation_bytes_per_event": round(tokens * cost.activation_bytes_per_token),
         "activations_kept_by": backend.current(),
+        "cache_bytes_per_event": round(tokens * cost.cache_bytes_per_token),
     }
 
 

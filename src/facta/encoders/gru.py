@@ -13,24 +13,32 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from facta import jagged
-from facta.config import Config
+from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost
 from facta.errors import ConfigError
 from facta.layers.dropout import Dropout
 from facta.types import TokenBatch
 
 
-class GRUConfig(Config):
+class GRUConfig(EncoderConfig):
     kind: Literal["gru"] = "gru"
     layers: int = Field(default=1, ge=1)
     hidden: int | None = Field(default=None, ge=1, description="width of the recurrent state; None: D")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="between layers and before the output")
 
+    def build(self, width: int, window: int) -> GRU:
+        return GRU(self, width)
 
-class GRU(nn.Module):
+    def cost(self, width: int, seen: float) -> TokenCost:
+        """A state takes the place of a cache: nothing is kept of a token."""
+        hidden = self.hidden or width
+        given = (width + (self.layers - 1) * hidden) / self.layers  # the lowest layer is given D numbers
+        flops = 2 * 3 * hidden * (given + hidden) + 2 * hidden * width / self.layers
+        return TokenCost(self.layers * flops, 4.0 * self.layers * (width + 5 * hidden), 0.0)
+
+
+class GRU(Encoder):
     """Recurrent layers and a linear map back to width D. A state is a function of its history alone, so it is
     prefix-stable; targets aside need another kind of mask than recurrence has and are refused."""
-
-    prefix_stable = True
 
     def __init__(self, config: GRUConfig, width: int) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import ops
-from facta.config import Config
+from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost, check_heads
 from facta.errors import ConfigError
 from facta.layers.norms import plain_layer_norm
 from facta.ops.buckets import LAST
@@ -26,7 +26,7 @@ from facta.ops.layer import Layer, hstu_layer
 from facta.types import TokenBatch
 
 
-class HSTUConfig(Config):
+class HSTUConfig(EncoderConfig):
     """Every choice of the research code; the defaults are its values for MovieLens-1M.
 
     LN(c·o) equals LN(o) except through `eps`, and at the start o is so small that eps decides: `normaliser`, `eps` and
@@ -72,6 +72,27 @@ class HSTUConfig(Config):
     def head_widths(self, width: int) -> tuple[int, int]:
         """dqk and dv in a model of width D."""
         return self.qk_width or width // self.heads, self.v_width or width // self.heads
+
+    def check(self, width: int) -> None:
+        if not (self.qk_width and self.v_width):
+            check_heads(width, self.heads)
+
+    def build(self, width: int, window: int) -> HSTU:
+        return HSTU(self, width, window)
+
+    def cost(self, width: int, seen: float) -> TokenCost:
+        """Activations by kernels are exact; by the reference they are its tensors without attention weights."""
+        dqk, dv = (self.heads * one for one in self.head_widths(width))
+        flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * dv * width
+        if self.activated == "uvqk" and ops.backend.current() != ops.backend.REFERENCE:
+            kept = width + 2 * (dqk + dv) + dv  # input; projection before SiLU; o: see ops/layer.py
+        else:  # input and norm; projections before and after SiLU; o, LN, gated
+            kept = 2 * width + 4 * (dqk + dv) + 3 * dv
+        return TokenCost(self.layers * flops, 4.0 * self.layers * kept, 4.0 * self.layers * (dqk + dv))
+
+    @property
+    def settings_without_time(self) -> list[str]:
+        return {"both": ["bias=position"], "time": ["bias=none"]}.get(self.bias, [])
 
 
 def _recency(size: int, recent: int) -> Tensor:
@@ -154,10 +175,8 @@ class HSTULayer(nn.Module):
         return u, v, q, k
 
 
-class HSTU(nn.Module):
+class HSTU(Encoder):
     """A stack of HSTU layers; no final norm (the similarity normalises)."""
-
-    prefix_stable = True
 
     def __init__(self, config: HSTUConfig, width: int, window: int) -> None:
         super().__init__()

@@ -19,12 +19,12 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from facta import ops
-from facta.config import Config
+from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost, check_heads
 from facta.layers.dropout import Dropout
 from facta.types import TokenBatch
 
 
-class HSTUProductionConfig(Config):
+class HSTUProductionConfig(EncoderConfig):
     kind: Literal["hstu-production"] = "hstu-production"
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)
@@ -37,6 +37,20 @@ class HSTUProductionConfig(Config):
     def head_widths(self, width: int) -> tuple[int, int]:
         """dqk and dv in a model of width D."""
         return self.qk_width or width // self.heads, self.v_width or width // self.heads
+
+    def check(self, width: int) -> None:
+        if not (self.qk_width and self.v_width):
+            check_heads(width, self.heads)
+
+    def build(self, width: int, window: int) -> HSTUProduction:
+        return HSTUProduction(self, width, window)
+
+    def cost(self, width: int, seen: float) -> TokenCost:
+        """Attention weights are not among the activations: a kernel keeps none."""
+        dqk, dv = (self.heads * one for one in self.head_widths(width))
+        flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * 3 * dv * width
+        kept = 2 * width + 2 * (dqk + dv) + 9 * dv  # input, norm; projection; SiLU(u), o, LN(o), 2 [u, o, u·LN(o)]
+        return TokenCost(self.layers * flops, 4.0 * self.layers * kept, 4.0 * self.layers * (dqk + dv))
 
 
 class HSTUProductionLayer(nn.Module):
@@ -65,10 +79,8 @@ class HSTUProductionLayer(nn.Module):
         return out
 
 
-class HSTUProduction(nn.Module):
+class HSTUProduction(Encoder):
     """A stack of layers; objectives norm what they read."""
-
-    prefix_stable = True
 
     def __init__(self, config: HSTUProductionConfig, width: int, window: int) -> None:
         super().__init__()

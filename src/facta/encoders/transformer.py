@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import ops
-from facta.config import Config
+from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost, check_heads
 from facta.layers.dropout import Dropout
 from facta.types import TokenBatch
 
 
-class TransformerConfig(Config):
+class TransformerConfig(EncoderConfig):
     """`sasrec`: post-residual LayerNorms, ReLU feed-forward, positions of the embedding unless `rotary` is set.
     `modern`: pre-norm RMSNorm, rotary positions, SwiGLU feed-forward, no biases."""
 
@@ -36,6 +36,19 @@ class TransformerConfig(Config):
     def hidden_width(self, width: int) -> int:
         """Of the feed-forward part in a model of width D."""
         return self.hidden or (width if self.preset == "sasrec" else -(-8 * width // 24) * 8)  # a multiple of 8
+
+    def check(self, width: int) -> None:
+        check_heads(width, self.heads)
+
+    def build(self, width: int, window: int) -> Transformer:
+        return Transformer(self, width)
+
+    def cost(self, width: int, seen: float) -> TokenCost:
+        """Attention weights are not among the activations: a kernel keeps none."""
+        gated, hidden = self.preset == "modern", self.hidden_width(width)
+        flops = 2 * width * 4 * width + 4 * seen * width + 2 * width * hidden * (3 if gated else 2)
+        kept = 9 * width + hidden * (4 if gated else 2)
+        return TokenCost(self.layers * flops, 4.0 * self.layers * kept, 4.0 * self.layers * 2 * width)
 
 
 class _Attention(nn.Module):
@@ -110,10 +123,8 @@ class ModernBlock(nn.Module):
         return out
 
 
-class Transformer(nn.Module):
+class Transformer(Encoder):
     """A stack of blocks and a final norm."""
-
-    prefix_stable = True
 
     def __init__(self, config: TransformerConfig, width: int) -> None:
         super().__init__()

@@ -31,7 +31,6 @@ from facta.infer.ranking import By, Ranking
 from facta.infer.request import Asked
 from facta.infer.retrieval import Retrieval
 from facta.infer.stored import StoredHistories
-from facta.models.baselines import Baseline
 
 _FOR_USERS = {
     "dataset": PATH | instance("a facta.Dataset", Dataset),
@@ -253,7 +252,7 @@ class Artifact(files.Contents):
 
     def _score_names(self) -> ranking.ScoreNames:
         """What the scores are called. Raises ConfigError where the model scores no feedback."""
-        if isinstance(self.model, Baseline) or not self.model.predicted:
+        if not self.model.predicted:
             raise ConfigError(
                 "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
                 "or numbers."
@@ -269,7 +268,6 @@ class Artifact(files.Contents):
         weights: Mapping[str, float],
     ) -> tuple[dict[str, Floats32], list[Ints]]:
         """Name -> scores of all candidates; of each history the places of its candidates, best first."""
-        assert not isinstance(self.model, Baseline)
         none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
         raw = ranking.scores(self.model, histories, at, asked) if histories else {}
         found = names.scores(none | ranking.calibrated(raw, self.calibration))

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
-from facta.artifact.model import SavedModel
 from facta.eval.ranking import rank_catalogue
 from facta.eval.sets import ItemSets
 from facta.infer.history import Known
 from facta.infer.request import request
-from facta.models.recommender import Recommender
+from facta.models.model import Model
 from facta.types import CatalogueScores, Product, SequenceBatch
 
 AT_ONCE = 256  # requests encoded together
@@ -41,7 +40,7 @@ class Retrieval:
     Their vectors are made once, when the first request comes: for a million items that takes longer than the answer.
     """
 
-    def __init__(self, model: SavedModel, training_events: Tensor) -> None:
+    def __init__(self, model: Model, training_events: Tensor) -> None:
         self.model, self.training_events = model, training_events  # [V]
         self.trained: Bools = training_events.numpy() > 0  # [V]
         self.rows = np.flatnonzero(self.trained)  # [V']
@@ -79,7 +78,6 @@ class Retrieval:
             return
         with torch.inference_mode():
             if self._vectors is not None:
-                assert isinstance(self.model, Recommender)
                 batches = (self._request(histories, at, chosen) for chosen in _parts(asked, AT_ONCE))
                 yield asked, Product(torch.cat([self.model.queries(batch) for batch in batches]), self._vectors)
                 return
@@ -94,7 +92,7 @@ class Retrieval:
     @cached_property
     def _vectors(self) -> Tensor | None:
         """[V', P]; None for a model whose scores are no inner products."""
-        if not isinstance(self.model, Recommender) or self.model.next_item is None or self.model.prior is not None:
+        if not self.model.factored:
             return None
         every = len(self.rows) == len(self.trained)
         with torch.inference_mode():

@@ -42,6 +42,9 @@ class ItemTable(nn.Module):
         """What has a row for every item."""
         return [self.weight]
 
+    def mark_trained(self, rows: AnyInts) -> None:
+        """Every row has a vector of its own, whether it is trained or not."""
+
     def vectors(self, rows: Tensor | None = None) -> Tensor:
         """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order.
 

@@ -16,13 +16,16 @@ Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 
 from facta import draws, jagged
 from facta.draws import Purpose
+from facta.errors import ConfigError
+from facta.kinds import outside
 from facta.types import LIST, PREFIX, SERIES, Fact, Read, SequenceBatch, Series, TokenBatch
 
 ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
@@ -30,8 +33,6 @@ ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
 
 class Layout:
     """Integer arithmetic alone: no parameters, no embeddings. One function serves training, evaluation and requests."""
-
-    prefix_stable = True
 
     def __init__(self, *shows: tuple[Fact, ...]) -> None:
         self.shows = shows
@@ -65,20 +66,26 @@ FUSED = Layout(("context", "item", "feedback"))
 INTERLEAVED = Layout(("context", "item"), ("feedback",))
 PAIRED = Layout(("context", "item"), ("context", "item", "feedback"))
 
-LayoutName = Literal["item", "fused", "interleaved", "paired"]
+LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "paired": PAIRED}
+"""The layouts that facta brings along: a new one adds a word here."""
 
 
-def named(name: LayoutName) -> Layout:
-    """The layout that a configuration means."""
-    match name:
-        case "item":
-            return ITEM
-        case "fused":
-            return FUSED
-        case "interleaved":
-            return INTERLEAVED
-        case "paired":
-            return PAIRED
+def named(name: str) -> Layout:
+    """The layout of a name, or of `module:NAME` from outside. Raises ConfigError."""
+    if ":" in name:
+        found: Layout = outside(name, Layout)
+        return found
+    if name not in LAYOUTS:
+        raise ConfigError(f"There is no layout '{name}'; expected {', '.join(LAYOUTS)} or module:NAME of your own.")
+    return LAYOUTS[name]
+
+
+def _known(name: str) -> str:
+    named(name)
+    return name
+
+
+LayoutName = Annotated[str, AfterValidator(_known)]
 
 
 class _Tokens:

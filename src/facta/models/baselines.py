@@ -9,22 +9,22 @@ Letters: U users, V items, S targets of a batch, E input events, K neighbours ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Ints
-from facta.data.batches import Wants
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.late import learned_events
 from facta.data.splits import Split
 from facta.errors import DataError
 from facta.models.counted import CountedConfig, neighbour_scores
-from facta.models.rules import Rules, RulesConfig
+from facta.models.model import Judge, Model
 from facta.types import SequenceBatch
 
 _DAY_MS = 86_400_000.0
@@ -34,10 +34,20 @@ PAIRS_AT_ONCE = 500_000  # temporaries of 4 MB each: they stay in the cache
 class PopularityConfig(CountedConfig):
     kind: Literal["popularity"] = "popularity"
 
+    def build(self, catalogue: Catalogue, seed: int = 0) -> Popularity:
+        return Popularity(self, catalogue.items)
+
 
 class DecayedPopularityConfig(CountedConfig):
     kind: Literal["decayed-popularity"] = "decayed-popularity"
     half_life_days: float = Field(default=30.0, gt=0)
+
+    def build(self, catalogue: Catalogue, seed: int = 0) -> DecayedPopularity:
+        return DecayedPopularity(self, catalogue.items)
+
+    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+        """The best half-life."""
+        return judge(DecayedPopularity.variants(dataset, split, self.positive))
 
 
 class ItemKNNConfig(CountedConfig):
@@ -49,52 +59,64 @@ class ItemKNNConfig(CountedConfig):
         default=10.0, gt=0, description="newer events after which one counts half; null: never"
     )
 
+    def build(self, catalogue: Catalogue, seed: int = 0) -> ItemKNN:
+        return ItemKNN(self, catalogue.items)
 
-BaselineConfig = PopularityConfig | DecayedPopularityConfig | ItemKNNConfig | RulesConfig
+    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+        """The best shrinkage and half-life."""
+        return judge(ItemKNN.variants(dataset, split, self.positive))
 
 
-class _Scores(nn.Module):
+class _OneList(Model):
     """One score per item, the same for every request."""
 
     window = 1  # nothing of a history is read
-    wants = Wants()
-    scores: Tensor  # [V]
+    popularity: Tensor  # [V]
 
     def __init__(self, num_items: int) -> None:
         super().__init__()
-        self.register_buffer("scores", torch.zeros(num_items))
+        self.register_buffer("popularity", torch.zeros(num_items))
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Artifacts of facta 0.1 call the tensor `scores`."""
+        if f"{prefix}scores" in state:
+            state[f"{prefix}popularity"] = state.pop(f"{prefix}scores")
+        super()._load_from_state_dict(state, prefix, *rest)
 
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
         """[S, V], the same row for each target."""
-        return self.scores.expand(len(batch.targets.after), -1)
+        return self.popularity.expand(len(batch.targets.after), -1)
 
 
-class Popularity(_Scores):
+class Popularity(_OneList):
     """Every request gets the items with the most training events."""
+
+    config: PopularityConfig
 
     def __init__(self, config: PopularityConfig, num_items: int) -> None:
         super().__init__(num_items)
         self.config = config
 
-    def fit(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
         """Count the training events of each item."""
         events = learned_events(dataset, split, self.config.positive)
         counts = np.bincount(dataset.item[events], minlength=dataset.num_items)
-        self.scores = torch.from_numpy(counts.astype(np.float32))
+        self.popularity = torch.from_numpy(counts.astype(np.float32))
         return self
 
 
-class DecayedPopularity(_Scores):
+class DecayedPopularity(_OneList):
     """Every request gets the items with the most training events, each worth half after every half-life."""
 
+    config: DecayedPopularityConfig
     HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
 
     def __init__(self, config: DecayedPopularityConfig, num_items: int) -> None:
         super().__init__(num_items)
         self.config = config
 
-    def fit(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
         """Sum 2^(-age / half-life) by item. Raises DataError for data without times.
 
         The logarithm of the sum is kept: the sums of a short half-life do not fit float32. Ages are counted from the
@@ -108,17 +130,17 @@ class DecayedPopularity(_Scores):
         weights = np.exp2((times - newest) / (self.config.half_life_days * _DAY_MS))
         sums = np.bincount(dataset.item[events], weights=weights, minlength=dataset.num_items)
         logs = np.log2(np.maximum(sums, np.finfo(np.float64).tiny))  # an item without events: the lowest, and finite
-        self.scores = torch.from_numpy(logs.astype(np.float32))
+        self.popularity = torch.from_numpy(logs.astype(np.float32))
         return self
 
     @classmethod
     def variants(cls, dataset: Dataset, split: Split, positive: str | None = None) -> list[Self]:
         """Fitted with each half-life, to be chosen among on validation."""
         configs = [DecayedPopularityConfig(half_life_days=days, positive=positive) for days in cls.HALF_LIVES]
-        return [cls(config, dataset.num_items).fit(dataset, split) for config in configs]
+        return [cls(config, dataset.num_items).fit_statistics(dataset, split) for config in configs]
 
 
-class ItemKNN(nn.Module):
+class ItemKNN(Model):
     """Items that the same people met: score(j) = Σ over the history's items i of 2^(-place / half-life) · sim(i, j).
 
     sim(i, j) = n_ij / (√(n_i n_j) + shrinkage), n counting users with training events on one item or on both (cosine of
@@ -129,7 +151,7 @@ class ItemKNN(nn.Module):
     SHRINKAGES = (0.0, 5.0, 20.0, 50.0)
     HALF_LIVES = (None, 10.0, 4.0, 2.0, 1.0)
 
-    wants = Wants()
+    config: ItemKNNConfig
     neighbours: Tensor  # [V, K] int32 rows
     similarity: Tensor  # [V, K], descending; 0 behind the last neighbour
 
@@ -140,7 +162,7 @@ class ItemKNN(nn.Module):
         self.register_buffer("neighbours", torch.zeros(num_items, kept, dtype=torch.int32))
         self.register_buffer("similarity", torch.zeros(num_items, kept))
 
-    def fit(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
         """Count the pairs and keep the neighbours; work grows with the squared lengths of the histories."""
         fit_neighbours([self], dataset, split)
         return self
@@ -169,9 +191,6 @@ class ItemKNN(nn.Module):
         if self.config.half_life is None:
             return torch.ones(len(place))
         return torch.exp2(-place / self.config.half_life)
-
-
-Baseline = Popularity | DecayedPopularity | ItemKNN | Rules
 
 
 def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) -> None:

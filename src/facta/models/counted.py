@@ -5,8 +5,8 @@ Letters: V items, S targets of a batch, K neighbours kept of each item.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -14,20 +14,45 @@ from pydantic import Field
 from torch import Tensor
 
 from facta import jagged
-from facta.config import Config
+from facta.models.model import Judge, Model, ModelConfig, Task
 from facta.types import SequenceBatch
 
+C = TypeVar("C", bound="CountedConfig")
 
-class CountedConfig(Config):
+
+class CountedConfig(ModelConfig):
+    """The base of their configs."""
+
     trained: ClassVar[bool] = False
     positive: str | None = Field(
         default=None, description="feedback field: only events where it says success are counted; null: all events"
     )
 
     @property
-    def uses_time(self) -> bool:
-        """Whether a request must say when it is made: no baseline asks."""
-        return False
+    def tasks(self) -> tuple[Task, ...]:
+        return ("next_item",)
+
+
+def tuned_in_turn(
+    count: Callable[[Sequence[C]], Sequence[Model]],
+    start: C,
+    search: Mapping[str, Sequence[float]],
+    judge: Judge,
+) -> Model:
+    """Coordinate search: the settings of `search` one after the other, the others as chosen so far.
+
+    `count` gives a fitted model for each config. It costs the sum of the numbers of values, where a grid costs their
+    product.
+    """
+    best, kept = start, None
+    for setting, tried in search.items():
+        configs = [best.change(**{setting: value}) for value in tried]
+        candidates = count(configs)
+        kept = judge(candidates)
+        best = configs[next(place for place, candidate in enumerate(candidates) if candidate is kept)]
+    if kept is None:
+        raise AssertionError("nothing to search")
+    return kept
 
 
 def neighbour_scores(

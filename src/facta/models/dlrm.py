@@ -12,20 +12,18 @@ Letters: S targets, n sources (events and entries of earlier lists), P pairs, D 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal, cast
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from facta import draws, jagged
-from facta.config import Config
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.schema import Field as FeedbackField
 from facta.data.splits import Split, training_events
 from facta.draws import Purpose
-from facta.encoders.transformer import TransformerConfig
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
 from facta.layers.crosses import Crosses, Experts
@@ -34,9 +32,9 @@ from facta.layers.embedding import EmbeddingConfig
 from facta.layers.items import ItemTable, ItemTower
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
-from facta.models.cost import encoder_cost
-from facta.models.history import DINConfig, HistoryConfig, HistoryReader
+from facta.models.history import AnyHistory, DINConfig, HistoryReader
 from facta.models.impressions import ImpressionModel
+from facta.models.model import ModelConfig, Task
 from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
@@ -44,16 +42,15 @@ from facta.types import Cost, LossSum, Negatives, SequenceBatch
 STD = 0.1  # of initial vectors: the crosses are products of them
 
 
-class DLRMConfig(Config):
+class DLRMConfig(ModelConfig):
     """A whole model. `features`: all; what a generative ranker sees without counts; or all that is no history."""
 
-    trained: ClassVar[bool] = True
     kind: Literal["dlrm"] = "dlrm"
     window: int = Field(default=50, ge=1, description="events before a target that it sees, and of each earlier list")
     width: int = Field(default=32, ge=1, description="D, of items and events")
     code_width: int = Field(default=8, ge=1, description="of each field of context and of users, side by side in x0")
     features: Literal["all", "gr", "no-history"] = "all"
-    history: HistoryConfig = DINConfig()
+    history: AnyHistory = DINConfig()
     crosses: int = Field(default=2, ge=0, description="layers")
     rank: int | None = Field(default=64, ge=1, description="of the crosses' matrices; null: full")
     experts: int = Field(default=4, ge=1)
@@ -66,23 +63,39 @@ class DLRMConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> DLRMConfig:
-        heads = self.history.heads if isinstance(self.history, TransformerConfig) else 1
-        if self.width % heads:
-            raise ConfigError(f"width {self.width} is not a multiple of history.heads {heads}; change one of them.")
+        self.history.check(self.width)
         if self.feedback.late is not None:
             raise ConfigError("feedback.late is of layouts; every head of a DLRM is given all: set it to null.")
         return self
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return ("feedback",)
+
+    @property
+    def min_training_events(self) -> int:
+        """An event is its own example."""
+        return 1
 
     @property
     def uses_time(self) -> bool:
         """Ages of events and days of counts."""
         return True
 
+    @property
+    def of_any_fields(self) -> Self:
+        """All feedback."""
+        return self.change(feedback=self.feedback.change(fields=None))
+
+    def build(self, catalogue: Catalogue, seed: int = 0) -> DLRM:
+        return DLRM(self, catalogue, seed)
+
 
 class DLRM(ImpressionModel):
     """A score of one impression from what is known before it."""
 
     SALT = 300
+    config: DLRMConfig
 
     def __init__(self, config: DLRMConfig, catalogue: Catalogue, seed: int = 0) -> None:
         super().__init__(catalogue, config.window)
@@ -125,11 +138,14 @@ class DLRM(ImpressionModel):
         """Feedback fields of which it predicts success."""
         return [head.fields[0].name for head in self._heads() if head.fields[0].positives]
 
-    def learn_counts(self, dataset: Dataset, split: Split) -> None:
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
         """Counts, and which items have an id of their own."""
-        super().learn_counts(dataset, split)
-        if isinstance(self.item, ItemTower):
-            self.item.mark_trained(dataset.item[training_events(dataset, split)])
+        self.item.mark_trained(dataset.item[training_events(dataset, split)])
+        return super().fit_statistics(dataset, split)
+
+    @property
+    def settings_without_counts(self) -> list[str]:
+        return ["features=gr"]
 
     def states(self, batch: SequenceBatch) -> Tensor:
         """[K, S, X]: what each task is read from."""
@@ -160,7 +176,7 @@ class DLRM(ImpressionModel):
         count = len(row) - len(targets.after)
         return vectors[:count], vectors[count:]
 
-    def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
+    def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by field."""
         found: dict[str, LossSum] = {}
         for state, head in zip(self.states(batch), self._heads(), strict=True):
@@ -192,17 +208,13 @@ class DLRM(ImpressionModel):
 
     def cost(self, tokens: int) -> Cost:
         """Of one target, a row of its own, with a history of `tokens` events; matrix products alone."""
-        config, width, seen = self.config, self.config.width, min(tokens, self.config.window)
+        config, seen = self.config, min(tokens, self.config.window)
         parts = (self.crosses, self.experts, self.heads)
         matrices = sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)
         mixed = len(self.heads) * config.experts * config.expert_width
         flops = 2.0 * (matrices + mixed)
         kept = 4.0 * (len(self.norm.weight) * (2 + 2 * config.crosses) + 2 * config.experts * config.expert_width)
-        match None if self.history is None else config.history:
-            case DINConfig(hidden=hidden) if seen:  # the target; each event, its product, its weight
-                flops += 2 * width * hidden + seen * (4 * width * hidden + 2 * hidden)
-                kept += 4.0 * (2 * width + 3 * hidden) * seen
-            case TransformerConfig() as encoder:
-                of_one, kept_of_one, _ = encoder_cost(encoder, width, seen + 1)
-                flops, kept = flops + of_one * (seen + 1), kept + kept_of_one * (seen + 1)
-        return Cost(sum(p.numel() for p in self.parameters()), flops, kept)
+        if self.history is not None:
+            of_history, kept_of_history = config.history.reading_cost(config.width, seen)
+            flops, kept = flops + of_history, kept + kept_of_history
+        return Cost(self.parameter_counts(), flops, kept)

@@ -5,6 +5,7 @@ Letters: E input events, L entries of earlier lists, n = E + L sources, S target
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +18,7 @@ from facta.config import Config
 from facta.data.schema import Field as Column
 from facta.draws import Purpose
 from facta.encoders.transformer import Transformer, TransformerConfig
+from facta.kinds import Kinds
 from facta.layers.codes import CodeTable
 from facta.layers.recent import AGES, Recent, ages, recent
 from facta.layers.target_attention import TargetAttention
@@ -25,30 +27,62 @@ from facta.types import SequenceBatch, TokenBatch
 PAIRS_AT_ONCE = 200_000  # of a source and a target: a tensor of them at width 64 takes 51 MB
 
 
-class DINConfig(Config):
+class HistoryConfig(Config):
+    """The base of what reads a history for the item that is asked about."""
+
+    @abstractmethod
+    def reader(self, width: int, std: float) -> nn.Module:
+        """(sources [n, D], items asked about [S, D], pairs [P], ages [P], keys [S]) -> [S, D]."""
+
+    @abstractmethod
+    def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
+        """Operations of one target that sees `seen` events, and bytes that its backward pass keeps."""
+
+    def check(self, width: int) -> None:
+        """Raises ConfigError where it does not exist at this width."""
+
+
+class DINConfig(HistoryConfig):
     """Target attention."""
 
     kind: Literal["din"] = "din"
     hidden: int = Field(default=32, ge=1, description="A, width of the attention unit")
 
+    def reader(self, width: int, std: float) -> nn.Module:
+        return TargetAttention(width, self.hidden, std)
 
-HistoryConfig = Annotated[DINConfig | TransformerConfig, Field(discriminator="kind")]
+    def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
+        """Of the target; of each event, its product and its weight. Nothing where there is no event."""
+        if not seen:
+            return 0.0, 0.0
+        flops = 2 * width * self.hidden + seen * (4 * width * self.hidden + 2 * self.hidden)
+        return flops, 4.0 * (2 * width + 3 * self.hidden) * seen
+
+
+class BSTConfig(TransformerConfig, HistoryConfig):
+    """A transformer over the history and the item."""
+
+    def reader(self, width: int, std: float) -> nn.Module:
+        return SequenceAttention(self, width, std)
+
+    def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
+        """All events and the target see each other."""
+        each = self.cost(width, seen + 1)
+        return each.flops * (seen + 1), each.activation_bytes * (seen + 1)
+
+
+AnyHistory = Annotated[HistoryConfig, Kinds(HistoryConfig, (DINConfig, BSTConfig))]
+"""The type of a config's field that holds a reader of histories."""
 
 
 class HistoryReader(nn.Module):
     """[S, D] of each target: the last events that it may see, with their feedback, and what its user had earlier."""
 
-    def __init__(
-        self, config: DINConfig | TransformerConfig, events: tuple[Column, ...], lists: int, width: int, std: float
-    ) -> None:
+    def __init__(self, config: HistoryConfig, events: tuple[Column, ...], lists: int, width: int, std: float) -> None:
         super().__init__()
         self.facts = CodeTable(events, width, std) if events else None
         self.list = nn.Parameter(torch.randn(lists, width) * std) if lists else None
-        self.attention = (
-            TargetAttention(width, config.hidden, std)
-            if isinstance(config, DINConfig)
-            else SequenceAttention(config, width, std)
-        )
+        self.attention = config.reader(width, std)
 
     def forward(self, batch: SequenceBatch, items: Tensor, targets: Tensor, window: int) -> Tensor:
         """[n, D] item vectors of the sources, [S, D] of the targets -> [S, D]."""

@@ -5,28 +5,28 @@ Letters: S targets, K feedback fields.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Self
+
+from torch import Tensor
 
 from facta import jagged
 from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
-from facta.data.negatives import NegativesConfig
 from facta.data.splits import Split
-from facta.errors import ConfigError
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import in_force
+from facta.models.model import Model
 from facta.types import SequenceBatch
 
 
-class ImpressionModel(nn.Module):
+class ImpressionModel(Model):
     """A model of feedback that recommends nothing from the catalogue.
 
     `window`: rows hold twice the events that a target sees, so that every target of a long history's row
     (`data.rows.tiles`) has all of its own.
     """
 
-    fitted_on_validation: tuple[str, ...] = ()
     rates: SmoothedRates | None
 
     def __init__(self, catalogue: Catalogue, sees: int) -> None:
@@ -51,16 +51,12 @@ class ImpressionModel(nn.Module):
         facts = {name: values[row] for name, values in batch.user.items()}
         return facts | in_force(batch, self.changing) | dict(batch.targets.events.fields)
 
-    @property
-    def negatives(self) -> NegativesConfig | None:
-        """Nothing is drawn."""
-        return None
-
-    def learn_counts(self, dataset: Dataset, split: Split) -> None:
-        """What it takes from the training events beside its batches: counts."""
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+        """Counts of feedback."""
         if self.rates is not None:
             self.rates.count(dataset, split)
+        return self
 
-    def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
-        """Raises ConfigError: scoring a catalogue is not what this model is for."""
-        raise ConfigError("This model predicts feedback alone and recommends nothing; rank candidates with it.")
+    @property
+    def counts_training(self) -> bool:
+        return self.rates is not None

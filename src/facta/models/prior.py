@@ -58,7 +58,7 @@ class Prior(nn.Module):
 
     def fit(self, dataset: Dataset, split: Split) -> Self:
         """Count the pairs of the training events."""
-        self.rules.fit(dataset, split)
+        self.rules.fit_statistics(dataset, split)
         return self
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ Letters: S targets, K fields with success.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field
@@ -15,21 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import jagged
-from facta.config import Config
 from facta.data.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable, FeatureVectors
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
 from facta.models.impressions import ImpressionModel
+from facta.models.model import ModelConfig, Task
 from facta.ops.sums import summed
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
 
-class RatesConfig(Config):
+class RatesConfig(ModelConfig):
     """Which feedback, and what its rates are of."""
 
-    trained: ClassVar[bool] = True
     kind: Literal["rates"] = "rates"
     window: int = Field(default=50, ge=1, description="events before a target that its user's rates are of")
     history: bool = Field(default=True, description="rates of the user; without, of items and context alone")
@@ -38,14 +37,33 @@ class RatesConfig(Config):
     midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which the days begin that are told apart")
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        return ("feedback",)
+
+    @property
+    def min_training_events(self) -> int:
+        """An event is its own example."""
+        return 1
+
+    @property
     def uses_time(self) -> bool:
         """Days are told apart, so that no training event is told its own answer."""
         return True
+
+    @property
+    def of_any_fields(self) -> Self:
+        """All feedback with success."""
+        return self.change(fields=())
+
+    def build(self, catalogue: Catalogue, seed: int = 0) -> RateRegression:
+        """All weights begin at zero, whatever the seed."""
+        return RateRegression(self, catalogue)
 
 
 class RateRegression(ImpressionModel):
     """One logit per field, linear in everything."""
 
+    config: RatesConfig
     rates: SmoothedRates
 
     def __init__(self, config: RatesConfig, catalogue: Catalogue) -> None:
@@ -70,7 +88,10 @@ class RateRegression(ImpressionModel):
         """Feedback fields of which it predicts success."""
         return [field.name for field in self.fields]
 
-    predicted = successes
+    @property
+    def predicted(self) -> list[str]:
+        """The same: nothing else is scored."""
+        return self.successes
 
     def logits(self, batch: SequenceBatch) -> Tensor:
         """[S, K]."""
@@ -92,7 +113,7 @@ class RateRegression(ImpressionModel):
         counts = torch.bincount(cell, minlength=(len(batch.offsets) - 1) * len(self.lists))
         return [torch.log1p(counts.view(-1, len(self.lists))[row].float()) / 5]
 
-    def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
+    def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Field -> log loss over the targets that define it."""
         logits, label = self.logits(batch), self.rates.labels(batch.targets.events)
         found = {}
@@ -115,7 +136,7 @@ class RateRegression(ImpressionModel):
         """Of one target with a history of `tokens` events."""
         keys, fields = len(self.rates.base), len(self.fields)
         flops = 2.0 * self.linear.weight.numel() + 4.0 * keys * fields * min(tokens, self.config.window)
-        return Cost(sum(p.numel() for p in self.parameters()), flops, 4.0 * self.linear.in_features)
+        return Cost(self.parameter_counts(), flops, 4.0 * self.linear.in_features)
 
 
 def _without_success(catalogue: Catalogue, asked: Sequence[str], succeed: Sequence[str]) -> str:

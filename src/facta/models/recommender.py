@@ -7,28 +7,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from facta.config import Config
 from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig
 from facta.data.splits import Split, training_events
-from facta.encoders.gru import GRU, GRUConfig
-from facta.encoders.hstu import HSTU, HSTUConfig
-from facta.encoders.production import HSTUProduction, HSTUProductionConfig
-from facta.encoders.transformer import Transformer, TransformerConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.known import AnyEncoder
 from facta.errors import ConfigError
 from facta.layers.embedding import Embedder, EmbeddingConfig
-from facta.layers.items import ItemTower
-from facta.layers.rates import SmoothedRates
-from facta.layouts.layout import LayoutName, named
-from facta.models.cost import cost
+from facta.layouts.layout import LAYOUTS, LayoutName, named
+from facta.models.model import Model, ModelConfig, Task
 from facta.models.prior import Prior, PriorConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.items import Items
@@ -36,35 +31,23 @@ from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
 from facta.types import CatalogueScores, Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
-EncoderConfig = Annotated[
-    HSTUConfig | HSTUProductionConfig | TransformerConfig | GRUConfig, Field(discriminator="kind")
-]
 
-
-class RecommenderConfig(Config):
+class RecommenderConfig(ModelConfig):
     """A whole model; a system of the literature is a choice of these fields (see `facta.recipes`)."""
 
-    trained: ClassVar[bool] = True
     kind: Literal["recommender"] = "recommender"
     window: int = Field(default=200, ge=1, description="N: events of a history that the model sees")
     width: int = Field(default=50, ge=1, description="D")
-    layout: LayoutName = "item"
+    layout: LayoutName = Field(default="item", description=f"{', '.join(LAYOUTS)}, or module:NAME of your own")
     embedding: EmbeddingConfig = EmbeddingConfig()
-    encoder: EncoderConfig = HSTUConfig()
+    encoder: AnyEncoder = HSTUConfig()
     next_item: NextItemConfig | None = NextItemConfig()
     feedback: FeedbackConfig | None = None
     prior: PriorConfig | None = Field(default=None, description="pairwise rules beside the learned scores of items")
 
     @model_validator(mode="after")
     def _consistent(self) -> RecommenderConfig:
-        heads = getattr(self.encoder, "heads", 1)
-        given = (
-            isinstance(self.encoder, HSTUConfig | HSTUProductionConfig)
-            and self.encoder.qk_width
-            and self.encoder.v_width
-        )
-        if self.width % heads and not given:
-            raise ConfigError(f"width {self.width} is not a multiple of encoder.heads {heads}; change one of them.")
+        self.encoder.check(self.width)
         if self.next_item is None and self.feedback is None:
             raise ConfigError("A recommender learns the next item, feedback or both; set next_item or feedback.")
         if self.next_item is None and self.prior is not None:
@@ -81,28 +64,38 @@ class RecommenderConfig(Config):
         return self
 
     @property
-    def uses_time(self) -> bool:
-        """Whether a request must say when it is made."""
-        return bool(self.timeless)
+    def tasks(self) -> tuple[Task, ...]:
+        learned: dict[Task, object] = {"next_item": self.next_item, "feedback": self.feedback}
+        return tuple(task for task, config in learned.items() if config is not None)
 
     @property
-    def timeless(self) -> list[str]:
-        """Of the settings that read time: what they would be without (`embedding.gaps=false`)."""
-        bias = self.encoder.bias if isinstance(self.encoder, HSTUConfig) else "none"
-        without = {"both": ["encoder.bias=position"], "time": ["encoder.bias=none"]}.get(bias, [])
+    def min_training_events(self) -> int:
+        """An item is told by earlier events; feedback by its own event too, where a token before it shows the item."""
+        return 1 if self.next_item is None and named(self.layout).own("feedback") else 2
+
+    @property
+    def settings_without_time(self) -> list[str]:
         read = {"gaps=false": self.embedding.gaps, "calendar=false": self.embedding.calendar}
         read["rates=null"] = self.embedding.rates is not None
+        without = [f"encoder.{setting}" for setting in self.encoder.settings_without_time]
         return without + [f"embedding.{setting}" for setting, on in read.items() if on]
 
+    @property
+    def of_any_fields(self) -> Self:
+        """All feedback, and the features that there are."""
+        if self.feedback is None:
+            return self
+        return self.change(feedback=self.feedback.change(fields=None), embedding=self.embedding.change(features=None))
 
-class Recommender(nn.Module):
-    """A model of the next item, of feedback, or of both; single-device mathematics.
+    def build(self, catalogue: Catalogue, seed: int = 0) -> Recommender:
+        return Recommender(self, catalogue, seed)
 
-    `fitted_on_validation` names the tensors of its state that are fitted to validation events when training is over:
-    they are carried into a second training on all events before the test, which has no validation.
-    """
 
-    fitted_on_validation: tuple[str, ...] = ()
+class Recommender(Model):
+    """Of a layout, an encoder and objectives."""
+
+    config: RecommenderConfig
+    prior: Prior | None
 
     def __init__(self, config: RecommenderConfig, catalogue: Catalogue, seed: int = 0) -> None:
         super().__init__()
@@ -111,8 +104,8 @@ class Recommender(nn.Module):
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
             self.embedder = self._embedder(config, catalogue)
-            self.encoder = self._encoder(config)
-            self.next_item = None if config.next_item is None else NextItem(config.next_item)
+            self.encoder = config.encoder.build(config.width, config.window)
+            self.next_item = None if config.next_item is None else NextItem(config.next_item, config.width)
             self.feedback = self._feedback(config, catalogue)
         self.prior = None if config.prior is None else Prior(config.prior, catalogue.items)
         self._success = _success(config.next_item, catalogue)
@@ -126,23 +119,6 @@ class Recommender(nn.Module):
                 "it to null, or give a field 'positive' when the log is prepared."
             )
         return Embedder(config.embedding, catalogue, config.width, config.window, self.layout.shows, success)
-
-    @staticmethod
-    def _encoder(config: RecommenderConfig) -> nn.Module:
-        match config.encoder:
-            case HSTUConfig() as hstu:
-                return HSTU(hstu, config.width, config.window)
-            case HSTUProductionConfig() as production:
-                return HSTUProduction(production, config.width, config.window)
-            case TransformerConfig() as transformer:
-                return Transformer(transformer, config.width)
-            case GRUConfig() as gru:
-                return GRU(gru, config.width)
-            case other:
-                raise ConfigError(
-                    f"Found an encoder config of class {type(other).__name__}; a Recommender builds HSTU, "
-                    "HSTUProduction, Transformer and GRU: use one of their configs."
-                )
 
     def _feedback(self, config: RecommenderConfig, catalogue: Catalogue) -> Feedback | None:
         if config.feedback is None:
@@ -171,17 +147,30 @@ class Recommender(nn.Module):
         """Feedback fields of which it predicts success."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
-    def learn_counts(self, dataset: Dataset, split: Split) -> None:
-        """What it takes from the training events beside its batches: which items have an id of their own, and rates."""
-        if self.rates is not None:
-            self.rates.count(dataset, split)
-        if isinstance(self.embedder.item, ItemTower):
-            self.embedder.item.mark_trained(dataset.item[training_events(dataset, split)])
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+        """Which items have an id of their own, and rates."""
+        if self.embedder.rates is not None:
+            self.embedder.rates.count(dataset, split)
+        self.embedder.item.mark_trained(dataset.item[training_events(dataset, split)])
+        return self
 
     @property
-    def rates(self) -> SmoothedRates | None:
-        """What it has counted of feedback."""
-        return self.embedder.rates
+    def counts_training(self) -> bool:
+        """Rates of feedback."""
+        return self.embedder.rates is not None
+
+    @property
+    def settings_without_counts(self) -> list[str]:
+        return ["embedding.rates=null"]
+
+    @property
+    def tokens_per_event(self) -> int:  # type: ignore[override]
+        return len(self.layout.shows)
+
+    @property
+    def factored(self) -> bool:
+        """With a prior, scores are no products."""
+        return self.next_item is not None and self.next_item.similarity.factored and self.prior is None
 
     @property
     def negatives(self) -> NegativesConfig | None:
@@ -193,7 +182,7 @@ class Recommender(nn.Module):
         tokens = self.layout.tokens(batch, predicted)
         return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
 
-    def losses(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
+    def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by objective, of feedback by field; targets without anything to read from have no next-item loss."""
         predicted: list[Fact] = [*(["item"] if self.next_item else []), *(["feedback"] if self.feedback else [])]  # type: ignore[list-item]
         tokens, states = self.encode(batch, tuple(predicted))
@@ -253,9 +242,13 @@ class Recommender(nn.Module):
         return self.next_item.similarity.items(self.embedder.item.vectors(rows))
 
     def catalogue_scores(self, batch: SequenceBatch) -> CatalogueScores:
-        """Scores of every item for every target; with a prior they are no product of vectors, but dense [S, V]."""
-        product = Product(self.queries(batch), self.item_vectors())
-        return product if self.prior is None else self.prior.added(product.dense(), batch)
+        """Scores of every item for every target; dense [S, V] where they are no products."""
+        queries, items = self.queries(batch), self.item_vectors()
+        if self.factored:
+            return Product(queries, items)
+        assert self.next_item is not None
+        dense = self.next_item.similarity.scores(queries, items)
+        return dense if self.prior is None else self.prior.added(dense, batch)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""
@@ -269,8 +262,13 @@ class Recommender(nn.Module):
         }
 
     def cost(self, tokens: int) -> Cost:
-        """For a history of `tokens` tokens."""
-        return cost(self.config, sum(p.numel() for p in self.parameters()), tokens)
+        """For a history of `tokens` tokens: the encoder, and what a target's losses cost beside it.
+
+        Norms, activations, biases, dropout and the embedding are not counted.
+        """
+        flops, kept, cached = self.config.encoder.cost(self.config.width, (tokens + 1) / 2)
+        heads = [part.flops(self.num_items) for part in (self.next_item, self.feedback) if part is not None]
+        return Cost(self.parameter_counts(), flops, kept, cached, flops_per_target=sum(heads))
 
 
 def _success(config: NextItemConfig | None, catalogue: Catalogue) -> tuple[str, Tensor] | None:

@@ -13,20 +13,22 @@ Letters: V items, E training events, S targets of a batch, K rules kept of each 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Floats, Ints
-from facta.data.batches import Wants
+from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.late import learned_events
 from facta.data.splits import Split
-from facta.models.counted import CountedConfig, neighbour_scores
+from facta.models.counted import CountedConfig, neighbour_scores, tuned_in_turn
+from facta.models.model import Judge, Model
 from facta.types import SequenceBatch
 
 PAIRS_AT_ONCE = 2_000_000  # temporaries of 16 MB each
@@ -62,6 +64,14 @@ class RulesConfig(CountedConfig):
     def counting(self) -> Counting:
         return Counting(self.distance, self.power, self.backward)
 
+    def build(self, catalogue: Catalogue, seed: int = 0) -> Rules:
+        return Rules(self, catalogue.items)
+
+    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+        """The best of SEARCH, one setting after the other."""
+        count = partial(Rules.fit_all, dataset=dataset, split=split)
+        return tuned_in_turn(count, RulesConfig(positive=self.positive), SEARCH, judge)
+
 
 SEARCH: dict[str, tuple[float, ...] | tuple[int, ...]] = {
     "damping": (0.0, 0.1, 0.2, 0.3, 0.5),
@@ -74,7 +84,7 @@ SEARCH: dict[str, tuple[float, ...] | tuple[int, ...]] = {
 """What is tried on validation, one setting after the other, in this order, from the defaults of `RulesConfig`."""
 
 
-class Rules(nn.Module):
+class Rules(Model):
     """score(j) = Σ over the newest events i of a history of p(i)^-history_power · rule(i → j), p from 1 (the newest).
 
     rule(i → j) = Σ over users and pairs of training events (i at place p, j at place q, |q - p| ≤ distance) of
@@ -84,7 +94,7 @@ class Rules(nn.Module):
     recommended again.
     """
 
-    wants = Wants()
+    config: RulesConfig
     neighbours: Tensor  # [V, K] int32 rows
     weight: Tensor  # [V, K] rule(i -> j), descending; 0 behind the last rule
 
@@ -95,7 +105,7 @@ class Rules(nn.Module):
         self.register_buffer("neighbours", torch.zeros(num_items, kept, dtype=torch.int32))
         self.register_buffer("weight", torch.zeros(num_items, kept))
 
-    def fit(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
         """Count the pairs and keep the strongest; work grows with E · distance."""
         fit_rules([self], dataset, split)
         return self

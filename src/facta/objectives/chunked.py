@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from facta.ops.once import first_derivatives
 from facta.ops.sums import summed
@@ -89,6 +90,16 @@ def shared(loss: Callable[..., Tensor], items: Tensor, *each: Tensor) -> Tensor:
     """
     total: Tensor = _Shared.apply(loss, items, *each)  # type: ignore[no-untyped-call]
     return total
+
+
+def recomputed(loss: Callable[[slice], Tensor], targets: int, cells: int) -> Tensor:
+    """Σ over chunks of loss(chunk), for a loss with parameters of its own: what it makes on the way, `cells` numbers a
+    target, is made again in the backward pass. It must draw nothing at random but by keys.
+    """
+    parts = [
+        checkpoint(loss, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in _chunks(targets, cells)
+    ]
+    return torch.stack(parts).sum() if parts else torch.zeros(())
 
 
 def _chunks(targets: int, items: int) -> list[slice]:

@@ -77,6 +77,10 @@ class Feedback(nn.Module):
         self.inner = None if hidden is None else nn.Linear(given, hidden)
         self.heads = nn.ModuleList(_head(field, hidden or given) for field in self.fields)
 
+    def flops(self, items: int) -> float:
+        """Of one target's matrix products."""
+        return 2.0 * sum(p.numel() for p in self.parameters() if p.ndim == 2)
+
     def loss(self, read: ReadOut) -> dict[str, LossSum]:
         """Field -> (Σ weight · loss, Σ weight) over the targets that define it."""
         hidden = self._hidden(read.states, read.late)

@@ -1,13 +1,15 @@
 """Losses of next-item prediction, as functions of tensors. Each returns (Σ weight · loss, Σ weight).
 
 Letters: S targets, V items (all of the catalogue, in row order), P width, R negatives. Scores are inner products of
-queries [S, P] and items [V, P]; `positive` [S] is each target's own item row, `weight` [S] its weight. Losses against
-shared negatives ask for the vectors of those and of the positives alone.
+queries [S, P] and items [V, P], or what a `similarity` makes of both; `positive` [S] is each target's own item row,
+`weight` [S] its weight. Losses against shared negatives ask for the vectors of those and of the positives alone.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
@@ -19,26 +21,74 @@ from facta import draws
 from facta.config import Config
 from facta.data.negatives import NegativesConfig
 from facta.errors import ConfigError
+from facta.kinds import Kinds
 from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits
 from facta.objectives.items import Items
 from facta.ops.sums import summed
+from facta.similarity.similarity import Similarity
 from facta.types import LossSum, Negatives
 
 MASKED = -5e4  # logit of a negative that equals the positive; the HSTU research code's value
 
 
-class SoftmaxConfig(Config):
+class LossConfig(Config):
+    """The base of every loss's config."""
+
+    @property
+    def drawn(self) -> NegativesConfig | None:
+        """What the loss wants drawn for each step; None: nothing."""
+        return None
+
+    @abstractmethod
+    def total(self, contrast: Contrast) -> LossSum:
+        """(Σ weight · loss, Σ weight)."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What a loss compares: each target's own item with others."""
+
+    queries: Tensor  # [S, P]
+    items: Items  # as the similarity sees them, P wide
+    positive: Tensor  # [S]
+    weight: Tensor  # [S]
+    negatives: Negatives = field(default_factory=Negatives)
+    keys: Tensor | None = None  # [S] of the targets, where they draw negatives of their own
+    similarity: Similarity | None = None  # None: inner products
+
+    @property
+    def factored(self) -> bool:
+        """Whether logits are products of queries and vectors."""
+        return self.similarity is None or self.similarity.factored
+
+    def logits(self, queries: Tensor, vectors: Tensor) -> Tensor:
+        """[s, P] of a chunk and [U, P] or [s, K, P] -> [s, U] or [s, K]."""
+        assert self.similarity is not None
+        return self.similarity.scores(queries, vectors)
+
+
+class SoftmaxConfig(LossConfig):
     """Cross-entropy over the whole catalogue."""
 
     kind: Literal["softmax"] = "softmax"
 
+    def total(self, contrast: Contrast) -> LossSum:
+        return softmax(contrast)
 
-class SampledSoftmaxConfig(Config):
+
+class SampledSoftmaxConfig(LossConfig):
     """Cross-entropy of the positive against sampled negatives."""
 
     kind: Literal["sampled-softmax"] = "sampled-softmax"
     negatives: NegativesConfig = NegativesConfig()
+
+    @property
+    def drawn(self) -> NegativesConfig:
+        return self.negatives
+
+    def total(self, contrast: Contrast) -> LossSum:
+        return sampled_softmax(contrast)
 
 
 def _uncorrected(negatives: NegativesConfig) -> NegativesConfig:
@@ -50,14 +100,32 @@ def _uncorrected(negatives: NegativesConfig) -> NegativesConfig:
 Uncorrected = Annotated[NegativesConfig, AfterValidator(_uncorrected)]
 
 
-class BCEConfig(Config):
+class BinaryConfig(LossConfig):
+    """The base of the binary losses."""
+
+    negatives: Uncorrected
+
+    @property
+    def drawn(self) -> NegativesConfig:
+        return self.negatives
+
+    @property
+    def t(self) -> float:
+        """How far the positive is calibrated for sampling."""
+        return 0.0
+
+    def total(self, contrast: Contrast) -> LossSum:
+        return generalised_bce(contrast, calibration=self.t)
+
+
+class BCEConfig(BinaryConfig):
     """Binary cross-entropy; with one uniform negative per target it is the loss of the SASRec paper."""
 
     kind: Literal["bce"] = "bce"
     negatives: Uncorrected = NegativesConfig(count=1)
 
 
-class GBCEConfig(Config):
+class GBCEConfig(BinaryConfig):
     """Generalised BCE (Petrov & Macdonald 2023, eq. 8-9): the positive's probability is raised to β, which undoes the
     overconfidence that sampling causes; t = 0 is BCE, t = 1 fully calibrated."""
 
@@ -65,18 +133,30 @@ class GBCEConfig(Config):
     negatives: Uncorrected = NegativesConfig(count=256)
     calibration: float = Field(default=0.75, ge=0, le=1, description="t")
 
+    @property
+    def t(self) -> float:
+        return self.calibration
 
-LossConfig = SoftmaxConfig | SampledSoftmaxConfig | BCEConfig | GBCEConfig
+
+AnyLoss = Annotated[LossConfig, Kinds(LossConfig, (SoftmaxConfig, SampledSoftmaxConfig, BCEConfig, GBCEConfig))]
+"""The type of a config's field that holds a loss."""
 
 
-def softmax(queries: Tensor, items: Tensor, positive: Tensor, weight: Tensor) -> LossSum:
+def softmax(contrast: Contrast) -> LossSum:
     """-log softmax over all items, in float32."""
-    return LossSum(chunked.softmax(queries, items, positive, weight), summed(weight))
+    queries, items, weight = contrast.queries, contrast.items.vectors(None), contrast.weight
+    if contrast.factored:
+        return LossSum(chunked.softmax(queries, items, contrast.positive, weight), summed(weight))
+
+    def part(chunk: slice) -> Tensor:
+        logits = contrast.logits(queries[chunk], items)
+        own = logits.gather(1, contrast.positive[chunk, None])[:, 0]
+        return summed((torch.logsumexp(logits, dim=1) - own) * weight[chunk])
+
+    return LossSum(chunked.recomputed(part, len(queries), items.numel()), summed(weight))
 
 
-def sampled_softmax(
-    queries: Tensor, items: Items, positive: Tensor, weight: Tensor, negatives: Negatives, keys: Tensor
-) -> LossSum:
+def sampled_softmax(contrast: Contrast) -> LossSum:
     """-log of the positive's share among itself and the negatives; a negative equal to the positive is left out.
 
     With `log_q` the logit of each negative is lowered by the log of how often the item is sampled, so that the expected
@@ -87,29 +167,20 @@ def sampled_softmax(
     def share(own: Tensor, others: Tensor) -> Tensor:
         return torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own
 
-    return LossSum(_total(share, queries, items, positive, weight, negatives, keys), summed(weight))
+    return LossSum(_total(share, contrast), summed(contrast.weight))
 
 
-def generalised_bce(
-    queries: Tensor,
-    items: Items,
-    positive: Tensor,
-    weight: Tensor,
-    negatives: Negatives,
-    keys: Tensor,
-    *,
-    calibration: float = 0.0,
-) -> LossSum:
+def generalised_bce(contrast: Contrast, *, calibration: float = 0.0) -> LossSum:
     """-(β log σ(s⁺) + Σ_r log(1 - σ(s_r))) with β = α(t(1 - 1/α) + 1/α), α = R / (V - 1); plain BCE at t = 0.
 
     α is how often each other item is drawn, so it may pass 1 in a small catalogue: β then grows with it.
     """
 
     def binary(own: Tensor, others: Tensor) -> Tensor:
-        beta = gbce_beta(others.shape[1], items.count, calibration)
+        beta = gbce_beta(others.shape[1], contrast.items.count, calibration)
         return beta * F.softplus(-own) + F.softplus(others).sum(dim=1)
 
-    return LossSum(_total(binary, queries, items, positive, weight, negatives, keys), summed(weight))
+    return LossSum(_total(binary, contrast), summed(contrast.weight))
 
 
 def gbce_beta(negatives: int, items: int, calibration: float) -> float:
@@ -118,40 +189,64 @@ def gbce_beta(negatives: int, items: int, calibration: float) -> float:
     return alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
 
 
-def _total(
-    loss: Callable[[Tensor, Tensor], Tensor],
-    queries: Tensor,
-    items: Items,
-    positive: Tensor,
-    weight: Tensor,
-    negatives: Negatives,
-    keys: Tensor,
-) -> Tensor:
+def _total(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tensor:
     """Σ weight · loss(logits of the positives [S], of the negatives [S, R]); a negative equal to the positive is
     masked.
     """
+    if not contrast.factored:
+        return _total_of_pairs(loss, contrast)
+    items, positive, weight, negatives = contrast.items, contrast.positive, contrast.weight, contrast.negatives
     if negatives.each:
-        drawn = uniform(keys, negatives.each, items.count)
-        logits = gathered_logits(queries, items.vectors(None), torch.cat([positive[:, None], drawn], dim=1))
+        drawn = uniform(contrast.keys, negatives.each, items.count)
+        logits = gathered_logits(contrast.queries, items.vectors(None), torch.cat([positive[:, None], drawn], dim=1))
         others = logits[:, 1:].masked_fill(drawn == positive[:, None], MASKED)
         return summed(loss(logits[:, 0], others) * weight)
-    rows = negatives.shared
-    if rows is None:
-        raise ConfigError("A sampled loss needs negatives: set next_item.loss.negatives.")
+    rows = _shared_rows(negatives)
 
     def part(chunk: slice, shared: Tensor, queries: Tensor, own_items: Tensor) -> Tensor:
-        own, others = (queries * own_items).sum(dim=1), queries @ shared.T
-        if negatives.log_q is not None:
-            others = others - negatives.log_q
-        if negatives.log_q_positive is not None:
-            own = own - negatives.log_q_positive[chunk]
+        own, others = _corrected((queries * own_items).sum(dim=1), queries @ shared.T, negatives, chunk)
         others = others.masked_fill(rows == positive[chunk, None], MASKED)
         return summed(loss(own, others) * weight[chunk])
 
-    return chunked.shared(part, items.vectors(rows), queries, items.vectors(positive))
+    return chunked.shared(part, items.vectors(rows), contrast.queries, items.vectors(positive))
 
 
-def uniform(keys: Tensor, count: int, bound: int) -> Tensor:
+def _total_of_pairs(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tensor:
+    """The same for scores that are no products: a few targets at a time, made again in the backward pass."""
+    items, queries, negatives = contrast.items, contrast.queries, contrast.negatives
+    drawn = uniform(contrast.keys, negatives.each, items.count) if negatives.each else None
+    shared = items.vectors(_shared_rows(negatives)) if drawn is None else queries
+
+    def part(chunk: slice) -> Tensor:
+        own_rows = contrast.positive[chunk, None]
+        own = contrast.logits(queries[chunk], items.vectors(own_rows[:, 0])[:, None])[:, 0]
+        rows, vectors = _shared_rows(negatives) if drawn is None else drawn[chunk], shared
+        if drawn is not None:
+            vectors = items.vectors(rows.flatten()).view(*rows.shape, -1)
+        own, others = _corrected(own, contrast.logits(queries[chunk], vectors), negatives, chunk)
+        return summed(loss(own, others.masked_fill(rows == own_rows, MASKED)) * contrast.weight[chunk])
+
+    count = negatives.each or len(shared)
+    return chunked.recomputed(part, len(queries), (1 + count) * queries.shape[1])
+
+
+def _shared_rows(negatives: Negatives) -> Tensor:
+    if negatives.shared is None:
+        raise ConfigError("A sampled loss needs negatives: set next_item.loss.negatives.")
+    return negatives.shared
+
+
+def _corrected(own: Tensor, others: Tensor, negatives: Negatives, chunk: slice) -> tuple[Tensor, Tensor]:
+    """Logits of a chunk's positives [S] and of the shared negatives [S, R], lowered by logQ where it is given."""
+    if negatives.log_q is not None and not negatives.each:
+        others = others - negatives.log_q
+    if negatives.log_q_positive is not None:
+        own = own - negatives.log_q_positive[chunk]
+    return own, others
+
+
+def uniform(keys: Tensor | None, count: int, bound: int) -> Tensor:
     """[S, count] rows in [0, bound): draw r of target s is a function of (keys[s], r) alone."""
+    assert keys is not None
     place = torch.arange(count, device=keys.device)
     return draws.below(draws.mix(keys[:, None], place), bound)

@@ -20,7 +20,7 @@ from facta.models.rules import RulesConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
-from facta.similarity.inner import SimilarityConfig
+from facta.similarity.inner import InnerProductConfig
 from facta.training.trainer import TrainingConfig
 from facta.training.tune import Range
 
@@ -31,7 +31,7 @@ _SEARCH = {
     "model.encoder.layers": (1, 2),
     "model.encoder.dropout": Range(low=0.1, high=0.6),
 }
-_DOT = SimilarityConfig(kind="dot", temperature=1.0)
+_DOT = InnerProductConfig(kind="dot", temperature=1.0)
 _SAMPLED = SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=256))
 
 
@@ -65,7 +65,7 @@ def hstu() -> RecipeConfig:
     recipe = sasrec_ss()
     model = recipe.model.change(
         encoder=HSTUConfig(layers=2, heads=2, bias="position", dropout=0.5),
-        next_item=NextItemConfig(similarity=SimilarityConfig(kind="cosine", temperature=0.05), loss=_SAMPLED),
+        next_item=NextItemConfig(similarity=InnerProductConfig(kind="cosine", temperature=0.05), loss=_SAMPLED),
     )
     return recipe.change(name="amazon-beauty/hstu", model=model)
 

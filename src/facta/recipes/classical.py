@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.models.dlrm import DLRMConfig
+from facta.models.history import BSTConfig
 from facta.models.rates import RatesConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.recipes.recipe import RecipeConfig
@@ -64,7 +64,7 @@ def bst(dlrm: RecipeConfig, *, dropout: float) -> RecipeConfig:
     """A transformer over the last 20 events (20 of each earlier list) and the item, in the place of target attention
     (Chen et al. 2019).
     """
-    history = TransformerConfig(layers=1, heads=2, dropout=dropout)
+    history = BSTConfig(layers=1, heads=2, dropout=dropout)
     folder = dlrm.name.partition("/")[0]
     return dlrm.change(name=f"{folder}/bst", model=dlrm.model.change(window=20, history=history))
 

@@ -24,7 +24,6 @@ from facta.data.splits import Split, check_trainable, temporal
 from facta.data.times import Time, moment
 from facta.errors import ArtifactError, ConfigError, ProtocolError, counted
 from facta.eval.predictions import Predictions, held_out, pool, predict_rows
-from facta.models.recommender import RecommenderConfig
 from facta.recipes.fit import learn
 from facta.recipes.recipe import RecipeConfig
 from facta.training.log import Log
@@ -82,8 +81,7 @@ def by_day(
     where the recipe learns no feedback, ArtifactError where `folder` holds something else, ProtocolError where no day
     has an event.
     """
-    ranks = isinstance(recipe.model, RecommenderConfig) and recipe.model.feedback is None
-    if recipe.training is None or ranks:
+    if recipe.training is None or "feedback" not in recipe.model.tasks:
         raise ConfigError(
             f"The recipe '{recipe.name}' predicts no feedback, which is what is measured by day: take one that does, "
             "such as own-log/gr-ranking."
@@ -145,7 +143,7 @@ def _one_day(
     assert recipe.training is not None
     settled = recipe.change(training=recipe.training.change(keep="last", patience=None))
     split = temporal(dataset, test_from=begin, state="rolling")
-    check_trainable(dataset, split, events=recipe.fewest)
+    check_trainable(dataset, split, events=recipe.model.min_training_events)
     dataset = of_training(dataset, split)
     model, _ = learn(settled, dataset, split, place.with_suffix(".run"), log, device, stop_after=epochs)
     rows = held_out(dataset, asked, "validation", model.window, recipe.protocol.state)
@@ -165,7 +163,7 @@ def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, de
     if place.exists():
         return int(json.loads(place.read_text(encoding="utf-8"))["epochs"])
     split = temporal(dataset, validation_from=days.first - DAY, test_from=days.first, state="rolling")
-    check_trainable(dataset, split, events=recipe.fewest)
+    check_trainable(dataset, split, events=recipe.model.min_training_events)
     log.say(f"Choosing the number of epochs on the day before {_text(days.first)}.")
     _, result = learn(recipe, of_training(dataset, split), split, folder / "epochs.run", log, device)
     epochs = result.best_epoch or result.epochs
@@ -186,7 +184,7 @@ def _stream(
     """The periods of one pass that lie in the days; each is kept before it is learned: a killed pass goes on."""
     end = days.first + days.count * DAY
     split = temporal(dataset, test_from=end, state="rolling")
-    check_trainable(dataset, split, events=recipe.fewest)
+    check_trainable(dataset, split, events=recipe.model.min_training_events)
     dataset = of_training(dataset, temporal(dataset, test_from=days.first, state="rolling"))
     keep = partial(_keep_period, folder, days)
     done = folder / "stream.json"

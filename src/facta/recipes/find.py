@@ -18,6 +18,7 @@ from types import ModuleType
 
 import facta.recipes
 from facta.errors import ConfigError
+from facta.kinds import importing
 from facta.recipes.recipe import RecipeConfig
 
 Build = Callable[[], RecipeConfig]
@@ -25,7 +26,10 @@ _TOOLS = ("classical", "days", "find", "fit", "keys", "prior", "recipe", "sizing
 
 
 def find(name: str) -> RecipeConfig:
-    """The whole configuration of a recipe: its name, or a JSON file. Raises ConfigError that lists what there is."""
+    """The whole configuration of a recipe: its name, or a JSON file. Raises ConfigError that lists what there is.
+
+    Parts from outside that the file names are imported.
+    """
     recipes = every()
     if name in recipes:
         return recipes[name]()
@@ -57,7 +61,8 @@ def read(path: Path) -> RecipeConfig:
             f"The recipe '{path}' is no JSON object; expected one with the keys name, model and training."
         )
     try:
-        return RecipeConfig.parse(values)
+        with importing():
+            return RecipeConfig.parse(values)
     except ConfigError as error:
         raise ConfigError(f"In the recipe '{path}': {error}") from error
 

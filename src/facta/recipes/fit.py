@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facta.artifact.model import SavedModel, TrainedModel, build
 from facta.data.batches import TrainingBatches
 from facta.data.catalogue import Catalogue
 from facta.data.conditional import resolved, score_names
@@ -24,20 +23,13 @@ from facta.eval.evaluation import KS, validate
 from facta.eval.prediction import CHOSEN, METRICS
 from facta.eval.predictions import Predictions, predict_rows, predict_validation, validation_rows
 from facta.eval.protocol import ProtocolConfig
-from facta.eval.tuning import Choice, choose, choose_in_turn
+from facta.eval.tuning import choose
 from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
-from facta.models.baselines import (
-    Baseline,
-    DecayedPopularity,
-    DecayedPopularityConfig,
-    ItemKNN,
-    ItemKNNConfig,
-    Popularity,
-    PopularityConfig,
-)
+from facta.kinds import kind_of
+from facta.models.baselines import Popularity, PopularityConfig
+from facta.models.model import Model
 from facta.models.prior import Prior
-from facta.models.recommender import Recommender, RecommenderConfig
-from facta.models.rules import SEARCH, Rules, RulesConfig
+from facta.models.rules import Rules, RulesConfig
 from facta.recipes import prior as priors
 from facta.recipes.recipe import RecipeConfig
 from facta.training.folder import REFIT
@@ -54,7 +46,7 @@ _LARGE = 100_000  # items: with fewer, popularity is measured in seconds
 class Fitted:
     """A model and what validation has chosen for it; its config holds the settings that were chosen."""
 
-    model: SavedModel
+    model: Model
     epochs: int | None  # that its weights have seen; None: counted, not trained
 
 
@@ -71,7 +63,7 @@ def fit(
         return Fitted(model, result.best_epoch or result.epochs)
     if usable(device).type != "cpu":
         raise ConfigError(
-            f"Found the device '{device}' for a model of kind '{recipe.model.kind}', which is counted on the CPU: "
+            f"Found the device '{device}' for a model of kind '{kind_of(recipe.model)}', which is counted on the CPU: "
             "leave it out (--device)."
         )
     if recipe.choose:
@@ -87,7 +79,7 @@ def refit(
     folder: Path,
     log: Log | None,
     device: str = "cpu",
-) -> SavedModel:
+) -> Model:
     """The model of a first run, fitted again to everything before the test, with all that validation has chosen.
 
     That is the settings in the config of the first model; as many epochs as its weights had seen; and the tensors that
@@ -98,7 +90,7 @@ def refit(
     settled = recipe.change(model=first.model.config, choose=False)
     if first.epochs is None:
         return _counted(settled, dataset, split.refit)
-    assert recipe.training is not None and not isinstance(first.model, Baseline)
+    assert recipe.training is not None
     log = log or Log()
     log.say(f"Training again on all events before the test, {counted(first.epochs, 'epoch')}.")
     once = recipe.training.change(keep="last", patience=None)
@@ -111,22 +103,17 @@ def refit(
     return model
 
 
-def _counted(recipe: RecipeConfig, dataset: Dataset, split: Split) -> SavedModel:
+def _counted(recipe: RecipeConfig, dataset: Dataset, split: Split) -> Model:
     """A model without training, counted on the training events."""
-    model = build(recipe.model, Catalogue.of(dataset))
-    assert isinstance(model, Baseline)  # RecipeConfig sees to it
-    return model.fit(dataset, split)
+    return recipe.model.build(Catalogue.of(dataset)).fit_statistics(dataset, split)
 
 
-def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
+def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Model:
     """Initial weights are a function of the recipe's seed."""
     assert recipe.training is not None
-    config = recipe.model.change(prior=None) if isinstance(recipe.model, RecommenderConfig) else recipe.model
-    model = build(config, Catalogue.of(dataset), recipe.training.seed)
-    assert not isinstance(model, Baseline)
+    model = priors.without_prior(recipe.model).build(Catalogue.of(dataset), recipe.training.seed)
     if model.config.uses_time and dataset.timestamp is None:
-        without = model.config.timeless if isinstance(model, Recommender) else []
-        settings = " and ".join(f"model.{setting}" for setting in without)
+        settings = " and ".join(f"model.{setting}" for setting in model.config.settings_without_time)
         raise ConfigError(
             f"The recipe '{recipe.name}' reads time, and this dataset has only an order; prepare a log with timestamps"
             + (f", or set {settings} (--set)." if settings else ".")
@@ -134,44 +121,30 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> TrainedModel:
     return model
 
 
-def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> SavedModel:
+def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> Model:
     """The best of the settings that a counted model proposes; what each reaches on validation is said."""
     protocol, counts = recipe.protocol.before_refit, training_counts(dataset, split).numpy()
 
-    def judged(model: Baseline, value: float) -> None:
+    def judged(model: Model, value: float) -> None:
         settings = model.config.model_dump(exclude={"kind"}, exclude_defaults=True)
         said = ", ".join(f"{name}={setting}" for name, setting in settings.items()) or "the default settings"
-        log.say(f"{model.config.kind}: NDCG@10 {value:.4f} on validation with {said}.")
+        log.say(f"{kind_of(model.config)}: NDCG@10 {value:.4f} on validation with {said}.")
 
-    match recipe.model:
-        case DecayedPopularityConfig():
-            decayed = DecayedPopularity.variants(dataset, split, recipe.model.positive)
-            return choose(
-                decayed, dataset, protocol, split, window=DecayedPopularity.window, counts=counts, judged=judged
-            ).best
-        case ItemKNNConfig(window=window):
-            kinds = ItemKNN.variants(dataset, split, recipe.model.positive)
-            return choose(kinds, dataset, protocol, split, window=window, counts=counts, judged=judged).best
-        case RulesConfig(positive=positive):
-            longest = int(max(SEARCH["window"]))
+    def judge(candidates: Sequence[Model]) -> Model:
+        return choose(candidates, dataset, protocol, split, counts=counts, judged=judged).best
 
-            def judge(rules: Sequence[Rules]) -> Choice[Rules]:
-                return choose(rules, dataset, protocol, split, window=longest, counts=counts, judged=judged)
-
-            fitted = partial(Rules.fit_all, dataset=dataset, split=split)
-            return choose_in_turn(fitted, RulesConfig(positive=positive), SEARCH, judge).best
-        case _:
-            raise ConfigError(f"A model of kind '{recipe.model.kind}' has nothing to choose: set choose to false.")
+    return recipe.model.tuned(dataset, split, judge)
 
 
 def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> Prior | None:
     """The fitted prior of the recipe's model; None where it has none. Settings of rules that the recipe leaves open are
     chosen like those of a recipe of rules alone.
     """
-    if not isinstance(recipe.model, RecommenderConfig) or recipe.model.prior is None:
+    config = priors.prior_of(recipe.model)
+    if config is None:
         return None
-    prior = Prior(recipe.model.prior, dataset.num_items)
-    if recipe.model.prior.rules is not None or not len(split.validation):
+    prior = Prior(config, dataset.num_items)
+    if config.rules is not None or not len(split.validation):
         return prior.fit(dataset, split)
     rules = RecipeConfig(name="rules", model=RulesConfig(), choose=True, protocol=recipe.protocol)
     chosen = _chosen(rules, dataset, split, log)
@@ -190,7 +163,7 @@ def learn(
     *,
     stop_after: int | None = None,
     predicted: Callable[[int, Predictions], None] | None = None,
-) -> tuple[TrainedModel, TrainingResult]:
+) -> tuple[Model, TrainingResult]:
     """A trained model, with its best weights, and what its run says; the model is on the CPU again.
 
     Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
@@ -201,7 +174,7 @@ def learn(
     model, counts = _untrained(recipe, dataset), training_counts(dataset, split)
     assert recipe.training is not None  # RecipeConfig sees to it
     training = recipe.training.change(metric=metric_name(recipe.training.metric, dataset))
-    model.learn_counts(dataset, split)
+    model.fit_statistics(dataset, split)
     model.to(place)
     batches = _batches(training, model, dataset, split)
     if dataset.num_items >= _LARGE:  # a pass over all validation requests and items comes before the first step
@@ -209,7 +182,6 @@ def learn(
     validate, popularity = _validation(recipe, model, dataset, split, counts)
     prior = _prior(recipe, dataset, split, log or Log())
     if prior is not None:
-        assert isinstance(model, Recommender)
         validate = priors.validated(validate, model, prior)
     before = None
     if isinstance(batches, StreamBatches):
@@ -232,15 +204,12 @@ def learn(
     ).fit()
     model = model.to("cpu")
     if prior is not None:
-        assert isinstance(model, Recommender)
         protocol, log = recipe.protocol.before_refit, log or Log()
         priors.settle(model, prior, dataset, split, protocol=protocol, counts=counts.numpy(), log=log)
     return model, result
 
 
-def _batches(
-    training: TrainingConfig, model: TrainedModel, dataset: Dataset, split: Split
-) -> TrainingBatches | StreamBatches:
+def _batches(training: TrainingConfig, model: Model, dataset: Dataset, split: Split) -> TrainingBatches | StreamBatches:
     settings: dict[str, Any] = {
         "window": model.window,
         "batch_size": training.batch_size,
@@ -256,22 +225,22 @@ def _batches(
             "A stream (training.hours) goes once through the log of a model of feedback: set training.epochs=1, "
             "training.keep=last and training.patience=null."
         )
-    if model.rates is not None:
-        less = {"recommender": "model.embedding.rates=null, or ", "dlrm": "model.features=gr, or "}
+    if model.counts_training:
+        less = "".join(f"model.{setting}, or " for setting in model.settings_without_counts)
         raise ConfigError(
-            f"This model of kind '{model.config.kind}' counts the whole training period before it learns, so a stream "
-            f"would meet its own answers: set {less.get(model.config.kind, '')}training.hours=null."
+            f"This model of kind '{kind_of(model.config)}' counts the whole training period before it learns, so a "
+            f"stream would meet its own answers: set {less}training.hours=null."
         )
     return StreamBatches(dataset, split, hours=training.hours, **settings)
 
 
-def _learn_period(model: TrainedModel, dataset: Dataset, batches: StreamBatches, period: int) -> None:
+def _learn_period(model: Model, dataset: Dataset, batches: StreamBatches, period: int) -> None:
     """A model that is about to learn a period knows no item that comes only later."""
-    model.learn_counts(dataset, batches.learned(period))
+    model.fit_statistics(dataset, batches.learned(period))
 
 
 def _next_period(
-    model: TrainedModel,
+    model: Model,
     dataset: Dataset,
     batches: StreamBatches,
     predicted: Callable[[int, Predictions], None] | None,
@@ -301,7 +270,7 @@ def metric_name(metric: str, dataset: Dataset) -> str:
     return resolved(metric, [f"{one}({name})" for name in names for one in DECIDING])
 
 
-def _measured(model: TrainedModel, dataset: Dataset) -> list[str]:
+def _measured(model: Model, dataset: Dataset) -> list[str]:
     """The metrics that validation of a model of feedback has."""
     names, successes = score_names(dataset.manifest.fields), set(model.successes)
     values = [name for name in model.predicted if name not in successes]
@@ -311,7 +280,7 @@ def _measured(model: TrainedModel, dataset: Dataset) -> list[str]:
 
 
 def _validation(
-    recipe: RecipeConfig, model: TrainedModel, dataset: Dataset, split: Split, counts: Tensor
+    recipe: RecipeConfig, model: Model, dataset: Dataset, split: Split, counts: Tensor
 ) -> tuple[Validate | None, Mapping[str, float] | None]:
     """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
     assert recipe.training is not None
@@ -329,12 +298,12 @@ def _validation(
             )
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or without}.")
         return lambda _: _with_mean(predict_validation(model, dataset, protocol, split).means), None
-    if not isinstance(model, Recommender) or model.next_item is None:
+    if "next_item" not in model.tasks:
         raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")
     if not len(split.validation):
         return None, None
     ks = sorted({*KS, *_list_length(metric)})
-    counted = Popularity(PopularityConfig(), dataset.num_items).fit(dataset, split)
+    counted = Popularity(PopularityConfig(), dataset.num_items).fit_statistics(dataset, split)
     popularity = _means(counted, dataset, protocol, split, ks, counts)
     if metric not in popularity:
         raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(popularity)}.")
@@ -342,7 +311,7 @@ def _validation(
 
 
 def _means(
-    model: SavedModel, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int], counts: Tensor
+    model: Model, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int], counts: Tensor
 ) -> Mapping[str, float]:
     """What a model reaches on validation."""
     return validate(

@@ -20,7 +20,7 @@ from facta.models.rules import RulesConfig
 from facta.objectives.losses import BCEConfig, GBCEConfig, SampledSoftmaxConfig, SoftmaxConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.recipes.recipe import RecipeConfig
-from facta.similarity.inner import SimilarityConfig
+from facta.similarity.inner import InnerProductConfig
 from facta.training.trainer import TrainingConfig
 from facta.training.tune import Range
 
@@ -30,7 +30,7 @@ _SEARCH = {
     "model.encoder.layers": (1, 2, 4),
     "model.encoder.dropout": Range(low=0.1, high=0.5),
 }
-_DOT = SimilarityConfig(kind="dot", temperature=1.0)
+_DOT = InnerProductConfig(kind="dot", temperature=1.0)
 
 
 def hstu() -> RecipeConfig:
@@ -43,7 +43,7 @@ def hstu() -> RecipeConfig:
             embedding=EmbeddingConfig(dropout=0.2),
             encoder=HSTUConfig(layers=2, heads=1, bias="both", dropout=0.2),
             next_item=NextItemConfig(
-                similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+                similarity=InnerProductConfig(kind="cosine", temperature=0.05),
                 loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=128)),
             ),
         ),

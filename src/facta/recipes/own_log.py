@@ -19,16 +19,14 @@ from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import ItemKNNConfig, PopularityConfig
-from facta.models.dlrm import DLRMConfig
 from facta.models.prior import PriorConfig
-from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
 from facta.objectives.losses import SampledSoftmaxConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.recipes import simulator, sizing
 from facta.recipes.recipe import RecipeConfig
-from facta.similarity.inner import SimilarityConfig
+from facta.similarity.inner import InnerProductConfig
 from facta.training.trainer import TrainingConfig
 from facta.training.tune import Range
 
@@ -41,16 +39,7 @@ def derive(recipe: RecipeConfig) -> RecipeConfig:
     """The same system, of no fields in particular."""
     assert recipe.training is not None
     training = recipe.training.change(metric="NE")
-    match recipe.model:
-        case RecommenderConfig(feedback=feedback, embedding=embedding) as model if feedback is not None:
-            parts = {"feedback": feedback.change(fields=None), "embedding": embedding.change(features=None)}
-            return recipe.change(model=model.change(**parts), training=training)
-        case DLRMConfig(feedback=feedback) as model:
-            return recipe.change(model=model.change(feedback=feedback.change(fields=None)), training=training)
-        case RatesConfig() as model:
-            return recipe.change(model=model.change(fields=()), training=training)
-        case _:
-            return recipe
+    return recipe.change(model=recipe.model.of_any_fields, training=training)
 
 
 def hstu() -> RecipeConfig:
@@ -61,7 +50,7 @@ def hstu() -> RecipeConfig:
             embedding=EmbeddingConfig(),
             encoder=HSTUConfig(layers=2, heads=1, bias="both"),
             next_item=NextItemConfig(
-                similarity=SimilarityConfig(kind="cosine", temperature=0.05),
+                similarity=InnerProductConfig(kind="cosine", temperature=0.05),
                 loss=SampledSoftmaxConfig(negatives=NegativesConfig(kind="uniform", count=256)),
             ),
         ),
@@ -96,7 +85,6 @@ def sasrec_rules() -> RecipeConfig:
 
 
 def _with_rules(recipe: RecipeConfig, name: str) -> RecipeConfig:
-    assert isinstance(recipe.model, RecommenderConfig)
     model = recipe.model.change(prior=PriorConfig())
     return recipe.change(name=name, model=model, derived=recipe.derived)
 

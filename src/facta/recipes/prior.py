@@ -14,15 +14,26 @@ from facta.data.histories import Dataset
 from facta.data.splits import Split
 from facta.eval.evaluation import validate
 from facta.eval.protocol import ProtocolConfig
-from facta.models.prior import Prior
-from facta.models.recommender import Recommender
+from facta.models.model import Model, ModelConfig
+from facta.models.prior import Prior, PriorConfig
 from facta.training.log import Log
 from facta.training.model import Validate
 
 MOST = 20_000  # validation requests that choose a weight: a single number, and each of its values asks them all
 
 
-def validated(measured: Validate | None, model: Recommender, prior: Prior) -> Validate | None:
+def prior_of(config: ModelConfig) -> PriorConfig | None:
+    """The prior that a config asks for: in its field `prior`, where it has one."""
+    found = getattr(config, "prior", None)
+    return found if isinstance(found, PriorConfig) else None
+
+
+def without_prior(config: ModelConfig) -> ModelConfig:
+    """What is trained."""
+    return config if prior_of(config) is None else config.change(prior=None)
+
+
+def validated(measured: Validate | None, model: Model, prior: Prior) -> Validate | None:
     """The same metrics, of the model with its prior: the epoch that is kept is the best one of both together."""
     if measured is None:
         return None
@@ -35,7 +46,7 @@ def validated(measured: Validate | None, model: Recommender, prior: Prior) -> Va
 
 
 def settle(
-    model: Recommender,
+    model: Model,
     prior: Prior,
     dataset: Dataset,
     split: Split,
@@ -67,7 +78,7 @@ def settle(
 
 
 @contextmanager
-def _beside(model: Recommender, prior: Prior) -> Iterator[None]:
+def _beside(model: Model, prior: Prior) -> Iterator[None]:
     model.prior = prior
     try:
         yield

@@ -8,14 +8,12 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from facta.artifact.calibration import CalibrationKind
-from facta.artifact.model import ModelConfig
-from facta.config import Config, Overrides, assignments
+from facta.config import Config
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
-from facta.layouts.layout import named
-from facta.models.dlrm import DLRMConfig
-from facta.models.rates import RatesConfig
-from facta.models.recommender import RecommenderConfig
+from facta.kinds import kind_of
+from facta.models.known import AnyModel
+from facta.settings import Overrides, assignments
 from facta.training.trainer import TrainingConfig
 from facta.training.tune import Space
 
@@ -24,7 +22,7 @@ class RecipeConfig(Config):
     """Model, training, protocol; and where `facta tune` may search."""
 
     name: str
-    model: ModelConfig
+    model: AnyModel
     training: TrainingConfig | None = None  # None for models that are counted, not trained
     calibration: CalibrationKind | None = None  # of predicted feedback: fitted on validation, kept in the artifact
     choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
@@ -40,19 +38,19 @@ class RecipeConfig(Config):
         if trained and self.training is None:
             raise ConfigError(f"The recipe '{self.name}' has a model that is trained and no `training`; give it one.")
         if not trained and self.training is not None:
-            raise ConfigError(f"A model of kind '{self.model.kind}' is counted, not trained: set `training` to null.")
+            kind = kind_of(self.model)
+            raise ConfigError(f"A model of kind '{kind}' is counted, not trained: set `training` to null.")
         if self.choose and (trained or set(self.model.model_dump(exclude_defaults=True)) - {"positive"}):
             raise ConfigError(
                 f"The recipe '{self.name}' has settings of its own, or chooses them: set choose to false."
             )
-        if self.protocol.targets != "all" and self.protocol.split != "temporal" and self.predicts_feedback:
+        if self.protocol.targets != "all" and self.protocol.split != "temporal" and "feedback" in self.model.tasks:
             raise ConfigError(
                 f"The recipe '{self.name}' predicts feedback, and under {self.protocol.split} with "
                 f"targets={self.protocol.targets} the held-out events begin with a success: use a temporal protocol, "
                 "or targets=all."
             )
-        ranks = isinstance(self.model, RecommenderConfig) and self.model.feedback is None
-        if self.calibration is not None and (not trained or ranks):
+        if self.calibration is not None and "feedback" not in self.model.tasks:
             raise ConfigError(
                 f"The recipe '{self.name}' predicts no feedback, and probabilities of feedback alone are calibrated: "
                 "set calibration to null."
@@ -76,26 +74,6 @@ class RecipeConfig(Config):
             if not any(key == path or key.startswith(f"{path}.") for path in given)
         }
         return changed if kept == changed.derived else changed.parse({**dict(changed), "derived": kept})
-
-    @property
-    def predicts_feedback(self) -> bool:
-        """Whether the model has learned any feedback."""
-        match self.model:
-            case RecommenderConfig(feedback=feedback):
-                return feedback is not None
-            case _:
-                return self.model.trained
-
-    @property
-    def fewest(self) -> int:
-        """Training events that somebody must have: an item is told by earlier events, feedback by its own event too."""
-        match self.model:
-            case DLRMConfig() | RatesConfig():
-                return 1
-            case RecommenderConfig(next_item=None, layout=layout) if named(layout).own("feedback"):
-                return 1
-            case _:
-                return 2
 
 
 def _paths(values: Mapping[str, Any], below: str = "") -> list[str]:

@@ -13,7 +13,6 @@ import numpy as np
 
 from facta.data.histories import Dataset
 from facta.data.splits import Split
-from facta.models.recommender import RecommenderConfig
 from facta.recipes.recipe import RecipeConfig
 
 BUDGET_EVENTS = 30_000_000  # a model of width 64 reads about 150,000 events a second on two cores: some 4 minutes
@@ -49,7 +48,6 @@ def sized(recipe: RecipeConfig, dataset: Dataset, split: Split) -> RecipeConfig:
     """The recipe with all that it leaves open filled in; `derived` then holds the reason of each value."""
     if all(recipe.derived.values()):
         return recipe
-    assert isinstance(recipe.model, RecommenderConfig) and recipe.training is not None
     size = LogSize.of(dataset, split)
     reasons = {key: reason for key, reason in recipe.derived.items() if reason}
     for key in (key for key in KEYS if recipe.derived.get(key) == ""):  # in this order: epochs follow from the window
@@ -62,9 +60,9 @@ def sized(recipe: RecipeConfig, dataset: Dataset, split: Split) -> RecipeConfig:
 
 def _value(key: str, size: LogSize, recipe: RecipeConfig) -> tuple[Any, str]:
     """A value, and why."""
-    assert isinstance(recipe.model, RecommenderConfig) and recipe.training is not None
+    assert recipe.training is not None
     events, users = int(size.lengths.sum()), len(size.lengths)
-    read = int(np.minimum(size.lengths, recipe.model.window).sum())
+    read = int(np.minimum(size.lengths, _setting(recipe, "model.window")).sum())
     match key:
         case "model.window":
             long = int(np.percentile(size.lengths, 95))
@@ -100,9 +98,13 @@ def _power_of_two(least: int, low: int, high: int) -> int:
 
 def _exists(recipe: RecipeConfig, key: str) -> bool:
     """Whether the recipe has the setting; an encoder of another kind has other ones."""
+    part, _, name = key.rpartition(".")
+    return name in getattr(type(_setting(recipe, part)), "model_fields", {})
+
+
+def _setting(recipe: RecipeConfig, key: str) -> Any:
+    """The value of a dotted key; None where a part on the way is none, or another kind without it."""
     part: Any = recipe
     for name in key.split("."):
-        if part is None or name not in type(part).model_fields:
-            return False
-        part = getattr(part, name)
-    return True
+        part = getattr(part, name, None)
+    return part

@@ -14,22 +14,28 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facta.config import Config
+from facta.similarity.similarity import Similarity, SimilarityConfig
 
 
-class SimilarityConfig(Config):
+class InnerProductConfig(SimilarityConfig):
     """score = state·item / T (dot), or the same of unit vectors (cosine; the HSTU research code, with T = 0.05)."""
 
     kind: Literal["dot", "cosine"] = "cosine"
     temperature: float = Field(default=0.05, gt=0)
     learn_temperature: bool = False
 
+    def build(self, width: int) -> InnerProduct:
+        return InnerProduct(self, width)
 
-class InnerProduct(nn.Module):
-    inner_product = True
 
-    def __init__(self, config: SimilarityConfig) -> None:
+class InnerProduct(Similarity):
+    """Products of queries and item vectors."""
+
+    factored = True
+
+    def __init__(self, config: InnerProductConfig, width: int) -> None:
         super().__init__()
+        self.width = width
         self.cosine = config.kind == "cosine"
         log_temperature = torch.tensor(math.log(config.temperature))
         if config.learn_temperature:
@@ -45,3 +51,10 @@ class InnerProduct(nn.Module):
     def items(self, vectors: Tensor) -> Tensor:
         """[U, D] -> [U, P]."""
         return F.normalize(vectors, dim=-1, eps=1e-6) if self.cosine else vectors
+
+    def scores(self, queries: Tensor, items: Tensor) -> Tensor:
+        """[S, P] and [U, P] or [S, K, P] -> [S, U] or [S, K]."""
+        return queries @ items.T if items.ndim == 2 else torch.einsum("sp,skp->sk", queries, items)
+
+    def flops(self, count: int) -> float:
+        return 2.0 * self.width * count

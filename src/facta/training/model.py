@@ -19,7 +19,7 @@ class Model(Protocol):
         """What the losses want drawn for each step; None: nothing (full softmax)."""
         ...
 
-    def losses(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+    def __call__(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
         """Objective -> (Σ weight · loss, Σ weight) over the batch; the weight does not depend on the parameters."""
         ...
 

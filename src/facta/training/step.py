@@ -104,7 +104,7 @@ def _gradients(
     events = dropped = 0
     collected: dict[str, list[Tensor | None]] = {}
     for place, (batch, negatives) in enumerate(micro_steps):
-        losses = model.losses(batch, negatives)
+        losses = model(batch, negatives)
         found = _floats(losses)
         for name, (total, _) in found.items():
             if not math.isfinite(total):

@@ -1,0 +1,17 @@
+"""The encoders that facta brings along: a new one adds a word here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from facta.encoders.encoder import EncoderConfig
+from facta.encoders.gru import GRUConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.encoders.production import HSTUProductionConfig
+from facta.encoders.transformer import TransformerConfig
+from facta.kinds import Kinds
+
+AnyEncoder = Annotated[
+    EncoderConfig, Kinds(EncoderConfig, (HSTUConfig, HSTUProductionConfig, TransformerConfig, GRUConfig))
+]
+"""The type of a config's field that holds an encoder."""

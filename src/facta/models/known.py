@@ -1,0 +1,30 @@
+"""The models that facta brings along: a new one adds a word here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from facta.kinds import Kinds
+from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
+from facta.models.dlrm import DLRMConfig
+from facta.models.model import ModelConfig
+from facta.models.rates import RatesConfig
+from facta.models.recommender import RecommenderConfig
+from facta.models.rules import RulesConfig
+
+AnyModel = Annotated[
+    ModelConfig,
+    Kinds(
+        ModelConfig,
+        (
+            RecommenderConfig,
+            DLRMConfig,
+            RatesConfig,
+            PopularityConfig,
+            DecayedPopularityConfig,
+            ItemKNNConfig,
+            RulesConfig,
+        ),
+    ),
+]
+"""The type of a config's field that holds a model."""

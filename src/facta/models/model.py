@@ -1,0 +1,163 @@
+"""What a model is to everything above it: to training, evaluation, artifacts and requests.
+
+A new kind of model is a config that builds it and a module, both in one file, and a word in `models/known.py` (or, from
+outside, no word at all). What a model does not do it leaves as it stands here.
+
+Letters: S targets of a batch, V catalogue items, P width of a query.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal, Self
+
+from torch import Tensor, nn
+
+from facta.config import Config
+from facta.data.batches import Wants
+from facta.data.catalogue import Catalogue
+from facta.data.histories import Dataset
+from facta.data.negatives import NegativesConfig
+from facta.data.splits import Split
+from facta.errors import ConfigError
+from facta.kinds import kind_of
+from facta.types import CatalogueScores, Cost, LossSum, Negatives, SequenceBatch
+
+Task = Literal["next_item", "feedback"]
+Judge = Callable[[Sequence["Model"]], "Model"]
+"""Fitted models -> the one with the highest NDCG@10 on validation."""
+
+
+class ModelConfig(Config):
+    """The base of every model's config: all that a recipe must know before there is a dataset."""
+
+    trained: ClassVar[bool] = True
+    """Whether a model has parameters that are learned step by step; others are counted once."""
+
+    @property
+    @abstractmethod
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model learns."""
+
+    @abstractmethod
+    def build(self, catalogue: Catalogue, seed: int = 0) -> Model:
+        """The model for a catalogue, neither trained nor counted yet: a function of (config, catalogue, seed)."""
+
+    @property
+    def min_training_events(self) -> int:
+        """Training events that somebody must have: an item is told by the events before it."""
+        return 2
+
+    @property
+    def settings_without_time(self) -> list[str]:
+        """Of the settings by which it reads time: what they would be without it, as in ["encoder.bias=none"]."""
+        return []
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether a request must say when it is made."""
+        return bool(self.settings_without_time)
+
+    @property
+    def of_any_fields(self) -> Self:
+        """The same of whatever fields a log has, where it names some."""
+        return self
+
+    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+        """The best of its settings on validation, counted on the training events. Raises ConfigError."""
+        raise ConfigError(f"A model of kind '{kind_of(self)}' has nothing to choose: set choose to false.")
+
+
+class Model(nn.Module):
+    """A model of the next item, of feedback, or of both; single-device mathematics.
+
+    `window`: the newest events of a history that it is shown. `fitted_on_validation` names the tensors of its state
+    that are fitted to validation events when training is over: they are carried into a second training on all events
+    before the test, which has no validation.
+    """
+
+    config: ModelConfig
+    window: int
+    fitted_on_validation: tuple[str, ...] = ()
+    tokens_per_event: int = 1
+    prior: nn.Module | None = None  # added to its scores of the catalogue when training is over
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it has learned."""
+        return self.config.tasks
+
+    @property
+    def wants(self) -> Wants:
+        """What its batches have to hold."""
+        return Wants()
+
+    @property
+    def predicted(self) -> list[str]:
+        """Feedback fields that it scores."""
+        return []
+
+    @property
+    def successes(self) -> list[str]:
+        """Feedback fields of which it predicts success."""
+        return []
+
+    @property
+    def negatives(self) -> NegativesConfig | None:
+        """What the losses want drawn for each step; None: nothing."""
+        return None
+
+    @property
+    def counts_training(self) -> bool:
+        """Whether it counts the whole training period before it learns, so that a stream would meet its own answers."""
+        return False
+
+    @property
+    def settings_without_counts(self) -> list[str]:
+        """Of these settings: what they would be without it, as in ["embedding.rates=null"]."""
+        return []
+
+    @property
+    def factored(self) -> bool:
+        """Whether scores of the catalogue are products of `queries` and `item_vectors`, and no more."""
+        return False
+
+    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+        """What it takes from the training events beside its batches; a counted model is fitted by this alone."""
+        return self
+
+    def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
+        """Objective -> (Σ weight · loss, Σ weight) over the batch; the weight does not depend on the parameters."""
+        raise ConfigError(f"A model of kind '{kind_of(self.config)}' is counted, not trained: it has no loss.")
+
+    def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
+        raise ConfigError("This model predicts no feedback; train one whose recipe sets model.feedback.")
+
+    def catalogue_scores(self, batch: SequenceBatch) -> CatalogueScores:
+        """One row of scores over the catalogue for each target; higher is better."""
+        raise ConfigError("This model predicts feedback alone and recommends nothing; rank candidates with it.")
+
+    def queries(self, batch: SequenceBatch) -> Tensor:
+        """[S, P] of a `factored` model."""
+        raise ConfigError(f"The scores of a model of kind '{kind_of(self.config)}' are no products of vectors.")
+
+    def item_vectors(self, rows: Tensor | None = None) -> Tensor:
+        """[V, P] (or of the given rows [U, P]) of a `factored` model: what an index stores."""
+        raise ConfigError(f"The scores of a model of kind '{kind_of(self.config)}' are no products of vectors.")
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""
+        return {"backbone": list(self.parameters())}
+
+    def cost(self, tokens: int) -> Cost:
+        """For a history of `tokens` tokens, `tokens_per_event` for each event."""
+        raise ConfigError(f"A model of kind '{kind_of(self.config)}' does not say what it costs.")
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers that were learned, by group; of a counted model all that was counted."""
+        if self.config.trained:
+            return {name: sum(p.numel() for p in group) for name, group in self.parameter_groups().items()}
+        state: Mapping[str, Tensor] = self.state_dict()
+        return {"counted": sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())}

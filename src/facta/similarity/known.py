@@ -1,0 +1,12 @@
+"""The similarities that facta brings along: a new one adds a word here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from facta.kinds import Kinds
+from facta.similarity.inner import InnerProductConfig
+from facta.similarity.similarity import SimilarityConfig
+
+AnySimilarity = Annotated[SimilarityConfig, Kinds(SimilarityConfig, (InnerProductConfig,))]
+"""The type of a config's field that holds a similarity."""
