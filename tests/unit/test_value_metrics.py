@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import facta
 from facta.eval.alarms import alarms
 from facta.eval.bootstrap import Interval, interval, resamples
 from facta.eval.metrics import lower_is_better
 from facta.eval.prediction import prediction_metrics, resampled
 from facta.eval.predictions import Predictions, average_predictions, differences, pool
 from facta.eval.value_metrics import VALUE_METRICS, _Weighted, resampled_values, value_metrics
+from facta.training.journal import read
+from facta.training.log import Log
+from tests import worlds
 
 N, USERS = 240, 24
 
@@ -154,3 +159,16 @@ def test_draws_weigh_events_by_how_often_their_user_is_drawn(drawn: tuple[np.nda
     weight[:50] = 2.0
     again = np.concatenate([np.arange(50), np.arange(50)])
     assert _Weighted(p, y).metrics(weight) == pytest.approx(tuple(slow(p[again], y[again]).values()))
+
+
+def test_a_log_of_numbers_alone_is_learned_by_the_recipes_for_any_log(tmp_path: Path) -> None:
+    """Nothing says what success is, so the mean NE is of nothing: the mean NMAE decides, and the log says so."""
+    log, stream = (
+        facta.prepare(worlds.colours(users=40), tmp_path / "log", fields={"click": {"kind": "numeric"}}),
+        StringIO(),
+    )
+    changes = {"model.width": 16, "training.epochs": 2, "training.patience": None}
+    trained = facta.train(log, "own-log/gr-ranking", tmp_path / "a", changes, log=Log("plain", stream))
+    assert "training.metric is NMAE: no feedback of the log says which of its values are success." in stream.getvalue()
+    kept = [line for line in read(facta.run_folder(tmp_path / "a"), "validation") if line["best"]]
+    assert kept and all("NMAE" in line for line in kept) and trained.model.predicted == ["click"]

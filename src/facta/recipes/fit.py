@@ -174,6 +174,8 @@ def learn(
     model, counts = _untrained(recipe, dataset), training_counts(dataset, split)
     assert recipe.training is not None  # RecipeConfig sees to it
     training = recipe.training.change(metric=metric_name(recipe.training.metric, dataset))
+    if (recipe.training.metric, training.metric) == ("NE", "NMAE"):
+        log.say("training.metric is NMAE: no feedback of the log says which of its values are success.")
     model.fit_statistics(dataset, split)
     model.to(place)
     batches = _batches(training, model, dataset, split)
@@ -265,7 +267,13 @@ def _with_mean(means: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def metric_name(metric: str, dataset: Dataset) -> str:
-    """The printed name of a metric: NE(like if click) where a recipe says NE(like) of a field with a condition."""
+    """The printed name of a metric: NE(like if click) where a recipe says NE(like) of a field with a condition.
+
+    The mean NE is that of numbers, NMAE, where no feedback says which of its values are success.
+    """
+    feedback = [field for field in dataset.manifest.fields if field.role == "feedback"]
+    if metric == "NE" and feedback and not any(field.positives for field in feedback):
+        metric = "NMAE"
     names = score_names(dataset.manifest.fields).values()
     return resolved(metric, [f"{one}({name})" for name in names for one in DECIDING])
 
