@@ -28,7 +28,7 @@ from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.infer.engine import Artifact
 from facta.infer.matching import check_match, check_unseen, unlike_targets
-from facta.kinds import importing
+from facta.kinds import importing, plain
 from facta.models.model import Model, Task
 from facta.recipes.days import Days
 from facta.recipes.days import by_day as day_by_day
@@ -202,7 +202,7 @@ def fitted(
 def _contents(recipe: RecipeConfig, model: Model, dataset: Dataset, split: Split) -> files.Contents:
     """An artifact without numbers; `split` is that of the model's training events."""
     return files.Contents(
-        config={**recipe.model_dump(mode="json"), "model": model.config.model_dump(mode="json"), "choose": False},
+        config={**recipe.model_dump(mode="json"), "model": plain(model.config), "choose": False},
         schema=dataset.manifest.model_dump(mode="json"),
         catalogue=_catalogue(dataset, split),
         model=model,

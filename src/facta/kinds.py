@@ -60,6 +60,12 @@ class Kinds:
         return next((one for one in self.known if kind in kinds_of(one)), None)
 
 
+def plain(part: BaseModel) -> dict[str, Any]:
+    """A part as plain values, its kind among them: what `parse` of its holder takes."""
+    values = part.model_dump(mode="json")
+    return values if "kind" in type(part).model_fields else {"kind": kind_of(part), **values}
+
+
 def _plain(part: BaseModel, info: SerializationInfo) -> dict[str, Any]:
     values = part.model_dump(mode=info.mode, exclude_defaults=info.exclude_defaults)
     return values if "kind" in type(part).model_fields else {"kind": kind_of(part), **values}

@@ -22,8 +22,10 @@ from facta.data.splits import Requests
 from facta.infer.history import history_of
 from facta.infer.history import known as looked_up
 from facta.infer.request import Asked, request
-from facta.models.recommender import Recommender
-from tests.contract.test_order_of_facts import MODELS, OTHER, SAME, Kind, Model, far_from_start
+from facta.layouts.layout import ITEM
+from facta.models.model import Model
+from facta.testing.contract import OTHER, SAME, Case, far_from_start
+from tests.contract.test_order_of_facts import MODELS
 from tests.late_world import ITEMS, T0, Event, code, known, prepared
 
 EVENTS, HOUR = 7, 3_600_000
@@ -70,7 +72,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
 
 @cache
 def _made(name: str, path: Path) -> Model:
-    return far_from_start(MODELS[name], Catalogue.of(Dataset.open(path, verify=False))).eval()
+    return far_from_start(MODELS[name].config.build(Catalogue.of(Dataset.open(path, verify=False)), 3)).eval()
 
 
 @pytest.fixture(params=MODELS)
@@ -79,7 +81,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def kind(name: str) -> Kind:
+def case(name: str) -> Case:
     return MODELS[name]
 
 
@@ -110,7 +112,7 @@ def predicted(model: Model, dataset: Dataset) -> Found:
         if "feedback" in model.tasks:
             found["feedback"] = told(model, dataset, one_row(EVENTS, EVENTS))
         if "next_item" in model.tasks:
-            assert isinstance(model, Recommender) and dataset.timestamp is not None
+            assert dataset.timestamp is not None
             places = np.arange(EVENTS)
             times, relevant = np.array(dataset.timestamp), np.array(dataset.item, dtype=np.int64)
             asked = Requests(np.zeros(EVENTS, dtype=np.int64), places, times, np.arange(EVENTS + 1), relevant)
@@ -125,9 +127,9 @@ def seen(event: Event, place: int, target: int) -> list[int]:
 
 
 def test_what_is_not_known_yet_changes_nothing_and_what_is_known_does(
-    kind: Kind, model: Model, logs: dict[str, Dataset]
+    case: Case, model: Model, logs: dict[str, Dataset]
 ) -> None:
-    base, reads, moved = predicted(model, logs[""]), kind.history and kind.layout != "item", 0.0
+    base, reads, moved = predicted(model, logs[""]), case.history and case.layout is not ITEM, 0.0
     for name, (place, event) in changes().items():
         for what, values in predicted(model, logs[name]).items():
             for target in range(EVENTS):
@@ -139,7 +141,7 @@ def test_what_is_not_known_yet_changes_nothing_and_what_is_known_does(
     assert moved > OTHER or not reads
 
 
-def test_prefixes_and_requests_read_the_same(kind: Kind, model: Model, logs: dict[str, Dataset]) -> None:
+def test_prefixes_and_requests_read_the_same(case: Case, model: Model, logs: dict[str, Dataset]) -> None:
     dataset, whole = logs[""], predicted(model, logs[""])
     if "feedback" not in model.tasks:
         return
@@ -147,7 +149,7 @@ def test_prefixes_and_requests_read_the_same(kind: Kind, model: Model, logs: dic
         with torch.no_grad():
             prefix = told(model, dataset, one_row(target + 1, target + 1))
         torch.testing.assert_close(prefix, whole["feedback"][: target + 1], rtol=SAME, atol=SAME)
-        if not kind.aside:
+        if not case.aside:
             continue
         event = person()[target]
         history = history_of(dataset, 0, until=event["timestamp"] - 1)
@@ -159,9 +161,9 @@ def test_prefixes_and_requests_read_the_same(kind: Kind, model: Model, logs: dic
         torch.testing.assert_close(asked, whole["feedback"][target], rtol=SAME, atol=SAME)
 
 
-def test_a_frozen_state_knows_what_was_known_at_the_cut(kind: Kind, model: Model, logs: dict[str, Dataset]) -> None:
+def test_a_frozen_state_knows_what_was_known_at_the_cut(case: Case, model: Model, logs: dict[str, Dataset]) -> None:
     """The purchase of event 3 is known when event 4 comes to no state, and that of event 5 to the state after it."""
-    if "feedback" not in model.tasks or not kind.aside:
+    if "feedback" not in model.tasks or not case.aside:
         return
     cuts = {"before": T0 + 3 * GAP + HOUR, "after": T0 + 3 * GAP + 36 * HOUR + 1}
 
@@ -170,7 +172,7 @@ def test_a_frozen_state_knows_what_was_known_at_the_cut(kind: Kind, model: Model
         with torch.no_grad():
             return told(model, logs[log], frozen(user, first, last, 10, np.array([cut])))
 
-    reads = kind.history and kind.layout != "item"
+    reads = case.history and case.layout is not ITEM
     difference = {name: float((asked("", cut) - asked("purchase of 3", cut)).abs().max()) for name, cut in cuts.items()}
     assert difference["before"] <= SAME
     assert difference["after"] <= SAME or reads

@@ -34,11 +34,11 @@ from facta.models.rates import RateRegression, RatesConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.ops import backend
 from facta.recipes.recipe import RecipeConfig
+from facta.testing.batches import catalogue
 from facta.training.log import Log
 from facta.training.trainer import TrainingConfig
 from facta.types import Events, Lists, Negatives, SequenceBatch
 from tests import worlds
-from tests.feedback_world import catalogue
 
 PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="80%")
 SMALL = DLRMConfig(

@@ -14,8 +14,8 @@ from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layers.items import ItemTable
 from facta.layouts.layout import INTERLEAVED
 from facta.models.recommender import Recommender, RecommenderConfig
+from facta.testing.batches import batch, catalogue, random_row
 from facta.types import Negatives
-from tests.feedback_world import batch, catalogue, random_row
 from tests.worlds import batch_of
 
 ROWS, TIMES = [[1, 2, 3, 4], [5, 6, 7]], [[0, 9, 99, 999], [0, 5, 50]]

@@ -18,8 +18,8 @@ from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.objectives.losses import SoftmaxConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.objectives.readout import ReadOut
+from facta.testing.batches import batch, catalogue, random_row
 from facta.types import Events, Negatives
-from tests.feedback_world import batch, catalogue, random_row
 
 FIELDS = (
     Field(name="click", kind="binary", dtype="int8"),

@@ -12,8 +12,8 @@ from facta.errors import ConfigError
 from facta.layers.embedding import EmbeddingConfig
 from facta.layers.items import ItemTower
 from facta.models.recommender import Recommender, RecommenderConfig
+from facta.testing.batches import ITEMS, catalogue, features
 from facta.training.optim import OptimiserConfig, adamw
-from tests.feedback_world import ITEMS, catalogue, features
 
 WIDTH = 5
 

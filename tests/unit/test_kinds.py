@@ -25,7 +25,10 @@ from torch import Tensor, nn
 from facta import jagged
 from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost
 from facta.layouts.layout import Layout
+from facta.models.counted import CountedConfig
+from facta.models.model import Model, ModelConfig
 from facta.similarity.similarity import Similarity, SimilarityConfig
+from facta.types import LossSum
 
 TWICE = Layout(("context", "item"), ("item", "feedback"))
 
@@ -79,6 +82,58 @@ class Distance(Similarity):
     def scores(self, queries: Tensor, items: Tensor) -> Tensor:
         items = items if items.ndim == 3 else items[None]
         return -(queries[:, None] - items).square().sum(dim=2)
+
+
+class BiasConfig(ModelConfig):
+    """Learned popularity: one number for each item."""
+
+    window: int = 5
+
+    @property
+    def tasks(self):
+        return ("next_item",)
+
+    def build(self, catalogue, seed: int = 0) -> Bias:
+        return Bias(self, catalogue.items)
+
+
+class Bias(Model):
+    def __init__(self, config: BiasConfig, items: int) -> None:
+        super().__init__()
+        self.config, self.window = config, config.window
+        self.bias = nn.Parameter(torch.zeros(items))
+
+    def forward(self, batch, negatives):
+        targets = batch.targets
+        each = -torch.log_softmax(self.bias, 0)[targets.events.item]
+        return {"next_item": LossSum((each * targets.weight).sum(), targets.weight.sum())}
+
+    def catalogue_scores(self, batch) -> Tensor:
+        return self.bias.expand(len(batch.targets.after), -1)
+
+
+class RepeatConfig(CountedConfig):
+    """What one had most often."""
+
+    def build(self, catalogue, seed: int = 0) -> Repeat:
+        return Repeat(self, catalogue.items)
+
+
+class Repeat(Model):
+    def __init__(self, config: RepeatConfig, items: int) -> None:
+        super().__init__()
+        self.config, self.window, self.items = config, 20, items
+        self.register_buffer("events", torch.zeros(()))
+
+    def fit_statistics(self, dataset, split):
+        self.events.fill_(dataset.num_events)
+        return self
+
+    def catalogue_scores(self, batch) -> Tensor:
+        row = jagged.rows(batch.offsets)
+        found = torch.zeros(len(batch.offsets) - 1, self.items)
+        found.index_put_((row, batch.events.item), torch.ones(len(row)), accumulate=True)
+        return found
 
 
 class NoEncoder:
@@ -138,6 +193,28 @@ def test_a_layout_of_ones_own(home: Path) -> None:
     assert said.tolist() == expected.tolist()
     with pytest.raises(ConfigError, match="There is no layout 'twice'; expected item, fused, interleaved, paired or"):
         facta.find_recipe("debug/hstu", ["model.layout=twice"])
+
+
+@pytest.mark.parametrize("kind", ["BiasConfig", "RepeatConfig"])
+def test_a_model_of_ones_own_in_every_verb(home: Path, log: facta.Dataset, kind: str) -> None:
+    """Trained, or counted; nothing of facta knows it."""
+    import my_parts
+
+    like = find("debug/hstu") if kind == "BiasConfig" else find("debug/popularity")
+    recipe = like.change(name="mine", model=getattr(my_parts, kind)())
+    recipe = recipe.override(SHORT) if kind == "BiasConfig" else recipe
+    artifact = facta.train(log, recipe, home / "a", log=QUIET)
+    loaded = facta.load(home / "a")
+    assert loaded.config["model"]["kind"] == f"my_parts:{kind}" == artifact.config["model"]["kind"]
+    found = facta.evaluate(loaded, log, facta.ProtocolConfig(mask="nothing"))
+    assert found.means == facta.evaluate(artifact, log, facta.ProtocolConfig(mask="nothing")).means
+    answer = loaded.recommend([3, 3, 5], k=2, exclude="nothing")
+    assert len(answer.ids[0]) == 2 and (kind == "BiasConfig" or answer.ids[0] == [3, 5])
+    with pytest.raises(ConfigError, match="scores no feedback"):
+        loaded.rank([3], [1, 2])
+    with pytest.raises(ConfigError, match=r"learned no feedback"):
+        facta.predict(loaded, log)
+    assert f"of kind `my_parts:{kind}` with" in (home / "a" / "README.md").read_text()
 
 
 def test_an_artifact_names_the_module_that_it_needs_and_imports_nothing(home: Path, log: facta.Dataset) -> None:

@@ -31,7 +31,7 @@ ORDER = (
         "durable",
     ),
     *("data", "ops", "layers", "similarity", "layouts", "encoders", "objectives", "models"),
-    *("artifact", "eval", "training", "infer", "recipes", "api", "cli"),
+    *("artifact", "eval", "training", "infer", "recipes", "api", "testing", "cli"),
 )
 """A part may import itself and what stands before it."""
 

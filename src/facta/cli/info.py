@@ -18,6 +18,7 @@ from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.infer.engine import Artifact
+from facta.kinds import plain
 from facta.ops import backend
 from facta.recipes.find import every, find
 from facta.recipes.keys import Key, keys
@@ -109,7 +110,7 @@ def _artifact(path: Path) -> dict[str, Any]:
     return {
         "name": artifact.config["name"],
         "fingerprint": artifact.fingerprint,
-        "model": artifact.model.config.model_dump(mode="json"),
+        "model": plain(artifact.model.config),
         "training": artifact.config["training"],
         "protocol": artifact.config["protocol"],
         "items": artifact.catalogue.height,

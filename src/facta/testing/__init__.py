@@ -1,0 +1,73 @@
+"""The contract of parts and models, for tests of your own: `check_encoder(MyEncoderConfig())`.
+
+Every function raises AssertionError where something is not kept.
+"""
+
+from __future__ import annotations
+
+from facta.encoders.encoder import EncoderConfig
+from facta.encoders.hstu import HSTUConfig
+from facta.layers.embedding import EmbeddingConfig
+from facta.layouts.layout import LAYOUTS, named
+from facta.models.model import ModelConfig
+from facta.models.recommender import RecommenderConfig
+from facta.objectives.feedback import FeedbackConfig
+from facta.objectives.next_item import NextItemConfig
+from facta.similarity.similarity import SimilarityConfig
+from facta.testing.contract import CHECKS, Case, check
+
+__all__ = ["CHECKS", "Case", "cases", "check", "check_encoder", "check_layout", "check_model", "check_similarity"]
+
+TASKS = {
+    "next-item": (NextItemConfig(), None),
+    "feedback": (None, FeedbackConfig()),
+    "joint": (NextItemConfig(), FeedbackConfig()),
+}
+
+
+def cases(
+    encoder: EncoderConfig, layouts: tuple[str, ...] = tuple(LAYOUTS), *, rates: bool = False, gaps: bool = False
+) -> dict[str, Case]:
+    """An encoder in every layout and task that there is, by "layout-task"."""
+    embedding = EmbeddingConfig(gaps=gaps, features=True, hidden_ids=0.3)
+    found = {}
+    for layout in layouts:
+        for task, (next_item, feedback) in TASKS.items():
+            if feedback is not None and "feedback" not in {fact for token in named(layout).shows for fact in token}:
+                continue
+            config = RecommenderConfig(
+                window=10, width=8, layout=layout, encoder=encoder,
+                embedding=embedding.change(rates=5.0) if rates and feedback is not None else embedding,
+                next_item=next_item, feedback=feedback,
+            )  # fmt: skip
+            found[f"{layout}-{task}"] = Case(config, looks_back=bool(encoder.settings_without_time), gaps=gaps)
+    return found
+
+
+def check_encoder(config: EncoderConfig, *, sees_all: bool = True) -> None:
+    """An encoder under every layout and objective. `sees_all=False`: it may leave earlier events out."""
+    for case in cases(config).values():
+        check(_as(case, sees_all))
+
+
+def check_layout(name: str) -> None:
+    """A layout, by its name or `module:NAME`, under every objective that it has facts for."""
+    for case in cases(HSTUConfig(heads=2), (name,)).values():
+        check(case)
+
+
+def check_similarity(config: SimilarityConfig) -> None:
+    """A similarity beside the full softmax and drawn negatives."""
+    for loss in ({"kind": "softmax"}, {"kind": "sampled-softmax"}, {"kind": "bce"}):
+        next_item = NextItemConfig.parse({"similarity": config, "loss": loss})
+        model = RecommenderConfig(window=10, width=8, encoder=HSTUConfig(heads=2), next_item=next_item)
+        check(Case(model, looks_back=True))
+
+
+def check_model(config: ModelConfig, **facts: bool) -> None:
+    """A whole model; `facts` says which it reads (`Case`)."""
+    check(Case(config, **facts))
+
+
+def _as(case: Case, sees_all: bool) -> Case:
+    return Case(**{**vars(case), "sees_all": sees_all})

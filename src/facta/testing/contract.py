@@ -1,0 +1,247 @@
+"""What every model keeps, whatever it computes: each check is a function of a case and its model.
+
+time < context < item < feedback < time of the next event. A prediction of a fact depends on earlier facts and on
+nothing else, in a row as in a request, beside whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facta.errors import ConfigError
+from facta.layouts.layout import ORDER, Layout, named
+from facta.models.model import Model, ModelConfig
+from facta.testing.batches import Row, aside, batch, catalogue, random_row, request
+from facta.types import Negatives, SequenceBatch
+
+EVENTS = 7
+SAME, OTHER = 1e-12, 1e-9  # at most, and more than: of numbers about 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, and which facts it reads."""
+
+    config: ModelConfig
+    users: bool = True  # constant facts of people
+    history: bool = True  # events before the one that is judged
+    series: bool = True  # facts of people that change
+    aside: bool = True  # it predicts events that are none of its inputs
+    looks_back: bool = False  # from the time of what it predicts
+    gaps: bool = False  # each event shows the time since the one before
+    exact: bool = True  # in float64, as models without counts are
+    sees_all: bool = True  # whatever it may read moves its predictions
+
+    @property
+    def layout(self) -> Layout | None:
+        name = getattr(self.config, "layout", None)
+        return None if name is None else named(name)
+
+    @property
+    def parts(self) -> dict[str, bool]:
+        return {"users": self.users, "series": self.series}
+
+    def build(self) -> Model:
+        """In float64, far from the initial point, where attention is so small that a leak would not show."""
+        return far_from_start(self.config.build(catalogue(users=self.users, series=self.series, described=True), 3))
+
+
+def far_from_start(model: Model) -> Model:
+    """Weights of another size, and counts of feedback."""
+    random = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0).add_(0.1 * torch.randn(parameter.shape, generator=random))
+        for buffer in (value for of, value in model.named_buffers() if of.endswith(("rates.total", "rates.overall"))):
+            events = torch.randint(5, 30, buffer.shape[:-1], generator=random)
+            buffer.copy_(torch.stack([events - 3, events], dim=-1))
+    return model.double()
+
+
+def predicted(model: Model, given: SequenceBatch) -> dict[str, Tensor]:
+    """Fact -> [S, …] what is said of it: the scores of all feedback fields; of the next item the query, or all scores
+    where there is none."""
+    found = {}
+    with torch.no_grad():
+        if "feedback" in model.tasks:
+            found["feedback"] = torch.stack(list(model.scores(given).values()), dim=1)
+        if "next_item" in model.tasks:
+            scores = None if model.factored else model.catalogue_scores(given)
+            found["item"] = scores if isinstance(scores, Tensor) else model.queries(given)
+    return found
+
+
+def rows(seed: int, count: int = 1, length: int | None = EVENTS) -> list[Row]:
+    """Random people."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, EVENTS + 1, count) if length is None else [length] * count
+    return [random_row(rng, int(n), name) for name, n in enumerate(lengths, 2)]
+
+
+def depends(case: Case, what: str, target: int, fact: str, event: int, row: Row) -> bool:
+    """Whether the prediction of fact `what` of event `target` may depend on `fact` of `event`."""
+    shown = {one for token in case.layout.shows for one in token} if case.layout else set(ORDER)
+    if fact in ("user", "earlier"):
+        return case.users and (case.history or fact == "user")
+    if fact == "series":
+        field, _, _, after = row.series[event]
+        newer = any(one[0] == field and one[3] <= target for one in row.series[event + 1 :])  # in force in its place
+        return case.series and after <= target and not (newer and case.layout is None)
+    if (event, _place(fact)) >= (target, _place(what)):
+        return False  # it is not known yet
+    if fact != "time":  # an event's own context is not read by the query for its item
+        read = event < target or what == "feedback"
+        return read and fact in shown and (case.history or event == target)
+    own = what == "feedback" and case.layout is not None and case.layout.own("feedback") > 0
+    newest = target if own else target - 1  # event of which a token shows facts
+    looks_back = case.looks_back and target > 0 and (case.history or event == target)
+    return looks_back or (case.gaps and 0 < newest >= event)
+
+
+def _place(fact: str) -> int:
+    return [str(one) for one in ORDER].index(fact)
+
+
+def check_order_of_facts(case: Case, model: Model) -> None:
+    """A prediction depends on earlier facts and on nothing else: one fact is changed at a time."""
+    (row,) = rows(1)
+    changes = [(str(fact), event) for fact in ORDER for event in range(EVENTS)]
+    changes += [("user", 0), ("earlier", 0), ("earlier", 1)] * case.users
+    changes += [("series", entry) for entry in range(len(row.series))] * case.series
+    found = predicted(model, batch([row, *(row.changed(*change) for change in changes)], **case.parts))
+    for what, values in found.items():
+        base, *others = values.view(-1, EVENTS, *values.shape[1:])
+        for (fact, event), other in zip(changes, others, strict=True):
+            moved = (other - base).abs().amax(dim=1).tolist()
+            for target in range(EVENTS):
+                said = f"{what} {target} and {fact} of {event}: moved by {moved[target]:.1e}"
+                if not depends(case, what, target, fact, event, row):
+                    assert moved[target] <= SAME, said
+                elif case.sees_all:
+                    assert moved[target] > OTHER, said
+
+
+def check_cut_rows(case: Case, model: Model) -> None:
+    """Cutting a row changes no earlier prediction: states are prefix-stable."""
+    (row,) = rows(2)
+    whole = predicted(model, batch([row], **case.parts))
+    for events in range(1, EVENTS):
+        for what, values in predicted(model, batch([row.cut(events)], **case.parts)).items():
+            _close(values, whole[what][:events], SAME)
+
+
+def check_aside(case: Case, model: Model) -> None:
+    """An event to be judged is predicted as it is among the inputs: beside all of them, and by a request alone. A model
+    that cannot says so.
+    """
+    (row,), others = rows(3), rows(4, 2)
+    if not case.aside:
+        try:
+            predicted(model, aside([(row, [2])], **case.parts))
+        except ConfigError:
+            return
+        raise AssertionError("a target aside was neither predicted as it is in-line nor refused")
+    inline = predicted(model, batch([row], **case.parts))
+    beside = predicted(model, aside([(row, range(EVENTS))], **case.parts))
+    for what, values in inline.items():
+        _close(beside[what], values, SAME)
+    for event in range(EVENTS):
+        candidates = [_at(one, event, row.time[event]) for one in others]
+        for what, values in predicted(model, request(row, event, candidates, **case.parts)).items():
+            _close(values[0], inline[what][event], SAME)
+
+
+def _at(row: Row, event: int, time: int) -> Row:
+    """Another candidate: shown at the same moment."""
+    return replace(row, time=[*row.time[:event], time, *row.time[event + 1 :]])
+
+
+def check_batch_mates(case: Case, model: Model) -> None:
+    """Neither who else is in a batch nor their order matters."""
+    people = rows(5, 6, length=None)
+    together = _split(predicted(model, batch(people, **case.parts)), people)
+    turned = _split(predicted(model, batch(people[::-1], **case.parts)), people[::-1])[::-1]
+    for place, row in enumerate(people):
+        for what, alone in predicted(model, batch([row], **case.parts)).items():
+            _close(together[place][what], alone, SAME)
+            _close(turned[place][what], alone, SAME)
+
+
+def _split(found: dict[str, Tensor], people: Sequence[Row]) -> list[dict[str, Tensor]]:
+    lengths = [len(row) for row in people]
+    parts = {what: torch.split(values, lengths) for what, values in found.items()}
+    return [{what: values[place] for what, values in parts.items()} for place in range(len(people))]
+
+
+def check_halves(case: Case, model: Model) -> None:
+    """Losses and gradients of two halves add up to the whole, with dropout, hidden ids and negatives: every draw
+    belongs to its event or person, none to a place in a batch.
+    """
+    people = rows(6, 5, length=None)
+    model.train()
+    (whole, gradient), (first, one), (second, other) = (
+        _learned(case, model, some) for some in (people, people[:2], people[2:])
+    )
+    model.eval()
+    for what, (total, weight) in whole.items():
+        added = first[what][0] + second[what][0]
+        assert math.isclose(total, added, rel_tol=1e-10 if case.exact else 1e-6), f"{what}: {total} and {added}"
+        assert weight == first[what][1] + second[what][1], what
+    _close(gradient, one + other, 1e-10 if case.exact else 1e-6, relative=1e-8)
+
+
+def _learned(case: Case, model: Model, people: Sequence[Row]) -> tuple[dict[str, tuple[float, float]], Tensor]:
+    """Loss and weight by objective, and the gradient."""
+    model.zero_grad()
+    losses = model(batch(people, **case.parts), Negatives(each=3))
+    torch.stack([loss.total for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+    flat = torch.cat([p.grad.to_dense().flatten() for p in model.parameters() if p.grad is not None])
+    return {what: (loss.total.double().item(), loss.weight.item()) for what, loss in losses.items()}, flat
+
+
+def check_fast_path(case: Case, model: Model) -> None:
+    """float32, where compiled kernels run, says what float64 says: prefixes, series and targets aside included."""
+    (row,) = rows(7)
+    given = aside([(row, range(EVENTS))], **case.parts) if case.aside else batch([row], **case.parts)
+    exact = predicted(model, given)
+    try:
+        for what, values in predicted(model.float(), given).items():
+            _close(values.double(), exact[what], 1e-4, relative=1e-3)
+    finally:
+        model.double()
+
+
+def check_same_again(case: Case, model: Model) -> None:
+    """The same config, catalogue and seed build the same model, which its own plain values describe."""
+    known = catalogue(users=case.users, series=case.series, described=True)
+    one, other = case.config.build(known, 3), case.config.build(known, 3)
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), f"{name} is drawn anew each time: draw initial weights from torch's own generator"
+
+
+CHECKS: tuple[Callable[[Case, Model], None], ...] = (
+    check_order_of_facts,
+    check_cut_rows,
+    check_aside,
+    check_batch_mates,
+    check_halves,
+    check_fast_path,
+    check_same_again,
+)
+
+
+def check(case: Case) -> None:
+    """All of them."""
+    model = case.build().eval()
+    for one in CHECKS:
+        one(case, model)
+
+
+def _close(found: Tensor, expected: Tensor, absolute: float, relative: float | None = None) -> None:
+    torch.testing.assert_close(found, expected, rtol=absolute if relative is None else relative, atol=absolute)
