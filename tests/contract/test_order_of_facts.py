@@ -31,6 +31,7 @@ from facta.testing.contract import (
     check_cut_rows,
     check_fast_path,
     check_halves,
+    check_memory,
     check_order_of_facts,
     check_same_again,
     predicted,
@@ -123,6 +124,10 @@ def test_losses_and_gradients_of_two_halves_add_up_to_the_whole(case: Case, mode
 
 def test_the_fast_path_says_the_same(case: Case, model: Model) -> None:
     check_fast_path(case, model)
+
+
+def test_a_memory_changes_nothing(case: Case, model: Model) -> None:
+    check_memory(case, model)
 
 
 def test_the_same_seed_builds_the_same_model(case: Case, model: Model) -> None:

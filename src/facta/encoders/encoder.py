@@ -33,6 +33,8 @@ class Encoder(nn.Module):
 
     prefix_stable = True
     """Whether a token's state depends on no later token of its row: earlier states may then be kept."""
+    remembers = False
+    """Whether `forward` takes a third argument, the `Memory` of the rows' earlier tokens (`encoders/memory.py`)."""
 
     @abstractmethod
     def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor: ...

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import ops
-from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost, check_heads
+from facta.encoders.encoder import EncoderConfig, TokenCost, check_heads
+from facta.encoders.memory import LayerMemory
+from facta.encoders.stack import AttentionStack
 from facta.errors import ConfigError
 from facta.layers.norms import plain_layer_norm
 from facta.ops.buckets import LAST
@@ -130,12 +132,14 @@ class HSTULayer(nn.Module):
     def _table(size: int, config: HSTUConfig, part: str) -> nn.Parameter | None:
         return nn.Parameter(torch.randn(size) * config.init_std) if config.bias in (part, "both") else None
 
-    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+    def forward(
+        self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None = None
+    ) -> Tensor:
         """x [T, D] -> [T, D]."""
-        kernels = ops.backend.native_for(x) if x.dtype == torch.float32 else None
+        kernels = ops.backend.native_for(x) if x.dtype == torch.float32 and memory is None else None
         if kernels is not None and self.activated == "uvqk" and not self.softmax:
             return self._fused(kernels, x, tokens, geometry)
-        return self.by_parts(x, tokens, geometry)
+        return self.by_parts(x, tokens, geometry, memory)
 
     def _fused(self, kernels: str, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
         """The same in one function that keeps less for the backward."""
@@ -148,15 +152,17 @@ class HSTULayer(nn.Module):
             position_bias=self.position_bias, time_bias=self.time_bias,
         )  # fmt: skip
 
-    def by_parts(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+    def by_parts(
+        self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None = None
+    ) -> Tensor:
         """The definition: x [T, D] -> [T, D]."""
         u, v, q, k = self._project(x)
+        past = None if memory is None else memory.met(k, v)
         if self.softmax:
-            o = ops.softmax_attention(q, k, v, geometry, scale=self.dqk**-0.5)
+            o = ops.softmax_attention(q, k, v, geometry, scale=self.dqk**-0.5, past=past)
         else:
-            o = ops.hstu_attention(
-                q, k, v, geometry, position_bias=self.position_bias, time_bias=self.time_bias, scale=self.scale
-            )
+            biases = {"position_bias": self.position_bias, "time_bias": self.time_bias}
+            o = ops.hstu_attention(q, k, v, geometry, **biases, scale=self.scale, past=past)
         p = self.p if self.training else 0.0
         y: Tensor = self.out(ops.gate(o.flatten(1), u, tokens.key, p=p, salt=self.salt, eps=self.eps))
         return x + y
@@ -175,16 +181,8 @@ class HSTULayer(nn.Module):
         return u, v, q, k
 
 
-class HSTU(Encoder):
+class HSTU(AttentionStack):
     """A stack of HSTU layers; no final norm (the similarity normalises)."""
 
     def __init__(self, config: HSTUConfig, width: int, window: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(HSTULayer(config, width, window, salt=100 + i) for i in range(config.layers))
-
-    def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
-        """x [T, D] -> states [T, D]."""
-        geometry = ops.Geometry(tokens)
-        for layer in self.layers:
-            x = layer(x, tokens, geometry)
-        return x
+        super().__init__(HSTULayer(config, width, window, salt=100 + i) for i in range(config.layers))

@@ -19,7 +19,9 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from facta import ops
-from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost, check_heads
+from facta.encoders.encoder import EncoderConfig, TokenCost, check_heads
+from facta.encoders.memory import LayerMemory
+from facta.encoders.stack import AttentionStack
 from facta.layers.dropout import Dropout
 from facta.types import TokenBatch
 
@@ -67,30 +69,23 @@ class HSTUProductionLayer(nn.Module):
         nn.init.zeros_(self.uvqk.bias)
         self.dropout = Dropout(config.dropout, salt)
 
-    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+    def forward(
+        self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None = None
+    ) -> Tensor:
         """x [T, D] -> [T, D]."""
         values, keys = self.heads * self.dv, self.heads * self.dqk
         u, v, q, k = self.uvqk(self.norm(x)).split((values, values, keys, keys), dim=1)
         u = F.silu(u)
         v, q, k = (part.unflatten(1, (self.heads, -1)) for part in (v, q * self.dqk**-0.5, k))
-        o = ops.hstu_attention(q, k, v, geometry, position_bias=None, time_bias=None, scale=self.scale).flatten(1)
+        past = None if memory is None else memory.met(k, v)
+        o = ops.hstu_attention(q, k, v, geometry, scale=self.scale, past=past).flatten(1)
         y = self.dropout(cat([u, o, u * self.norm_out(o)], dim=1), tokens.key)
         out: Tensor = x + self.out(y)
         return out
 
 
-class HSTUProduction(Encoder):
+class HSTUProduction(AttentionStack):
     """A stack of layers; objectives norm what they read."""
 
     def __init__(self, config: HSTUProductionConfig, width: int, window: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            HSTUProductionLayer(config, width, window, salt=100 + i) for i in range(config.layers)
-        )
-
-    def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
-        """x [T, D] -> states [T, D]."""
-        geometry = ops.Geometry(tokens)
-        for layer in self.layers:
-            x = layer(x, tokens, geometry)
-        return x
+        super().__init__(HSTUProductionLayer(config, width, window, salt=100 + i) for i in range(config.layers))

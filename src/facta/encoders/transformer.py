@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import ops
-from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost, check_heads
+from facta.encoders.encoder import EncoderConfig, TokenCost, check_heads
+from facta.encoders.memory import LayerMemory
+from facta.encoders.stack import AttentionStack
 from facta.layers.dropout import Dropout
 from facta.types import TokenBatch
 
@@ -62,12 +64,22 @@ class _Attention(nn.Module):
         self.kv = nn.Linear(width, 2 * width, bias=biased)
         self.out = nn.Linear(width, width, bias=biased)
 
-    def forward(self, queries: Tensor, values: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+    def forward(
+        self,
+        queries: Tensor,
+        values: Tensor,
+        tokens: TokenBatch,
+        geometry: ops.Geometry,
+        memory: LayerMemory | None = None,
+    ) -> Tensor:
         q, k, v = (x.unflatten(1, (self.heads, -1)) for x in (self.q(queries), *self.kv(values).chunk(2, dim=1)))
         if self.rotary:
             q, k = rotate(q, tokens.position), rotate(k, tokens.position)
         p = self.p if self.training else 0.0
-        attended = ops.softmax_attention(q, k, v, geometry, scale=q.shape[-1] ** -0.5, dropout=p, salt=self.salt)
+        past = None if memory is None else memory.met(k, v)
+        attended = ops.softmax_attention(
+            q, k, v, geometry, scale=q.shape[-1] ** -0.5, dropout=p, salt=self.salt, past=past
+        )
         out: Tensor = self.out(attended.flatten(1))
         return out
 
@@ -94,10 +106,12 @@ class SASRecBlock(nn.Module):
         self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(3))
 
-    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+    def forward(
+        self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None = None
+    ) -> Tensor:
         """x [T, D] -> [T, D]."""
         q = self.norm_attention(x)
-        y = self.norm_feed(q + self.dropouts[0](self.attention(q, x, tokens, geometry), tokens.key))
+        y = self.norm_feed(q + self.dropouts[0](self.attention(q, x, tokens, geometry, memory), tokens.key))
         hidden = self.dropouts[1](F.relu(self.inner(y)), tokens.key)
         out: Tensor = y + self.dropouts[2](self.outer(hidden), tokens.key)
         return out
@@ -114,28 +128,23 @@ class ModernBlock(nn.Module):
         self.inner, self.outer = nn.Linear(width, 2 * hidden, bias=False), nn.Linear(hidden, width, bias=False)
         self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(2))
 
-    def forward(self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+    def forward(
+        self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None = None
+    ) -> Tensor:
         """x [T, D] -> [T, D]."""
         y = self.norm_attention(x)
-        x = x + self.dropouts[0](self.attention(y, y, tokens, geometry), tokens.key)
+        x = x + self.dropouts[0](self.attention(y, y, tokens, geometry, memory), tokens.key)
         gate, value = self.inner(self.norm_feed(x)).chunk(2, dim=1)
         out: Tensor = x + self.dropouts[1](self.outer(F.silu(gate) * value), tokens.key)
         return out
 
 
-class Transformer(Encoder):
+class Transformer(AttentionStack):
     """A stack of blocks and a final norm."""
 
     def __init__(self, config: TransformerConfig, width: int) -> None:
-        super().__init__()
         block = SASRecBlock if config.preset == "sasrec" else ModernBlock
-        self.layers = nn.ModuleList(block(config, width, salt=100 + 10 * i) for i in range(config.layers))
-        self.norm = nn.LayerNorm(width, eps=1e-8) if config.preset == "sasrec" else nn.RMSNorm(width, eps=1e-6)
-
-    def forward(self, x: Tensor, tokens: TokenBatch) -> Tensor:
-        """x [T, D] -> states [T, D]."""
-        geometry = ops.Geometry(tokens)
-        for layer in self.layers:
-            x = layer(x, tokens, geometry)
-        out: Tensor = self.norm(x)
-        return out
+        blocks = [block(config, width, salt=100 + 10 * i) for i in range(config.layers)]
+        super().__init__(
+            blocks, nn.LayerNorm(width, eps=1e-8) if config.preset == "sasrec" else nn.RMSNorm(width, eps=1e-6)
+        )

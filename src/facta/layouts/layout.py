@@ -16,6 +16,7 @@ Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -52,13 +53,24 @@ class Layout:
         seen = {shown for token in self.shows[: self.own(fact)] for shown in token}
         return tuple(one for one in ORDER[1 : ORDER.index(fact)] if one not in seen)
 
-    def tokens(self, batch: SequenceBatch, predicted: Collection[Fact]) -> TokenBatch:
+    def tokens(self, batch: SequenceBatch, predicted: Collection[Fact], cached: Tensor | None = None) -> TokenBatch:
         """The tokens of a batch, and which of them predict the `predicted` facts of its targets.
 
         In every row: the prefix, which sees itself; events and series entries in the order of time; then a token for
         each target aside that is read at a token of its own, which sees what its target does and no other target.
+        `cached` [B]: the first tokens of each row that are left out, for an encoder remembers them; they are counted by
+        `sees`. Raises ConfigError where a prediction would be read from one of them.
         """
-        return _Tokens(self, batch, predicted).made()
+        made = _Tokens(self, batch, predicted).made()
+        return made if cached is None else _without(made, cached)
+
+    def closed(self, batch: SequenceBatch) -> Tensor:
+        """[B] the first tokens of each row that no later event changes: those before the newest event's. That one looks
+        back from the time of what comes next, and its feedback may still become known.
+        """
+        made, count = _Tokens(self, batch, ()), jagged.lengths(batch.offsets)
+        row = torch.arange(len(count), device=count.device)
+        return torch.where(count > 0, made.place_of(row, (count - 1).clamp_min(0)), 0)
 
 
 ITEM = Layout(("item",))
@@ -137,7 +149,7 @@ class _Tokens:
             count = count + jagged.lengths(self.entries.offsets)
         return jagged.offsets_of(count + torch.bincount(self.target_row[self.aside], minlength=len(count)))
 
-    def _place_of(self, row: Tensor, event: Tensor) -> Tensor:
+    def place_of(self, row: Tensor, event: Tensor) -> Tensor:
         """Place in its row of the first token of an event, or of what follows the newest one."""
         place = self.prefix[row] + self.m * event
         return place if self.entries is None else place + self.entries.until(row, event)
@@ -146,7 +158,7 @@ class _Tokens:
         batch, m = self.batch, self.m
         kind = torch.arange(m, device=self.row.device).repeat(len(self.row))
         source = torch.arange(len(self.row), device=self.row.device).repeat_interleave(m)
-        place = (self._place_of(self.row, self.event))[source] + kind
+        place = (self.place_of(self.row, self.event))[source] + kind
         own = batch.events.time
         after = batch.next_time if batch.next_time is not None else own
         last = (kind == m - 1) & (kind >= self.own_read)  # read for nothing but the next event
@@ -174,7 +186,7 @@ class _Tokens:
             "kind": torch.full_like(row, self.own_read - 1),
             "source": len(self.row) + which,
             "position": position,
-            "sees": self._place_of(row, after),
+            "sees": self.place_of(row, after),
             "key": batch.targets.events.key[which],
         }
         if batch.events.time is not None:
@@ -238,11 +250,11 @@ class _Tokens:
     def _read(self, fact: Fact) -> Read:
         targets, own = self.batch.targets, self.layout.own(fact)
         if own == 0:
-            last = self._place_of(self.target_row, targets.after) - 1
+            last = self.place_of(self.target_row, targets.after) - 1
             read = torch.nonzero((last >= 0) & ~self._gap()).squeeze(1)
             return Read(self.offsets[self.target_row[read]] + last[read], read, self.layout.late(fact))
         inline = torch.nonzero((targets.slot >= 0) & (targets.weight != 0)).squeeze(1)
-        place = self._place_of(self.target_row[inline], targets.slot[inline]) + own - 1
+        place = self.place_of(self.target_row[inline], targets.slot[inline]) + own - 1
         state = self.offsets[self.target_row[inline]] + place
         target = torch.cat([inline, self.aside])
         order = torch.argsort(target, stable=True)
@@ -256,6 +268,25 @@ class _Tokens:
         own = index[(first + targets.slot).clamp(0, len(index) - 1)]
         newest = torch.where(targets.after > 0, index[(first + targets.after - 1).clamp_min(0)], -1)
         return (targets.slot >= 0) & (newest + 1 < own)
+
+
+def _without(tokens: TokenBatch, cached: Tensor) -> TokenBatch:
+    """The same without the first `cached` [B] tokens of each row."""
+    row, place = jagged.rows(tokens.offsets), jagged.places(tokens.offsets)
+    left = place >= cached[row]
+    at = torch.cumsum(left, 0) - 1
+    columns = {name: value[left] for name in _COLUMNS if (value := getattr(tokens, name)) is not None}
+    for read in tokens.reads.values():
+        if not bool(left[read.state].all()):
+            raise ConfigError(
+                "A prediction would be read from a token that is left out: keep no more than closed ones."
+            )
+    reads = {fact: replace(read, state=at[read.state]) for fact, read in tokens.reads.items()}
+    count = jagged.lengths(tokens.offsets) - cached
+    return replace(tokens, offsets=jagged.offsets_of(count), reads=reads, **columns)
+
+
+_COLUMNS = ("kind", "source", "time", "query_time", "position", "sees", "key")
 
 
 class _Entries:

@@ -20,7 +20,9 @@ from facta.data.negatives import NegativesConfig
 from facta.data.splits import Split, training_events
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.known import AnyEncoder
+from facta.encoders.memory import Memory
 from facta.errors import ConfigError
+from facta.kinds import kind_of
 from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layouts.layout import LAYOUTS, LayoutName, named
 from facta.models.model import Model, ModelConfig, Task
@@ -177,10 +179,22 @@ class Recommender(Model):
         """What the loss wants drawn for each step; None: nothing."""
         return None if self.config.next_item is None else self.config.next_item.negatives
 
-    def encode(self, batch: SequenceBatch, predicted: tuple[Fact, ...]) -> tuple[TokenBatch, Tensor]:
-        """The tokens, which of them predict the given facts, and their states [T, D]."""
-        tokens = self.layout.tokens(batch, predicted)
-        return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
+    def encode(
+        self, batch: SequenceBatch, predicted: tuple[Fact, ...], memory: Memory | None = None
+    ) -> tuple[TokenBatch, Tensor]:
+        """The tokens, which of them predict the given facts, and their states [T, D].
+
+        With a `memory` of the batch's rows only the tokens that it does not hold are computed, and it then holds all
+        closed ones. Without gradients. Raises ConfigError where the encoder remembers nothing.
+        """
+        if memory is None:
+            tokens = self.layout.tokens(batch, predicted)
+            return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
+        if not (self.encoder.remembers and self.encoder.prefix_stable):
+            raise ConfigError(f"The encoder '{kind_of(self.config.encoder)}' keeps no memory: give it all events.")
+        tokens = self.layout.tokens(batch, predicted, memory.cached)
+        memory.closed = self.layout.closed(batch)
+        return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens, memory)
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by objective, of feedback by field; targets without anything to read from have no next-item loss."""
@@ -219,18 +233,18 @@ class Recommender(Model):
         late = self.embedder.late(batch, every, self.feedback.late) if self.feedback.late else None
         return ReadOut(found, targets.events, targets.weight, late)
 
-    def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
+    def scores(self, batch: SequenceBatch, memory: Memory | None = None) -> dict[str, Tensor]:
         """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
         if self.feedback is None:
             raise ConfigError("This model predicts no feedback; train one whose recipe sets model.feedback.")
-        read = self._read_feedback(batch, *self.encode(batch, ("feedback",)))
+        read = self._read_feedback(batch, *self.encode(batch, ("feedback",), memory))
         return self.feedback.scores(read.states, read.late)
 
-    def queries(self, batch: SequenceBatch) -> Tensor:
+    def queries(self, batch: SequenceBatch, memory: Memory | None = None) -> Tensor:
         """[S, P]; zeros for a target with an empty history, so that all its scores tie."""
         if self.next_item is None:
             raise ConfigError("This model predicts feedback alone and recommends nothing; rank candidates with it.")
-        tokens, states = self.encode(batch, ("item",))
+        tokens, states = self.encode(batch, ("item",), memory)
         read = tokens.reads["item"]
         queries = self.next_item.similarity.queries(states.index_select(0, read.state))
         empty = queries.new_zeros((len(batch.targets.after), queries.shape[1]))

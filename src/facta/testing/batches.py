@@ -4,7 +4,8 @@ of them aside. Facts are changed one at a time to see who reads them."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -174,6 +175,31 @@ def request(row: Row, event: int, candidates: Sequence[Row] = (), **parts: bool)
         weight=torch.ones(len(asked)),
     )
     return replace(past, next_time=next_time, targets=targets)
+
+
+def joined(parts: Sequence[SequenceBatch]) -> SequenceBatch:
+    """Batches of one row each as one batch."""
+    first = parts[0]
+
+    def offsets(each: Sequence[torch.Tensor]) -> torch.Tensor:
+        return jagged.offsets_of(torch.cat([jagged.lengths(one) for one in each]))
+
+    def flat(one: Any, of: Sequence[Any]) -> Any:
+        """Columns one behind the other, whatever holds them."""
+        if one is None or isinstance(one, int):
+            return one
+        if isinstance(one, torch.Tensor):
+            return torch.cat(list(of))
+        if isinstance(one, Mapping):
+            return {name: torch.cat([other[name] for other in of]) for name in one}
+        columns = {f.name: [getattr(other, f.name) for other in of] for f in fields(one)}
+        return replace(
+            one,
+            **{n: offsets(c) if n == "offsets" else flat(c[0], c) for n, c in columns.items()},
+        )
+
+    found: SequenceBatch = flat(first, parts)
+    return found
 
 
 def _events(rows: Sequence[tuple[Row, Sequence[int]]]) -> Events:

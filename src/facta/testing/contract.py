@@ -14,14 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facta.encoders.memory import Memory, RowMemory
 from facta.errors import ConfigError
 from facta.layouts.layout import ORDER, Layout, named
 from facta.models.model import Model, ModelConfig
-from facta.testing.batches import Row, aside, batch, catalogue, random_row, request
+from facta.models.recommender import Recommender
+from facta.testing.batches import Row, aside, batch, catalogue, joined, random_row, request
 from facta.types import Negatives, SequenceBatch
 
 EVENTS = 7
 SAME, OTHER = 1e-12, 1e-9  # at most, and more than: of numbers about 1
+MEMORY = 1e-11  # at most: keys and values kept are added up in another order
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,51 @@ def check_fast_path(case: Case, model: Model) -> None:
         model.double()
 
 
+def check_memory(case: Case, model: Model) -> None:
+    """A walk with a memory says what is said without one: appended events, an amended one, requests at times of their
+    own with candidates, people at different places in one batch. The largest difference is returned by `memory_error`.
+    """
+    if isinstance(model, Recommender) and model.encoder.remembers:
+        found = memory_error(case, model)
+        assert found <= MEMORY, f"with a memory predictions differ by {found:.1e}"
+
+
+def memory_error(case: Case, model: Recommender, seed: int = 9, steps: int = 12) -> float:
+    """The largest difference between predictions with a memory and without, on a random walk."""
+    rng, worst = np.random.default_rng(seed), 0.0
+    people = rows(seed, 3)
+    events, memory = np.ones(len(people), dtype=int), Memory([None] * len(people))
+    for _ in range(steps):
+        who = int(rng.integers(len(people)))
+        events[who] = min(events[who] + int(rng.integers(0, 3)), EVENTS - 1)
+        if rng.random() < 0.3:  # something of an earlier event becomes known, or is corrected
+            event = int(rng.integers(0, events[who]))
+            people[who] = people[who].changed(str(rng.choice(["feedback", "item"])), event)
+            memory.rows[who] = _before(model, memory.rows[who], people[who], event, case)
+        worst = max(worst, _difference(case, model, memory, people, events.tolist()))
+    return worst
+
+
+def _before(model: Recommender, kept: RowMemory | None, row: Row, event: int, case: Case) -> RowMemory | None:
+    """What is left of a row's memory when an event is amended: the tokens before it."""
+    if kept is None:
+        return None
+    return kept.cut(int(model.layout.closed(batch([row.cut(event + 1)], **case.parts))[0]))
+
+
+def _difference(case: Case, model: Recommender, memory: Memory, people: Sequence[Row], events: Sequence[int]) -> float:
+    """Of the requests of all people at once, each at the event that comes next."""
+    asked = joined([request(row, event, [], **case.parts) for row, event in zip(people, events, strict=True)])
+    pairs: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        if "feedback" in model.tasks and case.aside:
+            said, again = model.scores(asked), model.scores(asked, memory)
+            pairs += [(said[name], again[name]) for name in said]
+        if "next_item" in model.tasks:
+            pairs.append((model.queries(asked), model.queries(asked, memory)))
+    return max((float((one - other).abs().max()) for one, other in pairs), default=0.0)
+
+
 def check_same_again(case: Case, model: Model) -> None:
     """The same config, catalogue and seed build the same model, which its own plain values describe."""
     known = catalogue(users=case.users, series=case.series, described=True)
@@ -232,6 +280,7 @@ CHECKS: tuple[Callable[[Case, Model], None], ...] = (
     check_batch_mates,
     check_halves,
     check_fast_path,
+    check_memory,
     check_same_again,
 )
 
