@@ -23,9 +23,9 @@ from facta.data.splits import Requests, Split
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
-from facta.eval.ranking import UNREACHABLE, rank_catalogue
 from facta.eval.result import Result
-from facta.eval.sets import ItemSets, keep, take
+from facta.retrieval.exact import UNREACHABLE, rank_catalogue
+from facta.retrieval.item_sets import ItemSets, keep, take
 from facta.types import Ranker, to_device
 
 KS = (1, 5, 10, 20)

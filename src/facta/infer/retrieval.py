@@ -16,11 +16,11 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
 from facta.artifact.model import SavedModel
-from facta.eval.ranking import rank_catalogue
-from facta.eval.sets import ItemSets
 from facta.infer.history import Known
 from facta.infer.request import request
 from facta.models.recommender import Recommender
+from facta.retrieval.exact import rank_catalogue
+from facta.retrieval.item_sets import ItemSets
 from facta.types import CatalogueScores, Product, SequenceBatch
 
 AT_ONCE = 256  # requests encoded together

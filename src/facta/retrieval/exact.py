@@ -2,8 +2,9 @@
 
 Letters: Q requests, V items, P width, R targets in all, k items of a list.
 
-Requests are ranked in chunks, each by one thread and in blocks that stay in its core's cache (`eval.chunk`); the full
-[Q, V] never exists. `eval.reference` is the slow twin that defines what is computed.
+Requests are ranked in chunks, each by one thread and in blocks that stay in its core's cache
+(`retrieval.score_block`); the full [Q, V] never exists. `retrieval.reference` is the slow twin that defines what is
+computed.
 
 Ties: the rank of a target is 1 + the number of other ranked items that score at least as high, so a tie never favours
 a target; targets of one request that tie with each other share the places that they take together, lower rows first.
@@ -21,8 +22,8 @@ import numpy as np
 import torch
 
 from facta.arrays import Floats32, Ints
-from facta.eval.chunk import TILE, Chunk
-from facta.eval.sets import ItemSets, keep, owners, take
+from facta.retrieval.item_sets import ItemSets, keep, owners, take
+from facta.retrieval.score_block import TILE, Chunk
 from facta.types import CatalogueScores, Product
 
 __all__ = ["UNREACHABLE", "ItemSets", "Ranking", "rank_catalogue"]

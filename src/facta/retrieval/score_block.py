@@ -4,7 +4,7 @@ Letters: r rows (requests) of the chunk, c columns (items) of a block, V items, 
 
 A block of scores is made in a buffer that stays in a core's cache. There it is masked (-inf written at the few masked
 places), searched for the best items, and counted against the targets. A lane is the j-th target of every request that
-has one; requests come with descending numbers of targets, so that a lane is a leading slice of the block.
+has one; requests come with descending numbers of targets, so the rows of a lane are a leading slice of the block.
 
 Equal item vectors must get equal scores, or rounding would break ties; and a library's matrix product adds up the last
 few rows and columns in another order. So every product has whole tiles of rows and whole blocks of columns, with zeros
@@ -19,15 +19,15 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Floats32, Ints
-from facta.eval.best import BestItems
-from facta.eval.sets import ItemSets, owners
+from facta.retrieval.item_sets import ItemSets, owners
+from facta.retrieval.topk import TopK
 from facta.types import CatalogueScores, Product
 
 TILE = 16  # rows: a multiple of what matrix products compute at once
 
 
 class Chunk:
-    """r requests that share blocks of at most `columns` scores, in groups of `group` columns (see `eval.best`)."""
+    """r requests that share blocks of at most `columns` scores, in groups of `group` columns (see `retrieval.topk`)."""
 
     def __init__(
         self, scores: CatalogueScores, targets: ItemSets, masked: ItemSets, *, columns: int, group: int
@@ -56,7 +56,7 @@ class Chunk:
 
     def rank(self, k: int) -> tuple[Ints, Floats32, Ints, Floats32]:
         """[n] scores that reach each target's own, [n] its own, -inf if masked; [r, k] best columns, and scores."""
-        best = BestItems(self._rows, k, self._group)
+        best = TopK(self._rows, k, self._group)
         asked = self._target_scores()
         count, own = self._count(asked, best)
         if not np.array_equal(own[own > -np.inf], asked[own > -np.inf]):
@@ -65,7 +65,7 @@ class Chunk:
         order = np.argsort(self._by_lane)
         return count[order], own[order], *best.lists()
 
-    def _count(self, asked: Floats32, best: BestItems | None) -> tuple[Ints, Floats32]:
+    def _count(self, asked: Floats32, best: TopK | None) -> tuple[Ints, Floats32]:
         """One pass over the catalogue: of each target, how many scores reach `asked`, and its own score."""
         own = np.empty_like(asked)
         bars = torch.split(torch.from_numpy(asked)[:, None], self._lanes)
