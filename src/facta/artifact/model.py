@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from facta.config import Config
 from facta.data.catalogue import Catalogue
@@ -66,20 +66,6 @@ def build(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, seed: in
             )
 
 
-class Unfilled(TorchFunctionMode):
-    """A context in which models are built with zeros in place of random initial values, for tensors that a file
-    overwrites.
-
-    Drawing the values of a million items takes 20 s, reading them .2 s. Zeros, not what the memory holds: `nn.init`
-    draws a truncated normal again until all values lie within its bounds, which other memory may never do.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0].zero_() if func in _RANDOM else func(*args, **(kwargs or {}))
-
-
-_RANDOM = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_)  # all that `nn.init` fills with
-
 Task = Literal["next_item", "feedback"]
 
 
@@ -101,7 +87,16 @@ def parameters_of(model: SavedModel) -> int:
     return sum(tensor.numel() for tensor in learned if tensor.is_floating_point())
 
 
-def read_state(model: SavedModel, state: Mapping[str, Tensor]) -> None:
-    """Put saved tensors into a model that `build` made. Raises RuntimeError where names or shapes differ."""
-    model.load_state_dict(dict(state), strict=True)
+def restored(config: TrainedConfig | BaselineConfig, catalogue: Catalogue, state: Mapping[str, Tensor]) -> SavedModel:
+    """The model of a config with saved tensors. Raises RuntimeError where names or shapes differ.
+
+    It is built on the meta device, so nothing is drawn that the file overwrites: the values of a million items take
+    20 s to draw and .2 s to read. Tensors are copied, for a file that is read by mapping may change under the model.
+    """
+    with torch.device("meta"):
+        model = build(config, catalogue)
+    kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    copies = {name: tensor.to(kinds.get(name, tensor.dtype), copy=True) for name, tensor in state.items()}
+    model.load_state_dict(copies, strict=True, assign=True)
     model.eval()
+    return model
