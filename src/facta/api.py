@@ -13,6 +13,7 @@ import polars as pl
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
 from facta.artifact.calibration import fit_calibrator
+from facta.artifact.matching import check_match
 from facta.artifact.model import SavedModel, Task, tasks
 from facta.config import Overrides, assignments
 from facta.data.buckets import as_read_by, of_training
@@ -28,8 +29,8 @@ from facta.eval import evaluation, predictions
 from facta.eval.predictions import Predictions, held_out
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
-from facta.infer.engine import Artifact
-from facta.infer.matching import check_match, check_unseen, unlike_targets
+from facta.eval.unseen import check_unseen, unlike_targets
+from facta.infer.artifact import Artifact
 from facta.models.baselines import Baseline
 from facta.recipes.days import Days
 from facta.recipes.days import by_day as day_by_day

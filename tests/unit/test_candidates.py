@@ -26,7 +26,7 @@ from facta.data.splits import Requests
 from facta.errors import ConfigError, DataError, UnknownValueWarning
 from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.infer.history import History, history_of, known
 from facta.infer.request import request
 from facta.models.baselines import Baseline

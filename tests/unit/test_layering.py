@@ -45,9 +45,9 @@ DOORS: dict[str, tuple[str, ...]] = {
 """Who may import what; nobody else, not even inside a function."""
 
 MODELS = {"ops", "layers", "similarity", "layouts", "encoders", "objectives", "models", "artifact"}
-KNOWS_NOT = {"retrieval": MODELS | {"data"}, "eval": MODELS}
+KNOWS_NOT = {"retrieval": MODELS | {"data"}, "eval": MODELS, "infer": {"eval", "training"}}
 """Retrieval sees vectors and scores, evaluation a Ranker, neither the model behind them; data stands above all models
-anyway."""
+anyway. Requests are answered without evaluation and without training."""
 
 
 def files() -> list[Path]:

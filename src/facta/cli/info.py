@@ -18,7 +18,7 @@ from facta.artifact.model import parameters_of
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.models.baselines import Baseline
 from facta.models.recommender import Recommender
 from facta.ops import backend

@@ -171,6 +171,11 @@ class Recommender(nn.Module):
         """Feedback fields of which it predicts success."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
+    @property
+    def inner_product(self) -> bool:
+        """Whether scores of the next item are products of `queries` and `item_vectors`, which an index may hold."""
+        return self.next_item is not None and self.prior is None and self.next_item.similarity.inner_product
+
     def learn_counts(self, dataset: Dataset, split: Split) -> None:
         """What it takes from the training events beside its batches: which items have an id of their own, and rates."""
         if self.rates is not None:
@@ -283,7 +288,7 @@ def _success(config: NextItemConfig | None, catalogue: Catalogue) -> tuple[str, 
             f"next_item.positive is '{config.positive}'; fields that say what success is: "
             f"{', '.join(field.name for field in catalogue.fields if field.positives) or 'none'}."
         )
-    return config.positive, torch.tensor(codes[0])
+    return config.positive, torch.tensor(codes[0], device="cpu")  # no file holds it: not on the meta device
 
 
 def _pick(events: Events, chosen: Tensor) -> Events:

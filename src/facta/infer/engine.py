@@ -1,0 +1,232 @@
+"""The engine: answers to requests, for one person or many, with ids, titles and scores.
+
+Letters: B histories, V catalogue items, k recommendations, M candidates.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import polars as pl
+
+from facta.arrays import Floats32, Ints
+from facta.artifact.artifact import StoredArtifact
+from facta.artifact.calibration import Calibrator
+from facta.artifact.files import described
+from facta.artifact.items import ItemLookup
+from facta.artifact.model import SavedModel
+from facta.data.histories import Dataset, Fields
+from facta.data.ids import ItemId
+from facta.data.mask import ALL, masked_events
+from facta.data.times import Time
+from facta.errors import ConfigError
+from facta.infer import bulk, ranking
+from facta.infer.catalogue_lists import CatalogueLists
+from facta.infer.history import History, Known, as_histories, context_codes, known
+from facta.infer.parts import Progress
+from facta.infer.ranking import By, Ranking
+from facta.infer.request import Asked
+from facta.infer.request_times import request_times
+from facta.infer.stored import StoredHistories
+from facta.models.baselines import Baseline
+
+Exclude = Literal["history", "nothing"] | Sequence[ItemId]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One list per history, best first; shorter than k only where fewer items may be recommended."""
+
+    ids: list[list[ItemId]]
+    titles: list[list[str | None]]  # None where the catalogue has no title
+    scores: list[list[float]]
+    source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
+    unknown: list[int]  # events left out because their item is not in the catalogue
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """What answers requests for an artifact; `Artifact` says what its four verbs do and are given."""
+
+    model: SavedModel
+    items: ItemLookup
+    lists: CatalogueLists
+    fields: Fields  # of the data that the model was trained on
+    calibration: Mapping[str, Calibrator]
+    masked_events: int | None  # never recommended again by the artifact's own protocol; None: the whole history
+    reads_time: bool
+    fingerprint: str
+
+    @classmethod
+    def of(cls, artifact: StoredArtifact, items: ItemLookup) -> Engine:
+        """All that depends on the artifact alone is made once. The artifact itself is not kept: it keeps the engine."""
+        return cls(
+            model=artifact.model,
+            items=items,
+            lists=CatalogueLists(artifact.model, items.training_events),
+            fields=described(artifact.schema),
+            calibration=artifact.calibration,
+            masked_events=masked_events(artifact.config["protocol"].get("mask", ALL)),
+            reads_time=artifact.reads_time,
+            fingerprint=artifact.fingerprint,
+        )
+
+    def recommend(
+        self, history: History | Iterable[Any], k: int, at: Time | Iterable[Time] | None, exclude: Exclude | None
+    ) -> Answer:
+        k, histories = _length(k), self._histories(history)
+        times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
+        found = self.lists.best(histories, times, self._hidden(histories, exclude), k)
+        listed = found.rows >= 0
+        rows, counts = found.rows[listed], listed.sum(axis=1)
+        return Answer(
+            ids=_each(self.items.ids(rows), counts),
+            titles=_each(self.items.titles(rows), counts),
+            scores=_each(found.scores[listed].tolist(), counts),
+            source=["model" if read else "popularity" for read in found.of_model],
+            unknown=[one.unknown for one in histories],
+        )
+
+    def rank(
+        self,
+        history: History | Iterable[Any],
+        candidates: Iterable[Any],
+        at: Time | Iterable[Time] | None,
+        context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None,
+        by: By | None,
+    ) -> Ranking:
+        names, histories = self._score_names(), self._histories(history)
+        weights = names.chosen(by)
+        times = self._times_of_all(histories, at)
+        rows = [self.items.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
+        asked = [
+            Asked(one[one >= 0], context_codes(given, self.fields, self.model.wants))
+            for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
+        ]
+        found, best = self._ranked(histories, times, asked, names, weights)
+        order, counts = np.concatenate(best), [len(line) for line in best]
+        every = np.concatenate([one.rows for one in asked])[order]
+        return Ranking(
+            by=weights,
+            ids=_each(self.items.ids(every), counts),
+            titles=_each(self.items.titles(every), counts),
+            scores={name: _each(column[order].tolist(), counts) for name, column in found.items()},
+            products=names.products,
+            left_out=[int((one < 0).sum()) for one in rows],
+            untrained=[int((~self.items.trained[one.rows]).sum()) for one in asked],
+            unknown=[one.unknown for one in histories],
+        )
+
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int, *, users: Iterable[ItemId] | pl.Series | None, at: Time | None,
+        exclude: Exclude | None, out: Path | str | None, overwrite: bool, progress: Progress | None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        k, dataset = _length(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        if exclude is not None and not isinstance(exclude, str):
+            exclude = self.items.same_type(list(exclude))
+        self._hidden([], exclude)  # refuses a wrong one before anything is computed
+        rows, stored = bulk.user_rows(dataset, users), self.stored(dataset)
+
+        def make(users: Ints) -> pl.DataFrame:
+            histories = stored.known(users, at)
+            times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
+            found = self.lists.best(histories, times, self._hidden(histories, exclude), k)
+            return bulk.recommended(dataset, self.items.catalogue, users, found)
+
+        named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, exclude=exclude)
+        return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
+
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None, *,
+        users: Iterable[ItemId] | pl.Series | None, at: Time | None, context: Mapping[str, Any] | None, by: By | None,
+        out: Path | str | None, overwrite: bool, progress: Progress | None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        names, dataset = self._score_names(), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        weights = names.chosen(by)
+        rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
+        codes = context_codes(context or {}, self.fields, self.model.wants)
+        listed = bulk.candidates_of(candidates, dataset, rows, self.items.rows_of)
+        rows, stored = rows[np.isin(rows, list(listed))], self.stored(dataset)
+
+        def make(users: Ints) -> pl.DataFrame:
+            histories = stored.known(users, at)
+            asked = [Asked(listed[user], codes) for user in users.tolist()]
+            found, best = self._ranked(histories, self._times_of_all(histories, at), asked, names, weights)
+            score, best = ranking.values(found, weights), [line[:length] for line in best]
+            return bulk.ranked(dataset, self.items.catalogue, users, asked, best, score, found)
+
+        digest = bulk.digest([listed[row].tolist() for row in rows.tolist()])
+        named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, by=weights, context=codes, candidates=digest)
+        return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
+
+    def stored(self, dataset: Dataset) -> StoredHistories:
+        """The histories of a dataset in the rows and codes of the artifact."""
+        return StoredHistories(dataset, self.items.rows_of, self.fields, self.model.wants)
+
+    def _histories(self, given: History | Iterable[Any]) -> list[Known]:
+        return [known(one, self.items.rows_of, self.fields, self.model.wants) for one in as_histories(given)]
+
+    def _times_of_all(self, histories: Sequence[Known], at: Time | Iterable[Time] | None) -> list[int] | None:
+        """Ranking asks the model of every history."""
+        return request_times(histories, np.ones(len(histories), dtype=bool), at, reads_time=self.reads_time)
+
+    def _score_names(self) -> ranking.ScoreNames:
+        """What the scores are called. Raises ConfigError where the model scores no feedback."""
+        if isinstance(self.model, Baseline) or not self.model.predicted:
+            raise ConfigError(
+                "This artifact scores no feedback; train one whose recipe sets model.feedback, of fields with success "
+                "or numbers."
+            )
+        return ranking.ScoreNames.of(self.model.predicted, self.fields.fields)
+
+    def _ranked(
+        self,
+        histories: Sequence[Known],
+        at: list[int] | None,
+        asked: Sequence[Asked],
+        names: ranking.ScoreNames,
+        weights: Mapping[str, float],
+    ) -> tuple[dict[str, Floats32], list[Ints]]:
+        """Name -> scores of all candidates; of each history the places of its candidates, best first."""
+        assert not isinstance(self.model, Baseline)
+        none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
+        raw = ranking.scores(self.model, histories, at, asked) if histories else {}
+        found = names.scores(none | ranking.calibrated(raw, self.calibration))
+        return found, ranking.orders(ranking.values(found, weights), asked)
+
+    def _hidden(self, histories: Sequence[Known], exclude: Exclude | None) -> list[Ints]:
+        """[B] rows that may not be recommended to each."""
+        if exclude is None:
+            newest = self.masked_events
+            return [one.rows if newest is None else one.rows[max(len(one.rows) - newest, 0) :] for one in histories]
+        if not isinstance(exclude, str):
+            rows = self.items.rows_of(exclude)
+            return [rows[rows >= 0]] * len(histories)
+        if exclude not in ("history", "nothing"):
+            raise ConfigError(f"Found exclude = {exclude!r}; expected 'history', 'nothing' or a list of item ids.")
+        if exclude == "history":
+            return [one.rows for one in histories]
+        return [np.zeros(0, dtype=np.int64)] * len(histories)
+
+
+def _length(k: Any) -> int:
+    try:
+        length = operator.index(k)  # integers of Python, NumPy and torch
+    except TypeError:
+        length = 0
+    if length < 1:
+        raise ConfigError(f"Found k = {k!r}; expected a whole number, at least 1.")
+    return length
+
+
+def _each(values: list[Value], counts: Iterable[int]) -> list[list[Value]]:
+    """The values of all lists, cut into one list for each."""
+    rest = iter(values)
+    return [list(islice(rest, count)) for count in counts]
