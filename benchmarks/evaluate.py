@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from benchmarks.figures import committed, record
-from facta.eval.ranking import ItemSets, rank_catalogue
-from facta.eval.reference import rank_slowly
+from facta.retrieval.exact import ItemSets, rank_catalogue
+from facta.retrieval.reference import rank_slowly
 from facta.types import Product
 
 USERS, ITEMS, WIDTH, MASKED, K = 100_000, 100_000, 64, 100, 10

@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.feedback_figures import FEEDBACK
 from benchmarks.figure import Figure, module
+from benchmarks.retrieval_figures import RETRIEVAL
 from benchmarks.rules_figures import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +106,7 @@ FIGURES: dict[str, Figure] = {
     "beauty_hstu_hr10": Figure("", "HR@10", module("beauty"), "Amazon Beauty: HSTU without time bias"),
     "beauty_hstu_ndcg10": Figure("", "NDCG@10", module("beauty"), "the same runs"),
     **RULES,
+    **RETRIEVAL,
     **_best(),
     "prepare_10m_vs_polars": Figure(
         "<= 1.3", "x", module("prepare"), "preparing 10 million events, our time over bare polars'"

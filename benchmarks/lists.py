@@ -25,7 +25,7 @@ import facta
 from benchmarks.figures import committed, record
 from benchmarks.runs import dataset
 from facta.infer import bulk
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.infer.request import request
 
 K, TURNS, USERS, EVENTS, ASKED = 100, 5, 1_000_000, 10_000_000, 1000
@@ -39,7 +39,7 @@ def after(data: facta.Dataset) -> int:
 
 def encoding(artifact: Artifact, data: facta.Dataset) -> float:
     """Seconds for the queries of all users, from batches that are made outside of the clock."""
-    stored, users, taken, at = artifact._stored(data), np.arange(data.num_users), 0.0, after(data)
+    stored, users, taken, at = artifact._engine.stored(data), np.arange(data.num_users), 0.0, after(data)
     for start in range(0, len(users), 256):
         histories = stored.known(users[start : start + 256], at)
         batch = request(histories, [at] * len(histories), artifact.model.window)

@@ -32,9 +32,9 @@ from facta.data.dirichlet import DirichletConfig, DirichletWorld, Records, count
 from facta.draws import Purpose
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
-from facta.eval.ranking import ItemSets, rank_catalogue
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.recommender import Recommender, RecommenderConfig
+from facta.retrieval.exact import ItemSets, rank_catalogue
 from facta.training.trainer import Trainer, TrainingConfig
 from facta.types import Events, Product, SequenceBatch, Targets
 

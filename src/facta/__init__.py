@@ -30,7 +30,7 @@ from facta.eval.comparison import Comparison, compare
 from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
-from facta.infer.engine import Answer, Artifact
+from facta.infer.artifact import Answer, Artifact
 from facta.infer.history import History, histories_of, history_of
 from facta.infer.ranking import Ranking
 from facta.recipes.recipe import RecipeConfig

@@ -13,6 +13,7 @@ import polars as pl
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
 from facta.artifact.calibration import fit_calibrator
+from facta.artifact.matching import check_match
 from facta.data.buckets import as_read_by, of_training
 from facta.data.conditional import score_names
 from facta.data.doctor import Finding, examine
@@ -26,8 +27,8 @@ from facta.eval import evaluation, predictions
 from facta.eval.predictions import Predictions, held_out
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
-from facta.infer.engine import Artifact
-from facta.infer.matching import check_match, check_unseen, unlike_targets
+from facta.eval.unseen import check_unseen, unlike_targets
+from facta.infer.artifact import Artifact
 from facta.kinds import importing, plain
 from facta.models.model import Model, Task
 from facta.recipes.days import Days

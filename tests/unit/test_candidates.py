@@ -26,9 +26,10 @@ from facta.data.splits import Requests
 from facta.errors import ConfigError, DataError, UnknownValueWarning
 from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.infer.history import History, history_of, known
 from facta.infer.request import request
+from facta.models.model import Model
 
 T0, MINUTE, ITEMS, USERS = 1_600_000_000_000, 60_000, 9, 12
 LAYOUTS = ("interleaved", "paired", "fused")
@@ -223,7 +224,7 @@ def test_what_changed_before_the_request_changes_what_is_predicted(log: Dataset)
         untimed.rank([1, 2], [4])
 
 
-def without_time(log: Dataset) -> saved_model.TrainedModel:
+def without_time(log: Dataset) -> Model:
     config = {"kind": "recommender", "width": 8, "window": 6, "layout": "fused", "feedback": {}, "next_item": None}
     built = saved_model.parse(config | {"encoder": {"kind": "gru"}}).build(Catalogue.of(log), seed=3)
     return built

@@ -22,7 +22,7 @@ from facta.data.prepare import prepare
 from facta.data.rows import Rows, singles
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.infer.history import History, history_of
 from facta.layers.crosses import Crosses, Experts
 from facta.layers.recent import AGES, Recent, in_force, recent

@@ -16,7 +16,7 @@ from facta.data.prepare import prepare
 from facta.data.splits import Requests
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.infer.history import History, as_histories, history_of, known
 from facta.infer.request import request
 

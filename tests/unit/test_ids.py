@@ -168,7 +168,7 @@ def test_a_search_for_few_ids_finds_what_the_join_finds(
     ids, others = case
     table = Ids(pl.Series(ids), "user")
     asked = pl.Series([*ids, *others, None], dtype=table.ids.dtype)
-    assert table._search(asked).to_list() == table._join(asked).to_list()
+    assert table._search(asked).tolist() == table._join(asked).tolist()
 
 
 def test_a_look_up_of_one_id_costs_no_table_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +181,19 @@ def test_a_look_up_of_one_id_costs_no_table_of_all(monkeypatch: pytest.MonkeyPat
     assert table.rows(["u00017", "u09999"]).tolist() == [17, 9999]
     with pytest.raises(DataError, match="Unknown user 'u1'"):
         table.rows(["u1"])
+
+
+@pytest.mark.parametrize(
+    ("ids", "asked"),
+    [
+        (["b", "a", "é", "日"], ["a", "x", "é", "a\udcff", "", "日", "b"]),
+        ([30, 10, 20], [10, 11, 2**200, -(2**70), 30, 2**63]),
+        ([1, 2**63 + 5], [2**63 + 5, 1, -1, 2**64]),
+        (list(range(0, 3000, 3)), [0, 1, 2997, 2998, 9999]),
+    ],
+)
+def test_ids_without_a_row_are_told_apart_as_by_a_dictionary(ids: list[object], asked: list[object]) -> None:
+    table = Ids(pl.Series(ids, dtype=pl.UInt64 if 2**63 + 5 in ids else None), "item")
+    row = {id_: place for place, id_ in enumerate(ids)}
+    for some in (asked, [], asked[:1]):
+        assert table.rows_if_known(some).tolist() == [row.get(id_, -1) for id_ in some]  # type: ignore[arg-type]

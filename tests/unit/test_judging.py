@@ -20,7 +20,7 @@ from facta.eval.prediction import BINS, calibration, losses, prediction_metrics,
 from facta.eval.predictions import Predictions, check_same_events
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result, average
-from facta.infer.matching import check_unseen
+from facta.eval.unseen import check_unseen
 from tests.rankers import MINUTE, T0, Seeded, dataset_of
 
 DAY = 86_400_000

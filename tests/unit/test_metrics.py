@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
-from facta.eval.ranking import UNREACHABLE
+from facta.retrieval.exact import UNREACHABLE
 
 
 def one(ranks: list[int], k: int) -> dict[str, float]:

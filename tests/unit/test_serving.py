@@ -8,7 +8,7 @@ import torch
 
 from facta.data.histories import Dataset
 from facta.infer import ranking
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.infer.history import History, history_of, known
 from facta.infer.request import Asked, request
 from tests.unit.test_candidates import MINUTE, T0
@@ -73,7 +73,7 @@ def test_events_of_equal_time_keep_their_order_and_their_fields(log: Dataset) ->
         [T0 + MINUTE * (2 - n // 20) for n in range(60)],
         {"click": clicks, "stars": stars, "tab": [["home", "search"][n % 5 % 2] for n in range(60)]},
     )
-    found = known(history, engine.rows_of, engine._fields, engine.model.wants)
+    found = known(history, engine.rows_of, engine._engine.fields, engine.model.wants)
     order = [*range(40, 60), *range(20, 40), *range(20)]
     assert found.rows.tolist() == [items[n] for n in order]
     assert found.fields["click"].tolist() == [1 + clicks[n] for n in order]
@@ -109,7 +109,7 @@ def test_equal_candidates_stay_in_their_order() -> None:
 @pytest.mark.parametrize("model", ["interleaved", "dlrm"])
 def test_earlier_lists_keep_their_order_and_unknown_items_are_no_item(log: Dataset, model: str) -> None:
     engine = rich(log, model)
-    stored, schema, wants = history_of(log, 11), engine._fields, engine.model.wants
+    stored, schema, wants = history_of(log, 11), engine._engine.fields, engine.model.wants
     assert stored.user["before"] == [3, 6] and wants.lists == ("before",)
     histories = [History([1], [T0], user={"before": [5, 2, 999, 7]}), History([1], [T0]), stored]
     read = [known(one, engine.rows_of, schema, wants) for one in histories]

@@ -17,7 +17,7 @@ from facta.data.prepare import prepare
 from facta.data.series import Series
 from facta.errors import ConfigError, DataError, ResourceError
 from facta.infer import bulk, parts
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.infer.history import Known, histories_of, history_of, known
 from facta.infer.stored import StoredHistories
 from tests.unit.test_candidates import ITEMS, MINUTE, T0, USERS, artifact
@@ -91,14 +91,14 @@ def late(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.mark.parametrize("until", [None, *(T0 + MINUTE * minute for minute in (130, 240, 345, 1000))])
 def test_stored_histories_know_no_more_than_was_known(late: Dataset, until: int | None) -> None:
     engine, users = artifact(late, "paired"), np.arange(late.num_users)
-    ids = [id_ for id_ in engine._ids if id_ != 3]
+    ids = [id_ for id_ in engine.catalogue["item_id"].to_list() if id_ != 3]
 
     def rows_of(asked: Sequence[Any]) -> Any:
         return np.array([ids.index(one) if one in ids else -1 for one in asked], dtype=np.int64)
 
-    found = StoredHistories(late, rows_of, engine._fields, engine.model.wants).known(users, until)
+    found = StoredHistories(late, rows_of, engine._engine.fields, engine.model.wants).known(users, until)
     for user, one in zip(late.users["user_id"].to_list(), found, strict=True):
-        expected = known(history_of(late, user, until=until), rows_of, engine._fields, engine.model.wants)
+        expected = known(history_of(late, user, until=until), rows_of, engine._engine.fields, engine.model.wants)
         for name in fields(Known):
             assert equal(getattr(one, name.name), getattr(expected, name.name)), (user, name.name)
     assert any(one.late for one in found)
@@ -144,9 +144,9 @@ def test_stored_histories_are_those_of_history_of(log: Dataset, newer: Dataset, 
     assert wants.series and wants.lists and wants.users and set(wants.fields) == {"tab", "click", "stars", "seconds"}
     users = np.array([5, 0, 3, 6])
     ids = dataset.users["user_id"].gather(users).to_list()
-    found = StoredHistories(dataset, engine.rows_of, engine._fields, wants).known(users, until)
+    found = StoredHistories(dataset, engine.rows_of, engine._engine.fields, wants).known(users, until)
     for user, one in zip(ids, found, strict=True):
-        expected = known(history_of(dataset, user, until=until), engine.rows_of, engine._fields, wants)
+        expected = known(history_of(dataset, user, until=until), engine.rows_of, engine._engine.fields, wants)
         for name in fields(Known):
             assert equal(getattr(one, name.name), getattr(expected, name.name)), (user, name.name)
     assert sum(one.unknown for one in found) > 0 or whose == "log" or until == MOMENTS[-1]
@@ -159,7 +159,7 @@ def test_all_users_get_what_each_of_them_gets_alone(
     log: Dataset, newer: Dataset, whose: str, exclude: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "USERS", 5)
-    monkeypatch.setattr("facta.infer.retrieval.AT_ONCE", 3)
+    monkeypatch.setattr("facta.infer.catalogue_lists.AT_ONCE", 3)
     engine, dataset = artifact(log, joint=True), log if whose == "log" else newer
     users = dataset.users["user_id"].to_list()
     sources = set()
@@ -313,16 +313,15 @@ def test_a_file_is_replaced_only_when_asked_and_by_one_process_at_a_time(tmp_pat
 
 
 def test_what_the_answer_depends_on_is_part_of_what_a_file_is_of(log: Dataset) -> None:
-    engine, users = artifact(log), np.arange(3)
-    unsaved = bulk.identity(engine, log, users, None, k=3)
-    assert unsaved != bulk.identity(engine, log, users, None, k=3)  # weights that may have changed since
-    object.__setattr__(engine, "fingerprint", "f")
-    first = bulk.identity(engine, log, users, None, k=3)
-    assert first == bulk.identity(engine, log, users, None, k=3)
+    users = np.arange(3)
+    unsaved = bulk.identity("", log, users, None, k=3)
+    assert unsaved != bulk.identity("", log, users, None, k=3)  # weights that may have changed since
+    first = bulk.identity("f", log, users, None, k=3)
+    assert first == bulk.identity("f", log, users, None, k=3)
     for other in (
-        bulk.identity(engine, log, users[:2], None, k=3),
-        bulk.identity(engine, log, users, AT, k=3),
-        bulk.identity(engine, log, users, None, k=4),
+        bulk.identity("f", log, users[:2], None, k=3),
+        bulk.identity("f", log, users, AT, k=3),
+        bulk.identity("f", log, users, None, k=4),
     ):
         assert other != first
 

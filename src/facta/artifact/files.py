@@ -26,7 +26,7 @@ import polars as pl
 from facta import durable
 from facta.artifact import card
 from facta.artifact.calibration import Calibrator
-from facta.artifact.model import Unfilled, parse, read_state, state_of
+from facta.artifact.model import parse, restored, state_of
 from facta.data.catalogue import Catalogue
 from facta.data.files import read_parquet
 from facta.data.histories import Fields, shown_early
@@ -106,9 +106,8 @@ def load(path: Path | str) -> Contents:
             "prepare the log again and train again."
         )
     try:
-        with Unfilled():
-            model = parse(config["model"]).build(Catalogue.described(catalogue, described(schema)))
-        read_state(model, load_file(path / "model.safetensors"))
+        of_items = Catalogue.described(catalogue, described(schema))
+        model = restored(parse(config["model"]), of_items, load_file(path / "model.safetensors"))
     except (ConfigError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"The config of the artifact '{path}' does not describe a model of this facta: {error}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from facta.config import Config
+from facta.data.catalogue import Catalogue
 from facta.models.known import AnyModel
 from facta.models.model import Model, ModelConfig
 
@@ -22,27 +23,21 @@ def parse(values: Mapping[str, Any]) -> ModelConfig:
     return _Holder.parse({"model": values}).model
 
 
-class Unfilled(TorchFunctionMode):
-    """A context in which models are built with zeros in place of random initial values, for tensors that a file
-    overwrites.
-
-    Drawing the values of a million items takes 20 s, reading them .2 s. Zeros, not what the memory holds: `nn.init`
-    draws a truncated normal again until all values lie within its bounds, which other memory may never do.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0].zero_() if func in _RANDOM else func(*args, **(kwargs or {}))
-
-
-_RANDOM = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_)  # all that `nn.init` fills with
-
-
 def state_of(model: Model) -> dict[str, Tensor]:
     """Name -> tensor: all that was learned."""
     return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def read_state(model: Model, state: Mapping[str, Tensor]) -> None:
-    """Put saved tensors into a model that `build` made. Raises RuntimeError where names or shapes differ."""
-    model.load_state_dict(dict(state), strict=True)
+def restored(config: ModelConfig, catalogue: Catalogue, state: Mapping[str, Tensor]) -> Model:
+    """The model of a config with saved tensors. Raises RuntimeError where names or shapes differ.
+
+    It is built on the meta device, so nothing is drawn that the file overwrites: the values of a million items take
+    20 s to draw and .2 s to read. Tensors are copied, for a file that is read by mapping may change under the model.
+    """
+    with torch.device("meta"):
+        model = config.build(catalogue)
+    kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    copies = {name: tensor.to(kinds.get(name, tensor.dtype), copy=True) for name, tensor in state.items()}
+    model.load_state_dict(copies, strict=True, assign=True)
     model.eval()
+    return model

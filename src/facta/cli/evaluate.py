@@ -17,8 +17,8 @@ from facta.eval.comparison import Comparison, compare
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
-from facta.infer.engine import Artifact
-from facta.infer.matching import unlike_targets
+from facta.eval.unseen import unlike_targets
+from facta.infer.artifact import Artifact
 from facta.training import journal
 
 ByDayFlag = Annotated[

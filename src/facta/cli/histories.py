@@ -11,10 +11,11 @@ import typer
 
 from facta.cli import console
 from facta.data.histories import Dataset
+from facta.data.ids import ItemId, id_from_text
 from facta.data.times import Time
 from facta.errors import ConfigError, counted
-from facta.infer.engine import Artifact
-from facta.infer.history import History, ItemId, from_text, history_of
+from facta.infer.artifact import Artifact
+from facta.infer.history import History, history_of
 
 UserOption = Annotated[str | None, typer.Option(help="A user of the dataset --data.")]
 DataOption = Annotated[Path | None, typer.Option(help="The prepared dataset that holds the user's history.")]
@@ -46,7 +47,7 @@ def chosen(
         raise ConfigError("Give either --user and --data, or --history (and --times), to say whose history to use.")
     dataset = Dataset.open(data)
     note_another(artifact, dataset)
-    return history_of(dataset, from_text(dataset.users["user_id"], user, "user"), until=at), dataset
+    return history_of(dataset, id_from_text(dataset.users["user_id"], user, "user"), until=at), dataset
 
 
 def note_another(artifact: Artifact, dataset: Dataset) -> None:

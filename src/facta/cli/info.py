@@ -17,7 +17,7 @@ from facta.artifact import files
 from facta.cli import console, tables
 from facta.data.histories import Dataset
 from facta.errors import ConfigError
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.kinds import plain
 from facta.ops import backend
 from facta.recipes.find import every, find

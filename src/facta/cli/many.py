@@ -12,13 +12,12 @@ import polars as pl
 from facta.cli import console, histories
 from facta.data.events import open_events
 from facta.data.histories import Dataset
-from facta.data.ids import clean_ids
+from facta.data.ids import clean_ids, id_from_text
 from facta.data.schema import candidates
 from facta.data.times import Time
 from facta.errors import ConfigError, DataError
 from facta.infer import parts
-from facta.infer.engine import Artifact
-from facta.infer.history import from_text
+from facta.infer.artifact import Artifact
 
 
 def asked(all_users: bool, users_file: Path | None, out: Path | None) -> bool:
@@ -47,7 +46,7 @@ def ids_of(file: Path, what: str, known: pl.Series) -> pl.Series:
     """The ids of a text with one id a line, or of a table's column, of the type of the known ids. Raises DataError."""
     table = table_of(file, what)
     if table is None:
-        return pl.Series([from_text(known, line, what) for line in lines_of(file)], dtype=known.dtype)
+        return pl.Series([id_from_text(known, line, what) for line in lines_of(file)], dtype=known.dtype)
     return clean_ids(table[f"{what}_id"], what, text=is_text(file), like=known.dtype).drop_nulls()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from facta.eval.page import Provenance
 from facta.eval.report import title_of
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 
 
 def title(names: Sequence[str], data: Path) -> str:

@@ -19,7 +19,7 @@ from facta.eval.prediction import RESAMPLED
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.value_metrics import COMPARED_VALUES
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 from facta.recipes.recipe import RecipeConfig
 
 RAW = " (raw)"  # of an artifact with calibrators, behind its name

@@ -17,7 +17,7 @@ from facta.cli.histories import moment
 from facta.cli.many import ids_of
 from facta.data.events import open_events
 from facta.data.histories import Dataset
-from facta.data.ids import clean_ids
+from facta.data.ids import clean_ids, id_from_text
 from facta.data.prepare import Progress
 from facta.data.prepare import prepare as prepared
 from facta.data.repairs import Drop
@@ -25,7 +25,6 @@ from facta.data.schema import SchemaConfig, recognise
 from facta.data.times import Unit
 from facta.errors import ConfigError
 from facta.hardware import human, memory_peak
-from facta.infer.history import from_text
 
 SchemaOption = Annotated[
     Path | None,
@@ -146,7 +145,7 @@ def _users(
     raw = log.column(recognise(log.columns, columns)["user_id"])
     known = clean_ids(raw, "user", text=log.text).drop_nulls()
     listed = [] if file is None else ids_of(file, "user", known).to_list()
-    return [*(from_text(known, text, "user") for text in named), *listed]
+    return [*(id_from_text(known, text, "user") for text in named), *listed]
 
 
 def columns_of(assignments: Sequence[str]) -> dict[str, str]:

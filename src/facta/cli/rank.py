@@ -13,12 +13,11 @@ import typer
 from facta.artifact.files import described
 from facta.cli import console, histories, many
 from facta.data.histories import Dataset
-from facta.data.ids import clean_ids
+from facta.data.ids import ItemId, clean_ids
 from facta.data.raw import from_text
 from facta.data.times import Time
 from facta.errors import ConfigError, counted
-from facta.infer.engine import Artifact
-from facta.infer.history import ItemId
+from facta.infer.artifact import Artifact
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking
 

@@ -12,10 +12,11 @@ import typer
 
 from facta.cli import console, histories, many
 from facta.data.histories import Dataset
+from facta.data.ids import ItemId
 from facta.data.schema import plain
 from facta.data.times import Time, moment
-from facta.infer.engine import Answer, Artifact, Exclude
-from facta.infer.history import History, ItemId
+from facta.infer.artifact import Answer, Artifact, Exclude
+from facta.infer.history import History
 from facta.infer.parts import Progress
 
 SHOWN_EVENTS = 10

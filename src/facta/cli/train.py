@@ -12,7 +12,7 @@ from facta import api
 from facta.cli import console, tables
 from facta.errors import ConfigError
 from facta.eval.seeds import over_seeds
-from facta.infer.engine import Artifact
+from facta.infer.artifact import Artifact
 
 
 def train(

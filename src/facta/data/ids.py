@@ -6,21 +6,23 @@ already has. So they depend on the set of ids alone, not on the order of the log
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from torch import Tensor
 
 from facta.arrays import Ints
 from facta.errors import DataError, counted
 
+ItemId = int | str
+
 _SHOWN = 5
 _CHUNK = 1 << 22  # ids looked up at a time: bounds the memory of the join
-_FEW = 256  # a join hashes all ids (.1 s a million), a search takes 15 µs for each id that is looked up
+_FEW = 16  # a join hashes all ids (.1 s a million), a search takes about a microsecond for each id that is looked up
 _WHOLE = r"^-?(0|[1-9][0-9]*)$"  # digits that survive the way to an integer and back; 007 does not
 _MISSING = r"(?i)^(nan|na|n/a|<na>|null|none)$"  # what tables with gaps write into them
 _WHOLE_OR_MISSING = rf"{_WHOLE[:-1]}(\.0)?$|{_MISSING}"  # 1.0 is how a table with gaps writes 1
@@ -41,38 +43,53 @@ class Ids:
         """[n] ids -> [n] rows; raises DataError that names the ids without a row."""
         ids = ids if isinstance(ids, pl.Series) else list(ids)
         found = self._find(self._like_ours(ids if isinstance(ids, pl.Series) else _series(ids)))
-        if found.null_count():
-            names = list(dict.fromkeys(repr(i) for i, lost in zip(ids, found.is_null(), strict=True) if lost))
+        if (found < 0).any():
+            names = list(dict.fromkeys(repr(i) for i, row in zip(ids, found.tolist(), strict=True) if row < 0))
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             raise DataError(f"Unknown {self.what} {', '.join(names[:_SHOWN])}{more}; {self._expected()}.")
-        return found.cast(pl.Int64).to_numpy()
+        return found
+
+    def rows_if_known(self, ids: Sequence[ItemId]) -> Ints:
+        """[n] plain ids of our own type -> [n] rows, -1 for ids without a row."""
+        kind = pl.String if self.ids.dtype == pl.String else pl.Int128
+        try:
+            given = pl.Series("id", ids, dtype=kind)
+        except (OverflowError, UnicodeEncodeError):  # no table holds such ids
+            given = pl.Series("id", [id_ if _in_a_table(id_) else None for id_ in ids], dtype=kind)
+        return self._find(given.cast(self.ids.dtype, strict=False))
 
     def rows_known(self, ids: pl.Series) -> npt.NDArray[np.int32]:
         """[n] ids of our own type, all of which have rows -> [n] rows; the fast way for whole columns."""
         out = np.empty(len(ids), dtype=np.int32)
         for start in range(0, len(ids), _CHUNK):
-            out[start : start + _CHUNK] = self._find(ids.slice(start, _CHUNK)).to_numpy()
+            out[start : start + _CHUNK] = self._find(ids.slice(start, _CHUNK))
         return out
 
-    def _find(self, ids: pl.Series) -> pl.Series:
-        """[n] ids of our own type -> [n] rows, null for ids without a row."""
-        if len(ids) * _FEW < len(self.ids):
-            return self._search(ids)
-        return self._join(ids)
+    def _find(self, ids: pl.Series) -> Ints:
+        """[n] ids of our own type -> [n] rows, -1 for ids without a row."""
+        few = len(ids) * _FEW < len(self.ids)
+        return self._search(ids) if few or self._numbers is not None else self._join(ids)
 
-    def _join(self, ids: pl.Series) -> pl.Series:
+    def _join(self, ids: pl.Series) -> Ints:
         """The slow twin of `_search` for few ids: its cost grows with the number of all ids."""
-        table = pl.DataFrame({"id": self.ids, "row": np.arange(len(self.ids), dtype=np.int32)})
-        return pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["row"]
+        table = pl.DataFrame({"id": self.ids, "row": np.arange(len(self.ids), dtype=np.int64)})
+        found = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["row"]
+        return found.fill_null(-1).to_numpy(writable=True)
 
-    def _search(self, ids: pl.Series) -> pl.Series:
+    def _search(self, ids: pl.Series) -> Ints:
         """By bisection among the sorted ids; the order is made once, at the first search."""
-        found: list[int | None] = []
-        for id_ in ids.to_list():
-            place = len(self) if id_ is None else bisect_left(self._sorted, id_)  # text compares as its UTF-8 does
-            known = place < len(self) and self._sorted[place] == id_
-            found.append(None if not known else place if self._order is None else int(self._order[place]))
-        return pl.Series("row", found, dtype=pl.Int32)
+        if len(self) == 0 or len(ids) == 0:
+            return np.full(len(ids), -1)
+        given = ids.fill_null(self.ids[0]) if ids.null_count() else ids
+        if self._numbers is None:  # text is ordered by its UTF-8 bytes
+            place = self._sorted.search_sorted(given).to_numpy().astype(np.int64).clip(max=len(self) - 1)
+            equal = (self._sorted[place] == given).to_numpy()
+        else:
+            wanted = given.to_numpy()
+            place = np.searchsorted(self._numbers, wanted).clip(max=len(self) - 1)
+            equal = self._numbers[place] == wanted
+        found = np.where(equal, place if self._order is None else self._order[place], -1)
+        return np.where(ids.is_null().to_numpy(), -1, found) if ids.null_count() else found
 
     @cached_property
     def _order(self) -> Ints | None:
@@ -82,6 +99,11 @@ class Ids:
     @cached_property
     def _sorted(self) -> pl.Series:
         return self.ids if self._order is None else self.ids.gather(self._order)
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[Any] | None:
+        """[V] sorted ids that are numbers; None for text."""
+        return None if self.ids.dtype == pl.String else self._sorted.to_numpy()
 
     def _like_ours(self, ids: pl.Series) -> pl.Series:
         if len(ids) == 0:
@@ -213,3 +235,26 @@ def _matched(ids: pl.Series, what: str, like: pl.DataType) -> pl.Series:
         f"Column '{ids.name}' has {what} ids of type {ids.dtype}, but the other tables have {like}; "
         f"write the ids of all tables with one type."
     )
+
+
+def id_from_text(ids: pl.Series, text: str, what: str) -> ItemId:
+    """The id that a command line means by `text`: a whole number where `ids` are numbers. Raises DataError."""
+    if ids.dtype == pl.String:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"Found the {what} id '{text}'; {what} ids here are whole numbers, such as {ids[0]}.") from None
+
+
+def _in_a_table(id_: ItemId) -> bool:
+    """Whether a column of ids can hold it: 64 bits, or text that UTF-8 can write."""
+    if isinstance(id_, int):
+        return -(2**63) <= id_ < 2**64
+    return not any("\ud800" <= letter <= "\udfff" for letter in id_)
+
+
+def plain_value(value: Any) -> Any:
+    """NumPy and torch scalars as Python values; nothing else is converted, so ids never pass through floats."""
+    scalar = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
+    return value.item() if scalar else value

@@ -23,9 +23,10 @@ from facta.data.splits import Requests, Split
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
-from facta.eval.ranking import UNREACHABLE, rank_catalogue
 from facta.eval.result import Result
-from facta.eval.sets import ItemSets, keep, take
+from facta.retrieval.exact import UNREACHABLE
+from facta.retrieval.index import Index
+from facta.retrieval.item_sets import ItemSets, keep, take
 from facta.types import Ranker, to_device
 
 KS = (1, 5, 10, 20)
@@ -107,15 +108,17 @@ class _Asking:
         lists = np.empty((len(requests), max(ks)), dtype=np.int32)
         done, readable = 0, _readable(seen, visible, counts)
         with judging(ranker) as device:
+            index = Index.of(ranker, ranked, items, device)
+            popularity = None if counts is None else index.cut(torch.from_numpy(counts.astype(np.float32))[None])
             for rows in _batches(visible, readable, self.window, self.batch_size):
-                if counts is None or readable[rows[0]]:
+                if popularity is None or readable[rows[0]]:
                     batch = to_device(request_batch(seen, visible, rows, self.window, self.wants), device)
-                    scores = to_device(ranker.catalogue_scores(batch), "cpu")
+                    scores = index.scores(ranker, batch)
                 else:
-                    scores = torch.from_numpy(counts.astype(np.float32)).expand(len(rows), -1)
+                    scores = popularity.expand(len(rows), -1)
                 asked, places = take(reachable, rows)
                 masked = _masked(seen, visible, rows, self.protocol.masked_events)
-                found = rank_catalogue(scores, asked, masked, max(ks), ranked)
+                found = index.rank(scores, asked, masked, max(ks))
                 ranks[at[places]], lists[rows] = found.ranks, found.lists
                 done += len(rows)
                 if progress is not None:

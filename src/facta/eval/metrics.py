@@ -1,6 +1,6 @@
 """Ranking metrics, from the ranks of the relevant items of each request. Binary relevance, full catalogue.
 
-Letters: Q requests, R relevant items in all. Ranks start at 1 and come from `eval.ranking`, which breaks every tie
+Letters: Q requests, R relevant items in all. Ranks start at 1 and come from `retrieval.exact`, which breaks every tie
 against the relevant item. A request with r relevant items, h of them among the first k:
 
     HR@k            1 if h > 0
@@ -20,7 +20,7 @@ import numpy as np
 
 from facta import arrays
 from facta.arrays import AnyInts, Floats, Ints
-from facta.eval.ranking import UNREACHABLE
+from facta.retrieval.exact import UNREACHABLE
 
 
 def ranking_metrics(ranks: Ints, offsets: Ints, ks: Sequence[int]) -> dict[str, Floats]:

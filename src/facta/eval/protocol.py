@@ -18,6 +18,7 @@ from facta.arrays import Bools, Ints
 from facta.config import Config
 from facta.data.histories import Dataset
 from facta.data.late import successes
+from facta.data.mask import ALL, is_mask, masked_events
 from facta.data.splits import (
     Requests,
     Split,
@@ -62,13 +63,13 @@ class ProtocolConfig(Config):
     targets: str = "all"  # what is asked for: `all` events, or those where this feedback field says success
     ties: Ties = "in-order"  # events of the target's own time: shown if earlier in the order, or hidden
     state: State = "rolling"  # what a request sees: all before it, or (temporal only) all before the cut
-    mask: str = "history"  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
+    mask: str = ALL  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
     rank: Literal["rated", "all", "trained"] = "rated"  # items with an event in the log, all, or what can be learned
 
     @field_validator("mask")
     @classmethod
     def _known_mask(cls, mask: str) -> str:
-        if mask not in ("nothing", "history") and not re.fullmatch(r"window\([1-9]\d*\)", mask):
+        if not is_mask(mask):
             raise ConfigError(f"Found mask '{mask}'; expected nothing, history or window(N), as in window(200).")
         return mask
 
@@ -136,9 +137,7 @@ class ProtocolConfig(Config):
     @property
     def masked_events(self) -> int | None:
         """How many of the newest visible events are masked; None: all of them."""
-        if self.mask.startswith("window"):
-            return int(self.mask[len("window(") : -1])
-        return None if self.mask == "history" else 0
+        return masked_events(self.mask)
 
     def cut(self, dataset: Dataset) -> Split:
         """What fitting may know of a dataset; `ProtocolError` where this protocol is undefined for it."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -24,14 +24,11 @@ from facta.data.histories import Dataset
 from facta.data.times import Time, moment
 from facta.errors import DataError
 from facta.infer import parts
+from facta.infer.catalogue_lists import Lists
 from facta.infer.parts import Progress
 from facta.infer.ranking import lists_of
 from facta.infer.request import Asked
-from facta.infer.retrieval import Lists
 from facta.infer.stored import RowsOf
-
-if TYPE_CHECKING:
-    from facta.infer.engine import Artifact
 
 USERS = 2048  # of a part: a row group of the file, and what a stopped run loses at most
 
@@ -48,10 +45,10 @@ def user_rows(dataset: Dataset, users: Iterable[Any] | pl.Series | None) -> Ints
     return rows[np.sort(first)]
 
 
-def identity(artifact: Artifact, dataset: Dataset, users: Ints, at: Time | None, **asked: Any) -> dict[str, Any]:
+def identity(fingerprint: str, dataset: Dataset, users: Ints, at: Time | None, **asked: Any) -> dict[str, Any]:
     """What a file of lists is of: equal where an unfinished one may be continued."""
     return {
-        "artifact": artifact.fingerprint or uuid4().hex,  # weights that were never saved are like no others
+        "artifact": fingerprint or uuid4().hex,  # weights that were never saved are like no others
         "dataset": dataset.content_hash,
         "users": hashlib.sha256(users.tobytes()).hexdigest(),
         "part": USERS,

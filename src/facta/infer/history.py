@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from torch import Tensor
 
 from facta.arguments import arguments, instance, unlike
 from facta.arrays import Bools, Ints, offsets_of
 from facta.data.batches import Wants
 from facta.data.histories import Dataset, Fields
+from facta.data.ids import ItemId, plain_value
 from facta.data.late import ALWAYS, NEVER, as_known, before_value, known_at, waiting_on
 from facta.data.raw import raw_codes, raw_of_codes, raw_values
 from facta.data.schema import Field
@@ -25,7 +25,6 @@ from facta.data.series import Series, changes
 from facta.data.times import Time, moment
 from facta.errors import DataError, UnknownValueWarning
 
-ItemId = int | str
 _STORED = np.dtype("datetime64[ms]")
 
 
@@ -178,16 +177,6 @@ def check_timed(dataset: Dataset, until: Time) -> None:
             f"Found the moment {until} for a history of '{dataset.path}', which has an order of events but no times; "
             "leave it out (until=, or --at)."
         )
-
-
-def from_text(ids: pl.Series, text: str, what: str) -> ItemId:
-    """The id that a command line means by `text`: a whole number where `ids` are numbers. Raises DataError."""
-    if ids.dtype == pl.String:
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"Found the {what} id '{text}'; {what} ids here are whole numbers, such as {ids[0]}.") from None
 
 
 def as_histories(history: History | Iterable[Any]) -> list[History]:
@@ -374,9 +363,3 @@ def _moments(times: Sequence[Time]) -> Ints:
         if not np.isnat(stored).any():
             return stored.astype(np.int64)
     return np.array([moment(time) for time in times], dtype=np.int64)
-
-
-def plain_value(value: Any) -> Any:
-    """NumPy and torch scalars as Python values; nothing else is converted, so ids never pass through floats."""
-    scalar = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
-    return value.item() if scalar else value

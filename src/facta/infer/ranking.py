@@ -18,11 +18,12 @@ from facta.arguments import unlike
 from facta.arrays import Floats, Floats32, Ints
 from facta.artifact.calibration import Calibrator
 from facta.data.conditional import factors, score_names
+from facta.data.ids import ItemId, plain_value
 from facta.data.schema import Field
 from facta.errors import ConfigError, DataError
-from facta.eval.predictions import Predictor
-from facta.infer.history import ItemId, Known, plain_value
+from facta.infer.history import Known
 from facta.infer.request import Asked, request
+from facta.models.model import Model
 
 MICROBATCH = 1024  # candidates of a history that are scored together; both bound memory and change no answer
 EVENTS = 16_384  # inputs and candidates of a batch
@@ -135,7 +136,7 @@ class ScoreNames:
 
 
 def scores(
-    model: Predictor, histories: Sequence[Known], at: Sequence[int] | None, asked: Sequence[Asked]
+    model: Model, histories: Sequence[Known], at: Sequence[int] | None, asked: Sequence[Asked]
 ) -> dict[str, Floats32]:
     """Field -> [S] scores of all candidates, history by history; `at`: the times of the requests, as in `request`.
 

@@ -20,12 +20,13 @@ from facta.arrays import Ints
 from facta.data.batches import Wants
 from facta.data.codes import codes
 from facta.data.histories import Dataset, Fields
+from facta.data.ids import ItemId
 from facta.data.late import ALWAYS, NEVER, before_value, known_at, waiting_on
 from facta.data.raw import raw_values
 from facta.data.schema import Field
 from facta.data.series import Series, changes
 from facta.data.times import Time, moment
-from facta.infer.history import ItemId, Known, check_timed, coded, fact_of, refuse_unknown, value_in_series
+from facta.infer.history import Known, check_timed, coded, fact_of, refuse_unknown, value_in_series
 
 RowsOf = Callable[[Sequence[ItemId]], Ints]
 

@@ -1,11 +1,14 @@
 """Embeddings of coded facts: context and feedback of events, facts of users, features of items.
 
+What no file holds is computed on the CPU, also where a model is built on the meta device to be loaded.
+
 Letters: n events, F fields, C codes of a field, D width, V items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +27,9 @@ class CodeTable(nn.Module):
     def __init__(self, fields: Sequence[Field], width: int, std: float) -> None:
         super().__init__()
         self.names = tuple(field.name for field in fields)
-        sizes = torch.tensor([field.codes for field in fields], dtype=torch.int64)
-        self.register_buffer("base", jagged.offsets_of(sizes)[:-1], persistent=False)
-        self.weight = nn.Parameter(torch.randn(int(sizes.sum()), width) * std)
+        *starts, count = accumulate((field.codes for field in fields), initial=0)
+        self.register_buffer("base", torch.tensor(starts, dtype=torch.int64, device="cpu"), persistent=False)
+        self.weight = nn.Parameter(torch.randn(count, width) * std)
 
     def forward(self, values: Mapping[str, Tensor], which: Tensor) -> Tensor:
         """Field -> [N] codes; `which` [n] of the N -> [n, D], the sum over fields."""
@@ -55,7 +58,7 @@ class FeatureVectors(nn.Module):
         self.table = CodeTable([one.field for one in coded.values()], width, std) if coded else None
         self.bags = nn.ParameterList(torch.randn(one.field.codes, width) * std for one in several)
         given = [one.values for one in features.values() if one.field.kind == "vector"]
-        vectors = torch.cat(given, dim=1) if given else torch.zeros(0, 0)
+        vectors = torch.cat(given, dim=1) if given else torch.zeros(0, 0, device="cpu")
         self.project = nn.Linear(vectors.shape[1], width, bias=False) if given else None
         self.register_buffer("vectors", vectors, persistent=False)
         for place, one in enumerate(coded.values()):  # by place: torch refuses many names that columns may have

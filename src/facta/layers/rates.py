@@ -23,12 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facta import jagged
 from facta.arrays import Ints
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
@@ -70,10 +70,11 @@ class SmoothedRates(nn.Module):
         for place, one in enumerate(coded):  # by place: torch refuses many names that columns may have
             self.register_buffer(f"codes_{place}", one.values, persistent=False)
         sizes = [catalogue.items, *(one.field.codes for one in coded), *(one.codes for one in self.context)]
-        self.register_buffer("base", jagged.offsets_of(torch.tensor(sizes))[:-1], persistent=False)
-        self.register_buffer("total", torch.zeros(sum(sizes), len(fields), 2))
+        *starts, count = accumulate(sizes, initial=0)
+        self.register_buffer("base", torch.tensor(starts, device="cpu"), persistent=False)
+        self.register_buffer("total", torch.zeros(count, len(fields), 2))
         self.register_buffer("overall", torch.zeros(len(fields), 2))
-        self.register_buffer("untold", torch.zeros(0), persistent=False)
+        self.register_buffer("untold", torch.zeros(0, device="cpu"), persistent=False)
 
     @property
     def width(self) -> int:

@@ -295,7 +295,7 @@ def _success(config: NextItemConfig | None, catalogue: Catalogue) -> tuple[str, 
             f"next_item.positive is '{config.positive}'; fields that say what success is: "
             f"{', '.join(field.name for field in catalogue.fields if field.positives) or 'none'}."
         )
-    return config.positive, torch.tensor(codes[0])
+    return config.positive, torch.tensor(codes[0], device="cpu")  # no file holds it: not on the meta device
 
 
 def _pick(events: Events, chosen: Tensor) -> Events:

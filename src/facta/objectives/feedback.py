@@ -20,6 +20,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facta.arrays import Floats
 from facta.config import Config
 from facta.data.codes import centers
 from facta.data.schema import Field
@@ -148,6 +149,11 @@ class _Head(nn.Module, ABC):
         """[S', D] -> [S']: P(success), or the expected value of a field without success."""
 
 
+def _constant(values: Floats | Tensor) -> Tensor:
+    """float32, and never on the meta device: no file holds it."""
+    return torch.as_tensor(values, dtype=torch.float32, device="cpu")
+
+
 class _Binary(_Head):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -167,8 +173,8 @@ class _Categorical(_Head):
     def __init__(self, field: Field, width: int) -> None:
         super().__init__()
         self.logits = nn.Linear(width, field.codes - 1)
-        middle = centers(field) if field.kind == "numeric" else torch.arange(field.codes - 1)
-        self.register_buffer("centers", torch.as_tensor(middle, dtype=torch.float32), persistent=False)
+        middle = centers(field) if field.kind == "numeric" else torch.arange(field.codes - 1, device="cpu")
+        self.register_buffer("centers", _constant(middle), persistent=False)
 
     def losses(self, x: Tensor, value: Tensor) -> Tensor:
         """[S', D], [S'] of 0 … C-2 -> [S']."""
@@ -187,7 +193,7 @@ class _Ordinal(_Head):
         self.steps = max(field.codes - 2, 0)  # a field of one level has none: it is certain
         self.first = nn.Parameter(torch.tensor(-float(self.steps - 1) / 2))
         self.gaps = nn.Parameter(torch.full((max(self.steps - 1, 0),), 0.5413))  # softplus of it is 1
-        self.register_buffer("centers", torch.as_tensor(centers(field), dtype=torch.float32), persistent=False)
+        self.register_buffer("centers", _constant(centers(field)), persistent=False)
 
     def probabilities(self, x: Tensor) -> Tensor:
         """[S', C-1] of each level."""

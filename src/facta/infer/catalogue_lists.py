@@ -15,11 +15,11 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
-from facta.eval.ranking import rank_catalogue
-from facta.eval.sets import ItemSets
 from facta.infer.history import Known
 from facta.infer.request import request
 from facta.models.model import Model
+from facta.retrieval.index import Index
+from facta.retrieval.item_sets import ItemSets
 from facta.types import CatalogueScores, Product, SequenceBatch
 
 AT_ONCE = 256  # requests encoded together
@@ -34,17 +34,12 @@ class Lists(NamedTuple):
     of_model: Bools  # [B] by the model, or else by popularity
 
 
-class Retrieval:
-    """A model and the items that it may recommend: those with training events, for other vectors are untrained.
+class CatalogueLists:
+    """A model and the items that it may recommend: those with training events, for other vectors are untrained."""
 
-    Their vectors are made once, when the first request comes: for a million items that takes longer than the answer.
-    """
-
-    def __init__(self, model: Model, training_events: Tensor) -> None:
-        self.model, self.training_events = model, training_events  # [V]
-        self.trained: Bools = training_events.numpy() > 0  # [V]
-        self.rows = np.flatnonzero(self.trained)  # [V']
-        self._place = np.where(self.trained, np.cumsum(self.trained) - 1, -1)  # [V] among the V' items; -1: not there
+    def __init__(self, model: Model, training_events: Floats32) -> None:
+        self.model, self._training_events = model, training_events  # [V]
+        self.trained: Bools = training_events > 0  # [V]
 
     def of_model(self, histories: Sequence[Known]) -> Bools:
         """[B] whether a history shows an item with training events, so that the model is asked."""
@@ -56,47 +51,47 @@ class Retrieval:
         rows = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
         for chosen, found in self._scores(histories, at, of_model):
-            place = [self._place[np.unique(hidden[one])] for one in chosen]
-            masked = [one[one >= 0] for one in place]
+            masked = [np.unique(hidden[one]) for one in chosen]
             sets = ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
             none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
             with torch.inference_mode():
-                best = rank_catalogue(found, none, sets, k)
-            rows[chosen], scores[chosen] = np.append(self.rows, -1)[best.lists], best.scores  # -1 stays -1
+                best = self._index.rank(found, none, sets, k)
+            rows[chosen], scores[chosen] = best.lists, best.scores
         return Lists(rows, scores, of_model)
 
     def _scores(
         self, histories: Sequence[Known], at: Sequence[int] | None, of_model: Bools
     ) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), all histories once."""
-        listed = torch.from_numpy(self.rows)
         dense = min(AT_ONCE, max(CELLS // len(self.trained), 1))
         for chosen in _parts(np.flatnonzero(~of_model), dense):
-            yield chosen, self.training_events[listed].expand(len(chosen), -1)
+            yield chosen, self._popularity.expand(len(chosen), -1)
         asked = np.flatnonzero(of_model)
         if not len(asked):
             return
+        vectors = self._index.vectors
         with torch.inference_mode():
-            if self._vectors is not None:
-                batches = (self._request(histories, at, chosen) for chosen in _parts(asked, AT_ONCE))
-                yield asked, Product(torch.cat([self.model.queries(batch) for batch in batches]), self._vectors)
+            parts = _parts(asked, AT_ONCE if vectors is not None else dense)
+            each = ((chosen, self._index.scores(self.model, self._request(histories, at, chosen))) for chosen in parts)
+            if vectors is None:
+                yield from each
                 return
-            for chosen in _parts(asked, dense):
-                scores = self.model.catalogue_scores(self._request(histories, at, chosen))
-                yield chosen, (scores.dense() if isinstance(scores, Product) else scores)[:, listed]
+            queries = [one.queries for _, one in each if isinstance(one, Product)]
+            yield asked, Product(torch.cat(queries), vectors)  # ranked together: requests share blocks
 
     def _request(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
         moments = None if at is None else [at[place] for place in chosen]
         return request([histories[place] for place in chosen], moments, self.model.window)
 
     @cached_property
-    def _vectors(self) -> Tensor | None:
-        """[V', P]; None for a model whose scores are no inner products."""
-        if not self.model.factored:
-            return None
-        every = len(self.rows) == len(self.trained)
+    def _index(self) -> Index:
         with torch.inference_mode():
-            return self.model.item_vectors(None if every else torch.from_numpy(self.rows)).contiguous()
+            return Index.of(self.model, np.flatnonzero(self.trained), len(self.trained))
+
+    @cached_property
+    def _popularity(self) -> Tensor:
+        """[V'] training events."""
+        return torch.from_numpy(self._training_events[self.trained])
 
 
 def _parts(places: Ints, size: int) -> list[Ints]:

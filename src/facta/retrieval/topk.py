@@ -3,9 +3,9 @@
 Letters: r rows, c columns of a block, k items kept, g columns of a group.
 
 A score and its column make one int64 that sorts by score, then by lower column: no two are equal, so the best k are
-unique. A group of columns is looked at only if its maximum beats the row's k-th best at the last merge; merging at a
-doubling number of blocks leaves about k candidates a row per merge on columns in any order but ascending scores, where
-everything is looked at: slower, and still right.
+unique. A group of columns is looked at only if its maximum beats the row's k-th best at the last merge. Merging after
+1, 2, 4, … blocks keeps about k candidates a row. Worst case: scores that ascend by column; then every score is
+examined, which is slow and still exact.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PENDING = 256  # candidates a row, on average, that force a merge: bounds the me
 _LOWEST = np.iinfo(np.int64).min
 
 
-class BestItems:
+class TopK:
     """Feed blocks in ascending order of their columns with `offer`, then take the `lists`."""
 
     def __init__(self, rows: int, k: int, group: int) -> None:

@@ -4,11 +4,14 @@ Letters: r rows (requests) of the chunk, c columns (items) of a block, V items, 
 
 A block of scores is made in a buffer that stays in a core's cache. There it is masked (-inf written at the few masked
 places), searched for the best items, and counted against the targets. A lane is the j-th target of every request that
-has one; requests come with descending numbers of targets, so that a lane is a leading slice of the block.
+has one; requests come with descending numbers of targets, so the rows of a lane are a leading slice of the block.
 
 Equal item vectors must get equal scores, or rounding would break ties; and a library's matrix product adds up the last
-few rows and columns in another order. So every product has whole tiles of rows and whole blocks of columns, with zeros
-behind the last ones, and is computed by one thread.
+few rows and columns in another order. So every product has whole tiles of rows, with zeros behind the last ones, and
+one width, and is computed by one thread. Blocks begin at multiples of a tile: a library's product also rounds by the
+alignment of its vectors. The last block begins early enough to end with the catalogue's last tile, and whoever ranks
+often keeps zeros behind the last vector (`with_whole_tiles`): else the last block is copied to get them, which for one
+request and a million items takes longer than the answer.
 """
 
 from __future__ import annotations
@@ -19,30 +22,48 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Floats32, Ints
-from facta.eval.best import BestItems
-from facta.eval.sets import ItemSets, owners
+from facta.retrieval.item_sets import ItemSets, owners
+from facta.retrieval.topk import TopK
 from facta.types import CatalogueScores, Product
 
 TILE = 16  # rows: a multiple of what matrix products compute at once
 
 
+def padded(rows: int) -> int:
+    """Rows of the product for so many requests: whole tiles; one row is a product of its own kind."""
+    return 1 if rows == 1 else _whole(rows, TILE)
+
+
+def with_whole_tiles(vectors: Tensor) -> Tensor:
+    """[V, P] -> the same with zeros behind the last vector, up to a whole tile; contiguous."""
+    return _padded(vectors.contiguous(), _whole(len(vectors), TILE))
+
+
+def _whole(count: int, size: int) -> int:
+    """The least multiple of a size that holds a count; at least one."""
+    return max(-(-count // size), 1) * size
+
+
 class Chunk:
-    """r requests that share blocks of at most `columns` scores, in groups of `group` columns (see `eval.best`)."""
+    """r requests that share blocks of at most `columns` scores, in groups of `group` columns (see `retrieval.topk`).
+
+    `count`: V, where vectors of zeros follow those of the V items.
+    """
 
     def __init__(
-        self, scores: CatalogueScores, targets: ItemSets, masked: ItemSets, *, columns: int, group: int
-    ) -> None:
+        self, scores: CatalogueScores, targets: ItemSets, masked: ItemSets, *, count: int | None, columns: int,
+        group: int,
+    ) -> None:  # fmt: skip
         self._scores, self._group = scores, group
         self._rows = len(targets.offsets) - 1
-        padded = (
-            1 if self._rows == 1 else -(-self._rows // TILE) * TILE
-        )  # one row is a product of its own kind: no tile
-        self._vectors = _padded(scores.queries, padded) if isinstance(scores, Product) else None
+        height = padded(self._rows)
+        self._vectors = _padded(scores.queries, height) if isinstance(scores, Product) else None
         self._matrix = scores.items if isinstance(scores, Product) else scores.T
-        self._columns = len(self._matrix)
+        self._columns = len(self._matrix) if count is None else count
         blocks = max(-(-self._columns // columns), 1)
-        self._width = max(-(-self._columns // (blocks * group)), 1) * group  # the last block is hardly narrower
-        self._product = torch.empty(padded, self._width)
+        self._width = _whole(-(-self._columns // blocks), group)  # the last block hardly overlaps the one before
+        self._last = _whole(self._columns, group) - self._width  # where the last block begins
+        self._product = torch.empty(height, self._width)
         self._block = self._product[: self._rows]
         self._hits = torch.empty_like(self._block)
         row = owners(targets)
@@ -51,12 +72,12 @@ class Chunk:
         self._lanes = np.bincount(lane).tolist()
         self._row = row[self._by_lane]
         self._item = targets.items[self._by_lane]
-        self._own = _Cells(self._row, self._item, self._width, self._columns)
-        self._hidden = _Cells(owners(masked), masked.items, self._width, self._columns)
+        self._own = _Cells(self._row, self._item, self._width, self._columns, self._last)
+        self._hidden = _Cells(owners(masked), masked.items, self._width, self._columns, self._last)
 
     def rank(self, k: int) -> tuple[Ints, Floats32, Ints, Floats32]:
         """[n] scores that reach each target's own, [n] its own, -inf if masked; [r, k] best columns, and scores."""
-        best = BestItems(self._rows, k, self._group)
+        best = TopK(self._rows, k, self._group)
         asked = self._target_scores()
         count, own = self._count(asked, best)
         if not np.array_equal(own[own > -np.inf], asked[own > -np.inf]):
@@ -65,13 +86,14 @@ class Chunk:
         order = np.argsort(self._by_lane)
         return count[order], own[order], *best.lists()
 
-    def _count(self, asked: Floats32, best: BestItems | None) -> tuple[Ints, Floats32]:
+    def _count(self, asked: Floats32, best: TopK | None) -> tuple[Ints, Floats32]:
         """One pass over the catalogue: of each target, how many scores reach `asked`, and its own score."""
         own = np.empty_like(asked)
         bars = torch.split(torch.from_numpy(asked)[:, None], self._lanes)
         counts = [torch.zeros(size, dtype=torch.float64) for size in self._lanes]
-        for number, first in enumerate(range(0, self._columns, self._width)):
-            block = self._fill(first)
+        for number in range(-(-self._columns // self._width)):
+            first = min(number * self._width, self._last)
+            block = self._fill(first, number * self._width - first)
             flat = block.view(-1).numpy()
             flat[self._hidden.cells(number)] = -np.inf
             own[self._own.source(number)] = flat[self._own.cells(number)]
@@ -83,14 +105,18 @@ class Chunk:
                 count += hits[: len(bar)].sum(1)
         return torch.cat([torch.empty(0, dtype=torch.float64), *counts]).numpy().astype(np.int64), own
 
-    def _fill(self, first: int) -> Tensor:
-        """The scores of the columns from `first` on; -inf behind the last."""
+    def _fill(self, first: int, known: int) -> Tensor:
+        """The scores of the columns from `first` on; -inf for the first `known`, of the block before, and behind V."""
         end = min(first + self._width, self._columns)
         if self._vectors is None:
             self._block[:, : end - first].copy_(self._matrix[first:end].T)
         else:
-            torch.mm(self._vectors, _padded(self._matrix[first:end], self._width).T, out=self._product)
-        self._block[:, end - first :] = -np.inf
+            items = _padded(self._matrix[first : first + self._width], self._width)
+            torch.mm(self._vectors, items.T, out=self._product)
+        if known:
+            self._block[:, :known] = -np.inf
+        if end < first + self._width:
+            self._block[:, end - first :] = -np.inf
         return self._block
 
     def _target_scores(self) -> Floats32:
@@ -112,13 +138,14 @@ def _padded(vectors: Tensor, count: int) -> Tensor:
 
 
 class _Cells:
-    """Places (row, column) of the score matrix, in the order of their blocks."""
+    """Places (row, column) of the score matrix, in the order of their blocks; the last one begins at column `last`."""
 
-    def __init__(self, row: Ints, column: Ints, width: int, columns: int) -> None:
+    def __init__(self, row: Ints, column: Ints, width: int, columns: int, last: int) -> None:
         assert columns <= width << 16, f"{columns} columns are more than 65,536 blocks of {width}"
         block = column // width
+        first = np.minimum(block * width, last)
         self._order = np.argsort(block.astype(np.uint16), kind="stable")  # a radix sort
-        self._cell = (row * width + column % width)[self._order]
+        self._cell = (row * width + column - first)[self._order]
         self._ends = arrays.offsets_of(np.bincount(block, minlength=-(-columns // width))).tolist()
 
     def cells(self, number: int) -> Ints:

@@ -1,4 +1,4 @@
-"""The slow twin of `eval.ranking`: one request after the other, one target after the other, in plain words."""
+"""The slow twin of `retrieval.exact`: one request after the other, one target after the other, in plain words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from facta.arrays import Ints
-from facta.eval.ranking import UNREACHABLE, Ranking
-from facta.eval.sets import ItemSets
+from facta.retrieval.exact import UNREACHABLE, Ranking
+from facta.retrieval.item_sets import ItemSets
 
 
 def rank_slowly(scores: Tensor, targets: ItemSets, masked: ItemSets, k: int, ranked: Ints | None = None) -> Ranking:

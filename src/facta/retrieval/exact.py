@@ -2,8 +2,9 @@
 
 Letters: Q requests, V items, P width, R targets in all, k items of a list.
 
-Requests are ranked in chunks, each by one thread and in blocks that stay in its core's cache (`eval.chunk`); the full
-[Q, V] never exists. `eval.reference` is the slow twin that defines what is computed.
+Requests are ranked in chunks, each by one thread and in blocks that stay in its core's cache
+(`retrieval.score_block`); the full [Q, V] never exists. `retrieval.reference` is the slow twin that defines what is
+computed.
 
 Ties: the rank of a target is 1 + the number of other ranked items that score at least as high, so a tie never favours
 a target; targets of one request that tie with each other share the places that they take together, lower rows first.
@@ -21,8 +22,8 @@ import numpy as np
 import torch
 
 from facta.arrays import Floats32, Ints
-from facta.eval.chunk import TILE, Chunk
-from facta.eval.sets import ItemSets, keep, owners, take
+from facta.retrieval.item_sets import ItemSets, owners, take
+from facta.retrieval.score_block import Chunk, padded
 from facta.types import CatalogueScores, Product
 
 __all__ = ["UNREACHABLE", "ItemSets", "Ranking", "rank_catalogue"]
@@ -41,44 +42,22 @@ class Ranking(NamedTuple):
 
 
 def rank_catalogue(
-    scores: CatalogueScores, targets: ItemSets, masked: ItemSets, k: int, ranked: Ints | None = None
+    scores: CatalogueScores, targets: ItemSets, masked: ItemSets, k: int, count: int | None = None
 ) -> Ranking:
-    """Rank the catalogue, or its items `ranked` [V'] (ascending rows) alone, for each of Q requests, on the CPU.
+    """Rank all V items for each of Q requests, on the CPU; `retrieval.index` ranks a part of a catalogue.
 
-    Targets are distinct within a request. Scores are float32; one that is not a number is a `ProtocolError`.
+    `count`: V, where vectors of zeros follow those of the items. Targets are distinct within a request. Scores are
+    float32; one that is not a number is a `ProtocolError`. Chunks are taken in the order of their requests' numbers of
+    targets, many first, and divided among threads.
     """
-    count = (scores.items if isinstance(scores, Product) else scores.T).shape[0]
-    if ranked is None or len(ranked) == count:
-        return _rank_all(scores, targets, masked, k)
-    return _rank_subset(scores, targets, masked, k, ranked, count)
-
-
-def _rank_subset(
-    scores: CatalogueScores, targets: ItemSets, masked: ItemSets, k: int, ranked: Ints, count: int
-) -> Ranking:
-    """As `rank_catalogue`, in the numbering of the ranked items and back."""
-    rows = torch.from_numpy(ranked)
-    part = Product(scores.queries, scores.items[rows]) if isinstance(scores, Product) else scores[:, rows]
-    place = np.full(count, -1)
-    place[ranked] = np.arange(len(ranked))
-    asked = keep(targets, place[targets.items] >= 0)
-    hidden = keep(masked, place[masked.items] >= 0)
-    found = _rank_all(part, asked._replace(items=place[asked.items]), hidden._replace(items=place[hidden.items]), k)
-    ranks = np.full(len(targets.items), UNREACHABLE)
-    ranks[place[targets.items] >= 0] = found.ranks
-    return Ranking(ranks, np.append(ranked, -1)[found.lists], found.scores)  # -1 stays -1
-
-
-def _rank_all(scores: CatalogueScores, targets: ItemSets, masked: ItemSets, k: int) -> Ranking:
-    """Chunk by chunk, requests with many targets first; the chunks are divided among threads."""
     order = np.argsort(-np.diff(targets.offsets), kind="stable")
     ranks, lists = np.empty(len(targets.items), np.int64), np.empty((len(order), k), np.int64)
     best = np.empty((len(order), k), np.float32)
 
     def rank(rows: Ints) -> None:
         asked, places = take(targets, rows)
-        columns = COLUMNS * ROWS // max(len(rows), TILE)  # few requests take wider blocks: as many bytes, fewer calls
-        chunk = Chunk(_part(scores, rows), asked, take(masked, rows)[0], columns=columns, group=GROUP)
+        columns = COLUMNS * ROWS // padded(len(rows))  # few requests take wider blocks: as many bytes, fewer calls
+        chunk = Chunk(_part(scores, rows), asked, take(masked, rows)[0], count=count, columns=columns, group=GROUP)
         reached, own, lists[rows], best[rows] = chunk.rank(k)
         ranks[places] = np.where(own > -np.inf, reached, UNREACHABLE)
 

@@ -1,0 +1,14 @@
+"""Figures of answers and starts over large catalogues."""
+
+from __future__ import annotations
+
+from benchmarks.figure import Figure, module
+
+RETRIEVAL: dict[str, Figure] = {
+    "recommend_1m_vs_product": Figure(
+        "<= 1.6", "x", module("retrieval"), "one request over 1,000,000 items x 64, over a bare product and top-k"
+    ),
+    "load_300k_vs_read": Figure(
+        "<= 3", "x", module("retrieval"), "loading an artifact of 300,000 items, over reading its files with checksums"
+    ),
+}

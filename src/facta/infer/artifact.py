@@ -1,0 +1,156 @@
+"""The public artifact: what is stored, and four verbs that its engine answers.
+
+Letters: B histories, V catalogue items, k recommendations, M candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import polars as pl
+
+from facta.arguments import CALLABLE, FLAG, NONE, PATH, arguments, instance
+from facta.artifact.artifact import StoredArtifact
+from facta.data.histories import Dataset
+from facta.data.ids import ItemId
+from facta.data.times import Time
+from facta.infer.engine import Answer, Engine, Exclude
+from facta.infer.history import History
+from facta.infer.parts import Progress
+from facta.infer.ranking import By, Ranking
+
+__all__ = ["Answer", "Artifact", "Exclude"]
+
+_FOR_USERS = {
+    "dataset": PATH | instance("a facta.Dataset", Dataset),
+    "out": PATH | NONE,
+    "overwrite": FLAG,
+    "progress": CALLABLE | NONE,
+}
+
+
+class Artifact(StoredArtifact):
+    """A loaded artifact that recommends and ranks."""
+
+    def recommend(
+        self,
+        history: History | Iterable[Any],
+        k: int = 10,
+        *,
+        at: Time | Iterable[Time] | None = None,
+        exclude: Exclude | None = None,
+    ) -> Answer:
+        """The k best items for one history or for each of many.
+
+        `history`: item ids, oldest first; a `History` with times; or a list of either. An empty list is one history
+        without events, not no history at all.
+        `at`: when the request is made (milliseconds, ISO text, date or datetime): one for all, or a list or an array
+        with one each; required where the model reads time.
+        `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
+        what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
+
+        Items without a training event are never recommended: their vectors are untrained. A history of no other items,
+        or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
+        reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
+        """
+        return self._engine.recommend(history, k, at, exclude)
+
+    def rank(
+        self,
+        history: History | Iterable[Any],
+        candidates: Iterable[Any],
+        *,
+        at: Time | Iterable[Time] | None = None,
+        context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
+        by: By | None = None,
+    ) -> Ranking:
+        """Candidates for one history or for each of many, by what the person would do with them.
+
+        `history`, `at`: as in `recommend`; an empty history is no hindrance.
+        `candidates`: a list of item ids for all histories, or a list of lists, one each.
+        `context`: what is known before the item, such as {"tab": 1}, as in the log: for all, or one mapping each.
+        `by`: the feedback field that orders them, or weights of several (default: the first that the model predicts).
+        A field that is learned only where another one succeeded ("like", defined after a click) has the score "like if
+        click"; as "like" it is multiplied by the score of its condition, P(like) = P(click) · P(like | click), and
+        refused where the condition is no plain success of a predicted field.
+
+        A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
+        where the model reads any. Raises DataError and ConfigError.
+        """
+        return self._engine.rank(history, candidates, at, context, by)
+
+    @overload
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: Path | str, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None: ...  # fmt: skip
+
+    @arguments(**_FOR_USERS)
+    def recommend_users(
+        self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
+        at: Time | None = None, exclude: Exclude | None = None, out: Path | str | None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        """The k best items for every user of a dataset, or for the ids `users`; the dataset may be a newer log.
+
+        A line for each item: user_id, rank (from 1), item_id, score, title (where the catalogue has titles) and source
+        ("model", or "popularity" for a history without a trained item). Users are in the order of `users`, or of the
+        dataset; the lists are those of `recommend(history_of(dataset, user, until=at), k, at=at, exclude=exclude)`.
+
+        `at`: the moment of all requests; later events are not read. `out`: a Parquet file is written instead, in parts:
+        memory stays bounded, and after a stop the same call goes on. `overwrite` replaces that file. `progress` is
+        told (parts done, parts in all). Raises DataError, ConfigError and ResourceError.
+        """
+        return self._engine.recommend_users(
+            dataset, k, users=users, at=at, exclude=exclude, out=out, overwrite=overwrite, progress=progress
+        )
+
+    @overload
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None: ...  # fmt: skip
+
+    @arguments(**_FOR_USERS)
+    def rank_users(
+        self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
+        users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str | None = None,
+        overwrite: bool = False, progress: Progress | None = None,
+    ) -> pl.DataFrame | None:  # fmt: skip
+        """Candidates for every user of a dataset, ranked as by `rank`; the first k of them, or all (None).
+
+        `candidates`: a list of item ids for all users, or a frame of pairs (user_id, item_id), a line for each
+        candidate; of pairs only the users that they name are asked. Items that the catalogue lacks are left out.
+        A line for each candidate: user_id, rank, item_id, score (what orders them), title, then each predicted score.
+        `users`, `at`, `out`, `overwrite`, `progress`: as in `recommend_users`; `context`, `by`: as in `rank`.
+        """
+        return self._engine.rank_users(
+            dataset, candidates, k, users=users, at=at, context=context, by=by, out=out, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine.of(self, self._items)
