@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import facta
 from benchmarks.figures import ROOT, code, record
-from facta.api import fitted
+from facta.api import _fitted
 from facta.artifact.files import Contents, save
 from facta.data import sources
 from facta.eval.bootstrap import Interval
@@ -121,7 +121,7 @@ def refitted(first: facta.Artifact, data: facta.Dataset, before: Path, folder: P
     """An artifact of refit=no, whose run lies in `before`, under refit=yes; the second run keeps itself in `folder`."""
     recipe = RecipeConfig.parse(first.config).override(["protocol.refit=yes"])
     epochs = kept_epoch(journal.read(before)) or len(journal.read(before, "epoch"))
-    return fitted(recipe, Fitted(first.model, epochs), data, recipe.protocol.cut(data), folder, Log(), "cpu")
+    return _fitted(recipe, Fitted(first.model, epochs), data, recipe.protocol.cut(data), folder, Log(), "cpu")
 
 
 def artifact(recipe: str, data: facta.Dataset, changes: Sequence[str], seed: int) -> facta.Artifact:

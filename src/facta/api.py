@@ -110,7 +110,7 @@ def train(
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
     _say_what_is_asked(chosen, dataset, split, log)
     first = fit(chosen, of_training(dataset, split), split, run_folder(out), log, device)
-    contents = fitted(chosen, first, dataset, split, run_folder(out), log, device)
+    contents = _fitted(chosen, first, dataset, split, run_folder(out), log, device)
     _say_alarms(contents.metrics, log or Log())
     mark = files.save(contents, out, overwrite=overwrite)
     for folder in (run_folder(out), run_folder(out) / REFIT):
@@ -173,7 +173,7 @@ def _sized(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None
     return chosen
 
 
-def fitted(
+def _fitted(
     recipe: RecipeConfig,
     first: Fitted,
     dataset: Dataset,

@@ -12,7 +12,7 @@ from facta.artifact.model import restored, state_of
 from facta.data.catalogue import Catalogue
 from facta.models.recommender import RecommenderConfig
 from facta.recipes.find import every, find
-from tests import feedback_world
+from facta.testing import batches as feedback_world
 from tests.unit.test_recipes import catalogue_for
 
 RICH = {

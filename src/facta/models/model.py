@@ -81,7 +81,11 @@ class Model(nn.Module):
     window: int
     fitted_on_validation: tuple[str, ...] = ()
     tokens_per_event: int = 1
-    prior: nn.Module | None = None  # added to its scores of the catalogue when training is over
+    prior: nn.Module | None  # added to its scores of the catalogue when training is over
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prior = None  # not a class attribute: it would hide the module that is put in its place
 
     @property
     def tasks(self) -> tuple[Task, ...]:
