@@ -114,7 +114,8 @@ def test_every_seed_and_every_epoch_has_batches_and_draws_of_its_own(log: facta.
         batches = [made.batch(epoch, step) for step in range(made.steps(epoch))]
         first = [batch.events.item[batch.offsets[:-1]].tolist() for batch in batches]
         users = [batch.targets.events.time[:3].tolist() for batch in batches]
-        return first + users, batches[0].events.key.tolist(), [batch.key for batch in batches]
+        keys = [key for batch in batches for key in batch.events.key.tolist()]  # of everybody: batches hold others
+        return first + users, keys, [batch.key for batch in batches]
 
     one, other, later, again = seen(0, 0), seen(1, 0), seen(0, 1), seen(0, 0)
     assert one == again
