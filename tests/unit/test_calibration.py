@@ -113,6 +113,15 @@ def test_an_artifact_keeps_its_calibrators_and_says_both(log: facta.Dataset, tmp
     assert "alarms" in found.summary() and any("click: NE" in text for text in raw.summary()["alarms"])
 
 
+def test_a_refit_keeps_the_calibrators_of_the_first_model(log: facta.Dataset, tmp_path: Path) -> None:
+    """The second model has learned the validation events, so what it says of them is no measure."""
+    once = facta.train(log, "own-log/dlrm", tmp_path / "once", SMALL)
+    again = facta.train(log, "own-log/dlrm", tmp_path / "again", [*SMALL, "protocol.refit=yes"])
+    assert again.calibration == once.calibration and set(again.calibration) == {"click", "like"}
+    tests = [one["calibrator"] for one in again.metrics if one["stage"] == "test"]
+    assert tests == ["platt", None]
+
+
 def test_ranking_goes_through_the_calibrators(log: facta.Dataset, tmp_path: Path) -> None:
     artifact = facta.train(log, "own-log/dlrm", tmp_path / "a", SMALL)
     plain = facta.Artifact(**vars(artifact) | {"calibration": {}})

@@ -115,6 +115,14 @@ def test_unknown_items_are_left_out_and_counted() -> None:
     assert with_unknown.unknown == [1] and with_unknown.source == ["model"]
 
 
+def test_unknown_items_take_no_place_in_the_window() -> None:
+    engine = artifact(window=4)
+    expected = engine.recommend([0, 10, 20, 30], 5)
+    for history in ([0, 10, 20, 30, 7, 8, 9], [0, 7, 10, 8, 20, 9, 30]):
+        found = engine.recommend(history, 5)
+        assert (found.ids, found.scores, found.unknown) == (expected.ids, expected.scores, [3])
+
+
 def test_ids_of_another_type_are_refused() -> None:
     with pytest.raises(DataError, match="'10' of type str; ids of this catalogue are of type int, such as 0"):
         artifact().recommend(["10"])

@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -118,6 +119,11 @@ def test_datetimes_of_any_zone_and_unit() -> None:
 def test_fractions_of_a_second_survive() -> None:
     times = to_milliseconds(pl.Series("t", [1_650_812_741.436, 1_650_812_741.5]))
     assert times.milliseconds.to_list() == [1_650_812_741_436, 1_650_812_741_500]
+    second, thousandths = 1_650_812_741, np.arange(1000)
+    written = second + thousandths / 1000
+    for seconds in (written, np.nextafter(written, 0), np.nextafter(written, np.inf)):  # as sums of floats come out
+        found = to_milliseconds(pl.Series("t", seconds)).milliseconds
+        assert found.to_list() == (second * 1000 + thousandths).tolist()
 
 
 @pytest.mark.parametrize(

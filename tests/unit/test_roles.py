@@ -129,7 +129,14 @@ def test_a_declared_separator_wins_and_is_of_lists() -> None:
 
 @pytest.mark.parametrize(
     ("form", "advice"),
-    [(" a{}", "without spaces"), ("A{}", "in one case"), ("x-a{}", None), ("a00{}", None)],
+    [
+        (" a{}", "without spaces"),
+        ("A{}", "in one case"),
+        ("00a{}", "without leading zeros"),
+        ("a{}.0", "without what follows a decimal point"),
+        ("x-a{}", "without prefixes"),
+        ("a00{}", None),
+    ],
 )
 def test_tables_that_do_not_meet_are_said(form: str, advice: str | None) -> None:
     log = pl.Series([f"a{n}" for n in range(10)])

@@ -11,7 +11,7 @@ import pytest
 
 import facta
 from facta.data.histories import Dataset
-from facta.data.splits import Split
+from facta.data.splits import Split, leave_one_out, temporal
 from facta.errors import ProtocolError
 from facta.models.recommender import RecommenderConfig
 from facta.recipes.find import every, find
@@ -94,6 +94,38 @@ def test_sizes_grow_with_the_log() -> None:
     assert [value("training.epochs", of) for of in (small, shop, large)] == [100, 100, 7]  # 200 of 300 events are read
     assert value("training.validate_every", size([20] * 10_000, requests=100)) == 10
     assert value("training.validate_every", size([20] * 10_000, requests=300_000)) == 20  # each reads 20 events
+
+
+@pytest.mark.parametrize(
+    ("key", "events", "expected"),
+    [
+        ("model.width", 19_999, 32),
+        ("model.width", 20_000, 64),
+        ("model.width", 2_999_999, 64),
+        ("model.width", 3_000_000, 128),
+        ("model.encoder.dropout", 299_999, 0.5),
+        ("model.embedding.dropout", 300_000, 0.3),
+        ("model.encoder.dropout", 999_999, 0.3),
+        ("model.embedding.dropout", 1_000_000, 0.2),
+    ],
+)
+def test_sizes_change_where_their_reasons_say(key: str, events: int, expected: float) -> None:
+    value, reason = _value(key, size([1] * events), find("own-log/hstu"))
+    assert value == expected and f"{events:,} training events" in reason
+
+
+def test_only_training_events_count(tmp_path: Path) -> None:
+    """Three users with 4, 3 and 1 events before the cut, and as many again behind it, of which half is validation."""
+    days = [(user, day) for user, before in (("a", 4), ("b", 3), ("c", 1)) for day in range(-before, before)]
+    frame = pl.DataFrame(days, schema=["user_id", "day"], orient="row").with_columns(
+        item_id=pl.int_range(pl.len()) % 3, timestamp=1_600_000_000_000 + pl.col("day") * worlds.DAY
+    )
+    data = facta.prepare(frame.drop("day"), tmp_path / "log")
+    found = LogSize.of(
+        data, temporal(data, validation_from=1_600_000_000_000, test_from=1_600_000_000_000 + worlds.DAY)
+    )
+    assert sorted(found.lengths.tolist()) == [3, 4] and found.requests == 3 and found.timed
+    assert not LogSize.of(facta.prepare(frame.drop("day", "timestamp"), tmp_path / "n"), leave_one_out(data)).timed
 
 
 def test_derived_values_are_said_and_saved(log: Dataset, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from facta.models.baselines import (
     PopularityConfig,
 )
 from facta.models.rates import RateRegression, RatesConfig
+from facta.models.rules import Rules, RulesConfig
 from facta.training.log import Log
 from tests.rankers import Seeded
 
@@ -137,6 +138,22 @@ def test_people_and_events_that_are_not_asked_are_counted(
     assert facta.Result.load(tmp_path / "saved.json").asked == found.asked
 
 
+def test_each_asked_event_of_an_item_without_training_events_counts(tmp_path: Path) -> None:
+    """Item 7 is asked for three times; item 8, also new, has nothing before it; user d has no test event."""
+    told = {"a": [(1, 0, 0), (7, 30, 1), (7, 40, 0)], "b": [(1, 5, 0), (7, 31, 0)], "c": [(8, 30, 0)], "d": [(1, 1, 1)]}
+    data, protocol = dataset(tmp_path, told), PROTOCOL.change(state="rolling", targets="all")
+    split = protocol.cut(data)
+    counts = np.bincount(data.item[training_events(data, split)], minlength=data.num_items)
+    asked = evaluate(Seeded(data.num_items), data, protocol, window=9, counts=counts, ks=(1,)).asked
+    names = ("held_out_users", "held_out_events", "asked_users", "asked_events", "untrained_targets")
+    assert tuple(asked[name] for name in names) == (3, 4, 2, 3, 3)
+    model = RateRegression(RatesConfig(fields=("buy",)), Catalogue.of(data))
+    model.fit_statistics(data, split)
+    asked = predict(model.eval(), data, protocol, counts=counts).asked
+    names = ("held_out_users", "held_out_events", "users_without_history", "untrained_targets")
+    assert tuple(asked[name] for name in names) == (3, 4, 1, 4)
+
+
 def test_blind_ties_leave_people_unasked_and_they_are_counted(tmp_path: Path) -> None:
     data = dataset(tmp_path, {"a": [(1, 0, 0), (2, 0, 0)], "b": [(1, 0, 0), (2, 1, 0)]})
     found = evaluate(Seeded(data.num_items), data, facta.ProtocolConfig(ties="blind"), window=9, ks=(1,))
@@ -193,7 +210,7 @@ def test_baselines_of_purchases_count_purchases_alone(tmp_path: Path) -> None:
     assert popular.popularity.tolist() == bought
     slowly = DecayedPopularityConfig(positive="buy", half_life_days=1e6)
     decayed = DecayedPopularity(slowly, data.num_items).fit_statistics(data, split)
-    assert decayed.scores.exp2().tolist() == pytest.approx(bought, rel=1e-4)
+    assert decayed.popularity.exp2().tolist() == pytest.approx(bought, rel=1e-4)
     knn = ItemKNN(ItemKNNConfig(positive="buy", shrinkage=0.0), data.num_items).fit_statistics(data, split)
     items = data.items["item_id"].to_list()
     near = {
@@ -203,6 +220,21 @@ def test_baselines_of_purchases_count_purchases_alone(tmp_path: Path) -> None:
         if value > 0
     }
     assert near == {(2, 4), (4, 2), (5, 3), (3, 5), (1, 2), (2, 1)}  # bought by one person: a, b and d
+
+
+def test_rules_of_purchases_count_pairs_of_purchases_alone(tmp_path: Path) -> None:
+    """User a bought 2 and, two events later, 4: the next purchase. Item 2 has three events, two of them purchases."""
+    data = dataset(tmp_path)
+    config = RulesConfig(positive="buy", distance=1, backward=0.0, damping=1.0, source_damping=0.0, prior_events=1.0)
+    rules = Rules(config, data.num_items).fit_statistics(data, temporal(data, test_from=T + 10**9))
+    items = data.items["item_id"].to_list()
+    found = {
+        (items[row], items[other]): value
+        for row in range(data.num_items)
+        for other, value in zip(rules.neighbours[row].tolist(), rules.weight[row].tolist(), strict=True)
+        if value > 0
+    }
+    assert found == pytest.approx({(2, 4): 1 / 3, (5, 3): 1 / 2, (1, 2): 1 / 3})
 
 
 def people(users: int = 60) -> dict[str, list[tuple[int, int, int]]]:
@@ -216,7 +248,7 @@ def people(users: int = 60) -> dict[str, list[tuple[int, int, int]]]:
     return histories
 
 
-@pytest.mark.parametrize("recipe", ["popularity", "item-knn"])
+@pytest.mark.parametrize("recipe", ["popularity", "decayed-popularity", "item-knn"])
 def test_a_baseline_of_purchases_is_chosen_and_judged_by_purchases(tmp_path: Path, recipe: str) -> None:
     data = dataset(tmp_path, people())
     changes = ["protocol.targets=buy", "protocol.mask=nothing"]
@@ -224,8 +256,16 @@ def test_a_baseline_of_purchases_is_chosen_and_judged_by_purchases(tmp_path: Pat
     of_purchases = facta.train(data, f"debug/{recipe}", tmp_path / "buy", [*changes, "model.positive=buy"])
     values = [facta.evaluate(one, data, ks=(2,)).means["HR@2"] for one in (of_all, of_purchases)]
     assert values[1] == 1.0
-    if recipe == "popularity":
+    if recipe.endswith("popularity"):
         assert values[0] == 0.0
+
+
+def test_chosen_rules_of_purchases_name_what_was_bought(tmp_path: Path) -> None:
+    data = dataset(tmp_path, people())
+    changes = ["protocol.targets=buy", "protocol.mask=nothing", "model.positive=buy"]
+    rules = facta.train(data, "debug/rules", tmp_path / "buy", changes).model
+    named = {data.items["item_id"][row] for row in rules.neighbours[rules.weight > 0].tolist()}
+    assert rules.config.positive == "buy" and named == {11, 12}
 
 
 def test_early_stopping_asks_for_the_protocol_s_targets(tmp_path: Path) -> None:

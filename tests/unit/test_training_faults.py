@@ -121,7 +121,8 @@ def test_every_seed_and_every_epoch_has_batches_and_draws_of_its_own(log: facta.
         batches = [made.batch(epoch, step) for step in range(made.steps(epoch))]
         first = [batch.events.item[batch.offsets[:-1]].tolist() for batch in batches]
         users = [batch.targets.events.time[:3].tolist() for batch in batches]
-        return first + users, batches[0].events.key.tolist(), [batch.key for batch in batches]
+        keys = [key for batch in batches for key in batch.events.key.tolist()]  # of everybody: batches hold others
+        return first + users, keys, [batch.key for batch in batches]
 
     one, other, later, again = seen(0, 0), seen(1, 0), seen(0, 1), seen(0, 0)
     assert one == again
@@ -195,7 +196,7 @@ def test_the_compiled_loss_is_the_one_of_the_recipe(loss: Any) -> None:
     """Faults: the compiled path trains a sampled softmax where the recipe says gBCE, or ignores its calibration."""
     rng = torch.Generator().manual_seed(2)
     states, table = torch.randn(5, 8, generator=rng), torch.randn(ITEMS, 8, generator=rng)
-    head = NextItem(NextItemConfig(loss=loss))
+    head = NextItem(NextItemConfig(loss=loss), 8)
     asked, weight = events([1, 2, 3, 4, 5], [0] * 5), torch.tensor([1.0, 0.5, 2.0, 1.0, 0.0])
     read = ReadOut(states, asked, weight)
     found = []

@@ -312,18 +312,58 @@ def test_a_file_is_replaced_only_when_asked_and_by_one_process_at_a_time(tmp_pat
     assert len(pl.read_parquet(out)) == 2
 
 
-def test_what_the_answer_depends_on_is_part_of_what_a_file_is_of(log: Dataset) -> None:
+def test_what_the_answer_depends_on_is_part_of_what_a_file_is_of(log: Dataset, newer: Dataset) -> None:
     users = np.arange(3)
     unsaved = bulk.identity("", log, users, None, k=3)
     assert unsaved != bulk.identity("", log, users, None, k=3)  # weights that may have changed since
     first = bulk.identity("f", log, users, None, k=3)
     assert first == bulk.identity("f", log, users, None, k=3)
     for other in (
+        bulk.identity("g", log, users, None, k=3),
+        bulk.identity("f", newer, users, None, k=3),
         bulk.identity("f", log, users[:2], None, k=3),
+        bulk.identity("f", log, users[::-1].copy(), None, k=3),
         bulk.identity("f", log, users, AT, k=3),
         bulk.identity("f", log, users, None, k=4),
     ):
         assert other != first
+
+
+FIRST: dict[str, Any] = {"k": 2, "users": [4, 5, 6, 7, 8, 9], "at": AT}
+RANKED: dict[str, Any] = {**FIRST, "candidates": [1, 2, 3], "by": "click", "context": {"tab": "home"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "first", "change"),
+    [
+        ("recommend_users", FIRST, {"k": 3}),
+        ("recommend_users", FIRST, {"users": [5, 4, 6, 7, 8, 9]}),
+        ("recommend_users", FIRST, {"at": T0 + 350 * MINUTE}),
+        ("recommend_users", FIRST, {"exclude": "nothing"}),
+        ("rank_users", RANKED, {"k": 1}),
+        ("rank_users", RANKED, {"candidates": [3, 2, 4]}),
+        ("rank_users", RANKED, {"by": "stars"}),
+        ("rank_users", RANKED, {"context": {"tab": "search"}}),
+    ],
+)
+def test_parts_of_another_question_are_made_again(
+    log: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, first: dict[str, Any], change: Any
+) -> None:
+    """A run that was stopped behind its first part, and the same place asked for something else."""
+    monkeypatch.setattr(bulk, "USERS", 3)
+    engine, out = artifact(log, joint=True), tmp_path / "lists.parquet"
+    object.__setattr__(engine, "fingerprint", "f")
+
+    def stop(*_: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        getattr(engine, method)(log, **first, out=out, progress=stop)
+    begun = pl.read_parquet(parts.folder_of(out) / "00000.parquet")
+    asked = {**first, **change}
+    getattr(engine, method)(log, **asked, out=out)
+    found, expected = pl.read_parquet(out), getattr(engine, method)(log, **asked)
+    assert found.equals(expected) and not found.head(len(begun)).equals(begun)
 
 
 def test_a_written_file_holds_the_frame(log: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

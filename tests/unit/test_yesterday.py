@@ -9,8 +9,11 @@ import polars as pl
 import pytest
 
 import facta
+from facta.data.known import known_events
+from facta.eval.evaluation import evaluate
 from facta.training.log import Log
 from tests import worlds
+from tests.rankers import Seeded, dataset_of
 
 QUIET = Log("quiet")
 CUTS = ["protocol.split=temporal", "protocol.train_end=70%", "protocol.validation_end=80%"]
@@ -69,6 +72,18 @@ def test_lists_are_those_that_people_get(days: tuple[facta.Artifact, facta.Datas
         assert answer.ids == [[ids[row] for row in found.lists[at] if row >= 0]]
 
 
+def test_unknown_items_take_no_place_in_the_window_and_among_the_masked(tmp_path: Path) -> None:
+    """Rows 0 to 3 are known. Of both windows of two events, that of the model and that of the mask."""
+    histories = {"a": [1, 2, 3, 90, 91, 4], "b": [3, 90, 91, 2]}
+    told = {user: [(item, place) for place, item in enumerate(items)] for user, items in histories.items()}
+    data, ranker = dataset_of(tmp_path / "d", told), Seeded(4)
+    protocol = facta.ProtocolConfig(mask="window(2)")
+    found = evaluate(ranker, data, protocol, window=2, counts=np.ones(4, dtype=np.int64), ks=(4,))
+    (batch,) = ranker.batches
+    assert batch.events.item.tolist() == [1, 2, 2] and batch.offsets.tolist() == [0, 2, 3]
+    assert [sorted(line[line >= 0].tolist()) for line in found.lists] == [[0, 3], [0, 1, 3]]
+
+
 def test_the_same_log_gives_the_same_numbers(days: tuple[facta.Artifact, facta.Dataset, facta.Dataset]) -> None:
     artifact, old, _ = days
     assert facta.evaluate(artifact, old).asked["unknown_targets"] == 0
@@ -107,6 +122,18 @@ def test_feedback_of_unknown_items_is_the_mean_of_the_others_and_counted(tmp_pat
         # of people who met no new item nothing changes
         met = np.isin(found.user, np.unique(np.repeat(np.arange(60), np.diff(new.offsets))[new.item >= old.num_items]))
         assert p[~met] == pytest.approx(whole.p["like"][~met], abs=1e-6)
+
+
+def test_earlier_lists_of_people_lose_unknown_items(tmp_path: Path) -> None:
+    frame = worlds.checkerboard(users=4)
+    old = facta.prepare(frame, tmp_path / "old")
+    today = pl.concat([frame, frame.tail(1).with_columns(item_id=pl.lit(900, dtype=pl.Int64))])
+    people = pl.DataFrame({"user_id": range(4), "before": [[0, 900, 3], [900], [], [11, 900, 5]]})
+    new = facta.prepare(today, tmp_path / "new", users=people, user_fields={"before": "items"}, catalogue=old.path)
+    fact, ids = known_events(new, old.num_items).user_facts["before"], new.items["item_id"].to_list()
+    assert fact.offsets is not None and ids[-1] == 900
+    lists = [[ids[row - 1] for row in part.tolist()] for part in fact.values.tensor_split(fact.offsets[1:-1])]
+    assert lists == [[0, 3], [], [], [11, 5]]
 
 
 def test_items_in_another_order_are_refused(tmp_path: Path) -> None:
