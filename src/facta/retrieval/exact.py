@@ -39,7 +39,8 @@ ROWS, COLUMNS, GROUP = 512, 1024, 16
 SPAN = 1 << 17
 """The least scores of a thread's span of the catalogue: 3 ms of work, beside which a thread costs little."""
 
-Part, Made = TypeVar("Part"), TypeVar("Made")
+Part = TypeVar("Part")
+Made = TypeVar("Made")
 
 
 class Ranking(NamedTuple):
