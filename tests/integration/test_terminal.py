@@ -62,6 +62,6 @@ def test_the_first_line_comes_before_the_model_is_built(tmp_path: Path, capfd: p
     log = pl.DataFrame({**people, "timestamp": range(10**9, 10**9 + 10)})
     dataset = facta.prepare(log, tmp_path / "data")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="no model"):
-        patch.setattr("facta.recipes.fit.build", lambda *_: (_ for _ in ()).throw(RuntimeError("no model")))
+        patch.setattr("facta.recipes.fit._untrained", lambda *_: (_ for _ in ()).throw(RuntimeError("no model")))
         facta.train(dataset, "debug/hstu", tmp_path / "artifact")
     assert "debug/hstu: 10 events, 5 items." in capfd.readouterr().err

@@ -322,3 +322,12 @@ def test_a_wrong_k_or_exclude_is_refused() -> None:
     assert artifact().recommend([0], np.int64(3)) == artifact().recommend([0], 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="'seen'; expected 'history', 'nothing' or a list"):
         artifact().recommend([0], exclude="seen")
+
+
+@pytest.mark.parametrize(("protocol", "shown"), [({}, 0), ({"mask": "nothing"}, 3), ({"mask": "window(1)"}, 2)])
+def test_what_its_own_protocol_masked_is_not_recommended(protocol: dict[str, str], shown: int) -> None:
+    engine = artifact()
+    engine = Artifact({**engine.config, "protocol": protocol}, engine.schema, engine.catalogue, engine.model)
+    answer, history = engine.recommend([0, 10, 20], ITEMS), {0, 10, 20}
+    assert len(history & set(answer.ids[0])) == shown
+    assert shown == 3 or 20 not in answer.ids[0]

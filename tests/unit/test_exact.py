@@ -190,3 +190,45 @@ def test_threads_divide_the_work_and_leave_their_number_as_it_was(monkeypatch: p
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("shape", [(1, 1003), (1, 64), (5, 301), (3, 40)])
+def test_a_lone_chunk_of_lists_is_divided_by_items_and_gives_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    """Copies of vectors lie in several spans, so ties cross their borders."""
+    monkeypatch.setattr(exact, "SPAN", 16)
+    requests, items = shape
+    torch.manual_seed(items)
+    queries, vectors = torch.randn(requests, 50), torch.randn(items, 50)
+    vectors[torch.randint(items, (items // 2,))] = vectors[:1].clone()
+    product, threads = Product(queries, score_block.with_whole_tiles(vectors)), torch.get_num_threads()
+    targets, masked = sets(*([] for _ in range(requests))), sets(*([r, items - 1] for r in range(requests)))
+    try:
+        torch.set_num_threads(1)
+        alone = rank_catalogue(product, targets, masked, 37, items)
+        torch.set_num_threads(3)
+        same(rank_catalogue(product, targets, masked, 37, items), alone)
+        same(
+            rank_catalogue(product.dense()[:, :items], targets, masked, 37),
+            rank_slowly(product.dense()[:, :items], targets, masked, 37),
+        )
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_equal_vectors_score_equal_in_every_block(monkeypatch: pytest.MonkeyPatch, requests: int) -> None:
+    """A library's product also rounds by the alignment of what it reads: 50 floats are no multiple of 16 bytes."""
+    monkeypatch.setattr(exact, "COLUMNS", 1)
+    items = 2003
+    vectors = score_block.with_whole_tiles(torch.randn(1, 50).expand(items, -1))
+    none = sets(*([] for _ in range(requests)))
+    for scores, count in (
+        (Product(torch.randn(requests, 50), vectors), items),
+        (Product(torch.randn(requests, 50), vectors[:items]), None),
+    ):
+        found = rank_catalogue(scores, none, none, items, count)
+        assert (found.scores == found.scores[:, :1]).all()
+        assert (found.lists == np.arange(items)).all()

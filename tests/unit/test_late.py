@@ -14,6 +14,7 @@ import torch
 from benchmarks import late_feedback
 
 from facta.artifact.files import described
+from facta.artifact.matching import _said
 from facta.data import late
 from facta.data.batches import TrainingBatches, Wants, prediction_batches, request_batch
 from facta.data.catalogue import Catalogue
@@ -29,7 +30,6 @@ from facta.eval.predictions import held_out, predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.history import History, history_of
 from facta.infer.history import known as looked_up
-from facta.infer.matching import _said
 from facta.infer.request import request
 from facta.infer.stored import StoredHistories
 from facta.layers.rates import SmoothedRates

@@ -40,7 +40,11 @@ class RecommenderConfig(ModelConfig):
     kind: Literal["recommender"] = "recommender"
     window: int = Field(default=200, ge=1, description="N: events of a history that the model sees")
     width: int = Field(default=50, ge=1, description="D")
-    layout: LayoutName = Field(default="item", description=f"{', '.join(LAYOUTS)}, or module:NAME of your own")
+    layout: LayoutName = Field(
+        default="item",
+        description="tokens of an event; or module:NAME of your own",
+        json_schema_extra={"of": [*LAYOUTS]},
+    )
     embedding: EmbeddingConfig = EmbeddingConfig()
     encoder: AnyEncoder = HSTUConfig()
     next_item: NextItemConfig | None = NextItemConfig()

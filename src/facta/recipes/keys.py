@@ -10,6 +10,8 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from facta.config import Config
+from facta.kinds import kind_of, kinds_of
+from facta.settings import part_classes
 
 _SIGNS = {annotated_types.Ge: ">=", annotated_types.Gt: ">", annotated_types.Le: "<=", annotated_types.Lt: "<"}
 
@@ -48,13 +50,13 @@ def _of_kinds(part: Config, field: FieldInfo, key: str) -> Iterator[Key]:
     if "kind" not in type(part).model_fields:
         return
     own = type(part).model_fields["kind"]
-    kinds = [kind for one in _configs(field.annotation) if (kind := _kind(one)) is not None]
-    yield Key(f"{key}.kind", "text", getattr(part, "kind"), _default(own), ", ".join(map(str, kinds)), "")  # noqa: B009
+    kinds = [kind for one in part_classes(field) for kind in kinds_of(one)]
+    yield Key(f"{key}.kind", "text", kind_of(part), _default(own), ", ".join(kinds), "")
 
 
 def _of_empty_part(field: FieldInfo, key: str) -> Iterator[Key]:
     """The keys of a part that this recipe leaves out, as they are when the part is set to {}."""
-    for one in _configs(field.annotation)[:1]:
+    for one in part_classes(field)[:1]:
         for name, inner in one.model_fields.items():
             yield Key(
                 f"{key}.{name}",
@@ -64,19 +66,6 @@ def _of_empty_part(field: FieldInfo, key: str) -> Iterator[Key]:
                 _allowed(inner),
                 inner.description or "",
             )
-
-
-def _configs(annotation: Any) -> list[type[Config]]:
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        return [one for inner in get_args(annotation) for one in _configs(inner)]
-    return []
-
-
-def _kind(config: type[Config]) -> Any:
-    field = config.model_fields.get("kind")
-    return None if field is None else get_args(field.annotation)[0]
 
 
 def _type(annotation: Any) -> str:
@@ -100,7 +89,8 @@ def _type(annotation: Any) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """Choices and bounds."""
-    found = [str(choice) for choice in _choices(field.annotation)]
+    named = field.json_schema_extra.get("of", []) if isinstance(field.json_schema_extra, dict) else []
+    found = [str(choice) for choice in [*_choices(field.annotation), *named]]  # type: ignore[misc]
     said = [", ".join(found)] if found else []
     for bound in [*field.metadata, *_metadata(field.annotation)]:
         for kind, sign in _SIGNS.items():

@@ -3,8 +3,8 @@
 Letters: Q requests, V items, P width, R targets in all, k items of a list.
 
 Requests are ranked in chunks, each by one thread and in blocks that stay in its core's cache
-(`retrieval.score_block`); the full [Q, V] never exists. `retrieval.reference` is the slow twin that defines what is
-computed.
+(`retrieval.score_block`); the full [Q, V] never exists. Where one chunk asks for lists alone, the catalogue is divided
+among the threads. `retrieval.reference` is the slow twin that defines what is computed.
 
 Ties: the rank of a target is 1 + the number of other ranked items that score at least as high, so a tie never favours
 a target; targets of one request that tie with each other share the places that they take together, lower rows first.
@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from facta.arrays import Floats32, Ints
-from facta.retrieval.item_sets import ItemSets, owners, take
-from facta.retrieval.score_block import Chunk, padded
+from facta.retrieval.item_sets import ItemSets, keep, owners, take
+from facta.retrieval.score_block import TILE, Chunk, padded
+from facta.retrieval.topk import best_of
 from facta.types import CatalogueScores, Product
 
 __all__ = ["UNREACHABLE", "ItemSets", "Ranking", "rank_catalogue"]
@@ -33,6 +34,13 @@ UNREACHABLE = 1 << 62
 
 ROWS, COLUMNS, GROUP = 512, 1024, 16
 """A block of 2 MB: it stays near its core, and calling an operator on it is cheap beside the operator's work."""
+
+
+SPAN = 1 << 17
+"""The least scores of a thread's span of the catalogue: 3 ms of work, beside which a thread costs little."""
+
+Part = TypeVar("Part")
+Made = TypeVar("Made")
 
 
 class Ranking(NamedTuple):
@@ -50,6 +58,10 @@ def rank_catalogue(
     float32; one that is not a number is a `ProtocolError`. Chunks are taken in the order of their requests' numbers of
     targets, many first, and divided among threads.
     """
+    items = count or (scores.items if isinstance(scores, Product) else scores.T).shape[0]
+    spans = min(torch.get_num_threads(), items * padded(len(targets.offsets) - 1) // SPAN)
+    if spans > 1 and len(targets.offsets) <= ROWS and not len(targets.items):
+        return _lists_by_span(scores, masked, k, items, spans)
     order = np.argsort(-np.diff(targets.offsets), kind="stable")
     ranks, lists = np.empty(len(targets.items), np.int64), np.empty((len(order), k), np.int64)
     best = np.empty((len(order), k), np.float32)
@@ -65,29 +77,55 @@ def rank_catalogue(
     return Ranking(_settle_ties(ranks, targets), lists, best)
 
 
+def _lists_by_span(scores: CatalogueScores, masked: ItemSets, k: int, count: int, spans: int) -> Ranking:
+    """Lists of one chunk of requests without targets: each span of the catalogue by one thread, then the best of all.
+
+    Spans begin at multiples of a tile, as blocks do.
+    """
+    width = -(-count // (spans * TILE)) * TILE
+    none = ItemSets(np.zeros_like(masked.offsets), np.empty(0, np.int64))
+
+    def rank(first: int) -> tuple[Ints, Floats32]:
+        size = min(width, count - first)
+        hidden = keep(masked, (masked.items >= first) & (masked.items < first + size))
+        hidden = hidden._replace(items=hidden.items - first)
+        columns = COLUMNS * ROWS // padded(len(masked.offsets) - 1)
+        chunk = Chunk(_span(scores, first, size), none, hidden, count=size, columns=columns, group=GROUP)
+        _, _, lists, best = chunk.rank(k)
+        return np.where(lists < 0, -1, lists + first), best
+
+    found = _in_threads(rank, range(0, count, width))
+    return Ranking(none.items, *best_of([lists for lists, _ in found], [best for _, best in found], k))
+
+
+def _span(scores: CatalogueScores, first: int, size: int) -> CatalogueScores:
+    """The scores of some items; vectors of zeros that follow the last of all stay behind it."""
+    if isinstance(scores, Product):
+        return Product(scores.queries, scores.items[first : first + -(-size // TILE) * TILE])
+    return scores[:, first : first + size]
+
+
 def _part(scores: CatalogueScores, rows: Ints) -> CatalogueScores:
     """The scores of some requests, float32 on the CPU."""
     at = torch.from_numpy(rows)
     return Product(scores.queries[at], scores.items) if isinstance(scores, Product) else scores[at]
 
 
-def _in_threads(work: Callable[[Ints], None], parts: Sequence[Ints]) -> None:
+def _in_threads(work: Callable[[Part], Made], parts: Sequence[Part]) -> list[Made]:
     """Each part by one thread that shares its operators with no other: threads that never wait for each other lose
     little on a busy machine, where every shared operator would wait for the slowest; and equal items score equal."""
     threads = torch.get_num_threads()
 
-    def alone(part: Ints) -> None:
+    def alone(part: Part) -> Made:
         with torch.no_grad():
-            work(part)
+            return work(part)
 
     torch.set_num_threads(1)
     try:
         if threads == 1 or len(parts) == 1:
-            for part in parts:
-                alone(part)
-            return
+            return [alone(part) for part in parts]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(alone, parts))
+            return list(pool.map(alone, parts))
     finally:
         torch.set_num_threads(threads)  # a thread's setting reaches the libraries of all
 

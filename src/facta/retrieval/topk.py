@@ -10,6 +10,8 @@ examined, which is slow and still exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -61,9 +63,7 @@ class TopK:
                 "A score is not a number (NaN): this model cannot be ranked; look at its training loss."
             )
         self._merge()
-        keys = np.sort(self._keys, axis=1)[:, ::-1]
-        empty = keys == _LOWEST
-        return np.where(empty, -1, _column(keys)), np.where(empty, np.float32(-np.inf), _score(keys))
+        return _sorted_lists(self._keys)
 
     def _first_bar(self, highest: Tensor) -> Floats32:
         """Just below the k-th highest group maximum of the first block: k scores at least are as high."""
@@ -87,6 +87,19 @@ class TopK:
             lowest = self._keys.min(1, keepdims=True)
             self._beat = np.maximum(self._beat, np.where(lowest == _LOWEST, np.float32(-np.inf), _score(lowest)))
         self._pending, self._waiting, self._merge_at = [], 0, 2 * max(self._blocks, 1)
+
+
+def best_of(columns: Sequence[Ints], scores: Sequence[Floats32], k: int) -> tuple[Ints, Floats32]:
+    """Lists [r, k] of several parts of a catalogue -> the best k of all, as `TopK.lists` gives them."""
+    column, score = np.concatenate(columns, axis=1), np.concatenate(scores, axis=1)
+    keys = np.where(column < 0, _LOWEST, sortable(score, column))
+    return _sorted_lists(np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:])
+
+
+def _sorted_lists(keys: Ints) -> tuple[Ints, Floats32]:
+    keys = np.sort(keys, axis=1)[:, ::-1]
+    empty = keys == _LOWEST
+    return np.where(empty, -1, _column(keys)), np.where(empty, np.float32(-np.inf), _score(keys))
 
 
 def sortable(score: Floats32, column: Ints) -> Ints:
