@@ -1,7 +1,8 @@
 """Run every command of README.md and docs/*.md as printed, page after page in one clean folder: `scripts/pages`.
 
-The files that the pages speak of (events.csv, items.csv, shop.parquet) are written first, small. Simulated logs and
-searches are made smaller; nothing else of a command is changed. Left out: `make`, downloads, what needs a folder of the
+The files that the pages speak of (events.csv, items.csv, shop.parquet, actions.parquet) are written first, small, and a
+block of Python that a page says to save. Simulated logs and searches are made smaller; nothing else of a command is
+changed. Left out: `make`, downloads, what needs a folder of the
 reader's, and `--device cuda`. Only `facta doctor` may exit with 1, which it does where a log would be refused.
 """
 
@@ -33,6 +34,13 @@ def commands(page: Path) -> list[str]:
             command, _, shown = part.partition("\n")
             found.append(f"cat > {command.split()[1]} <<'END'\n{shown}END" if command.startswith("cat ") else command)
     return found
+
+
+def save_python(page: Path, folder: Path) -> None:
+    """Write the blocks of Python that a page says to save: "Save this as `NAME`"."""
+    told = r"Save this as `([\w.]+)`.*?^```python\n(.*?)^```"
+    for name, code in re.findall(told, page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        (folder / name).write_text(code, encoding="utf-8")
 
 
 def write_files(folder: Path) -> None:
@@ -67,6 +75,19 @@ def write_files(folder: Path) -> None:
             "dwell": rng.exponential(30, count).astype(np.float32),
         }
     ).write_parquet(folder / "shop.parquet")
+    write_actions(folder, user, item)
+
+
+def write_actions(folder: Path, user: np.ndarray, item: np.ndarray) -> None:
+    """A line for each action: all items of the shop are viewed, some put into the cart, some of these bought."""
+    march = 1_709_500_000 + 7_200 * np.arange(len(user))  # 2024-03-03 on
+    parts = [
+        pl.DataFrame(
+            {"user_id": 1000 + user, "item_id": item, "timestamp": march + 60 * step, "event_type": action}
+        ).gather_every(2**step)
+        for step, action in enumerate(("view", "cart", "buy"))
+    ]
+    pl.concat(parts).write_parquet(folder / "actions.parquet")
 
 
 def main() -> None:
@@ -75,6 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="facta-pages-") as place:
         write_files(Path(place))
         for page in chosen:
+            save_python(page, Path(place))
             for command in commands(page):
                 if any(re.search(pattern, command) for pattern in LEFT_OUT):
                     print(f"left out   {page.name}: {command}", flush=True)
