@@ -15,7 +15,7 @@ import torch
 
 import facta
 from benchmarks.figures import committed, record
-from benchmarks.runs import SEEDS, Seeds, chosen_by, dataset, record_rules, train
+from benchmarks.runs import SEEDS, Seeds, chosen_by, dataset, record_counted, train
 
 WIDTHS = (64, 256)
 REFIT = ["protocol.refit=yes"]
@@ -55,8 +55,8 @@ def hstu(data: facta.Dataset) -> None:
 
 
 def rules(data: facta.Dataset) -> None:
-    record_rules("beauty_rules", "amazon-beauty/rules", data, "no")
-    record_rules("beauty_rules_refit", "amazon-beauty/rules", data, "yes")
+    record_counted("beauty_rules", "amazon-beauty/rules", data, "no")
+    record_counted("beauty_rules_refit", "amazon-beauty/rules", data, "yes")
 
 
 def sasrec_ss_refit(data: facta.Dataset) -> None:

@@ -2,13 +2,13 @@
 
     python -m benchmarks.ml1m [ARM...] [--protocol loo-val|loo-paper] [--seeds 1]
 
-`rules` are the pairwise rules, without refit and with it, in minutes; `hstu-refit` is HSTU chosen on n-1 and then
-trained again on all but the last event. Both are of `loo-val` alone. Three seeds of every trained arm. `loo-val` trains
-on targets up to n-2, chooses the epoch on n-1 and tests on n; `loo-paper` trains up to n-1 for 101 epochs and takes the
-last, whatever the test says. The 3,706 rated films are ranked and the whole history is masked; each note has the
-numbers with the window masked (200) and with all titles ranked beside it. A seed takes about 8 minutes
-of one core for HSTU, 9 for sasrec-ss, 25 for HSTU-large and 45 for sasrec-ce; killed and started again with the
-same code it goes on.
+`rules` are the pairwise rules and `ease` is EASE, without refit and with it, in minutes; `hstu-refit` is HSTU chosen on
+n-1 and then trained again on all but the last event. All of these are of `loo-val` alone. Three seeds of every trained
+arm. `loo-val` trains on targets up to n-2, chooses the epoch on n-1 and tests on n; `loo-paper` trains up to n-1 for 101
+epochs and takes the last, whatever the test says. The 3,706 rated films are ranked and the whole history is masked; each
+note has the numbers with the window masked (200) and with all titles ranked beside it. A seed takes about 8 minutes of
+one core for HSTU, 9 for sasrec-ss, 25 for HSTU-large and 45 for sasrec-ce; killed and started again with the same code it
+goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 
 import facta
 from benchmarks.figures import RECONSTRUCTED, committed, record, timed
-from benchmarks.runs import SEEDS, Seeds, dataset, record_rules, train
+from benchmarks.runs import SEEDS, Seeds, dataset, record_counted, train
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import average
 
@@ -31,6 +31,7 @@ ARMS: dict[str, list[str]] = {
     "hstu-bias-time": ["hstu", "model.encoder.bias=time"],
 }
 PROTOCOLS = {"loo-val": [], "loo-paper": ["protocol.split=loo-paper", "training.patience=null"]}
+COUNTED = ("rules", "ease")
 KS = (1, 5, 10, 20, 50, 200)
 VARIANTS = {"window(200) masked": {"mask": "window(200)"}, "all titles ranked": {"rank": "all"}}
 
@@ -59,9 +60,9 @@ def note(name: str, protocol: str, runs: Seeds) -> str:
     return "; ".join(said)
 
 
-def rules() -> None:
-    record_rules("ml1m_rules", "movielens-1m/rules", dataset("movielens-1m"), "no")
-    record_rules("ml1m_rules_refit", "movielens-1m/rules", dataset("movielens-1m"), "yes")
+def counted(name: str) -> None:
+    record_counted(f"ml1m_{name}", f"movielens-1m/{name}", dataset("movielens-1m"), "no")
+    record_counted(f"ml1m_{name}_refit", f"movielens-1m/{name}", dataset("movielens-1m"), "yes")
 
 
 def hstu_refit(seeds: tuple[int, ...]) -> None:
@@ -74,7 +75,7 @@ def hstu_refit(seeds: tuple[int, ...]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Quality on MovieLens 1M.")
-    arms = ["rules", *ARMS, "hstu-refit"]
+    arms = [*COUNTED, *ARMS, "hstu-refit"]
     parser.add_argument("arms", nargs="*", metavar="ARM", help=f"of {', '.join(arms)}; default: all")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: both")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many")
@@ -84,8 +85,8 @@ def main() -> None:
         parser.error(f"found {', '.join(sorted(unknown))}; expected of {', '.join(arms)}")
     committed()
     asked = given.arms or arms
-    if "rules" in asked:
-        rules()
+    for name in (name for name in asked if name in COUNTED):
+        counted(name)
     if "hstu-refit" in asked:
         hstu_refit(SEEDS[: given.seeds])
     for name in (name for name in asked if name in ARMS):

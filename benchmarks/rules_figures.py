@@ -1,4 +1,4 @@
-"""Figures of pairwise rules, and of the trained systems that were trained again as the rules were."""
+"""Figures of counted models, and of the trained systems that were trained again as the rules were."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ RULES: dict[str, Figure] = {
     **_pair("beauty_sasrec_ss_refit", "", "beauty sasrec-ss-refit", "Amazon Beauty, refit: SASRec, sampled softmax"),
     **_pair("ml1m_rules", "", "ml1m rules", "ML-1M, loo-val: pairwise rules, untrained"),
     **_pair("ml1m_rules_refit", "", "ml1m rules", "ML-1M, loo-val, refit: pairwise rules, untrained"),
+    **_pair("ml1m_ease", "", "ml1m ease", "ML-1M, loo-val: EASE"),
+    **_pair("ml1m_ease_refit", "", "ml1m ease", "ML-1M, loo-val, refit: EASE"),
     **_pair(
         "ml1m_hstu_refit", "", "ml1m hstu-refit", "ML-1M, loo-val, refit: HSTU, 17.7 % of timestamps reconstructed"
     ),

@@ -150,8 +150,8 @@ def count(recipe: str, data: facta.Dataset, changes: Sequence[str] = ()) -> tupl
     return facta.evaluate(artifact, data), artifact
 
 
-def record_rules(figure: str, recipe: str, data: facta.Dataset, refit: Literal["no", "yes"]) -> None:
-    """HR@10 and NDCG@10 of pairwise rules as FIGURE_hr10 and FIGURE_ndcg10, their settings in the note."""
+def record_counted(figure: str, recipe: str, data: facta.Dataset, refit: Literal["no", "yes"]) -> None:
+    """HR@10 and NDCG@10 of a counted model as FIGURE_hr10 and FIGURE_ndcg10, its settings in the note."""
     result, artifact = count(recipe, data, [f"protocol.refit={refit}"])
     settings = ", ".join(f"{key} {value}" for key, value in artifact.config["model"].items() if key != "kind")
     for metric in ("HR@10", "NDCG@10"):

@@ -27,6 +27,7 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.ease import EASE, EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.models.rules import Rules, RulesConfig
@@ -58,6 +59,7 @@ RANKERS: dict[str, Fitted] = {
     "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit_statistics(
         d, split
     ),
+    "ease": lambda data, split: EASE(EASEConfig(window=20), data.num_items).fit_statistics(data, split),
     "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit_statistics(data, split),
     "rules": lambda data, split: Rules(RulesConfig(window=20), data.num_items).fit_statistics(data, split),
     "hstu": recommender(HSTUConfig()),

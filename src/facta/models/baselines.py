@@ -202,7 +202,7 @@ def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) ->
     pairs = np.unique(user * dataset.num_items + item)
     user, item = np.divmod(pairs, dataset.num_items)
     norm = torch.from_numpy(np.sqrt(np.bincount(item, minlength=dataset.num_items))).float()
-    for first, together in _co_occurrences(user, item, dataset.num_users, dataset.num_items):
+    for first, together in co_occurrences(user, item, dataset.num_users, dataset.num_items):
         rows = slice(first, first + len(together))
         together[torch.arange(len(together)), torch.arange(first, first + len(together))] = 0  # no neighbour of itself
         product = norm[rows, None] * norm
@@ -212,7 +212,7 @@ def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) ->
             model.similarity[rows], model.neighbours[rows] = kept.values, kept.indices.to(torch.int32)
 
 
-def _co_occurrences(user: Ints, item: Ints, users: int, items: int) -> Iterator[tuple[int, Tensor]]:
+def co_occurrences(user: Ints, item: Ints, users: int, items: int) -> Iterator[tuple[int, Tensor]]:
     """From distinct (user, item) pairs, by user: blocks [b, V] of how many users met both items; their first row."""
     offsets = arrays.offsets_of(np.bincount(user, minlength=users))
     by_item = np.argsort(item, kind="stable")

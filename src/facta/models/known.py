@@ -7,6 +7,7 @@ from typing import Annotated
 from facta.kinds import Kinds
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
 from facta.models.dlrm import DLRMConfig
+from facta.models.ease import EASEConfig
 from facta.models.model import ModelConfig
 from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
@@ -23,6 +24,7 @@ AnyModel = Annotated[
             PopularityConfig,
             DecayedPopularityConfig,
             ItemKNNConfig,
+            EASEConfig,
             RulesConfig,
         ),
     ),

@@ -14,6 +14,7 @@ from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
+from facta.models.ease import EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
@@ -147,6 +148,11 @@ def popularity() -> RecipeConfig:
 def decayed_popularity() -> RecipeConfig:
     """Half-life chosen on validation."""
     return RecipeConfig(name="movielens-1m/decayed-popularity", model=DecayedPopularityConfig(), choose=True)
+
+
+def ease() -> RecipeConfig:
+    """λ chosen on validation; a matrix of all pairs of items, so for small catalogues."""
+    return RecipeConfig(name="movielens-1m/ease", model=EASEConfig(), choose=True)
 
 
 def item_knn() -> RecipeConfig:

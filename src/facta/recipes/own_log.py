@@ -19,6 +19,7 @@ from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import ItemKNNConfig, PopularityConfig
+from facta.models.ease import EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
@@ -92,6 +93,11 @@ def _with_rules(recipe: RecipeConfig, name: str) -> RecipeConfig:
 def rules() -> RecipeConfig:
     """Pairwise rules; decays, backward weight and damping chosen on validation."""
     return RecipeConfig(name="own-log/rules", model=RulesConfig(), choose=True, protocol=_RETRIEVAL)
+
+
+def ease() -> RecipeConfig:
+    """λ chosen on validation; a matrix of all pairs of items, so for small catalogues."""
+    return RecipeConfig(name="own-log/ease", model=EASEConfig(), choose=True, protocol=_RETRIEVAL)
 
 
 def item_knn() -> RecipeConfig:
