@@ -2,13 +2,13 @@
 
     python -m benchmarks.ml1m [ARM...] [--protocol loo-val|loo-paper] [--seeds 1]
 
-`rules` are the pairwise rules and `ease` is EASE, without refit and with it, in minutes; `hstu-refit` is HSTU chosen on
-n-1 and then trained again on all but the last event. All of these are of `loo-val` alone. Three seeds of every trained
-arm. `loo-val` trains on targets up to n-2, chooses the epoch on n-1 and tests on n; `loo-paper` trains up to n-1 for 101
-epochs and takes the last, whatever the test says. The 3,706 rated films are ranked and the whole history is masked; each
-note has the numbers with the window masked (200) and with all titles ranked beside it. A seed takes about 8 minutes of
-one core for HSTU, 9 for sasrec-ss, 25 for HSTU-large and 45 for sasrec-ce; killed and started again with the same code it
-goes on.
+`rules` are the pairwise rules and `ease` is EASE, without refit and with it, in minutes; `hstu-refit` is HSTU chosen
+on n-1 and then trained again on all but the last event. All of these are of `loo-val` alone. Three seeds of every
+trained arm. `loo-val` trains on targets up to n-2, chooses the epoch on n-1 and tests on n; `loo-paper` trains up to
+n-1 for 101 epochs and takes the last, whatever the test says. The 3,706 rated films are ranked and the whole history
+is masked; each note has the numbers with the window masked (200) and with all titles ranked beside it. A seed takes
+about 8 minutes of one core for HSTU, 9 for sasrec-ss, 25 for HSTU-large and 45 for sasrec-ce; killed and started
+again with the same code it goes on.
 """
 
 from __future__ import annotations
