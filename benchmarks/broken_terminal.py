@@ -132,8 +132,10 @@ def _stopped(number: int) -> Callable[[Sequence[str]], Answer]:
 
     def run(arguments: Sequence[str]) -> Answer:
         program = (
-            "import os, signal\nfrom facta.data import writing\nfrom facta.cli import main\n"
-            f"writing.DatasetWriter.manifest = lambda *_: os.kill(os.getpid(), {number})\nmain()"
+            "import os, signal, time\nfrom facta.data import writing\nfrom facta.cli import main\n"
+            f"def manifest(*_):\n    os.kill(os.getpid(), {number})\n"
+            "    time.sleep(60)  # another thread may have got the signal, and tells this one a little later\n"
+            "writing.DatasetWriter.manifest = manifest\nmain()"
         )
         run = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
