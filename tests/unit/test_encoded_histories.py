@@ -171,19 +171,30 @@ def test_many_users_at_once_share_nothing(late: Dataset) -> None:
 
 @pytest.mark.parametrize(("window", "stride"), [(1, 1), (3, 1), (4, 3), (50, 1)])
 def test_evaluation_and_requests_make_one_batch(late: Dataset, log: Dataset, window: int, stride: int) -> None:
-    """Of every user as it stood after every event, asked at the next event and much later; keys apart."""
+    """Of every user as it stood after every event, asked at its newest event and much later; alone and all together."""
     for dataset, wants in ((late, LATE), (log, EVERYTHING)):
         assert dataset.timestamp is not None
-        for user in range(dataset.num_users):
-            for end in range(int(dataset.offsets[user + 1] - dataset.offsets[user]) + 1):
-                history = encoded_history(dataset, user, None, wants)
-                history.cut(end)
-                for at in (int(dataset.timestamp[dataset.offsets[user] + max(end - 1, 0)]), T0 + 9000 * MINUTE):
-                    none = np.zeros(2, dtype=np.int64)
-                    asked = Requests(np.array([user]), np.array([end]), np.array([at]), none, none[:0])
-                    found = request([history], [at], window, stride=stride)
-                    wanted = request_batch(dataset, asked, slice(0, 1), window, wants, stride=stride)
-                    assert plain(without_keys(found)) == plain(without_keys(wanted)), (user, end, at)
+        asked = [
+            (user, end, at)
+            for user in range(dataset.num_users)
+            for end in range(int(dataset.offsets[user + 1] - dataset.offsets[user]) + 1)
+            for at in (int(dataset.timestamp[dataset.offsets[user] + max(end - 1, 0)]), T0 + 9000 * MINUTE)
+        ]
+        every = [stood(dataset, user, end, wants) for user, end, _ in asked]
+        users, ends, times = (np.array(column) for column in zip(*asked, strict=True))
+        offsets, none = np.zeros(len(asked) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        requests = Requests(users, ends, times, offsets, none)
+        for rows in (slice(0, len(asked)), *(slice(row, row + 1) for row in range(0, len(asked), 3))):
+            found = request(every[rows], times[rows].tolist(), window, stride=stride)
+            wanted = request_batch(dataset, requests, rows, window, wants, stride=stride)
+            assert plain(without_keys(found)) == plain(without_keys(wanted)), asked[rows]
+
+
+def stood(dataset: Dataset, user: int, end: int, wants: Wants) -> EncodedHistory:
+    """The history of a user as it stood after some events."""
+    history = encoded_history(dataset, user, None, wants)
+    history.cut(end)
+    return history
 
 
 def without_keys(batch: Any) -> Any:
