@@ -25,7 +25,7 @@ from facta.arrays import Floats, Ints
 from facta.data.floor import floor
 from facta.data.simulator import DAY, HOUR, MEMORY, Events, SimulatorConfig, World, chunks, sigmoid
 from facta.eval.bootstrap import bootstrap_means, interval
-from facta.infer.history import history_of
+from facta.infer.history_of import history_of
 
 SIZE, ASKED = "1m", 500
 CHANGES = [

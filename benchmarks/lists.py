@@ -24,9 +24,9 @@ import torch
 import facta
 from benchmarks.figures import committed, record
 from benchmarks.runs import dataset
+from facta.data.request import request
 from facta.infer import bulk
 from facta.infer.artifact import Artifact
-from facta.infer.request import request
 
 K, TURNS, USERS, EVENTS, ASKED = 100, 5, 1_000_000, 10_000_000, 1000
 
@@ -41,7 +41,7 @@ def encoding(artifact: Artifact, data: facta.Dataset) -> float:
     """Seconds for the queries of all users, from batches that are made outside of the clock."""
     stored, users, taken, at = artifact._engine.stored(data), np.arange(data.num_users), 0.0, after(data)
     for start in range(0, len(users), 256):
-        histories = stored.known(users[start : start + 256], at)
+        histories = stored.encoded(users[start : start + 256], at)
         batch = request(histories, [at] * len(histories), artifact.model.window)
         began = time.perf_counter()
         with torch.inference_mode():

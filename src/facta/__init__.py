@@ -31,7 +31,8 @@ from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.infer.artifact import Answer, Artifact
-from facta.infer.history import History, histories_of, history_of
+from facta.infer.history import History
+from facta.infer.history_of import histories_of, history_of
 from facta.infer.ranking import Ranking
 from facta.recipes.recipe import RecipeConfig
 

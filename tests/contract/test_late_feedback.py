@@ -17,11 +17,11 @@ from torch import Tensor
 from facta.data.batches import prediction_batches, request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
+from facta.data.request import Asked, request
 from facta.data.rows import Rows, frozen
 from facta.data.splits import Requests
-from facta.infer.history import history_of
-from facta.infer.history import known as looked_up
-from facta.infer.request import Asked, request
+from facta.infer.history import encoded as looked_up
+from facta.infer.history_of import history_of
 from facta.layouts.layout import ITEM
 from facta.models.model import Model
 from facta.testing.contract import OTHER, SAME, Case, far_from_start

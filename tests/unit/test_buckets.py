@@ -17,8 +17,9 @@ from facta.data.catalogue import Catalogue
 from facta.data.codes import codes, quantiles
 from facta.data.histories import Dataset
 from facta.data.splits import Split, leave_one_out, temporal, training_events
-from facta.infer.history import History, history_of, known
-from facta.infer.stored import StoredHistories
+from facta.data.stored import StoredHistories
+from facta.infer.history import History, encoded
+from facta.infer.history_of import history_of
 from facta.training.log import Log
 
 T0, HOUR, USERS, ITEMS, EVENTS = 1_600_000_000_000, 3_600_000, 40, 30, 12
@@ -173,9 +174,9 @@ def test_leave_one_out_cuts_every_user_at_the_own_last_training_event(logs: tupl
 def test_histories_read_in_bulk_are_those_read_one_by_one(logs: tuple[Dataset, Dataset]) -> None:
     data, wants = logs[1], replace(WANTS, own=False)
     known_fields = trained(data)[0].manifest
-    bulk = StoredHistories(data, data.item_rows, known_fields, wants).known(np.arange(6), until=CUT + HOUR * 9)
+    bulk = StoredHistories(data, data.item_rows, known_fields, wants).encoded(np.arange(6), until=CUT + HOUR * 9)
     for user, found in enumerate(bulk):
-        one = known(history_of(data, user, until=CUT + HOUR * 9), data.item_rows, known_fields, wants)
+        one = encoded(history_of(data, user, until=CUT + HOUR * 9), data.item_rows, known_fields, wants)
         assert found.series is not None and one.series is not None
         assert found.series.value.tolist() == one.series.value.tolist() and len(one.series.value)
         assert found.series.time.tolist() == one.series.time.tolist()

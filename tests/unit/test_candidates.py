@@ -21,14 +21,15 @@ from facta.data.codes import codes
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.raw import from_text, raw_codes, raw_of_codes, raw_values
+from facta.data.request import request
 from facta.data.schema import Field
 from facta.data.splits import Requests
 from facta.errors import ConfigError, DataError, UnknownValueWarning
 from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
-from facta.infer.history import History, history_of, known
-from facta.infer.request import request
+from facta.infer.history import History, encoded
+from facta.infer.history_of import history_of
 from facta.models.model import Model
 
 T0, MINUTE, ITEMS, USERS = 1_600_000_000_000, 60_000, 9, 12
@@ -235,7 +236,7 @@ def test_stored_changes_keep_their_codes(log: Dataset, until: int | None) -> Non
     stored, fields = log.series, log.manifest.series_fields
     assert stored is not None
     for user in range(USERS):
-        found = known(history_of(log, user, until=until), log.item_rows, log.manifest, Wants(series=True)).series
+        found = encoded(history_of(log, user, until=until), log.item_rows, log.manifest, Wants(series=True)).series
         span = slice(int(stored.offsets[user]), int(stored.offsets[user + 1]))
         kept = np.asarray(stored.time[span]) <= (2**62 if until is None else until)
         assert found is not None and (kept.any() or not user % 4)
@@ -270,7 +271,7 @@ def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, l
     ends, none = np.array([12, 4, 8]), np.zeros(4, dtype=np.int64)
     wants = engine.model.wants
     evaluated = request_batch(log, Requests(users, ends, times, none, none[:0]), slice(0, 3), window, wants)
-    histories = [known(history_of(log, int(user)), log.item_rows, log.manifest, wants) for user in users]
+    histories = [encoded(history_of(log, int(user)), log.item_rows, log.manifest, wants) for user in users]
     made = request(histories, times.tolist(), window)
     assert set(made.events.fields) == {"tab", "click", "stars", "seconds"} and set(made.user) == {"city", "since"}
     for name, column in made.events.fields.items():

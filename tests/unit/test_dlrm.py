@@ -23,7 +23,8 @@ from facta.data.rows import Rows, singles
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
-from facta.infer.history import History, history_of
+from facta.infer.history import History
+from facta.infer.history_of import history_of
 from facta.layers.crosses import Crosses, Experts
 from facta.layers.recent import AGES, Recent, in_force, recent
 from facta.layers.target_attention import TargetAttention

@@ -13,12 +13,13 @@ from facta.data.batches import request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
+from facta.data.request import request
 from facta.data.splits import Requests
 from facta.data.times import Time, moment
 from facta.errors import ConfigError, DataError
 from facta.infer.artifact import Artifact
-from facta.infer.history import History, as_histories, history_of, known
-from facta.infer.request import request
+from facta.infer.history import History, as_histories, encoded
+from facta.infer.history_of import history_of
 
 TIMED = {"kind": "recommender", "window": 4, "width": 8, "encoder": {"kind": "hstu", "layers": 1, "bias": "both"}}
 ITEMS = 12
@@ -69,7 +70,7 @@ def test_one_history_and_many_give_the_same_shape_and_the_same_lists() -> None:
 def test_scores_are_those_of_the_model_and_come_best_first() -> None:
     engine = artifact()
     answer = engine.recommend([0, 10], ITEMS, exclude="nothing")
-    batch = request([known(History([0, 10]), engine.rows_of)], None, 4)
+    batch = request([encoded(History([0, 10]), engine.rows_of)], None, 4)
     expected = engine.model.catalogue_scores(batch).dense()[0]
     trained = [row for row in torch.argsort(expected, descending=True).tolist() if row != 4]
     assert answer.ids == [[10 * row for row in trained]]
@@ -198,7 +199,7 @@ def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
     none = np.zeros(4, dtype=np.int64)
     evaluated = request_batch(log, Requests(np.array([0, 1, 2]), ends, times, none, none[:0]), slice(0, 3), window=4)
     histories = [history_of(log, 1), history_of(log, 2), History([], [])]
-    asked = request([known(one, log.item_rows) for one in histories], times.tolist(), window=4)
+    asked = request([encoded(one, log.item_rows) for one in histories], times.tolist(), window=4)
     for name in ("offsets", "index", "next_time"):
         assert torch.equal(getattr(asked, name), getattr(evaluated, name)), name
     assert torch.equal(asked.events.item, evaluated.events.item)
@@ -230,13 +231,13 @@ def test_a_log_whose_own_clock_starts_at_zero_is_answered_from(tmp_path: Path) -
     frame = pl.DataFrame({"user_id": [1, 1], "item_id": [0, 10], "timestamp": [0, 5]})
     history = history_of(prepare(frame, tmp_path / "simulated", unit="s"), 1)
     engine = artifact(timed=True)
-    assert known(history, engine.rows_of).times.tolist() == [0, 5000]  # type: ignore[union-attr]
+    assert encoded(history, engine.rows_of).times.tolist() == [0, 5000]  # type: ignore[union-attr]
     assert engine.recommend(history, at=np.datetime64(9, "s")).source == ["model"]
 
 
 def test_events_given_out_of_order_are_sorted_by_time_and_ties_keep_their_order() -> None:
     engine = artifact(timed=True)
-    history = known(History([20, 0, 10, 30], [T0 + 5, T0 + 3, T0 + 5, T0 + 4]), engine.rows_of)
+    history = encoded(History([20, 0, 10, 30], [T0 + 5, T0 + 3, T0 + 5, T0 + 4]), engine.rows_of)
     assert history.rows.tolist() == [0, 3, 2, 1]
     assert history.times is not None and (history.times - T0).tolist() == [3, 4, 5, 5]
 

@@ -21,17 +21,18 @@ from facta.data.catalogue import Catalogue
 from facta.data.doctor import examine
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
+from facta.data.request import request
 from facta.data.schema import Field
 from facta.data.splits import Requests, Split, leave_one_out, temporal, temporal_test
 from facta.data.stochastic_length import StochasticLengthConfig
+from facta.data.stored import StoredHistories
 from facta.data.stream import StreamBatches
 from facta.errors import DataError
 from facta.eval.predictions import held_out, predict
 from facta.eval.protocol import ProtocolConfig
-from facta.infer.history import History, history_of
-from facta.infer.history import known as looked_up
-from facta.infer.request import request
-from facta.infer.stored import StoredHistories
+from facta.infer.history import History
+from facta.infer.history import encoded as looked_up
+from facta.infer.history_of import history_of
 from facta.layers.rates import SmoothedRates
 from facta.types import Events, SequenceBatch
 from tests.late_world import FIELDS, ITEMS, MINUTE, T0, Event, as_it_stood, code, histories, known, prepared
@@ -299,7 +300,7 @@ def test_the_histories_of_all_users_at_once_say_what_those_of_each_do(dataset: D
 
     stored = StoredHistories(dataset, rows_of, dataset.manifest, ITEM)
     for until in (None, *(T0 + minutes * MINUTE for minutes in (-5, 0, 10, 25, 40, 75, 400))):
-        for user, found in enumerate(stored.known(np.arange(8), until)):
+        for user, found in enumerate(stored.encoded(np.arange(8), until)):
             wanted = looked_up(history_of(dataset, user, until=until), rows_of, dataset.manifest, ITEM)
             assert found.rows.tolist() == wanted.rows.tolist() and found.unknown == wanted.unknown
             for at in (None, *(T0 + minutes * MINUTE for minutes in range(0, 500, 20))):

@@ -15,17 +15,19 @@ from pyarrow import parquet
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.series import Series
+from facta.data.stored import StoredHistories
 from facta.errors import ConfigError, DataError, ResourceError
 from facta.infer import bulk, parts
 from facta.infer.artifact import Artifact
-from facta.infer.history import Known, histories_of, history_of, known
-from facta.infer.stored import StoredHistories
+from facta.infer.history import encoded
+from facta.infer.history_of import histories_of, history_of
 from tests.unit.test_candidates import ITEMS, MINUTE, T0, USERS, artifact
 from tests.unit.test_candidates import log as log  # the fixture
 from tests.unit.test_engine import artifact as small
 
 AT = T0 + 2000 * MINUTE  # after all events
 pytestmark = pytest.mark.filterwarnings("ignore::facta.errors.UnknownValueWarning")  # the newer log has new values
+FACTS = ("rows", "places", "unknown", "times", "next_time", "fields", "late", "known_at", "user", "lists", "series")
 MOMENTS = (None, AT, T0 + 350 * MINUTE, T0 + 103 * MINUTE, T0 - 1)  # the fourth is an event of user 3
 
 
@@ -96,11 +98,11 @@ def test_stored_histories_know_no_more_than_was_known(late: Dataset, until: int 
     def rows_of(asked: Sequence[Any]) -> Any:
         return np.array([ids.index(one) if one in ids else -1 for one in asked], dtype=np.int64)
 
-    found = StoredHistories(late, rows_of, engine._engine.fields, engine.model.wants).known(users, until)
+    found = StoredHistories(late, rows_of, engine._engine.fields, engine.model.wants).encoded(users, until)
     for user, one in zip(late.users["user_id"].to_list(), found, strict=True):
-        expected = known(history_of(late, user, until=until), rows_of, engine._engine.fields, engine.model.wants)
-        for name in fields(Known):
-            assert equal(getattr(one, name.name), getattr(expected, name.name)), (user, name.name)
+        expected = encoded(history_of(late, user, until=until), rows_of, engine._engine.fields, engine.model.wants)
+        for name in FACTS:
+            assert equal(getattr(one, name), getattr(expected, name)), (user, name)
     assert any(one.late for one in found)
 
 
@@ -144,11 +146,11 @@ def test_stored_histories_are_those_of_history_of(log: Dataset, newer: Dataset, 
     assert wants.series and wants.lists and wants.users and set(wants.fields) == {"tab", "click", "stars", "seconds"}
     users = np.array([5, 0, 3, 6])
     ids = dataset.users["user_id"].gather(users).to_list()
-    found = StoredHistories(dataset, engine.rows_of, engine._engine.fields, wants).known(users, until)
+    found = StoredHistories(dataset, engine.rows_of, engine._engine.fields, wants).encoded(users, until)
     for user, one in zip(ids, found, strict=True):
-        expected = known(history_of(dataset, user, until=until), engine.rows_of, engine._engine.fields, wants)
-        for name in fields(Known):
-            assert equal(getattr(one, name.name), getattr(expected, name.name)), (user, name.name)
+        expected = encoded(history_of(dataset, user, until=until), engine.rows_of, engine._engine.fields, wants)
+        for name in FACTS:
+            assert equal(getattr(one, name), getattr(expected, name)), (user, name)
     assert sum(one.unknown for one in found) > 0 or whose == "log" or until == MOMENTS[-1]
     assert histories_of(dataset, ids, until=until) == [history_of(dataset, user, until=until) for user in ids]
 

@@ -15,7 +15,8 @@ from facta.data.ids import ItemId, id_from_text
 from facta.data.times import Time
 from facta.errors import ConfigError, counted
 from facta.infer.artifact import Artifact
-from facta.infer.history import History, history_of
+from facta.infer.history import History
+from facta.infer.history_of import history_of
 
 UserOption = Annotated[str | None, typer.Option(help="A user of the dataset --data.")]
 DataOption = Annotated[Path | None, typer.Option(help="The prepared dataset that holds the user's history.")]

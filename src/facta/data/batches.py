@@ -21,14 +21,17 @@ from torch import Tensor
 from facta import arrays, draws, jagged
 from facta.arrays import Ints
 from facta.data import rows as shapes
+from facta.data.codes import codes
 from facta.data.entries import entries
 from facta.data.histories import Dataset
-from facta.data.late import known_codes, period_moments
+from facta.data.late import NEVER, known_at, known_codes, period_moments, waiting_on
+from facta.data.request import Windows, batch_of
 from facta.data.rows import Rows
 from facta.data.splits import Requests, Split
 from facta.data.stochastic_length import StochasticLengthConfig, kept_events
+from facta.data.windows import window_start
 from facta.draws import Purpose
-from facta.errors import ConfigError, DataError
+from facta.errors import ConfigError
 from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 LENGTH_JITTER = 0.25  # spread of log length within a batch: mixes users between epochs, costs about 12 % padding
@@ -48,35 +51,45 @@ class Wants:
 
 
 def request_batch(
-    dataset: Dataset, requests: Requests, rows: slice | Ints, window: int, wants: Wants = Wants()
+    dataset: Dataset, requests: Requests, rows: slice | Ints, window: int, wants: Wants = Wants(), *, stride: int = 1
 ) -> SequenceBatch:
-    """The retrieval requests `rows`: each sees the last `window` of its visible events and has one target without an
-    item.
-    """
+    """The retrieval requests `rows`: each sees the window of its visible events and has one target without an item."""
     user, end = requests.user[rows], requests.end[rows]
+    start = window_start(end, window, stride)
+    first = np.asarray(dataset.offsets[user], dtype=np.int64) + start
+    windows = _windows(dataset, user, first, end - start, wants)
     timed = requests.time is not None and dataset.timestamp is not None
-    time = torch.from_numpy(requests.time[rows]) if timed else None  # type: ignore[index]
-    count = len(user)
-    target = Events(item=torch.full((count,), -1), time=time, key=torch.zeros(count, dtype=torch.int64))
-    inputs = _inputs(dataset, user, np.maximum(end - window, 0), end, key=0)
-    next_time = _next_time(dataset, inputs, time)
-    events = _events(dataset, inputs.place, inputs.key, wants, next_time)
-    return SequenceBatch(
-        offsets=inputs.offsets,
-        events=events,
-        index=inputs.index,
-        next_time=next_time,
-        targets=Targets(
-            offsets=torch.arange(count + 1),
-            events=target,
-            after=jagged.lengths(inputs.offsets),
-            slot=torch.full((count,), -1),
-            weight=torch.ones(count),
-        ),
+    return batch_of(windows, requests.time[rows] if timed else None)  # type: ignore[index]
+
+
+def _windows(dataset: Dataset, user: Ints, first: Ints, length: Ints, wants: Wants) -> Windows:
+    """Events of users [B], from the places `first` [B] in the dataset on."""
+    place, offsets = arrays.spans(first, length), arrays.offsets_of(length)
+    stored = [one for one in dataset.manifest.fields if one.name in wants.fields]
+    late = tuple(one for one in stored if waiting_on(one))
+    times = None if dataset.timestamp is None else np.asarray(dataset.timestamp[place], dtype=np.int64)
+    return Windows(
+        offsets=offsets,
+        rows=dataset.item[place].astype(np.int64),
+        times=times,
+        next_time=_successors(dataset, place, offsets),
+        fields={one.name: codes(one, dataset.fields[one.name][place]) for one in stored},
+        late=late,
+        known_at={name: known_at(dataset, name, place) for one in late for name in waiting_on(one)},
         user=_facts(dataset, user, wants),
         lists=_lists(dataset, user, wants),
-        series=_series(dataset, user, inputs.offsets, events, time, 0, wants),
+        series=dataset.series if wants.series else None,
+        person=user,
     )
+
+
+def _successors(dataset: Dataset, place: Ints, offsets: Ints) -> Ints:
+    """[E] ms of the next event that is shown; NEVER of the newest one of each row."""
+    found = np.full(len(place), NEVER)
+    if dataset.timestamp is not None:
+        found[:-1] = dataset.timestamp[place[1:]]
+        found[offsets[1:][np.diff(offsets) > 0] - 1] = NEVER
+    return found
 
 
 class TrainingBatches:
@@ -320,9 +333,7 @@ def _series(
     """What changed before `until` [B], for a model that reads it."""
     if not wants.series or dataset.series is None:
         return None
-    if until is None or events.time is None:
-        raise DataError("The model reads facts that change, and here are no times to tell which of them are known.")
-    return entries(dataset.series, user, offsets, events.time, until.numpy(), key)
+    return entries(dataset.series, user, offsets, events.time, None if until is None else until.numpy(), key)
 
 
 def _last_time(offsets: Tensor, targets: Events) -> Tensor | None:
@@ -375,14 +386,3 @@ def _successor_time(dataset: Dataset, rows: Rows, inputs: _Inputs) -> Tensor | N
     successor = torch.where(place == newest, torch.maximum(place + 1, first), place + 1)
     known = (start + torch.minimum(successor, last)).numpy()
     return torch.from_numpy(np.asarray(dataset.timestamp[known], dtype=np.int64))
-
-
-def _next_time(dataset: Dataset, inputs: _Inputs, request_time: Tensor | None) -> Tensor | None:
-    """[E] time of each event's successor; the newest one's successor is the request."""
-    if dataset.timestamp is None or request_time is None:
-        return None
-    successor = np.minimum(inputs.place.numpy() + 1, dataset.num_events - 1)
-    time = torch.from_numpy(np.asarray(dataset.timestamp[successor], dtype=np.int64))
-    filled = jagged.lengths(inputs.offsets) > 0
-    time[inputs.offsets[1:][filled] - 1] = request_time[filled]
-    return time

@@ -12,15 +12,22 @@ from torch import Tensor
 from facta import arrays, draws
 from facta.arrays import Bools, Ints
 from facta.data import series
+from facta.errors import DataError
 from facta.types import Series
 
 SPAN = 1 << 42  # milliseconds that a log lasts at most: 139 years
 
 
-def entries(stored: series.Series, user: Ints, offsets: Tensor, time: Tensor, until: Ints, key: int) -> Series:
+def entries(
+    stored: series.Series, user: Ints, offsets: Tensor, time: Tensor | None, until: Ints | None, key: int
+) -> Series:
     """The entries of users [B] known before `until` [B] ms: those between the row's events, at `time` [E], and of each
     field the one that holds when the row begins. A change at an event's instant comes after the event.
+
+    Raises DataError where there are no times.
     """
+    if time is None or until is None:
+        raise DataError("The model reads facts that change, and here are no times to tell which of them are known.")
     count = np.diff(stored.offsets)[user]
     at, row = arrays.spans(np.asarray(stored.offsets)[user], count), np.repeat(np.arange(len(user)), count)
     known = np.asarray(stored.time)[at] < until[row]

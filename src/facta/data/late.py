@@ -18,7 +18,7 @@ Letters: n events, U users.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,20 @@ def as_known(field: Field, found: Ints, hidden: Callable[[str], Bools]) -> Ints:
     for other in field.waits_for or ():
         found = np.where(hidden(other), 0, found)
     return found
+
+
+def shown(
+    fields: Mapping[str, Ints], late: Sequence[Field], times: Mapping[str, Ints], moment: Ints
+) -> dict[str, Ints]:
+    """Field -> [n] codes of events -> the codes that they show at `moment` [n] ms. `times`: name -> [n] ms when values
+    of a field with a time became known; a field that has none there is known with its events.
+    """
+    every = np.full(len(moment), ALWAYS)
+
+    def hidden(name: str) -> Bools:
+        return times.get(name, every) >= moment
+
+    return {**fields, **{one.name: as_known(one, fields[one.name], hidden) for one in late}}
 
 
 def before_code(field: Field) -> int:

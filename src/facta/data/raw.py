@@ -5,8 +5,9 @@ Letters: n values.
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy.typing as npt
 
 from facta.arrays import Floats, Floats32, Ints
 from facta.data.codes import codes, defined, values_of
+from facta.data.ids import plain_value
 from facta.data.schema import Field
 from facta.data.times import moment
-from facta.errors import DataError
+from facta.errors import DataError, UnknownValueWarning
 
 
 def raw_values(field: Field, stored: npt.NDArray[Any]) -> list[Any]:
@@ -49,6 +51,39 @@ def raw_codes(field: Field, values: Sequence[Any]) -> Ints:
     if field.kind == "ordinal":
         numbers = np.where(np.isin(numbers, np.asarray(field.levels, dtype=numbers.dtype)), numbers, np.nan)
     return codes(field, numbers)
+
+
+def coded(one: Field, values: Sequence[Any], where: str) -> Ints:
+    """[n] codes of values. Warns of a value that the field does not know: it is read as undefined."""
+    found = raw_codes(one, values)
+    for place in np.flatnonzero(found == 0).tolist():
+        if (value := plain_value(values[place])) is not None and value == value:  # NaN is undefined on purpose
+            known = [str(value) for value in one.categories or one.levels or ()]
+            warnings.warn(
+                f"Found {one.name}={value} in {where}; no event of this artifact's data has it, so it is read as "
+                f"undefined. Known: {', '.join(known[:8])}{', …' if len(known) > 8 else ''}.",
+                UnknownValueWarning,
+                stacklevel=2,
+            )
+            break
+    return found
+
+
+def value_in_series(one: Field, stored: np.generic) -> Any:
+    """A stored value of a series as a log has it."""
+    if one.kind == "numeric" and stored.dtype.kind == "f":
+        return None if np.isnan(stored) else stored.item()
+    return raw_of_codes(one, np.array([stored], dtype=np.int64))[0]
+
+
+def refuse_unknown(given: Iterable[str], known: Sequence[Field], what: str) -> None:
+    names = [one.name for one in known]
+    for name in given:
+        if name not in names:
+            raise DataError(
+                f"Found '{name}' among the {what}; the data that this artifact was trained on has: "
+                f"{', '.join(names) or 'none'}."
+            )
 
 
 def from_text(field: Field, text: str) -> Any:

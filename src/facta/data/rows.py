@@ -15,6 +15,7 @@ import numpy as np
 
 from facta import arrays
 from facta.arrays import Ints
+from facta.data.windows import window_start
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def newest(last: Ints, window: int) -> Rows:
     predecessors."""
     user = np.flatnonzero(last >= 2)
     end = last[user] - 1
-    start = np.maximum(end - window, 0)
+    start = window_start(end, window)
     return Rows(user, start, end, start + 1, end + 1)
 
 
@@ -63,14 +64,14 @@ def tiles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     head = (window - np.minimum(first, window - fresh))[row]  # targets of a user's first row
     begins = first[row] + np.where(place == 0, 0, head + (place - 1) * fresh)
     ends = np.minimum(first[row] + head + place * fresh, last[row])
-    return Rows(user[row], np.maximum(ends - window, 0), ends, begins, ends)
+    return Rows(user[row], window_start(ends, window), ends, begins, ends)
 
 
 def singles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     """One row per target: the events of an impression-level example, N with the target itself."""
     count = np.maximum(last - first, 0)
     place = arrays.spans(first, count)
-    return Rows(np.repeat(user, count), np.maximum(place + 1 - window, 0), place + 1, place, place + 1)
+    return Rows(np.repeat(user, count), window_start(place + 1, window), place + 1, place, place + 1)
 
 
 def frozen(user: Ints, first: Ints, last: Ints, window: int, until: Ints | None = None) -> Rows:
@@ -81,4 +82,4 @@ def frozen(user: Ints, first: Ints, last: Ints, window: int, until: Ints | None 
     count = np.maximum(last - first, 0)
     place, cut = arrays.spans(first, count), np.repeat(first, count)
     moments = None if until is None else np.repeat(until, count)
-    return Rows(np.repeat(user, count), np.maximum(cut + 1 - window, 0), cut, place, place + 1, moments)
+    return Rows(np.repeat(user, count), window_start(cut, window - 1), cut, place, place + 1, moments)

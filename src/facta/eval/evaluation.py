@@ -20,6 +20,7 @@ from facta.data.batches import Wants, request_batch
 from facta.data.histories import Dataset
 from facta.data.known import known_part
 from facta.data.splits import Requests, Split
+from facta.data.windows import window_length
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
@@ -183,7 +184,7 @@ def _readable(dataset: Dataset, requests: Requests, counts: Ints | None) -> Bool
 def _batches(requests: Requests, readable: Bools, window: int, size: int) -> Iterator[Ints]:
     """Rows of requests, readable ones or others, those with the longest histories first: equal lengths waste least, and
     memory fails early."""
-    order = np.argsort(-np.minimum(requests.end, window), kind="stable")
+    order = np.argsort(-window_length(requests.end, window), kind="stable")
     for together in (order[readable[order]], order[~readable[order]]):
         for start in range(0, len(together), size):
             yield together[start : start + size]

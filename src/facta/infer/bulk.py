@@ -21,14 +21,14 @@ import polars as pl
 from facta import arrays
 from facta.arrays import Floats, Floats32, Ints
 from facta.data.histories import Dataset
+from facta.data.request import Asked
+from facta.data.stored import RowsOf
 from facta.data.times import Time, moment
 from facta.errors import DataError
 from facta.infer import parts
 from facta.infer.catalogue_lists import Lists
 from facta.infer.parts import Progress
 from facta.infer.ranking import lists_of
-from facta.infer.request import Asked
-from facta.infer.stored import RowsOf
 
 USERS = 2048  # of a part: a row group of the file, and what a stopped run loses at most
 

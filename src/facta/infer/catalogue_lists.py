@@ -15,8 +15,8 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
-from facta.infer.history import Known
-from facta.infer.request import request
+from facta.data.encoded import EncodedHistory
+from facta.data.request import request
 from facta.models.model import Model
 from facta.retrieval.index import Index
 from facta.retrieval.item_sets import ItemSets
@@ -41,11 +41,13 @@ class CatalogueLists:
         self.model, self._training_events = model, training_events  # [V]
         self.trained: Bools = training_events > 0  # [V]
 
-    def of_model(self, histories: Sequence[Known]) -> Bools:
+    def of_model(self, histories: Sequence[EncodedHistory]) -> Bools:
         """[B] whether a history shows an item with training events, so that the model is asked."""
         return np.array([self.trained[one.rows].any() for one in histories], dtype=np.bool_)
 
-    def best(self, histories: Sequence[Known], at: Sequence[int] | None, hidden: Sequence[Ints], k: int) -> Lists:
+    def best(
+        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, hidden: Sequence[Ints], k: int
+    ) -> Lists:
         """The best k items for each history without its `hidden` rows, by evaluation's code; `at`: as in `request`."""
         of_model = self.of_model(histories)
         rows = np.full((len(histories), k), -1, dtype=np.int64)
@@ -60,7 +62,7 @@ class CatalogueLists:
         return Lists(rows, scores, of_model)
 
     def _scores(
-        self, histories: Sequence[Known], at: Sequence[int] | None, of_model: Bools
+        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, of_model: Bools
     ) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), all histories once."""
         dense = min(AT_ONCE, max(CELLS // len(self.trained), 1))
@@ -79,7 +81,7 @@ class CatalogueLists:
             queries = [one.queries for _, one in each if isinstance(one, Product)]
             yield asked, Product(torch.cat(queries), vectors)  # ranked together: requests share blocks
 
-    def _request(self, histories: Sequence[Known], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
+    def _request(self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
         moments = None if at is None else [at[place] for place in chosen]
         return request([histories[place] for place in chosen], moments, self.model.window)
 

@@ -20,19 +20,20 @@ from facta.artifact.artifact import StoredArtifact
 from facta.artifact.calibration import Calibrator
 from facta.artifact.files import described
 from facta.artifact.items import ItemLookup
+from facta.data.encoded import EncodedHistory
 from facta.data.histories import Dataset, Fields
 from facta.data.ids import ItemId
 from facta.data.mask import ALL, masked_events
+from facta.data.request import Asked
+from facta.data.stored import StoredHistories
 from facta.data.times import Time
 from facta.errors import ConfigError
 from facta.infer import bulk, ranking
 from facta.infer.catalogue_lists import CatalogueLists
-from facta.infer.history import History, Known, as_histories, context_codes, known
+from facta.infer.history import History, as_histories, context_codes, encoded
 from facta.infer.parts import Progress
 from facta.infer.ranking import By, Ranking
-from facta.infer.request import Asked
 from facta.infer.request_times import request_times
-from facta.infer.stored import StoredHistories
 from facta.models.model import Model
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
@@ -134,7 +135,7 @@ class Engine:
         rows, stored = bulk.user_rows(dataset, users), self.stored(dataset)
 
         def make(users: Ints) -> pl.DataFrame:
-            histories = stored.known(users, at)
+            histories = stored.encoded(users, at)
             times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
             found = self.lists.best(histories, times, self._hidden(histories, exclude), k)
             return bulk.recommended(dataset, self.items.catalogue, users, found)
@@ -155,7 +156,7 @@ class Engine:
         rows, stored = rows[np.isin(rows, list(listed))], self.stored(dataset)
 
         def make(users: Ints) -> pl.DataFrame:
-            histories = stored.known(users, at)
+            histories = stored.encoded(users, at)
             asked = [Asked(listed[user], codes) for user in users.tolist()]
             found, best = self._ranked(histories, self._times_of_all(histories, at), asked, names, weights)
             score, best = ranking.values(found, weights), [line[:length] for line in best]
@@ -169,10 +170,10 @@ class Engine:
         """The histories of a dataset in the rows and codes of the artifact."""
         return StoredHistories(dataset, self.items.rows_of, self.fields, self.model.wants)
 
-    def _histories(self, given: History | Iterable[Any]) -> list[Known]:
-        return [known(one, self.items.rows_of, self.fields, self.model.wants) for one in as_histories(given)]
+    def _histories(self, given: History | Iterable[Any]) -> list[EncodedHistory]:
+        return [encoded(one, self.items.rows_of, self.fields, self.model.wants) for one in as_histories(given)]
 
-    def _times_of_all(self, histories: Sequence[Known], at: Time | Iterable[Time] | None) -> list[int] | None:
+    def _times_of_all(self, histories: Sequence[EncodedHistory], at: Time | Iterable[Time] | None) -> list[int] | None:
         """Ranking asks the model of every history."""
         return request_times(histories, np.ones(len(histories), dtype=bool), at, reads_time=self.reads_time)
 
@@ -187,7 +188,7 @@ class Engine:
 
     def _ranked(
         self,
-        histories: Sequence[Known],
+        histories: Sequence[EncodedHistory],
         at: list[int] | None,
         asked: Sequence[Asked],
         names: ranking.ScoreNames,
@@ -199,7 +200,7 @@ class Engine:
         found = names.scores(none | ranking.calibrated(raw, self.calibration))
         return found, ranking.orders(ranking.values(found, weights), asked)
 
-    def _hidden(self, histories: Sequence[Known], exclude: Exclude | None) -> list[Ints]:
+    def _hidden(self, histories: Sequence[EncodedHistory], exclude: Exclude | None) -> list[Ints]:
         """[B] rows that may not be recommended to each."""
         if exclude is None:
             newest = self.masked_events

@@ -18,11 +18,12 @@ from facta.arguments import unlike
 from facta.arrays import Floats, Floats32, Ints
 from facta.artifact.calibration import Calibrator
 from facta.data.conditional import factors, score_names
+from facta.data.encoded import EncodedHistory
 from facta.data.ids import ItemId, plain_value
+from facta.data.request import Asked, request
 from facta.data.schema import Field
+from facta.data.windows import window_start
 from facta.errors import ConfigError, DataError
-from facta.infer.history import Known
-from facta.infer.request import Asked, request
 from facta.models.model import Model
 
 MICROBATCH = 1024  # candidates of a history that are scored together; both bound memory and change no answer
@@ -136,7 +137,7 @@ class ScoreNames:
 
 
 def scores(
-    model: Model, histories: Sequence[Known], at: Sequence[int] | None, asked: Sequence[Asked]
+    model: Model, histories: Sequence[EncodedHistory], at: Sequence[int] | None, asked: Sequence[Asked]
 ) -> dict[str, Floats32]:
     """Field -> [S] scores of all candidates, history by history; `at`: the times of the requests, as in `request`.
 
@@ -154,14 +155,16 @@ def scores(
     return {name: np.concatenate(columns) for name, columns in found.items()}
 
 
-def _parts(histories: Sequence[Known], asked: Sequence[Asked], window: int) -> Iterator[tuple[list[int], list[Asked]]]:
+def _parts(
+    histories: Sequence[EncodedHistory], asked: Sequence[Asked], window: int
+) -> Iterator[tuple[list[int], list[Asked]]]:
     """What is scored together: places of histories, and some of the candidates of each; in order, all of them once."""
     pieces = [
         (place, Asked(one.rows[start : start + MICROBATCH], one.context))
         for place, one in enumerate(asked)
         for start in range(0, len(one.rows), MICROBATCH)
     ]
-    events = [min(len(one.rows), window) + sum(map(len, one.lists.values())) for one in histories]
+    events = [len(one) - window_start(len(one), window) + sum(map(len, one.lists.values())) for one in histories]
     sizes = [events[place] + len(part.rows) for place, part in pieces]
     batch = arrays.offsets_of(np.array(sizes, dtype=np.int64))[:-1] // EVENTS
     for together in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(batch)) + 1) if pieces else []:

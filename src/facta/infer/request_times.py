@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from facta.arrays import Bools
+from facta.data.encoded import EncodedHistory
 from facta.data.times import Time, moment
 from facta.errors import DataError
-from facta.infer.history import Known
 
 
 def request_times(
-    histories: Sequence[Known], asked_of: Bools, at: Time | Iterable[Time] | None, *, reads_time: bool
+    histories: Sequence[EncodedHistory], asked_of: Bools, at: Time | Iterable[Time] | None, *, reads_time: bool
 ) -> list[int] | None:
     """[B] times of the requests, of which the model is asked about those `asked_of` [B].
 

@@ -1,7 +1,7 @@
-"""The histories of a dataset's users in the rows and codes of an artifact, many users at a time.
+"""The histories of a dataset's users in rows and codes: of an artifact, or of the dataset itself.
 
-`StoredHistories.known` gives what `known(history_of(dataset, user, until=…), …)` gives, and costs arrays instead of a
-Python object for each event.
+What `encoded(history_of(dataset, user, until=…), …)` would give (`infer/history.py`), from the arrays alone: no id, no
+time and no value is made a Python object on the way.
 
 Letters: B users asked, E events of these users, V items of the dataset, n values.
 """
@@ -14,77 +14,76 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from facta import arrays
 from facta.arrays import Ints
 from facta.data.batches import Wants
-from facta.data.codes import codes
+from facta.data.codes import codes, defined
+from facta.data.encoded import EncodedEvents, EncodedHistory
 from facta.data.histories import Dataset, Fields
 from facta.data.ids import ItemId
 from facta.data.late import ALWAYS, NEVER, before_value, known_at, waiting_on
-from facta.data.raw import raw_values
+from facta.data.raw import coded, raw_values, refuse_unknown, value_in_series
 from facta.data.schema import Field
 from facta.data.series import Series, changes
 from facta.data.times import Time, moment
-from facta.infer.history import Known, check_timed, coded, fact_of, refuse_unknown, value_in_series
+from facta.errors import DataError
 
 RowsOf = Callable[[Sequence[ItemId]], Ints]
+"""Catalogue rows of item ids; -1 for unknown ones."""
+
+
+def encoded_history(dataset: Dataset, user: int, until: Time | None = None, wants: Wants = Wants()) -> EncodedHistory:
+    """The history of the user in a row, up to and including a moment, in the rows and codes of the dataset itself."""
+    return StoredHistories(dataset, None, dataset.manifest, wants).encoded(np.array([user]), until)[0]
 
 
 class StoredHistories:
-    """What an artifact reads of the users of a dataset. `rows_of` gives catalogue rows of item ids, -1 for unknown.
+    """What an artifact reads of the users of a dataset. `rows_of` None: its catalogue is the dataset's.
 
     The dataset may be another log than the artifact's: items are matched by their ids and values by what they mean.
     Raises DataError for ids of another type and for fields that the artifact's data does not have.
     """
 
-    def __init__(self, dataset: Dataset, rows_of: RowsOf, schema: Fields, wants: Wants) -> None:
+    def __init__(self, dataset: Dataset, rows_of: RowsOf | None, schema: Fields, wants: Wants) -> None:
         _check_fields(dataset, schema, wants)
         self._dataset, self._rows_of, self._wants = dataset, rows_of, wants
-        self._rows = rows_of(dataset.items["item_id"].to_list())  # [V]
+        self._rows = None if rows_of is None else rows_of(dataset.items["item_id"].to_list())  # [V]
+        self._schema = schema
         self._fields = {one.name: one for one in schema.fields if one.name in wants.fields}
         self._stored = {one.name: one for one in dataset.manifest.fields}
         self._facts = {one.name: one for one in schema.user_fields}
         self._changing = _changing(dataset, schema) if wants.series else None
 
-    def known(self, users: Ints, until: Time | None = None) -> list[Known]:
+    def encoded(self, users: Ints, until: Time | None = None) -> list[EncodedHistory]:
         """[B] rows of users -> their histories, up to and including a moment. Raises DataError as `history_of`."""
         start, count = self._events(users, until)
-        every, offsets = arrays.spans(start, count), arrays.offsets_of(count)
-        rows = self._rows[self._dataset.item[every]]
-        kept = rows >= 0
-        ends = arrays.offsets_of(kept)[offsets]
-        place, spans = every[kept], [slice(*pair) for pair in pairwise(ends)]
-        columns = {name: self._codes(name, place, until) for name in self._fields}
-        stored_times = self._dataset.timestamp
-        times = None if stored_times is None else np.asarray(stored_times[every], dtype=np.int64)
-        next_time = None if times is None else np.append(times, NEVER)[1:]
-        if times is not None and next_time is not None:
-            next_time[offsets[1:][count > 0] - 1] = NEVER  # of the newest events
-            times, next_time = times[kept], next_time[kept]
+        place, stored_times = arrays.spans(start, count), self._dataset.timestamp
+        rows = self._known(np.asarray(self._dataset.item[place], dtype=np.int64))
+        times = None if stored_times is None else np.asarray(stored_times[place], dtype=np.int64)
+        fields = {name: self._codes(name, place, until) for name in self._fields}
+        later = self._known_at(place, until)
         facts, lists, series = self._user_facts(users), self._lists(users), self._series(users, until)
-        given = self._known_at(every, until)
-        later = [
-            {name for name, column in given.items() if (column[slice(*pair)] != ALWAYS).any()}
-            for pair in pairwise(offsets)
-        ]
-        given = {name: column[kept] for name, column in given.items()}
-        rows, unknown = rows[kept], count - np.diff(ends)
         return [
-            Known(
-                rows=rows[span],
-                times=times[span] if times is not None else None if span.stop > span.start else np.zeros(0, np.int64),
-                unknown=int(unknown[row]),
-                fields={name: column[span] for name, column in columns.items()},
+            EncodedHistory(
+                EncodedEvents(
+                    rows[span],
+                    None if times is None else times[span],
+                    {name: column[span] for name, column in fields.items()},
+                    {name: column[span] for name, column in later.items()},
+                ),
+                self._schema.fields,
                 user={name: column[row] for name, column in facts.items()},
                 lists={name: column[row] for name, column in lists.items()},
                 series=None if series is None else series[row],
-                late=tuple(one for one in self._fields.values() if later[row] & {*waiting_on(one)}),
-                known_at={name: column[span] for name, column in given.items() if name in later[row]},
-                next_time=None if next_time is None else next_time[span],
             )
-            for row, span in enumerate(spans)
+            for row, span in enumerate(slice(*pair) for pair in pairwise(arrays.offsets_of(count)))
         ]
+
+    def _known(self, rows: Ints) -> Ints:
+        """[n] rows of the dataset -> [n] catalogue rows; -1 for items that the catalogue lacks."""
+        return rows if self._rows is None else self._rows[rows]
 
     def _events(self, users: Ints, until: Time | None) -> tuple[Ints, Ints]:
         """[B], [B]: where the events of each user begin in the dataset, and how many are visible."""
@@ -121,9 +120,12 @@ class StoredHistories:
         stored = {one.name: one for one in self._dataset.manifest.user_fields}
         found = {}
         for name in self._wants.users:
-            theirs = stored.get(name)
+            ours, theirs = self._facts[name], stored.get(name)
+            if theirs is not None and theirs.coding == ours.coding:
+                found[name] = self._dataset.user_facts[name].values[torch.from_numpy(users)].tolist()
+                continue
             values = [None if theirs is None else fact_of(self._dataset, theirs, user) for user in users.tolist()]
-            found[name] = coded(self._facts[name], values, "facts of a user").tolist()
+            found[name] = coded(ours, values, "facts of a user").tolist()
         return found
 
     def _lists(self, users: Ints) -> dict[str, list[Ints]]:
@@ -133,13 +135,14 @@ class StoredHistories:
         for name in self._wants.lists:
             theirs = stored.get(name)
             if theirs is None or theirs.kind != "items":
+                assert self._rows_of is not None  # a dataset's own lists are lists of items
                 given = [None if theirs is None else fact_of(self._dataset, theirs, user) for user in users.tolist()]
                 found[name] = [self._rows_of(ids or []) for ids in given]
                 continue
             listed = self._dataset.user_facts[name]
             assert listed.offsets is not None
-            offsets, items = listed.offsets.numpy(), listed.values.numpy() - 1
-            found[name] = [self._rows[items[offsets[user] : offsets[user + 1]]] for user in users.tolist()]
+            offsets, items = listed.offsets.numpy(), listed.values.numpy()  # rows + 1
+            found[name] = [self._known(items[offsets[user] : offsets[user + 1]] - 1) for user in users.tolist()]
         return found
 
     def _series(self, users: Ints, until: Time | None) -> list[Series] | None:
@@ -171,6 +174,10 @@ def translated(theirs: Field, ours: Field, stored: npt.NDArray[Any]) -> Ints:
     """
     if theirs.coding == ours.coding and theirs.dtype == ours.dtype:
         return codes(theirs, stored)
+    if theirs.kind == ours.kind == "numeric":
+        width = np.float32 if ours.dtype == "float32" else np.float64
+        numbers = np.where(defined(theirs, stored), stored, np.nan).astype(width)
+        return codes(ours, np.where(np.isinf(numbers), np.nan, numbers))
     distinct, which = np.unique(stored, return_inverse=True)  # a value is read once, however often it occurs
     return coded(ours, raw_values(theirs, distinct), "the histories of a dataset")[which]
 
@@ -196,6 +203,8 @@ def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, npt.NDArray[A
 
     def code_of(place: int, value: npt.NDArray[Any]) -> Ints:
         _, one, theirs = fields[place]
+        if theirs.coding == one.coding:  # numbers are stored as they are, all else in codes
+            return codes(one, value) if one.kind == "numeric" and value.dtype.kind == "f" else value.astype(np.int64)
         distinct, which = np.unique(value, return_inverse=True)
         return coded(one, [value_in_series(theirs, stored) for stored in distinct], "a series")[which]
 
@@ -206,3 +215,22 @@ def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, npt.NDArray[A
         return place_of[field], found
 
     return change
+
+
+def fact_of(dataset: Dataset, one: Field, user: int) -> Any:
+    """What is known of a user: the value of the user table, or ids of items."""
+    if one.kind != "items":
+        return dataset.users[one.name][user]
+    listed = dataset.user_facts[one.name]
+    assert listed.offsets is not None
+    rows = listed.values[listed.offsets[user] : listed.offsets[user + 1]] - 1
+    return dataset.items["item_id"].gather(rows.numpy()).to_list()
+
+
+def check_timed(dataset: Dataset, until: Time) -> None:
+    """Raises DataError where a moment means nothing to a dataset."""
+    if dataset.timestamp is None:
+        raise DataError(
+            f"Found the moment {until} for a history of '{dataset.path}', which has an order of events but no times; "
+            "leave it out (until=, or --at)."
+        )
