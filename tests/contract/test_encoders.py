@@ -9,6 +9,7 @@ import torch
 from facta.data.catalogue import Catalogue
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.errors import ConfigError
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -24,6 +25,8 @@ ENCODERS = {
     "sasrec": TransformerConfig(heads=2, attention_dropout=0.3),
     "sasrec-rotary": TransformerConfig(rotary=True),
     "modern": TransformerConfig(preset="modern", heads=2),
+    "ligr": LiGRConfig(heads=2, attention_dropout=0.3),
+    "ligr-rotary": LiGRConfig(rotary=True),
     "gru": GRUConfig(layers=2),
 }
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.models.dlrm import DLRMConfig
@@ -47,6 +48,7 @@ ENCODERS: dict[str, EncoderConfig] = {
     "production": HSTUProductionConfig(heads=2, normaliser=2.0),
     "sasrec": TransformerConfig(heads=2, attention_dropout=0.2),
     "modern": TransformerConfig(preset="modern", heads=2),
+    "ligr": LiGRConfig(heads=2, attention_dropout=0.2),
     "gru": GRUConfig(layers=2),
 }
 

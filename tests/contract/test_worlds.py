@@ -19,6 +19,7 @@ from facta.data.splits import Split, leave_one_out, leave_one_out_test
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -32,6 +33,7 @@ ENCODERS = {
     "hstu": HSTUConfig(dropout=0.0),
     "sasrec": TransformerConfig(dropout=0.0),
     "modern": TransformerConfig(preset="modern", dropout=0.0),
+    "ligr": LiGRConfig(dropout=0.0),
     "gru": GRUConfig(dropout=0.0),
 }
 LOSSES: dict[str, LossConfig] = {

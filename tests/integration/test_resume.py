@@ -182,6 +182,7 @@ ENCODERS = {
     "softmax": {"kind": "hstu", "bias": "none", "attention": "softmax", "normaliser": None},
     "production": {"kind": "hstu-production", "heads": 2},
     "transformer": {"kind": "transformer", "heads": 2, "attention_dropout": 0.2},
+    "ligr": {"kind": "ligr", "heads": 2, "attention_dropout": 0.2},
     "gru": {"kind": "gru"},
 }
 JOINT: dict[str, object] = {}  # sampled softmax: negatives are drawn

@@ -11,6 +11,7 @@ from facta.data.catalogue import Catalogue
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTU, HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.ops import backend
@@ -56,6 +57,7 @@ ENCODERS: dict[str, EncoderConfig] = {
     "production": HSTUProductionConfig(layers=2, heads=2, qk_width=5, v_width=9),
     "sasrec": TransformerConfig(hidden=20, **SOFTMAX),
     "modern": TransformerConfig(preset="modern", **SOFTMAX),
+    "ligr": LiGRConfig(hidden=20, **SOFTMAX),
     "gru": GRUConfig(layers=2, hidden=10),
 }
 

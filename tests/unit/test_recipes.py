@@ -148,7 +148,7 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("training.epoch=3", "Unknown key 'epoch' for TrainingConfig; valid keys: .*epochs"),
         ("model.encoder.bias=all", r"^Config key 'model\.encoder\.bias' has the value 'all': input should be 'none'"),
         ("model.next_item.loss.negatives.count=x", r"^Config key 'model\.next_item\.loss\.negatives\.count'"),
-        ("model.encoder.kind=rnn", r"^Config key 'model\.encoder' .*'hstu', 'hstu-production', 'transformer', 'gru'"),
+        ("model.encoder.kind=rnn", r"^Config key 'model\.encoder' .*'hstu', 'hstu-production', .* 'gru'"),
         ('search={"training.seed": {"low": 3}}', r"required config key 'search\.training\.seed\.high' is missing"),
         ("model.encoder.colour=red", "'colour'.*valid keys"),
         ("training.epochs=0", "training.epochs"),

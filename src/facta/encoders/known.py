@@ -7,11 +7,12 @@ from typing import Annotated
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.kinds import Kinds
 
 AnyEncoder = Annotated[
-    EncoderConfig, Kinds(EncoderConfig, (HSTUConfig, HSTUProductionConfig, TransformerConfig, GRUConfig))
+    EncoderConfig, Kinds(EncoderConfig, (HSTUConfig, HSTUProductionConfig, TransformerConfig, LiGRConfig, GRUConfig))
 ]
 """The type of a config's field that holds an encoder."""
