@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from facta.encoders.encoder import EncoderConfig
+from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.ligr import LiGRConfig
@@ -49,6 +50,8 @@ ENCODERS: dict[str, EncoderConfig] = {
     "sasrec": TransformerConfig(heads=2, attention_dropout=0.2),
     "modern": TransformerConfig(preset="modern", heads=2),
     "ligr": LiGRConfig(heads=2, attention_dropout=0.2),
+    "fuxi": FuXiLinearConfig(chunk=4),
+    "fuxi-timeless": FuXiLinearConfig(times=False, second_residual=True),
     "gru": GRUConfig(layers=2),
 }
 

@@ -183,6 +183,7 @@ ENCODERS = {
     "production": {"kind": "hstu-production", "heads": 2},
     "transformer": {"kind": "transformer", "heads": 2, "attention_dropout": 0.2},
     "ligr": {"kind": "ligr", "heads": 2, "attention_dropout": 0.2},
+    "fuxi-linear": {"kind": "fuxi-linear"},
     "gru": {"kind": "gru"},
 }
 JOINT: dict[str, object] = {}  # sampled softmax: negatives are drawn
