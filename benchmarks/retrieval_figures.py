@@ -11,4 +11,7 @@ RETRIEVAL: dict[str, Figure] = {
     "load_300k_vs_read": Figure(
         "<= 3", "x", module("retrieval"), "loading an artifact of 300,000 items, over reading its files with checksums"
     ),
+    "linear_append_vs_hstu": Figure(
+        ">= 10", "x", module("append"), "one more of 8,192 remembered events: HSTU's time over FuXi-Linear's"
+    ),
 }

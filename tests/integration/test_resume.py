@@ -134,7 +134,11 @@ def test_killed_inside_the_writing_of_a_checkpoint_and_then_the_newest_one_torn(
 
 @pytest.mark.parametrize("name", [FASTEST])
 @pytest.mark.parametrize(
-    "system", ["hstu", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"]
+    "system",
+    [
+        *("hstu", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"),
+        *("ligr-ss", "fuxi-linear"),
+    ],
 )
 def test_every_system_goes_on_exactly_after_a_crash(
     system: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

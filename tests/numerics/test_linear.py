@@ -120,7 +120,7 @@ def random_tokens(lengths: list[int], seed: int, sees: str, *, ordered: bool = T
     seed=st.integers(0, 1 << 30),
 )
 def test_chunks_are_all_pairs(
-    lengths: list[int], sees: str, chunk: int, ordered: bool, heads: int, residual: bool, times: bool, seed: int
+    *, lengths: list[int], sees: str, chunk: int, ordered: bool, heads: int, residual: bool, times: bool, seed: int
 ) -> None:
     model = made(chunk=chunk, heads=heads, second_residual=residual, times=times)
     tokens = random_tokens(lengths, seed, sees, ordered=ordered)

@@ -40,9 +40,11 @@ SYSTEMS = {
     "gsasrec",
     "gru4rec",
     "transformer-modern",
+    "ligr-ss",
     "hstu-rules",
     "sasrec-rules",
 }
+TIMED = {"fuxi-linear"}  # where the data has timestamps
 BASELINES = {"popularity", "item-knn", "rules"}
 BASE = "movielens-1m"
 
@@ -56,7 +58,8 @@ def cycle(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_every_folder_has_every_system(folder: str) -> None:
     names = {name.partition("/")[2] for name in every() if name.startswith(f"{folder}/")}
     assert names >= SYSTEMS | BASELINES
-    assert ("decayed-popularity" in names) == (folder != "amazon-beauty")  # that one has no timestamps
+    timed = {"decayed-popularity", *TIMED}
+    assert names & timed == (set() if folder == "amazon-beauty" else timed)  # that one has no timestamps
 
 
 @pytest.mark.parametrize("folder", ["debug", "movielens-100k"])
@@ -112,6 +115,21 @@ def test_the_published_settings_of_hstu() -> None:
     large = find("movielens-1m/hstu-large").model
     assert isinstance(large, RecommenderConfig) and large.encoder.layers == 8
     assert large.encoder == recipe.model.encoder.change(layers=8, heads=2)
+
+
+def test_other_encoders_take_hstus_place_and_change_nothing_else() -> None:
+    exchanged = {
+        "movielens-1m/fuxi-linear": "movielens-1m/hstu",
+        "movielens-1m/ligr-ss": "movielens-1m/sasrec-ss",
+        "amazon-beauty/ligr-ss": "amazon-beauty/sasrec-ss",
+        "simulator/gr-fuxi-linear": "simulator/gr-ranking",
+    }
+    for name, base in exchanged.items():
+        found, expected = find(name), find(base)
+        assert isinstance(found.model, RecommenderConfig) and isinstance(expected.model, RecommenderConfig)
+        assert found.model.encoder.layers == expected.model.encoder.layers  # type: ignore[attr-defined]
+        assert found.model.change(encoder=expected.model.encoder) == expected.model
+        assert (found.training, found.protocol) == (expected.training, expected.protocol)
 
 
 def test_attention_may_begin_with_recent_events() -> None:
@@ -203,7 +221,7 @@ def test_a_counted_model_is_not_trained_and_chooses_or_is_told() -> None:
     assert told.model.shrinkage == 3  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("system", sorted(SYSTEMS))
+@pytest.mark.parametrize("system", sorted(SYSTEMS | TIMED))
 def test_the_debug_recipes_learn_the_cycle_in_seconds(cycle: Dataset, tmp_path: Path, system: str) -> None:
     artifact = api.train(cycle, f"debug/{system}", tmp_path / "artifact", log=Log("quiet"))
     assert api.evaluate(artifact, cycle).means["NDCG@10"] > 0.75  # popularity: 0.5
@@ -212,7 +230,7 @@ def test_the_debug_recipes_learn_the_cycle_in_seconds(cycle: Dataset, tmp_path: 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("system", sorted(SYSTEMS))
+@pytest.mark.parametrize("system", sorted(SYSTEMS | TIMED))
 def test_a_gpu_learns_the_same_with_the_same_bits_every_time(cycle: Dataset, tmp_path: Path, system: str) -> None:
     made = [api.train(cycle, f"debug/{system}", tmp_path / name, device="cuda", log=Log("quiet")) for name in "ab"]
     assert api.evaluate(made[0], cycle).means["NDCG@10"] > 0.75

@@ -32,13 +32,13 @@ from facta.encoders.encoder import Encoder, EncoderConfig, TokenCost, check_head
 from facta.encoders.memory import Memory
 from facta.errors import ConfigError
 from facta.layers.dropout import Dropout
-from facta.ops.chunks import Chunks, Clock
+from facta.ops.chunks import Chunks, Clock, Ends
 from facta.ops.linear import Decay, Linear, linear_attention
 from facta.types import TokenBatch
 
 EPS = 1e-6
 LONGEST = 1 << 50  # ms of a period: 35,000 years
-Behind = Callable[[Tensor], Tensor]
+Behind = Callable[[Ends], Tensor]
 
 
 class FuXiLinearConfig(EncoderConfig):
@@ -91,7 +91,8 @@ class FuXiLinearConfig(EncoderConfig):
         hidden, shapes = self.hidden or width, self.state_shapes(width)
         near, values = min(seen, self.chunk), sum(self.widths(width))
         flops = 2.0 * width * (2 * width + 2 * values) + 2 * values * width + 2 * width * hidden * 3
-        flops += sum(heads * (2 * near * (dk + dv) + 4 * dk * dv) for heads, dk, dv in shapes)
+        whole = 0 if 2 * seen - 1 <= self.chunk else 4  # a row of one chunk has no state before it
+        flops += sum(heads * (2 * near * (dk + dv) + whole * dk * dv) for heads, dk, dv in shapes)
         return TokenCost(self.layers * flops, 4.0 * self.layers * self._kept(width, near), 0.0)
 
     def _kept(self, width: int, near: float) -> float:
@@ -118,10 +119,11 @@ class _Call:
     times: Clock | None
     waves: tuple[Tensor, Tensor] | None  # [T, H_t, 2] of keys and queries: cosine and sine
 
-    def clocks(self, last: Tensor) -> Tensor:
-        """[R, 2] int64 where a memory's clocks stand behind these tokens: place and time."""
-        place = self.places.key[last]
-        return torch.stack([place, place if self.times is None else self.times.key[last]], dim=1)
+    def kept(self, last: Tensor, behind: Sequence[Behind]) -> list[Tensor]:
+        """What a memory keeps behind R tokens: where its clocks stand, place and time [R, 2] int64, and the states."""
+        place, ends = self.places.key[last], Ends(self.chunks, last)
+        clocks = torch.stack([place, place if self.times is None else self.times.key[last]], dim=1)
+        return [clocks, *(state(ends) for state in behind)]
 
 
 class FuXiLinearLayer(nn.Module):
@@ -218,7 +220,7 @@ class FuXiLinear(Encoder):
             x, behind = layer(x, call, states)
             met += behind
         if memory is not None:
-            memory.keep_states(tokens, lambda last: [call.clocks(last), *(one(last) for one in met)])
+            memory.keep_states(tokens, lambda last: call.kept(last, met))
         return x
 
     def _call(self, tokens: TokenBatch, dtype: torch.dtype, memory: Memory | None) -> _Call:
@@ -243,7 +245,9 @@ class FuXiLinear(Encoder):
 
     def _before(self, memory: Memory, like: Tensor) -> list[Tensor]:
         """[B, heads, dk, dv] of each layer and channel: zeros where nothing is kept of a row."""
-        zeros = [like.new_zeros(shape) for layer in self.layers for shape in layer.shapes]  # type: ignore[union-attr]
+        zeros: list[Tensor] = []
+        if any(row is None for row in memory.rows):
+            zeros = [like.new_zeros(shape) for layer in self.layers for shape in layer.shapes]  # type: ignore[union-attr]
         kept = [zeros if row is None else row.states[1:] for row in memory.rows]
         return [torch.stack(one) for one in zip(*kept, strict=True)]
 

@@ -24,20 +24,26 @@ class Chunks:
 
     def __init__(self, tokens: TokenBatch, size: int, cached: Tensor | None = None) -> None:
         self.offsets, count = tokens.offsets, jagged.lengths(tokens.offsets)
-        self.size = min(size, max(1, int(count.max())))  # C
+        longest = max(1, int(count.max()))
+        self.size = min(size, longest)  # C
         self.count = -(-count // self.size)  # [B] chunks of each row
         self.first = jagged.offsets_of(self.count)
         self.token_row, self.place = jagged.rows(self.offsets), jagged.places(self.offsets)  # [T]
         self.sees = tokens.sees if cached is None else tokens.sees - cached[self.token_row]
         if bool((self.sees < 0).any()):
             raise ConfigError("A token sees fewer tokens than are kept of its row, and a state cannot be taken back.")
-        own = self.first[self.token_row] + self.place // self.size
+        self.single = self.size >= longest  # each row is one chunk
+        self.plain = torch.equal(self.sees, self.place)  # each token sees all before it
+        first = self.first[self.token_row]
+        own = first + self.place // self.size
         self.key_slot = own * self.size + self.place % self.size  # [T] into M * C
-        read = self.first[self.token_row] + torch.minimum(self.sees // self.size, self.count[self.token_row] - 1)
+        self.dense = len(self.place) == int(self.first[-1]) * self.size  # no chunk has room left
         self.query_slot = self.key_slot
-        self.of: Tensor | None = None  # [G] the chunk of each group; None: where they are the chunks themselves
-        if not torch.equal(read, own):
-            self.query_slot, self.of = self._grouped(read)
+        self.of: Tensor | None = None  # [G] the chunk of each group; None: the groups are the chunks
+        if not self.plain:
+            read = first + torch.minimum(self.sees // self.size, self.count[self.token_row] - 1)
+            if not torch.equal(read, own):
+                self.query_slot, self.of = self._grouped(read)
 
     def _grouped(self, read: Tensor) -> tuple[Tensor, Tensor]:
         """[T] slots into G * C of queries that read the chunks `read` [T], and [G] the chunk of each group."""
@@ -75,14 +81,11 @@ class Chunks:
         return number[:, None] * self.size + torch.arange(self.size, device=number.device)
 
     @cached_property
-    def exists(self) -> Tensor:
-        """[M, C] whether a token lies there."""
-        return self.key_place < jagged.lengths(self.offsets)[self.row][:, None]
-
-    @cached_property
     def mask(self) -> Tensor:
-        """[G, C, C] whether a query sees a key of its chunk: keys of later chunks are never beside it."""
-        return self.beside(self.key_place)[:, None, :] < self.sees[self.queries][:, :, None]
+        """[G, C, C] whether a query sees a key of its chunk: keys of later chunks are never beside it. A key that is
+        the query itself is among them in plain rows, where its distance is the right one."""
+        sees = self.sees + 1 if self.plain else self.sees
+        return self.beside(self.key_place)[:, None, :] < sees[self.queries][:, :, None]
 
     @cached_property
     def itself(self) -> Tensor:
@@ -95,8 +98,14 @@ class Chunks:
         return torch.minimum(self.keys[:, 0] + self.size, self.offsets[self.row + 1]) - 1
 
     def taken(self, x: Tensor, at: Tensor) -> Tensor:
-        """x [T, …] in chunks, [M, C, …] or [G, C, …]."""
-        return x.index_select(0, at.flatten()).view(*at.shape, *x.shape[1:])
+        """x [T, H, d] in chunks, [M, H, C, d] or [G, H, C, d]."""
+        rows = x if self.dense and self.of is None else x.index_select(0, at.flatten())
+        return rows.reshape(*at.shape, *x.shape[1:]).transpose(1, 2)
+
+    def flat(self, x: Tensor) -> Tensor:
+        """[G, H, C, d] of queries -> [T, H, d]."""
+        rows = x.transpose(1, 2).flatten(0, 1)
+        return rows if self.dense and self.of is None else rows.index_select(0, self.query_slot)
 
     def beside(self, of_chunks: Tensor) -> Tensor:
         """[M, …] -> [G, …] of the chunk that each group of queries reads."""
@@ -161,10 +170,27 @@ class Clock:
         """[T] from a token to what it looks back from."""
         return self._float(self.asked - self.own)
 
-    def until(self, last: Tensor) -> tuple[Tensor, Tensor]:
-        """[R, C] from the keys of their chunks, and [R] from the tokens before these, to the tokens `last`."""
-        chunk, now = self.chunks.key_slot[last] // self.chunks.size, self.key[last]
+    def until(self, last: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        """[R, C] from the keys of a chunk, and [R] from the tokens before it, to its tokens `last`."""
+        now = self.key[last]
         return self._float(now[:, None] - self.key[self.chunks.keys[chunk]]), self._float(now - self.begin[chunk])
+
+
+class Ends:
+    """R tokens behind which states are asked for, the same for all layers."""
+
+    def __init__(self, chunks: Chunks, last: Tensor) -> None:
+        slot = chunks.key_slot[last]
+        self.last, self.chunk = last, slot // chunks.size
+        self.within = torch.arange(chunks.size, device=slot.device) <= (slot % chunks.size)[:, None]
+        """[R, C] whether a key of the chunk is one of these tokens, or before it."""
+        self._distances: dict[Clock, tuple[Tensor, Tensor]] = {}
+
+    def along(self, clock: Clock) -> tuple[Tensor, Tensor]:
+        """[R, C] from the keys of their chunks, and [R] from the tokens before these, along a clock."""
+        if clock not in self._distances:
+            self._distances[clock] = clock.until(self.last, self.chunk)
+        return self._distances[clock]
 
 
 def _risen(values: Tensor, row: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from facta.ops.chunks import Chunks, Clock
+from facta.ops.chunks import Chunks, Clock, Ends
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,9 @@ class Decay:
     rate: Tensor  # [H], at least 0
 
     def over(self, distance: Tensor) -> Tensor:
-        """[…] -> […, H]."""
-        return torch.exp(-distance[..., None] * self.rate)
-
-    def pairs(self) -> Tensor:
-        """[G, H, C, C] between the queries and the keys of a chunk."""
-        return torch.exp(self.clock.pairs[:, None] * -self.rate[:, None, None])
+        """[A, …] -> [A, H, …]."""
+        rate = self.rate.view(-1, *[1] * (distance.dim() - 1))
+        return torch.exp(distance.unsqueeze(1) * -rate)
 
 
 @dataclass(frozen=True)
@@ -42,21 +39,20 @@ class Linear:
     found: Tensor  # [T, H, dv]
     chunks: Chunks
     decay: Decay | None
-    keys: Tensor  # [M, C, H, dk]
-    values: Tensor  # [M, C, H, dv]
-    states: Tensor  # [M, H, dk, dv] before each chunk
+    keys: Tensor  # [M, H, C, dk]
+    values: Tensor  # [M, H, C, dv]
+    states: Tensor | None  # [M, H, dk, dv] before each chunk; None: nothing is
 
-    def behind(self, last: Tensor) -> Tensor:
-        """[R] tokens -> [R, H, dk, dv] the state that holds each of them and all before it."""
-        slot = self.chunks.key_slot[last]
-        chunk = slot // self.chunks.size
-        weight = torch.arange(self.chunks.size, device=slot.device) <= (slot % self.chunks.size)[:, None]
-        keys, state = self.keys[chunk] * weight[:, :, None, None], self.states[chunk]
+    def behind(self, ends: Ends) -> Tensor:
+        """[R, H, dk, dv] the state that holds each of R tokens and all before it."""
+        keys = self.keys.index_select(0, ends.chunk) * ends.within[:, None, :, None]
+        state = None if self.states is None else self.states.index_select(0, ends.chunk)
         if self.decay is not None:
-            within, before = self.decay.clock.until(last)
-            keys = keys * self.decay.over(within)[..., None]
-            state = state * self.decay.over(before)[..., None, None]
-        return state + torch.einsum("rjhd,rjhv->rhdv", keys, self.values[chunk])
+            inside, before = ends.along(self.decay.clock)
+            keys = keys * self.decay.over(inside)[..., None]
+            state = None if state is None else state * self.decay.over(before)[..., None, None]
+        added = keys.mT @ self.values.index_select(0, ends.chunk)
+        return added if state is None else state + added
 
 
 def linear_attention(
@@ -64,33 +60,42 @@ def linear_attention(
 ) -> Linear:
     """q, k [T, H, dk] and v [T, H, dv]; `before` [B, H, dk, dv]: the state of a memory."""
     keys, values = chunks.taken(k, chunks.keys), chunks.taken(v, chunks.keys)
+    queries = chunks.taken(q, chunks.queries)  # [G, H, C, dk]
     states = _states(keys, values, chunks, decay, before)
-    queries = chunks.taken(q, chunks.queries)  # [G, C, H, dk]
-    scores = torch.einsum("gihd,gjhd->ghij", queries, chunks.beside(keys)) * chunks.mask[:, None]
-    itself = (q * k).sum(2) * chunks.itself[:, None]  # [T, H]
+    scores = (queries @ chunks.beside(keys).mT) * chunks.mask[:, None]
     if decay is not None:
-        scores = scores * decay.pairs()
-        queries = queries * decay.over(decay.clock.since)[..., None]
-        itself = itself * decay.over(decay.clock.itself)
-    found = torch.einsum("ghij,gjhv->gihv", scores, chunks.beside(values))
-    found = found + torch.einsum("gihd,ghdv->gihv", queries, chunks.beside(states))
-    found = found.flatten(0, 1).index_select(0, chunks.query_slot) + itself[..., None] * v
+        scores = scores * decay.over(decay.clock.pairs)
+    found = scores @ chunks.beside(values)
+    if states is not None:
+        asked = queries if decay is None else queries * decay.over(decay.clock.since)[..., None]
+        found = found + asked @ chunks.beside(states)
+    found = chunks.flat(found)
+    if not chunks.plain:
+        found = found + _itself(q, k, v, chunks, decay)
     return Linear(found, chunks, decay, keys, values, states)
 
 
-def _states(keys: Tensor, values: Tensor, chunks: Chunks, decay: Decay | None, before: Tensor | None) -> Tensor:
-    """[M, H, dk, dv] before each chunk: from chunk to chunk, all rows at once."""
-    keys = keys * chunks.exists[:, :, None, None]
+def _itself(q: Tensor, k: Tensor, v: Tensor, chunks: Chunks, decay: Decay | None) -> Tensor:
+    """[T, H, dv] of tokens that see themselves beside what they see."""
+    score = (q * k).sum(2) * chunks.itself[:, None]  # [T, H]
+    return (score if decay is None else score * decay.over(decay.clock.itself))[..., None] * v
+
+
+def _states(keys: Tensor, values: Tensor, chunks: Chunks, decay: Decay | None, before: Tensor | None) -> Tensor | None:
+    """[M, H, dk, dv] before each chunk: from chunk to chunk, all rows at once. Slots behind the end of a row are
+    in its last chunk, which no other follows."""
+    if chunks.single:
+        return None if before is None else before.index_select(0, chunks.row)
     if decay is not None:
         keys = keys * decay.over(decay.clock.left)[..., None]
-    added = torch.einsum("mjhd,mjhv->mhdv", keys, values)
+    added = keys.mT @ values
+    across = None if decay is None else decay.over(decay.clock.across)[..., None, None]
     state = added.new_zeros(len(chunks.count), *added.shape[1:]) if before is None else before
     found, order = [], []
     for left, at in chunks.steps():
         state = state.index_select(0, left)
         found.append(state)
         order.append(at)
-        if decay is not None:
-            state = state * decay.over(decay.clock.across[at])[..., None, None]
-        state = state + added.index_select(0, at)
+        kept = state if across is None else state * across.index_select(0, at)
+        state = kept + added.index_select(0, at)
     return torch.cat(found).index_select(0, torch.argsort(torch.cat(order)))
