@@ -14,4 +14,7 @@ RETRIEVAL: dict[str, Figure] = {
     "history_to_batch_ms": Figure(
         "<= 2", "ms", module("histories"), "a stored history of 2,000 events and 4 fields to the batch of a request"
     ),
+    "linear_append_vs_hstu": Figure(
+        ">= 10", "x", module("append"), "one more of 8,192 remembered events: HSTU's time over FuXi-Linear's"
+    ),
 }

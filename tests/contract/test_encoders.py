@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from facta.data.catalogue import Catalogue
+from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.errors import ConfigError
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -24,8 +26,13 @@ ENCODERS = {
     "sasrec": TransformerConfig(heads=2, attention_dropout=0.3),
     "sasrec-rotary": TransformerConfig(rotary=True),
     "modern": TransformerConfig(preset="modern", heads=2),
+    "ligr": LiGRConfig(heads=2, attention_dropout=0.3),
+    "ligr-rotary": LiGRConfig(rotary=True),
+    "fuxi": FuXiLinearConfig(chunk=4),
+    "fuxi-timeless": FuXiLinearConfig(times=False, second_residual=True),
     "gru": GRUConfig(layers=2),
 }
+TIMED = ("hstu", "hstu-time", "fuxi")
 
 
 @pytest.fixture(params=ENCODERS)
@@ -56,7 +63,7 @@ def test_a_prediction_depends_on_earlier_facts_only(model: Recommender, name: st
     (items,), (times,) = random_rows(np.random.default_rng(1), 1, 10, ITEMS, shortest=10)
     times = (np.array(times) + np.arange(10) * 1_000_000).tolist()
     (before,) = scores(model, [items], [times])
-    uses_time = name in ("hstu", "hstu-time")
+    uses_time = name in TIMED
     for event in range(10):
         changed = [*items[:event], (items[event] + 1) % ITEMS, *items[event + 1 :]]
         (after,) = scores(model, [changed], [times])
@@ -130,7 +137,7 @@ def test_training_differs_from_scoring_by_dropout_alone(model: Recommender) -> N
 
 def test_a_time_biased_encoder_refuses_events_without_times(name: str, model: Recommender) -> None:
     batch = batch_of([[1, 2, 3], [4, 5]])
-    if name in ("hstu", "hstu-time"):
+    if name in TIMED:
         with pytest.raises(ConfigError, match="uses time"):
             model.catalogue_scores(batch)
     else:

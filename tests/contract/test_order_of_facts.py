@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from facta.encoders.encoder import EncoderConfig
+from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.models.dlrm import DLRMConfig
@@ -47,6 +49,9 @@ ENCODERS: dict[str, EncoderConfig] = {
     "production": HSTUProductionConfig(heads=2, normaliser=2.0),
     "sasrec": TransformerConfig(heads=2, attention_dropout=0.2),
     "modern": TransformerConfig(preset="modern", heads=2),
+    "ligr": LiGRConfig(heads=2, attention_dropout=0.2),
+    "fuxi": FuXiLinearConfig(chunk=4),
+    "fuxi-timeless": FuXiLinearConfig(times=False, second_residual=True),
     "gru": GRUConfig(layers=2),
 }
 

@@ -134,7 +134,11 @@ def test_killed_inside_the_writing_of_a_checkpoint_and_then_the_newest_one_torn(
 
 @pytest.mark.parametrize("name", [FASTEST])
 @pytest.mark.parametrize(
-    "system", ["hstu", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"]
+    "system",
+    [
+        *("hstu", "sasrec", "sasrec-ss", "sasrec-ce", "gsasrec", "gru4rec", "transformer-modern"),
+        *("ligr-ss", "fuxi-linear"),
+    ],
 )
 def test_every_system_goes_on_exactly_after_a_crash(
     system: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -182,6 +186,8 @@ ENCODERS = {
     "softmax": {"kind": "hstu", "bias": "none", "attention": "softmax", "normaliser": None},
     "production": {"kind": "hstu-production", "heads": 2},
     "transformer": {"kind": "transformer", "heads": 2, "attention_dropout": 0.2},
+    "ligr": {"kind": "ligr", "heads": 2, "attention_dropout": 0.2},
+    "fuxi-linear": {"kind": "fuxi-linear"},
     "gru": {"kind": "gru"},
 }
 JOINT: dict[str, object] = {}  # sampled softmax: negatives are drawn

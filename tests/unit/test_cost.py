@@ -9,8 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from facta.data.catalogue import Catalogue
 from facta.encoders.encoder import EncoderConfig
+from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTU, HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.ops import backend
@@ -56,6 +58,8 @@ ENCODERS: dict[str, EncoderConfig] = {
     "production": HSTUProductionConfig(layers=2, heads=2, qk_width=5, v_width=9),
     "sasrec": TransformerConfig(hidden=20, **SOFTMAX),
     "modern": TransformerConfig(preset="modern", **SOFTMAX),
+    "ligr": LiGRConfig(hidden=20, **SOFTMAX),
+    "fuxi": FuXiLinearConfig(hidden=20, places=3, periods=4),
     "gru": GRUConfig(layers=2, hidden=10),
 }
 
@@ -69,6 +73,42 @@ def test_operations_are_those_that_torch_counts(name: str) -> None:
         config.build(WIDTH, LENGTH).train()(torch.randn(LENGTH * ROWS, WIDTH), tokens)
     expected = config.cost(WIDTH, LENGTH).flops
     assert counter.get_total_flops() == pytest.approx(LENGTH * ROWS * expected)
+
+
+def test_a_token_of_linear_attention_multiplies_one_chunk_however_long_its_row_is() -> None:
+    config, counter = FuXiLinearConfig(chunk=6), FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        config.build(WIDTH, 60)(torch.randn(84, WIDTH), tokens_of([60, 24], seed=1))
+    assert config.cost(WIDTH, 30.5) == config.cost(WIDTH, 4000)
+    assert counter.get_total_flops() == pytest.approx(84 * config.cost(WIDTH, 30.5).flops)
+
+
+KEPT: dict[str, EncoderConfig] = {
+    "fuxi": FuXiLinearConfig(layers=1),
+    "fuxi-timeless": FuXiLinearConfig(layers=1, times=False),
+    "fuxi-small-chunks": FuXiLinearConfig(layers=1, chunk=8, hidden=100),
+    "ligr": LiGRConfig(layers=1),
+}
+
+
+@pytest.mark.skipif(not KERNELS, reason="facta was installed without its compiled kernels")
+@pytest.mark.parametrize("name", KEPT)
+def test_activations_are_about_what_autograd_keeps(name: str) -> None:
+    width, kept = 64, dict[int, int]()
+    encoder = KEPT[name].build(width, TOKENS)
+    own = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if tensor.dtype == torch.float32 and storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = encoder(torch.randn(TOKENS, width, requires_grad=True), tokens_of([TOKENS], seed=1))
+    del out
+    stated = KEPT[name].cost(width, (TOKENS + 1) / 2).activation_bytes
+    assert stated == pytest.approx(sum(kept.values()) / TOKENS, rel=0.15)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled-softmax"])

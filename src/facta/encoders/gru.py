@@ -69,7 +69,7 @@ class GRU(Encoder):
             met.append(x)
             x = dropout(x, tokens.key)
         if memory is not None:
-            memory.keep_states(tokens, met)
+            memory.keep_states(tokens, lambda last: [layer[last] for layer in met])
         out: Tensor = self.out(x)
         return out
 

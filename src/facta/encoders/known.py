@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from facta.encoders.encoder import EncoderConfig
+from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.kinds import Kinds
 
-AnyEncoder = Annotated[
-    EncoderConfig, Kinds(EncoderConfig, (HSTUConfig, HSTUProductionConfig, TransformerConfig, GRUConfig))
-]
+_KNOWN = (HSTUConfig, HSTUProductionConfig, FuXiLinearConfig, TransformerConfig, LiGRConfig, GRUConfig)
+
+AnyEncoder = Annotated[EncoderConfig, Kinds(EncoderConfig, _KNOWN)]
 """The type of a config's field that holds an encoder."""

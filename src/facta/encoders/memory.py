@@ -8,7 +8,7 @@ Letters: B rows, n kept tokens of a row, L layers, T tokens of a call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +25,7 @@ class RowMemory:
 
     tokens: int  # n
     layers: tuple[PastLayer, ...] = ()  # attention, layer by layer
-    states: tuple[Tensor, ...] = ()  # recurrence: the state behind the n-th token, layer by layer
+    states: tuple[Tensor, ...] = ()  # recurrence: what it makes of the n tokens, as many tensors as it needs
 
     @property
     def nbytes(self) -> int:
@@ -64,11 +64,16 @@ class Memory:
             grown = [layer.grown(row, tokens, span) for layer in layers]
             self.rows[row] = RowMemory(count + (0 if old is None else old.tokens), tuple(grown))
 
-    def keep_states(self, tokens: TokenBatch, layers: Sequence[Tensor]) -> None:
-        """The same of recurrence: `layers` has the state behind each token, [T, hidden] each."""
-        for row, first, count in self._new(tokens):
-            old, last = self.rows[row], first + count - 1
-            states = tuple(layer[last].clone() for layer in layers)
+    def keep_states(self, tokens: TokenBatch, behind: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        """The same of recurrence: `behind` of tokens [R] of the call gives the states that hold each of them and all
+        before it, [R, …] each."""
+        new = self._new(tokens)
+        if not new:
+            return
+        last = torch.tensor([first + count - 1 for _, first, count in new], device=tokens.offsets.device)
+        found = behind(last)
+        for place, (row, _, count) in enumerate(new):
+            old, states = self.rows[row], tuple(one[place].clone() for one in found)
             self.rows[row] = RowMemory(count + (0 if old is None else old.tokens), states=states)
 
     def _new(self, tokens: TokenBatch) -> list[tuple[int, int, int]]:

@@ -42,6 +42,12 @@ class TransformerConfig(EncoderConfig):
     def check(self, width: int) -> None:
         check_heads(width, self.heads)
 
+    def attention(self, width: int, salt: int) -> Attention:
+        """Of one block."""
+        modern = self.preset == "modern"
+        rotary = modern if self.rotary is None else self.rotary
+        return Attention(width, self.heads, dropout=self.attention_dropout, salt=salt, biased=not modern, rotary=rotary)
+
     def build(self, width: int, window: int) -> Transformer:
         return Transformer(self, width)
 
@@ -53,13 +59,12 @@ class TransformerConfig(EncoderConfig):
         return TokenCost(self.layers * flops, 4.0 * self.layers * kept, 4.0 * self.layers * 2 * width)
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """Multi-head softmax attention over the tokens seen; queries may come from another view of the tokens than keys."""
 
-    def __init__(self, config: TransformerConfig, width: int, salt: int, *, biased: bool, rotary: bool) -> None:
+    def __init__(self, width: int, heads: int, *, dropout: float, salt: int, biased: bool, rotary: bool) -> None:
         super().__init__()
-        self.heads, self.salt, self.p = config.heads, salt, config.attention_dropout
-        self.rotary = rotary if config.rotary is None else config.rotary
+        self.heads, self.salt, self.p, self.rotary = heads, salt, dropout, rotary
         self.q = nn.Linear(width, width, bias=biased)
         self.kv = nn.Linear(width, 2 * width, bias=biased)
         self.out = nn.Linear(width, width, bias=biased)
@@ -102,7 +107,7 @@ class SASRecBlock(nn.Module):
         super().__init__()
         hidden = config.hidden_width(width)
         self.norm_attention, self.norm_feed = nn.LayerNorm(width, eps=1e-8), nn.LayerNorm(width, eps=1e-8)
-        self.attention = _Attention(config, width, salt, biased=True, rotary=False)
+        self.attention = config.attention(width, salt)
         self.inner, self.outer = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(3))
 
@@ -124,7 +129,7 @@ class ModernBlock(nn.Module):
         super().__init__()
         hidden = config.hidden_width(width)
         self.norm_attention, self.norm_feed = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
-        self.attention = _Attention(config, width, salt, biased=False, rotary=True)
+        self.attention = config.attention(width, salt)
         self.inner, self.outer = nn.Linear(width, 2 * hidden, bias=False), nn.Linear(hidden, width, bias=False)
         self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + 1 + i) for i in range(2))
 

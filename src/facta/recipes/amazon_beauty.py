@@ -11,6 +11,7 @@ from __future__ import annotations
 from facta.data.negatives import NegativesConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
+from facta.encoders.ligr import LiGRConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import ItemKNNConfig, PopularityConfig
@@ -124,6 +125,13 @@ def transformer_modern() -> RecipeConfig:
         encoder=TransformerConfig(preset="modern", layers=1, heads=1, dropout=0.5),
     )
     return recipe.change(name="amazon-beauty/transformer-modern", model=model)
+
+
+def ligr_ss() -> RecipeConfig:
+    """LiGR's block (the block of eSASRec) with SASRec-SS's input and loss."""
+    recipe = sasrec_ss()
+    encoder = LiGRConfig(layers=1, heads=1, dropout=0.2, attention_dropout=0.2, rotary=True)
+    return recipe.change(name="amazon-beauty/ligr-ss", model=recipe.model.change(encoder=encoder))
 
 
 def sasrec_rules() -> RecipeConfig:

@@ -17,6 +17,7 @@ rating as a third task, weight decay of the tables.
 
 from __future__ import annotations
 
+from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
@@ -94,6 +95,13 @@ def transformer_ranking() -> RecipeConfig:
     recipe = gr_ranking()
     encoder = TransformerConfig(preset="modern", layers=3, heads=4, dropout=0.1)
     return recipe.change(name="simulator/transformer-ranking", model=recipe.model.change(encoder=encoder))
+
+
+def gr_fuxi_linear() -> RecipeConfig:
+    """The same tokens, with FuXi-Linear in HSTU's place: a state of constant size for each user."""
+    recipe = gr_ranking()
+    encoder = FuXiLinearConfig(layers=3, heads=4, second_residual=True, dropout=0.1)
+    return recipe.change(name="simulator/gr-fuxi-linear", model=recipe.model.change(encoder=encoder))
 
 
 def dlrm() -> RecipeConfig:
