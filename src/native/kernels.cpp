@@ -3,6 +3,7 @@
 
 #include "attention.h"
 #include "layer.h"
+#include "mol.h"
 #include "pointwise.h"
 #include "sampled.h"
 
@@ -24,8 +25,8 @@ void attention_backward(const Attention& a, int threads) {
 #define FACTA_TEXT_(a) #a
 static const Kernels kernels = {
     FACTA_TEXT(ISA),    attention<Pointwise>, attention_backward<Pointwise>, attention<Softmax>,
-    attention_backward<Softmax>, sampled_loss, sampled_items, dropout, gate,
-    gate_backward, silu, project, project_backward, output, output_backward};
+    attention_backward<Softmax>, sampled_loss, sampled_items, mol,
+    mol_backward, dropout, gate, gate_backward, silu, project, project_backward, output, output_backward};
 
 }  // namespace ISA
 

@@ -81,6 +81,31 @@ struct SampledItems {
   float* d_vectors = nullptr;  // [items, width]
 };
 
+// Gradients of a mixture of logits, all of which are added to.
+struct MolGradients {
+  float* items = nullptr;                              // [rows, B·d + G]
+  float *inner = nullptr, *inner_bias = nullptr;       // [H, G] and [H]
+  float *outer = nullptr, *outer_bias = nullptr;       // [G, H] and [G]
+};
+
+// Scores of pairs by a mixture of logits: A x B components of width d (a multiple of the vector's), G = A·B.
+struct Mol {
+  int64_t targets = 0, rows = 0, pairs = 0;  // pairs of each target
+  int64_t query_components = 0, item_components = 0, width = 0, hidden = 0;  // A, B, d, H
+  const float *queries = nullptr, *items = nullptr;  // [targets, A·d + G], [rows, B·d + G]
+  const int64_t* index = nullptr;                    // [targets, pairs] into the items; null: pair i is item i
+  const float *inner = nullptr, *inner_bias = nullptr;  // [H, G], [H]
+  const float *outer = nullptr, *outer_bias = nullptr;  // [G, H], [G]
+  float scale = 1;                                   // 1 / temperature
+  const int64_t* keys = nullptr;                     // [targets, pairs]; null: no dropout
+  double p = 0;
+  uint64_t salt = 0;
+  float* scores = nullptr;  // [targets, pairs]
+  const float* d_scores = nullptr;  // backward only
+  float* d_queries = nullptr;
+  MolGradients d;
+};
+
 struct Dropout {
   int64_t tokens = 0, width = 0;
   const float* x = nullptr;
@@ -142,6 +167,8 @@ struct Kernels {
   void (*softmax_backward)(const Attention&, int threads);
   void (*sampled_loss)(const Sampled&, int threads);
   void (*sampled_items)(const SampledItems&, int threads);
+  void (*mol)(const Mol&, int threads);
+  void (*mol_backward)(const Mol&, int threads);
   void (*dropout)(const Dropout&, int threads);
   void (*gate)(const Gate&, int threads);
   void (*gate_backward)(const Gate&, int threads);

@@ -187,6 +187,31 @@ facta::Output combined(const Floats& o, const Stored& u, const Longs& keys, doub
   return a;
 }
 
+facta::Mol mixed(const Floats& queries, const Floats& items, const Maybe<Longs>& index, const std::vector<Floats>& gate,
+                 int64_t query_components, int64_t item_components, float scale, const Maybe<Longs>& keys, double p,
+                 int64_t salt) {
+  facta::Mol m;
+  agree(queries.ndim() == 2 && items.ndim() == 2 && gate.size() == 4 && gate[0].ndim() == 2, "widths");
+  m.query_components = query_components, m.item_components = item_components;
+  const int64_t groups = query_components * item_components;
+  m.targets = int64_t(queries.shape(0)), m.rows = int64_t(items.shape(0)), m.hidden = int64_t(gate[0].shape(0));
+  m.width = (int64_t(items.shape(1)) - groups) / item_components;
+  agree(m.width > 0 && m.width % 16 == 0 && int64_t(items.shape(1)) == item_components * m.width + groups &&
+            int64_t(queries.shape(1)) == query_components * m.width + groups,
+        "components");
+  agree(int64_t(gate[0].size()) == m.hidden * groups && int64_t(gate[1].size()) == m.hidden &&
+            int64_t(gate[2].size()) == m.hidden * groups && int64_t(gate[3].size()) == groups,
+        "the gate's layers");
+  agree(!index || (index->ndim() == 2 && int64_t(index->shape(0)) == m.targets), "targets");
+  m.pairs = index ? int64_t(index->shape(1)) : m.rows;
+  agree(!index || within(index->data(), index->size(), m.rows), "items and their index");
+  agree(!keys || int64_t(keys->size()) == m.targets * m.pairs, "keys");
+  m.queries = queries.data(), m.items = items.data(), m.index = pointer(index), m.keys = pointer(keys);
+  m.inner = gate[0].data(), m.inner_bias = gate[1].data(), m.outer = gate[2].data(), m.outer_bias = gate[3].data();
+  m.scale = scale, m.p = p, m.salt = uint64_t(salt);
+  return m;
+}
+
 // How an argument is handed over. What is written to has the right type already: of another one a converted copy would
 // be written, and nobody would see it.
 template <class T, bool WRITTEN>
@@ -312,6 +337,32 @@ NB_MODULE(_native, m) {
           s.cosine = cosine, s.eps = eps, s.d_vectors = d_vectors.data();
           nb::gil_scoped_release free;
           named(backend).sampled_items(s, threads);
+        });
+  add<1>(m, "mol",
+        [](const std::string& backend, int threads, Floats queries, Floats items, Maybe<Longs> index,
+           std::vector<Floats> gate, int64_t query_components, int64_t item_components, float scale, Maybe<Longs> keys,
+           double p, int64_t salt, Floats scores) {
+          facta::Mol m = mixed(queries, items, index, gate, query_components, item_components, scale, keys, p, salt);
+          agree(int64_t(scores.size()) == m.targets * m.pairs, "pairs");
+          m.scores = scores.data();
+          nb::gil_scoped_release free;
+          named(backend).mol(m, threads);
+        });
+  add<6>(m, "mol_backward",
+        [](const std::string& backend, int threads, Floats queries, Floats items, Maybe<Longs> index,
+           std::vector<Floats> gate, int64_t query_components, int64_t item_components, float scale, Maybe<Longs> keys,
+           double p, int64_t salt, Floats d_scores, Floats d_queries, Floats d_items, Floats d_inner,
+           Floats d_inner_bias, Floats d_outer, Floats d_outer_bias) {
+          facta::Mol m = mixed(queries, items, index, gate, query_components, item_components, scale, keys, p, salt);
+          agree(int64_t(d_scores.size()) == m.targets * m.pairs && d_queries.size() == queries.size() &&
+                    d_items.size() == items.size() && d_inner.size() == gate[0].size() &&
+                    d_inner_bias.size() == gate[1].size() && d_outer.size() == gate[2].size() &&
+                    d_outer_bias.size() == gate[3].size(),
+                "gradients");
+          m.d_scores = d_scores.data(), m.d_queries = d_queries.data();
+          m.d = {d_items.data(), d_inner.data(), d_inner_bias.data(), d_outer.data(), d_outer_bias.data()};
+          nb::gil_scoped_release free;
+          named(backend).mol_backward(m, threads);
         });
   add<1>(m, "dropout", [](const std::string& backend, int threads, Floats x, Longs keys, double p, int64_t salt,
                           Floats out) {

@@ -18,6 +18,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
 from facta.retrieval import score_block
 from facta.retrieval.index import Index
+from facta.similarity.inner import InnerProduct, InnerProductConfig
 from facta.types import Product, SequenceBatch
 from tests.rankers import dataset_of, random_log
 
@@ -29,7 +30,7 @@ class Vectors:
     """Scores that are products of the newest item's query with vectors; asked for them, it counts how often."""
 
     window = 50
-    factored = True
+    scoring: InnerProduct | None = InnerProductConfig(kind="dot", temperature=1.0).build(8)
 
     def __init__(self, items: int, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -50,7 +51,7 @@ class Vectors:
 class Products(Vectors):
     """The same without a promise: its products come with every batch."""
 
-    factored = False
+    scoring = None
 
 
 def artifact(untrained: int = 1) -> Artifact:

@@ -79,8 +79,8 @@ class Distance(Similarity):
     def flops(self, count: int) -> float:
         return 3.0 * len(self.scale) * count
 
-    def scores(self, queries: Tensor, items: Tensor) -> Tensor:
-        items = items if items.ndim == 3 else items[None]
+    def scores(self, queries: Tensor, items: Tensor, index=None, keys=None) -> Tensor:
+        items = items[None] if index is None else items[index]
         return -(queries[:, None] - items).square().sum(dim=2)
 
 

@@ -42,6 +42,7 @@ class Artifact(StoredArtifact):
         *,
         at: Time | Iterable[Time] | None = None,
         exclude: Exclude | None = None,
+        shortlist: int | None = None,
     ) -> Answer:
         """The k best items for one history or for each of many.
 
@@ -51,12 +52,14 @@ class Artifact(StoredArtifact):
         with one each; required where the model reads time.
         `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
+        `shortlist`: of a mixture of logits, score only so many items exactly, those that a rough search puts first; all
+        items when not given.
 
         Items without a training event are never recommended: their vectors are untrained. A history of no other items,
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        return self._engine.recommend(history, k, at, exclude)
+        return self._engine.recommend(history, k, at, exclude, shortlist)
 
     def rank(
         self,

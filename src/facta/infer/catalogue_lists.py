@@ -18,8 +18,9 @@ from facta.arrays import Bools, Floats32, Ints
 from facta.data.encoded import EncodedHistory
 from facta.data.request import request
 from facta.models.model import Model
-from facta.retrieval.index import Index
+from facta.retrieval.index import Index, has_vectors
 from facta.retrieval.item_sets import ItemSets
+from facta.retrieval.shortlist import Shortlist
 from facta.types import CatalogueScores, Product, SequenceBatch
 
 AT_ONCE = 256  # requests encoded together
@@ -46,40 +47,56 @@ class CatalogueLists:
         return np.array([self.trained[one.rows].any() for one in histories], dtype=np.bool_)
 
     def best(
-        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, hidden: Sequence[Ints], k: int
+        self,
+        histories: Sequence[EncodedHistory],
+        at: Sequence[int] | None,
+        hidden: Sequence[Ints],
+        k: int,
+        shortlist: int | None = None,
     ) -> Lists:
-        """The best k items for each history without its `hidden` rows, by evaluation's code; `at`: as in `request`."""
+        """The best k items for each history without its `hidden` rows, by evaluation's code; `at`: as in `request`.
+
+        `shortlist`: how many items that a rough search puts first are scored exactly; None: all are.
+        """
         of_model = self.of_model(histories)
         rows = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-        for chosen, found in self._scores(histories, at, of_model):
-            masked = [np.unique(hidden[one]) for one in chosen]
-            sets = ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
+        rough = np.flatnonzero(of_model) if shortlist is not None else np.empty(0, dtype=np.int64)
+        for chosen in _parts(rough, AT_ONCE):
+            assert shortlist is not None and has_vectors(self.model)
+            with torch.inference_mode():
+                batch, masked = self._request(histories, at, chosen), _sets(hidden, chosen)
+                rows[chosen], scores[chosen] = self._shortlist.best(self.model, batch, masked, k, shortlist)
+        for chosen, found in self._scores(histories, at, of_model, everybody=shortlist is None):
             none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
             with torch.inference_mode():
-                best = self._index.rank(found, none, sets, k)
+                best = self._index.rank(found, none, _sets(hidden, chosen), k)
             rows[chosen], scores[chosen] = best.lists, best.scores
         return Lists(rows, scores, of_model)
 
     def _scores(
-        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, of_model: Bools
+        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, of_model: Bools, *, everybody: bool
     ) -> Iterator[tuple[Ints, CatalogueScores]]:
-        """(places of histories, their scores of the V' items), all histories once."""
+        """(places of histories, their scores of the V' items), all histories once; without `everybody` those that the
+        model is not asked about.
+        """
         dense = min(AT_ONCE, max(CELLS // len(self.trained), 1))
         for chosen in _parts(np.flatnonzero(~of_model), dense):
             yield chosen, self._popularity.expand(len(chosen), -1)
-        asked = np.flatnonzero(of_model)
+        asked = np.flatnonzero(of_model & everybody)
         if not len(asked):
             return
-        vectors = self._index.vectors
         with torch.inference_mode():
-            parts = _parts(asked, AT_ONCE if vectors is not None else dense)
+            parts = _parts(asked, AT_ONCE if self._index.products else dense)
             each = ((chosen, self._index.scores(self.model, self._request(histories, at, chosen))) for chosen in parts)
-            if vectors is None:
+            if not self._index.products:
                 yield from each
                 return
-            queries = [one.queries for _, one in each if isinstance(one, Product)]
-            yield asked, Product(torch.cat(queries), vectors)  # ranked together: requests share blocks
+            found = [one for _, one in each if isinstance(one, Product)]
+            yield (
+                asked,
+                Product(torch.cat([one.queries for one in found]), found[0].items),
+            )  # ranked together: requests share blocks
 
     def _request(self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
         moments = None if at is None else [at[place] for place in chosen]
@@ -91,9 +108,20 @@ class CatalogueLists:
             return Index.of(self.model, np.flatnonzero(self.trained), len(self.trained))
 
     @cached_property
+    def _shortlist(self) -> Shortlist:
+        with torch.inference_mode():
+            return Shortlist.of(self._index, self.model)
+
+    @cached_property
     def _popularity(self) -> Tensor:
         """[V'] training events."""
         return torch.from_numpy(self._training_events[self.trained])
+
+
+def _sets(hidden: Sequence[Ints], chosen: Ints) -> ItemSets:
+    """The hidden rows of some histories, each once."""
+    masked = [np.unique(hidden[one]) for one in chosen]
+    return ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
 
 
 def _parts(places: Ints, size: int) -> list[Ints]:

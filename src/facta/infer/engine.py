@@ -79,11 +79,17 @@ class Engine:
         )
 
     def recommend(
-        self, history: History | Iterable[Any], k: int, at: Time | Iterable[Time] | None, exclude: Exclude | None
+        self,
+        history: History | Iterable[Any],
+        k: int,
+        at: Time | Iterable[Time] | None,
+        exclude: Exclude | None,
+        shortlist: int | None,
     ) -> Answer:
         k, histories = _length(k), self._histories(history)
+        shortlist = None if shortlist is None else _length(shortlist, "shortlist")
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
-        found = self.lists.best(histories, times, self._hidden(histories, exclude), k)
+        found = self.lists.best(histories, times, self._hidden(histories, exclude), k, shortlist)
         listed = found.rows >= 0
         rows, counts = found.rows[listed], listed.sum(axis=1)
         return Answer(
@@ -215,13 +221,13 @@ class Engine:
         return [np.zeros(0, dtype=np.int64)] * len(histories)
 
 
-def _length(k: Any) -> int:
+def _length(given: Any, name: str = "k") -> int:
     try:
-        length = operator.index(k)  # integers of Python, NumPy and torch
+        length = operator.index(given)  # integers of Python, NumPy and torch
     except TypeError:
         length = 0
     if length < 1:
-        raise ConfigError(f"Found k = {k!r}; expected a whole number, at least 1.")
+        raise ConfigError(f"Found {name} = {given!r}; expected a whole number, at least 1.")
     return length
 
 

@@ -22,6 +22,7 @@ from facta.data.negatives import NegativesConfig
 from facta.data.splits import Split
 from facta.errors import ConfigError
 from facta.kinds import kind_of
+from facta.similarity.similarity import Similarity
 from facta.types import CatalogueScores, Cost, LossSum, Negatives, SequenceBatch
 
 Task = Literal["next_item", "feedback"]
@@ -125,7 +126,12 @@ class Model(nn.Module):
     @property
     def factored(self) -> bool:
         """Whether scores of the catalogue are products of `queries` and `item_vectors`, and no more."""
-        return False
+        return self.scoring is not None and self.scoring.factored
+
+    @property
+    def scoring(self) -> Similarity | None:
+        """What makes scores of the catalogue of `queries` and `item_vectors`, where that is all; None: more is done."""
+        return None
 
     def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
         """What it takes from the training events beside its batches; a counted model is fitted by this alone."""
@@ -144,12 +150,12 @@ class Model(nn.Module):
         raise ConfigError("This model predicts feedback alone and recommends nothing; rank candidates with it.")
 
     def queries(self, batch: SequenceBatch) -> Tensor:
-        """[S, P] of a `factored` model."""
-        raise ConfigError(f"The scores of a model of kind '{kind_of(self.config)}' are no products of vectors.")
+        """[S, P] of a model with a `scoring`."""
+        raise ConfigError(f"A model of kind '{kind_of(self.config)}' has no vectors of queries and items.")
 
     def item_vectors(self, rows: Tensor | None = None) -> Tensor:
-        """[V, P] (or of the given rows [U, P]) of a `factored` model: what an index stores."""
-        raise ConfigError(f"The scores of a model of kind '{kind_of(self.config)}' are no products of vectors.")
+        """[V, P] (or of the given rows [U, P]) of a model with a `scoring`: what an index stores."""
+        raise ConfigError(f"A model of kind '{kind_of(self.config)}' has no vectors of queries and items.")
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""

@@ -31,6 +31,7 @@ from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.readout import ReadOut
+from facta.similarity.similarity import Similarity
 from facta.types import CatalogueScores, Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
 
 
@@ -174,9 +175,9 @@ class Recommender(Model):
         return len(self.layout.shows)
 
     @property
-    def factored(self) -> bool:
-        """With a prior, scores are no products."""
-        return self.next_item is not None and self.next_item.similarity.factored and self.prior is None
+    def scoring(self) -> Similarity | None:
+        """With a prior, more is done."""
+        return None if self.next_item is None or self.prior is not None else self.next_item.similarity
 
     @property
     def negatives(self) -> NegativesConfig | None:
@@ -265,7 +266,7 @@ class Recommender(Model):
         if self.factored:
             return Product(queries, items)
         assert self.next_item is not None
-        dense = self.next_item.similarity.scores(queries, items)
+        dense = self.next_item.similarity.all_scores(queries, items)
         return dense if self.prior is None else self.prior.added(dense, batch)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

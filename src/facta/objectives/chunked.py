@@ -94,11 +94,13 @@ def shared(loss: Callable[..., Tensor], items: Tensor, *each: Tensor) -> Tensor:
 
 def recomputed(loss: Callable[[slice], Tensor], targets: int, cells: int) -> Tensor:
     """Σ over chunks of loss(chunk), for a loss with parameters of its own: what it makes on the way, `cells` numbers a
-    target, is made again in the backward pass. It must draw nothing at random but by keys.
+    target, is made again in the backward pass, but for a loss of a single chunk. It must draw nothing at random but by
+    keys.
     """
-    parts = [
-        checkpoint(loss, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in _chunks(targets, cells)
-    ]
+    chunks = _chunks(targets, cells)
+    if len(chunks) == 1:
+        return loss(chunks[0])
+    parts = [checkpoint(loss, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
     return torch.stack(parts).sum() if parts else torch.zeros(())
 
 

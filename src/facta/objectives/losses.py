@@ -62,10 +62,21 @@ class Contrast:
         """Whether logits are products of queries and vectors."""
         return self.similarity is None or self.similarity.factored
 
-    def logits(self, queries: Tensor, vectors: Tensor) -> Tensor:
-        """[s, P] of a chunk and [U, P] or [s, K, P] -> [s, U] or [s, K]."""
+    @property
+    def cells(self) -> int:
+        """Numbers that a pair makes."""
         assert self.similarity is not None
-        return self.similarity.scores(queries, vectors)
+        return self.similarity.cells(self.queries)
+
+    def logits(self, chunk: slice, rows: Tensor, vectors: Tensor, index: Tensor | None = None) -> Tensor:
+        """Of s targets: with items of the given rows and vectors [U, P], or those that an index [s, K] picks of them ->
+        [s, U] or [s, K]."""
+        assert self.similarity is not None
+        keys = None
+        if self.similarity.draws:
+            assert self.keys is not None
+            keys = draws.mix(self.keys[chunk, None], rows if index is None else rows[index])
+        return self.similarity.scores(self.queries[chunk], vectors, index, keys)
 
 
 class SoftmaxConfig(LossConfig):
@@ -148,12 +159,14 @@ def softmax(contrast: Contrast) -> LossSum:
     if contrast.factored:
         return LossSum(chunked.softmax(queries, items, contrast.positive, weight), summed(weight))
 
+    every = torch.arange(len(items), device=items.device)
+
     def part(chunk: slice) -> Tensor:
-        logits = contrast.logits(queries[chunk], items)
+        logits = contrast.logits(chunk, every, items)
         own = logits.gather(1, contrast.positive[chunk, None])[:, 0]
         return summed((torch.logsumexp(logits, dim=1) - own) * weight[chunk])
 
-    return LossSum(chunked.recomputed(part, len(queries), items.numel()), summed(weight))
+    return LossSum(chunked.recomputed(part, len(queries), len(items) * contrast.cells), summed(weight))
 
 
 def sampled_softmax(contrast: Contrast) -> LossSum:
@@ -212,22 +225,25 @@ def _total(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tens
 
 
 def _total_of_pairs(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tensor:
-    """The same for scores that are no products: a few targets at a time, made again in the backward pass."""
-    items, queries, negatives = contrast.items, contrast.queries, contrast.negatives
+    """The same for scores that are no products: a few targets at a time, made again in the backward pass. Vectors are
+    made once of each item that the targets meet.
+    """
+    items, positive, negatives = contrast.items, contrast.positive, contrast.negatives
     drawn = uniform(contrast.keys, negatives.each, items.count) if negatives.each else None
-    shared = items.vectors(_shared_rows(negatives)) if drawn is None else queries
+    others_of = _shared_rows(negatives) if drawn is None else drawn
+    met, place = torch.unique(torch.cat([positive, others_of.flatten()]), return_inverse=True)
+    own_place, other_place = place[: len(positive)], place[len(positive) :].view_as(others_of)
+    vectors = items.vectors(met)
 
     def part(chunk: slice) -> Tensor:
-        own_rows = contrast.positive[chunk, None]
-        own = contrast.logits(queries[chunk], items.vectors(own_rows[:, 0])[:, None])[:, 0]
-        rows, vectors = _shared_rows(negatives) if drawn is None else drawn[chunk], shared
-        if drawn is not None:
-            vectors = items.vectors(rows.flatten()).view(*rows.shape, -1)
-        own, others = _corrected(own, contrast.logits(queries[chunk], vectors), negatives, chunk)
-        return summed(loss(own, others.masked_fill(rows == own_rows, MASKED)) * contrast.weight[chunk])
+        own_places = own_place[chunk, None]
+        others_at = other_place.expand(len(own_places), -1) if drawn is None else other_place[chunk]
+        logits = contrast.logits(chunk, met, vectors, torch.cat([own_places, others_at], dim=1))
+        own, others = _corrected(logits[:, 0], logits[:, 1:], negatives, chunk)
+        return summed(loss(own, others.masked_fill(others_at == own_places, MASKED)) * contrast.weight[chunk])
 
-    count = negatives.each or len(shared)
-    return chunked.recomputed(part, len(queries), (1 + count) * queries.shape[1])
+    count = negatives.each or len(other_place)
+    return chunked.recomputed(part, len(positive), (1 + count) * contrast.cells)
 
 
 def _shared_rows(negatives: Negatives) -> Tensor:

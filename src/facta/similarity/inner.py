@@ -52,9 +52,9 @@ class InnerProduct(Similarity):
         """[U, D] -> [U, P]."""
         return F.normalize(vectors, dim=-1, eps=1e-6) if self.cosine else vectors
 
-    def scores(self, queries: Tensor, items: Tensor) -> Tensor:
-        """[S, P] and [U, P] or [S, K, P] -> [S, U] or [S, K]."""
-        return queries @ items.T if items.ndim == 2 else torch.einsum("sp,skp->sk", queries, items)
+    def scores(self, queries: Tensor, items: Tensor, index: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """[S, P] and [U, P], or index [S, K] into the items -> [S, U] or [S, K]."""
+        return queries @ items.T if index is None else torch.einsum("sp,skp->sk", queries, items[index])
 
     def flops(self, count: int) -> float:
         return 2.0 * self.width * count

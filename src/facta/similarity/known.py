@@ -6,7 +6,8 @@ from typing import Annotated
 
 from facta.kinds import Kinds
 from facta.similarity.inner import InnerProductConfig
+from facta.similarity.mol import MoLConfig
 from facta.similarity.similarity import SimilarityConfig
 
-AnySimilarity = Annotated[SimilarityConfig, Kinds(SimilarityConfig, (InnerProductConfig,))]
+AnySimilarity = Annotated[SimilarityConfig, Kinds(SimilarityConfig, (InnerProductConfig, MoLConfig))]
 """The type of a config's field that holds a similarity."""

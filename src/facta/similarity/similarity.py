@@ -13,12 +13,19 @@ from torch import Tensor, nn
 
 from facta.config import Config
 
+CELLS = 1 << 24  # numbers that the pairs of one step of `all_scores` make: 64 MB in float32
+
 
 class Similarity(nn.Module):
     """Queries of states, vectors of items, and the score of each pair of them."""
 
     factored = False
     """Whether a score is the product of query and vector: indexes and fused losses then apply."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether scores in training draw something for each pair."""
+        return False
 
     @abstractmethod
     def queries(self, states: Tensor) -> Tensor:
@@ -33,8 +40,36 @@ class Similarity(nn.Module):
         """Operations of one query against `count` items whose vectors are made; multiply and add count as two."""
 
     @abstractmethod
-    def scores(self, queries: Tensor, items: Tensor) -> Tensor:
-        """Queries [S, P] and items that they share [U, P], or items of each [S, K, P] -> [S, U] or [S, K]."""
+    def scores(self, queries: Tensor, items: Tensor, index: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """Queries [S, P] and items [U, P] -> [S, U]; with an index [S, K] into the items -> [S, K].
+
+        `keys`, int64 of the shape of the scores, are given in training where the similarity `draws`: from a pair's key
+        derive all of its random draws.
+        """
+
+    def rough_items(self, items: Tensor) -> Tensor | None:
+        """Items [U, P] -> vectors [U, C] whose products with `rough_queries` order the items nearly as the scores do;
+        None: there are none."""
+        return None
+
+    def rough_queries(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Queries [S, P] -> [S, C]; items [U, P]: all those that are searched."""
+        raise NotImplementedError
+
+    def cells(self, queries: Tensor) -> int:
+        """How many numbers one pair makes on its way to a score: what bounds the pairs that are scored together."""
+        return queries.shape[1]
+
+    def all_scores(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Queries [S, P] and items [U, P] -> [S, U], some pairs at a time: memory does not grow with their number."""
+        step = max(CELLS // self.cells(queries), 1)
+        of_query, of_item = max(step // max(len(items), 1), 1), step
+        found = queries.new_empty(len(queries), len(items))
+        for row in range(0, len(queries), of_query):
+            for place in range(0, len(items), of_item):
+                at = (slice(row, row + of_query), slice(place, place + of_item))
+                found[at] = self.scores(queries[at[0]], items[at[1]])
+        return found
 
 
 class SimilarityConfig(Config):
