@@ -1,4 +1,4 @@
-"""Figures of requests: answers and starts over large catalogues, and histories on their way to the model."""
+"""Figures of seams: answers and starts over large catalogues, histories on their way to the model, memory, parts."""
 
 from __future__ import annotations
 
@@ -16,5 +16,11 @@ RETRIEVAL: dict[str, Figure] = {
     ),
     "linear_append_vs_hstu": Figure(
         ">= 10", "x", module("append"), "one more of 8,192 remembered events: HSTU's time over FuXi-Linear's"
+    ),
+    "files_touched_new_model": Figure(
+        "<= 1", "files", module("seams"), "files of facta that a new encoder or model touches beside its own"
+    ),
+    "cached_states_max_error": Figure(
+        "<= 1e-11", "", module("seams"), "predictions with a memory against without, float64, all layouts and encoders"
     ),
 }
