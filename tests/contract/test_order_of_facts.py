@@ -89,7 +89,7 @@ def rankers() -> dict[str, Case]:
         "dlrm-sim-finds-all": Case(DLRMConfig.parse({**long, "history": soft}), looks_back=True),
         "dlrm-twin": Case(DLRMConfig.parse({**long, "history": {**twin, "found": 3}}), looks_back=True, sees_all=False),
         "dlrm-twin-finds-all": Case(DLRMConfig.parse({**long, "history": twin}), looks_back=True),
-        "dlrm-transact": Case(DLRMConfig.parse({**long, "history": transact})),  # it reads no time
+        "dlrm-transact": Case(DLRMConfig.parse({**long, "history": transact}), series=False),  # it reads no time
         "dlrm-without-history": Case(alone, history=False, series=False),
         "rates": Case(RatesConfig(window=10), looks_back=True, exact=False, sees_all=False),  # counts are float32
     }

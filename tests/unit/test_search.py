@@ -479,7 +479,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepare(log, out, items=items, fields={"click": "feedback"}, item_fields={"category": "categorical"})
 
 
-def entropy_of_the_last(world: Dataset, history: HistoryConfig, window: int) -> float:
+def entropy_of_the_last(world: Dataset, history: HistoryConfig, window: int, steps: int = 150) -> float:
     """NE of the last eight events of people who were not trained on; 1 is chance."""
     small = {"width": 16, "features": "gr", "crosses": 1, "experts": 1, "expert_width": 16, "dropout": 0.0}
     config = DLRMConfig.parse({**small, "window": window, "history": history, "feedback": {"hidden": 16}})
@@ -487,7 +487,7 @@ def entropy_of_the_last(world: Dataset, history: HistoryConfig, window: int) -> 
     length = np.where(np.arange(USERS) < USERS - ASKED, EVENTS, 0)
     split: Split = replace(temporal(world, test_from=1 << 60), train_end=length)
     batches = TrainingBatches(world, split, window=model.window, batch_size=20, wants=model.wants)
-    optimiser, steps = torch.optim.Adam(model.parameters()), 400
+    optimiser = torch.optim.Adam(model.parameters())
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
         epoch, place = divmod(step, batches.steps(0))
@@ -514,7 +514,8 @@ FINDERS = {
 
 @pytest.mark.parametrize("name", FINDERS)
 def test_a_search_finds_the_old_events_that_tell_the_click(world: Dataset, name: str) -> None:
-    assert entropy_of_the_last(world, FINDERS[name], CATEGORIES) < 0.5
+    steps = 400 if name == "twin" else 150  # what the search needs is learned where it was found by chance
+    assert entropy_of_the_last(world, FINDERS[name], CATEGORIES, steps) < 0.5
 
 
 def test_attention_to_the_newest_events_alone_is_left_to_chance(world: Dataset) -> None:

@@ -5,13 +5,14 @@ Letters: E input events, S targets, s targets of a piece, e sources of a piece, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from facta import jagged
 from facta.types import SequenceBatch
@@ -25,6 +26,23 @@ class Found(NamedTuple):
 
     source: Tensor  # [s, K] sources as of `Recent`; any where `there` is false
     there: Tensor  # [s, K] bool; false: fewer than K were found
+
+    def parts(self) -> Iterator[tuple[slice, Found]]:
+        """The same, whole targets at a time: about `SCORES_AT_ONCE` of what was found."""
+        step = max(SCORES_AT_ONCE // max(self.there.shape[1], 1), 1)
+        for first in range(0, len(self.there), step):
+            some = slice(first, first + step)
+            yield some, Found(self.source[some], self.there[some])
+
+
+def together(found: Sequence[Found], batch: SequenceBatch) -> Found:
+    """What was found for the targets of all pieces of a batch, as one: K is that of the piece with the most."""
+    longest = max((one.there.shape[1] for one in found), default=0)
+    sources, theres = [batch.offsets.new_zeros(0, longest)], [batch.offsets.new_zeros(0, longest, dtype=torch.bool)]
+    for source, there in found:
+        sources.append(F.pad(source, (0, longest - source.shape[1])))
+        theres.append(F.pad(there, (0, longest - there.shape[1])))
+    return Found(torch.cat(sources), torch.cat(theres))
 
 
 @dataclass(frozen=True)

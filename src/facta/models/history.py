@@ -72,7 +72,7 @@ class RecentConfig(HistoryConfig):
     """The base of what reads the last N events, each as one vector."""
 
     @abstractmethod
-    def attention(self, width: int, std: float) -> nn.Module:
+    def unit(self, width: int, std: float) -> nn.Module:
         """(sources [n, D], items asked about [S, D], pairs [P], ages [P], keys [S]) -> [S, D]."""
 
     @abstractmethod
@@ -89,7 +89,7 @@ class DINConfig(RecentConfig):
     kind: Literal["din"] = "din"
     hidden: int = Field(default=32, ge=1, description="A, width of the attention unit")
 
-    def attention(self, width: int, std: float) -> nn.Module:
+    def unit(self, width: int, std: float) -> nn.Module:
         return TargetAttention(width, self.hidden, std)
 
     def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
@@ -103,7 +103,7 @@ class DINConfig(RecentConfig):
 class BSTConfig(TransformerConfig, RecentConfig):
     """A transformer over the history and the item."""
 
-    def attention(self, width: int, std: float) -> nn.Module:
+    def unit(self, width: int, std: float) -> nn.Module:
         return SequenceAttention(self, width, std)
 
     def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
@@ -126,7 +126,7 @@ class RecentReader(HistoryReader):
         self.config, self.window, self.width = config, window, width
         self.facts = CodeTable(events, width, std) if events else None
         self.list = nn.Parameter(torch.randn(lists, width) * std) if lists else None
-        self.attention = config.attention(width, std)
+        self.attention = config.unit(width, std)
 
     def forward(self, batch: SequenceBatch, items: Tensor, targets: Tensor) -> Reading:
         return Reading(self.read(batch, self.sources(batch, items), targets))

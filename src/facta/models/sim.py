@@ -3,14 +3,13 @@
     newest N events ── DIN ──────────────────────────────────────┐
     older events ── search for the item ── attention over K ─────┴─ states
 
-Letters: n sources, S targets, s those of a piece, K events found, H heads, d width of a score, D width, T of ages,
-Z = D + T.
+Letters: n sources, S targets, s those of a part, e sources of a piece, K events found, H heads, d width of a score,
+D width, T of ages, Z = D + T.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from facta.data.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.recent import AGES, age_of
-from facta.layers.search import SCORES_AT_ONCE, Found, Piece, alike, best, pieces, weights
+from facta.layers.search import Found, alike, best, pieces, together, weights
 from facta.models.history import DINConfig, HistoryConfig, HistoryReader, Reading
 from facta.types import SequenceBatch
 
@@ -43,13 +42,6 @@ class SIMConfig(HistoryConfig):
 
     def sees(self, window: int) -> int:
         return max(self.long, window)
-
-
-class _Searched(NamedTuple):
-    first: int
-    last: int  # targets
-    found: Found
-    pooled: Tensor | None  # [s, D] of a soft search
 
 
 class SIM(HistoryReader):
@@ -81,40 +73,27 @@ class SIM(HistoryReader):
     def forward(self, batch: SequenceBatch, items: Tensor, targets: Tensor) -> Reading:
         """[n, D], [S, D] -> [S, D + H Z]; of a soft search also [S, 2 D]. Zeros where nothing is found."""
         sources = self.newest.sources(batch, items)
+        found, search = self._soft(batch, sources, targets) if self.searching else (self._hard(batch), None)
         key = F.linear(sources, self.key.weight[:, : self.item_width])
         of_age, query = F.linear(self.age, self.key.weight[:, self.item_width :]), self.query(targets)
-        found, pooled = [targets.new_zeros(0, self.width - self.item_width)], [targets.new_zeros(0, self.item_width)]
-        for part in self._search(batch, sources, targets):
-            target = torch.arange(part.first, part.last, device=targets.device)[:, None]
-            age = age_of(batch, part.found.source, target)
-            z = torch.cat([F.embedding(part.found.source, sources), F.embedding(age, self.age)], dim=2)
-            keys = F.embedding(part.found.source, key) + F.embedding(age, of_age)
-            found.append(self._attend(query[part.first : part.last], keys, z, part.found.there))
-            pooled += [] if part.pooled is None else [part.pooled]
+        target = torch.arange(len(targets), device=targets.device)[:, None]
+        said = [targets.new_zeros(0, self.width - self.item_width)]
+        for some, part in found.parts():
+            age = age_of(batch, part.source, target[some])
+            z = torch.cat([F.embedding(part.source, sources), F.embedding(age, self.age)], dim=2)
+            keys = F.embedding(part.source, key) + F.embedding(age, of_age)
+            said.append(self._attend(query[some], keys, z, part.there))
         newest = self.newest.read(batch, sources, targets)
-        search = torch.cat([torch.cat(pooled), targets], dim=1) if self.searching else None
-        return Reading(torch.cat([newest, torch.cat(found)], dim=1), search)
+        return Reading(torch.cat([newest, torch.cat(said)], dim=1), search)
 
     def _attend(self, query: Tensor, keys: Tensor, z: Tensor, there: Tensor) -> Tensor:
         """[s, H d], [s, K, H d], [s, K, Z], [s, K] -> [s, H Z]."""
         heads = (self.config.heads, -1)
         score = torch.einsum("shd,skhd->skh", query.unflatten(1, heads), keys.unflatten(2, heads))
-        weight = weights(score, there)
-        return torch.einsum("skh,skz->shz", weight, z).flatten(1)
-
-    def _search(self, batch: SequenceBatch, sources: Tensor, targets: Tensor) -> Iterator[_Searched]:
-        if self.search_source is not None and self.search_target is not None:
-            of_source, of_target = self.search_source(sources), self.search_target(targets)
-            for piece in pieces(batch, self.config.long, skip=self.window):
-                yield self._soft(piece, sources[piece.source], of_source[piece.source], of_target)
-            return
-        found = self._hard(batch)
-        step = max(SCORES_AT_ONCE // max(found.there.shape[1], 1), 1)
-        for first in range(0, len(targets), step):
-            last = min(first + step, len(targets))
-            yield _Searched(first, last, Found(found.source[first:last], found.there[first:last]), None)
+        return torch.einsum("skh,skz->shz", weights(score, there), z).flatten(1)
 
     def _hard(self, batch: SequenceBatch) -> Found:
+        """The newest of the same code."""
         code, asked = (
             torch.where(item >= 0, self.codes[item.clamp_min(0)], 0)
             for item in (batch.events.item, batch.targets.events.item)
@@ -122,26 +101,27 @@ class SIM(HistoryReader):
         config = self.config
         return alike(batch, code, asked, window=config.long, skip=self.window, most=config.found)
 
-    def _soft(self, piece: Piece, sources: Tensor, of_source: Tensor, of_target: Tensor) -> _Searched:
-        """[e, D], [e, d] of the piece's sources, [S, d] of all targets."""
-        score = of_target[piece.first : piece.last] @ of_source.T  # [s, e]
-        seen = piece.seen.sum(dim=1, keepdim=True).clamp_min(1)
-        pooled = (score * piece.seen) @ sources / seen
-        few = len(piece.source) <= self.config.found
-        found = piece.every if few else best(score[None], piece, self.config.found)
-        return _Searched(piece.first, piece.last, found, pooled)
+    def _soft(self, batch: SequenceBatch, sources: Tensor, targets: Tensor) -> tuple[Found, Tensor]:
+        """Those of the highest scores; and [S, 2 D] the mean of all, each times its score, beside the item."""
+        assert self.search_source is not None and self.search_target is not None
+        of_source, of_target, most = self.search_source(sources), self.search_target(targets), self.config.found
+        found, pooled = [], [targets[:0]]
+        for piece in pieces(batch, self.config.long, skip=self.window):
+            score = of_target[piece.first : piece.last] @ of_source[piece.source].T  # [s, e]
+            count = piece.seen.sum(dim=1, keepdim=True).clamp_min(1)
+            pooled.append((score * piece.seen) @ sources[piece.source] / count)
+            found.append(piece.every if len(piece.source) <= most else best(score[None], piece, most))
+        return together(found, batch), torch.cat([torch.cat(pooled), targets], dim=1)
 
     def cost(self, events: int) -> tuple[float, float]:
         """A hard search sorts and multiplies nothing; a soft one scores and sums all events that it sees."""
         config, width = self.config, self.item_width
-        flops, kept = self.newest.cost(events)
-        sources, z, scores = (
-            min(events, config.sees(self.window)),
-            width + config.age_width,
-            config.heads * config.score_width,
-        )
+        z, scores = width + config.age_width, config.heads * config.score_width
+        sources = min(events, config.sees(self.window))
         older = max(min(events, config.long) - self.window, 0)
         found = min(older, config.found)
+        flops, kept = self.newest.cost(events)
+        flops += 2.0 * config.hidden * width * max(sources - self.window, 0)  # DIN's unit meets all sources of a row
         flops += 2.0 * scores * (sources * width + width + AGES * config.age_width)
         flops += 2.0 * found * (scores + config.heads * z)
         kept += 4.0 * (scores * sources + found * (scores + z + 3 * config.heads))

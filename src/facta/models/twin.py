@@ -23,7 +23,7 @@ from facta.data.catalogue import Catalogue
 from facta.encoders.encoder import check_heads
 from facta.layers.codes import CodeTable
 from facta.layers.recent import AGES, age_of
-from facta.layers.search import Found, Piece, best, pieces, weights
+from facta.layers.search import Found, Piece, best, pieces, together, weights
 from facta.models.history import HistoryConfig, HistoryReader, Reading, lists_of
 from facta.types import SequenceBatch
 
@@ -79,11 +79,12 @@ class TWIN(HistoryReader):
         """[n, D], [S, D] -> [S, D]; zeros for a target with nothing before it."""
         sources, query = self._sources(batch, items), self.query(targets)
         lists = 0 if self.list_bias is None else len(self.list_bias)
-        found = [targets.new_zeros(0, self.width)]
-        for piece in pieces(batch, self.config.long, lists=lists):
-            of_piece = query[piece.first : piece.last]
-            found.append(self._attend(batch, piece, self._search(batch, piece, of_piece, sources), of_piece, sources))
-        return Reading(self.out(torch.cat(found)))
+        every = pieces(batch, self.config.long, lists=lists)
+        found = together([self._search(batch, piece, query, sources) for piece in every], batch)
+        target, said = torch.arange(len(targets), device=targets.device)[:, None], [targets[:0]]
+        for some, part in found.parts():
+            said.append(self._attend(part, query[some], sources, age_of(batch, part.source, target[some])))
+        return Reading(self.out(torch.cat(said)))
 
     def _sources(self, batch: SequenceBatch, items: Tensor) -> _Sources:
         """Items, and facts of events and of entries of earlier lists."""
@@ -107,14 +108,14 @@ class TWIN(HistoryReader):
         """The K sources of the highest scores."""
         if len(piece.source) <= self.config.found:
             return piece.every
-        queries, keys = self._heads(query), self._heads(sources.key[piece.source])
-        of_age = F.embedding(age_of(batch, piece.source, _targets(piece)), self.age_bias).permute(2, 0, 1)
+        queries, keys = self._heads(query[piece.first : piece.last]), self._heads(sources.key[piece.source])
+        age = age_of(batch, piece.source, torch.arange(piece.first, piece.last, device=query.device)[:, None])
         score = torch.einsum("shd,ehd->hse", queries, keys) * queries.shape[2] ** -0.5
-        return best(score + sources.bias[piece.source].T[:, None] + of_age, piece, self.config.found)
+        score += sources.bias[piece.source].T[:, None] + F.embedding(age, self.age_bias).permute(2, 0, 1)
+        return best(score, piece, self.config.found)
 
-    def _attend(self, batch: SequenceBatch, piece: Piece, found: Found, query: Tensor, sources: _Sources) -> Tensor:
-        """[s, D]: softmax of the same scores over what was found."""
-        age = age_of(batch, found.source, _targets(piece))
+    def _attend(self, found: Found, query: Tensor, sources: _Sources, age: Tensor) -> Tensor:
+        """[s, D] of queries [s, D] and ages [s, K]: softmax of the same scores over what was found."""
         queries, keys = self._heads(query), self._heads(F.embedding(found.source, sources.key))
         score = torch.einsum("shd,skhd->skh", queries, keys) * queries.shape[2] ** -0.5
         score = score + F.embedding(found.source, sources.bias) + F.embedding(age, self.age_bias)
@@ -134,8 +135,3 @@ class TWIN(HistoryReader):
         flops = 2.0 * width * (2 * width + 2 * width * seen + searched + 2 * found)
         kept = 4.0 * (2 * width * seen + found * (2 * width + 3 * self.config.heads))
         return flops, kept
-
-
-def _targets(piece: Piece) -> Tensor:
-    """[s, 1] the targets of the batch."""
-    return torch.arange(piece.first, piece.last, device=piece.source.device)[:, None]
