@@ -88,8 +88,9 @@ class SIM(HistoryReader):
 
     def _attend(self, query: Tensor, keys: Tensor, z: Tensor, there: Tensor) -> Tensor:
         """[s, H d], [s, K, H d], [s, K, Z], [s, K] -> [s, H Z]."""
-        heads = (self.config.heads, -1)
-        score = torch.einsum("shd,skhd->skh", query.unflatten(1, heads), keys.unflatten(2, heads))
+        heads = (self.config.heads, self.config.score_width)
+        queries, keys = query.reshape(-1, *heads), keys.reshape(*there.shape, *heads)
+        score = torch.einsum("shd,skhd->skh", queries, keys)
         return torch.einsum("skh,skz->shz", weights(score, there), z).flatten(1)
 
     def _hard(self, batch: SequenceBatch) -> Found:

@@ -124,7 +124,7 @@ class TWIN(HistoryReader):
 
     def _heads(self, x: Tensor) -> Tensor:
         """[…, D] -> […, H, d]."""
-        return x.unflatten(-1, (self.config.heads, -1))
+        return x.reshape(*x.shape[:-1], self.config.heads, self.width // self.config.heads)
 
     def cost(self, events: int) -> tuple[float, float]:
         """Query and output of the target, key and value of each event; a search scores all events where there are more
