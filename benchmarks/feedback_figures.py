@@ -91,4 +91,33 @@ def _long() -> dict[str, Figure]:
     return found
 
 
-FEEDBACK: dict[str, Figure] = {**_kuairand(), **_long(), **SIMULATED, **_synthetic()}
+READERS = {
+    "din": "DIN over 50 events",
+    "sim": "SIM, same category among 1,000 events",
+    "sim_soft": "SIM, soft search",
+    "twin": "TWIN, 100 of 1,000 events",
+    "transact": "TransAct over 50 events",
+    "gr": "GR over 1,408 events",
+    "fuxi_linear": "the same with FuXi-Linear",
+}
+"""The arms of benchmarks.long_readers."""
+
+
+def _readers() -> dict[str, Figure]:
+    """What reads long histories, and what it costs."""
+    said = {
+        "ne": ("NE", "mean NE of both fields"),
+        "gauc": ("GAUC", "mean GAUC of both fields"),
+        "mflop": ("MFLOP", "one prediction, nothing kept"),
+        "seconds": ("s", "training"),
+    }
+    return {
+        f"simulator_readers_{name}_{system}": Figure(
+            "", unit, module(f"long_readers {system}"), f"simulator, 1,600 events a user, {what}: {reader}"
+        )
+        for system, reader in READERS.items()
+        for name, (unit, what) in said.items()
+    }
+
+
+FEEDBACK: dict[str, Figure] = {**_kuairand(), **_long(), **_readers(), **SIMULATED, **_synthetic()}

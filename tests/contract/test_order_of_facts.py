@@ -74,11 +74,22 @@ def rankers() -> dict[str, Case]:
     heads = FeedbackConfig(hidden=6)
     small = {"window": 10, "width": 8, "expert_width": 6, "dropout": 0.2, "feedback": heads.model_dump()}
     bst = {"kind": "transformer", "heads": 2}
+    long = {**small, "window": 2, "features": "gr"}  # who searches sees events that nobody else does
+    sim, twin = {"kind": "sim", "by": "kind", "long": 10}, {"kind": "twin", "long": 10, "heads": 2}
+    soft, transact = {**sim, "search": "soft"}, {"kind": "transact", "action_width": 6, "hidden": 5, "newest": 2}
     alone = DLRMConfig.parse({**small, "features": "no-history"})
     return {
         "dlrm-din": Case(DLRMConfig.parse(small), looks_back=True),
         "dlrm-bst": Case(DLRMConfig.parse({**small, "history": bst}), looks_back=True),
         "dlrm-as-gr": Case(DLRMConfig.parse({**small, "features": "gr"}), looks_back=True),
+        "dlrm-sim": Case(DLRMConfig.parse({**long, "history": {**sim, "found": 2}}), looks_back=True, sees_all=False),
+        "dlrm-sim-soft": Case(
+            DLRMConfig.parse({**long, "history": {**soft, "found": 2}}), looks_back=True, sees_all=False
+        ),
+        "dlrm-sim-finds-all": Case(DLRMConfig.parse({**long, "history": soft}), looks_back=True),
+        "dlrm-twin": Case(DLRMConfig.parse({**long, "history": {**twin, "found": 3}}), looks_back=True, sees_all=False),
+        "dlrm-twin-finds-all": Case(DLRMConfig.parse({**long, "history": twin}), looks_back=True),
+        "dlrm-transact": Case(DLRMConfig.parse({**long, "history": transact}), series=False),  # it reads no time
         "dlrm-without-history": Case(alone, history=False, series=False),
         "rates": Case(RatesConfig(window=10), looks_back=True, exact=False, sees_all=False),  # counts are float32
     }

@@ -213,11 +213,12 @@ def test_every_layout_and_encoder_goes_on_exactly_after_a_crash(
     assert_crashed_goes_on(service, recipe, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("ranker", ["dlrm", "bst", "rates"])
+@pytest.mark.parametrize("ranker", ["dlrm", "bst", "sim", "twin", "transact", "rates"])
 def test_every_ranker_of_impressions_goes_on_exactly_after_a_crash(
     ranker: str, service: facta.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = facta.find_recipe(f"simulator/{ranker}", [*FEEDBACK[3:], "training.epochs=2"])
+    searched = ["model.history.search=soft", "model.window=3"] if ranker == "sim" else []
+    recipe = facta.find_recipe(f"simulator/{ranker}", [*FEEDBACK[3:], "training.epochs=2", *searched])
     assert_crashed_goes_on(service, recipe, tmp_path, monkeypatch)
 
 

@@ -32,6 +32,9 @@ from facta.models import dlrm
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.history import BSTConfig
 from facta.models.rates import RateRegression, RatesConfig
+from facta.models.sim import SIMConfig
+from facta.models.transact import TransActConfig
+from facta.models.twin import TWINConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig
 from facta.ops import backend
 from facta.recipes.recipe import RecipeConfig
@@ -45,11 +48,16 @@ PROTOCOL = ProtocolConfig(split="temporal", train_end="60%", validation_end="80%
 SMALL = DLRMConfig(
     window=8, width=8, code_width=4, rank=6, experts=3, expert_width=8, feedback=FeedbackConfig(hidden=8)
 )
+SIM = SIMConfig(by="kind", long=8, found=3, score_width=4, age_width=4, hidden=8)
 CONFIGS: dict[str, Config] = {
     "din": SMALL,
     "gr": SMALL.change(features="gr"),
     "no-history": SMALL.change(features="no-history"),
     "bst": SMALL.change(history=BSTConfig(layers=2, heads=2)),
+    "sim": SMALL.change(window=3, history=SIM),
+    "sim-soft": SMALL.change(window=3, history=SIM.change(search="soft")),
+    "twin": SMALL.change(window=3, history=TWINConfig(long=8, found=4, heads=2)),
+    "transact": SMALL.change(window=3, history=TransActConfig(actions=8, action_width=4, hidden=8, newest=2)),
     "rates": RatesConfig(window=8),
 }
 
@@ -230,7 +238,7 @@ def test_a_score_changes_with_what_came_before_and_with_nothing_else(world: Data
         assert unchanged[:first].all()
         if name != "no-history":
             assert not unchanged[first : first + 5].all()
-        assert unchanged[place + model.config.window + 1 :].all()
+        assert unchanged[place + model.window // 2 + 1 :].all()
     later = model.scores(_changed(batch, place, "item"))["click"]
     assert torch.isclose(before, later, atol=1e-6)[:place].all() and not torch.isclose(before[place], later[place])
 
@@ -346,7 +354,11 @@ def trained(config: Config, world: Dataset, out: Path, epochs: int = 20, rate: f
 
 # without counts a rate of .02 leaves most seeds at the base rate
 @pytest.mark.parametrize(
-    ("name", "epochs", "rate"), [("din", 20, 2e-2), ("gr", 40, 5e-3), ("bst", 20, 2e-2), ("rates", 20, 2e-2)]
+    ("name", "epochs", "rate"),
+    [
+        *(("din", 20, 2e-2), ("gr", 40, 5e-3), ("bst", 20, 2e-2), ("rates", 20, 2e-2)),
+        *(("sim", 20, 2e-2), ("sim-soft", 20, 2e-2), ("twin", 20, 2e-2), ("transact", 20, 2e-2)),
+    ],
 )
 def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str, epochs: int, rate: float) -> None:
     artifact = trained(CONFIGS[name], world, tmp_path / "artifact", epochs, rate)
@@ -399,12 +411,23 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepare(worlds.colours(), tmp_path_factory.mktemp("data") / "plain", fields=fields)
 
 
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The colours, all items of one kind."""
+    fields = {"click": {"kind": "binary"}, "tab": {"role": "context", "kind": "categorical"}}
+    items = pl.DataFrame({"item_id": range(12), "kind": ["k"] * 12})
+    out = tmp_path_factory.mktemp("data") / "alike"
+    return prepare(worlds.colours(), out, items=items, fields=fields, item_fields={"kind": "categorical"})
+
+
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "rates"])
 @pytest.mark.parametrize("length", [0, 5, 8])
-def test_operations_are_those_that_torch_counts(name: str, length: int, plain: Dataset) -> None:
-    config = CONFIGS[name]
+def test_operations_are_those_that_torch_counts(name: str, length: int, plain: Dataset, alike: Dataset) -> None:
+    config, plain = CONFIGS[name], alike if name == "sim" else plain
     if name == "bst":  # with dropout both of attention's products are written out for the counter
         config = SMALL.change(history=BSTConfig(layers=2, heads=2, hidden=12, attention_dropout=0.5))
+    if name == "transact":  # it would see less in training
+        config = SMALL.change(history=CONFIGS[name].history.change(hidden_hours=0.0))  # type: ignore[attr-defined]
     model = config.build(Catalogue.of(plain), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, DLRM)
     model.fit_statistics(plain, PROTOCOL.cut(plain))

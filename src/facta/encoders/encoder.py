@@ -60,7 +60,7 @@ class EncoderConfig(Config):
         return []
 
 
-def check_heads(width: int, heads: int) -> None:
+def check_heads(width: int, heads: int, name: str = "encoder.heads") -> None:
     """Raises ConfigError where heads do not share the width evenly."""
     if width % heads:
-        raise ConfigError(f"width {width} is not a multiple of encoder.heads {heads}; change one of them.")
+        raise ConfigError(f"width {width} is not a multiple of {name} {heads}; change one of them.")

@@ -38,6 +38,12 @@ class Recent:
             offsets = self.offsets[first : last + 1] - low
             yield Recent(self.source[low:high], self.target[low:high] - first, offsets)
 
+    def only(self, kept: Tensor) -> Recent:
+        """Those of a mask [P]."""
+        target = self.target[kept]
+        counts = torch.bincount(target, minlength=len(self.offsets) - 1)
+        return Recent(self.source[kept], target, jagged.offsets_of(counts))
+
     def sums(self, values: Tensor) -> Tensor:
         """[P, …] -> [S, …]: the sum over each target's pairs."""
         found = values.new_zeros((len(self.offsets) - 1, *values.shape[1:]))
@@ -85,13 +91,18 @@ def recent(batch: SequenceBatch, window: int, lists: int = 0) -> Recent:
 
 
 def ages(batch: SequenceBatch, pairs: Recent, first: int = 0) -> Tensor:
-    """[P] how long before its target each source was, in buckets a factor 1.35 wide (`ops.buckets`).
+    """[P] how long before its target each source was. `first`: the target of the batch that the pairs count from."""
+    return age_of(batch, pairs.source, pairs.target + first)
 
-    `first`: the target of the batch that the pairs count from.
+
+def age_of(batch: SequenceBatch, source: Tensor, target: Tensor) -> Tensor:
+    """How long before each target each source was, in buckets a factor 1.35 wide (`ops.buckets`).
+
+    `source` and `target` are int64 indices of shapes that broadcast, as those of `Recent`; the ages have their shape.
     """
     time, asked = batch.events.time, batch.targets.events.time
-    if time is None or asked is None:
-        return torch.full_like(pairs.source, TIMELESS)
-    event = pairs.source < len(time)
-    since = asked[pairs.target + first] - time[torch.where(event, pairs.source, 0)] if len(time) else pairs.source
+    if time is None or asked is None or not len(time):
+        return torch.full_like(source + target, TIMELESS)
+    event = source < len(time)
+    since = asked[target] - time[torch.where(event, source, 0)]
     return torch.where(event, bucket(since.clamp_min(0)).long(), TIMELESS)

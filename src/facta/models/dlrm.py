@@ -4,9 +4,11 @@
     history ── attention by the item ─────────┴─ x0 ── crosses ── experts ── one head per feedback field
 
 DIN (Zhou et al. 2018), DCN-v2 (Wang et al. 2021) and MMoE (Ma et al. 2018) as Zhai et al. 2024 combine them in their
-baseline; with `history` a transformer over history and item, BST (Chen et al. 2019).
+baseline. `history` exchanges what reads the events: BST (Chen et al. 2019), SIM (Pi et al. 2020), TWIN (Chang et al.
+2023), TransAct (Xia et al. 2023).
 
-Letters: S targets, n sources (events and entries of earlier lists), P pairs, D width, W width of x0, K fields.
+Letters: S targets, n sources (events and entries of earlier lists), D width, W width of x0, X width of an expert, K
+fields, A width of what a search is trained by.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from facta.layers.embedding import EmbeddingConfig
 from facta.layers.items import ItemTable, ItemTower
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
-from facta.models.history import AnyHistory, DINConfig, HistoryReader
+from facta.models.histories import AnyHistory
+from facta.models.history import DINConfig, Reading
 from facta.models.impressions import ImpressionModel
 from facta.models.model import ModelConfig, Task
 from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
@@ -46,7 +49,12 @@ class DLRMConfig(ModelConfig):
     """A whole model. `features`: all; what a generative ranker sees without counts; or all that is no history."""
 
     kind: Literal["dlrm"] = "dlrm"
-    window: int = Field(default=50, ge=1, description="events before a target that it sees, and of each earlier list")
+    window: int = Field(
+        default=50,
+        ge=1,
+        description="events before a target that counts and `history` see, and of each earlier list; a history that "
+        "is searched has a length of its own",
+    )
     width: int = Field(default=32, ge=1, description="D, of items and events")
     code_width: int = Field(default=8, ge=1, description="of each field of context and of users, side by side in x0")
     features: Literal["all", "gr", "no-history"] = "all"
@@ -83,6 +91,11 @@ class DLRMConfig(ModelConfig):
         return True
 
     @property
+    def sees(self) -> int:
+        """Events before a target that some part of it looks at."""
+        return self.window if self.features == "no-history" else max(self.window, self.history.sees(self.window))
+
+    @property
     def of_any_fields(self) -> Self:
         """All feedback."""
         return self.change(feedback=self.feedback.change(fields=None))
@@ -98,7 +111,7 @@ class DLRM(ImpressionModel):
     config: DLRMConfig
 
     def __init__(self, config: DLRMConfig, catalogue: Catalogue, seed: int = 0) -> None:
-        super().__init__(catalogue, config.window)
+        super().__init__(catalogue, config.sees)
         self.config, width = config, config.width
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
@@ -111,10 +124,9 @@ class DLRM(ImpressionModel):
             history = config.features != "no-history"
             counted = config.features != "gr" and success
             self.rates = self._rates(catalogue, success, history) if counted else None
-            self.history = (
-                HistoryReader(config.history, catalogue.fields, len(self.lists), width, STD) if history else None
-            )
-            wide = width * (1 + history) + config.code_width * len(self.known)
+            self.history = config.history.reader(catalogue, config.window, width, STD) if history else None
+            wide = width + config.code_width * len(self.known)
+            wide += 0 if self.history is None else self.history.width
             wide += 0 if self.rates is None else self.rates.width
             self.dropout = Dropout(config.dropout, self.SALT)
             self.norm = nn.LayerNorm(wide)
@@ -123,6 +135,8 @@ class DLRM(ImpressionModel):
             self.heads = nn.ModuleList(
                 Feedback(config.feedback.of(field.name), catalogue.fields, config.expert_width) for field in fields
             )
+            searching = 0 if self.history is None else self.history.searching
+            self.search = Feedback(config.feedback, catalogue.fields, searching) if searching else None
 
     def _rates(self, catalogue: Catalogue, success: list[FeedbackField], history: bool) -> SmoothedRates:
         prior, midnight = self.config.prior, self.config.midnight
@@ -149,19 +163,23 @@ class DLRM(ImpressionModel):
 
     def states(self, batch: SequenceBatch) -> Tensor:
         """[K, S, X]: what each task is read from."""
+        return self._read(batch)[0]
+
+    def _read(self, batch: SequenceBatch) -> tuple[Tensor, Tensor | None]:
+        """The same, and [S, A] what a search is trained by."""
         targets = batch.targets
         every = torch.arange(len(targets.after), device=targets.after.device)
         vectors, items = self._items(batch)
-        parts = [items]
+        parts, read = [items], Reading(items)
         if self.facts is not None:
             parts.append(self.facts.apart(self.told(batch), every))
         if self.history is not None:
-            parts.append(self.history(batch, vectors, items, self.config.window))
+            read = self.history(batch, vectors, items)
+            parts.append(read.states)
         if self.rates is not None:
             parts.append(self.rates(batch, recent(batch, self.config.window)))
         x0 = self.dropout(self.norm(torch.cat(parts, dim=1)), targets.events.key)
-        found: Tensor = self.experts(self.crosses(x0))
-        return found
+        return self.experts(self.crosses(x0)), read.search
 
     def _items(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """[n, D] item vectors of the sources, zeros for items that are not in the catalogue; [S, D] of the targets."""
@@ -177,10 +195,14 @@ class DLRM(ImpressionModel):
         return vectors[:count], vectors[count:]
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
-        """Loss by field."""
+        """Loss by field; "FIELD by search" where a search has heads of its own."""
         found: dict[str, LossSum] = {}
-        for state, head in zip(self.states(batch), self._heads(), strict=True):
+        states, search = self._read(batch)
+        for state, head in zip(states, self._heads(), strict=True):
             found |= head.loss(ReadOut(state, batch.targets.events, batch.targets.weight))
+        if self.search is not None and search is not None:
+            of_search = self.search.loss(ReadOut(search, batch.targets.events, batch.targets.weight))
+            found |= {f"{name} by search": loss for name, loss in of_search.items()}
         return found
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
@@ -200,21 +222,22 @@ class DLRM(ImpressionModel):
         return [*self.item.tables, *([] if self.facts is None else [self.facts.weight])]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`table`: what has a row for every item or code; `head`: experts and what reads them; `backbone`: all else."""
-        table, head = self.tables, [*self.experts.parameters(), *self.heads.parameters()]
+        """`table`: what has a row for every item or code; `head`: experts and all heads; `backbone`: all else."""
+        search = [] if self.search is None else self.search.parameters()
+        table, head = self.tables, [*self.experts.parameters(), *self.heads.parameters(), *search]
         named = {id(parameter) for parameter in (*table, *head)}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in named]
         return {"table": table, "backbone": rest, "head": head}
 
     def cost(self, tokens: int) -> Cost:
         """Of one target, a row of its own, with a history of `tokens` events; matrix products alone."""
-        config, seen = self.config, min(tokens, self.config.window)
-        parts = (self.crosses, self.experts, self.heads)
+        config = self.config
+        parts = [self.crosses, self.experts, self.heads, *([] if self.search is None else [self.search])]
         matrices = sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)
         mixed = len(self.heads) * config.experts * config.expert_width
         flops = 2.0 * (matrices + mixed)
         kept = 4.0 * (len(self.norm.weight) * (2 + 2 * config.crosses) + 2 * config.experts * config.expert_width)
         if self.history is not None:
-            of_history, kept_of_history = config.history.reading_cost(config.width, seen)
+            of_history, kept_of_history = self.history.cost(tokens)
             flops, kept = flops + of_history, kept + kept_of_history
         return Cost(self.parameter_counts(), flops, kept)

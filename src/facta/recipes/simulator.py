@@ -22,7 +22,11 @@ from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
+from facta.models.history import HistoryConfig
 from facta.models.recommender import RecommenderConfig
+from facta.models.sim import SIMConfig
+from facta.models.transact import TransActConfig
+from facta.models.twin import TWINConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.recipes import classical
 from facta.recipes.recipe import RecipeConfig
@@ -120,6 +124,32 @@ def dlrm_no_history() -> RecipeConfig:
 
 def bst() -> RecipeConfig:
     return classical.bst(dlrm(), dropout=0.1)
+
+
+def sim() -> RecipeConfig:
+    """The events of the item's category among the last 1,000, beside target attention over the last 50 (Pi et al.
+    2020)."""
+    return _long("sim", SIMConfig())
+
+
+def twin() -> RecipeConfig:
+    """Attention finds 100 of the last 1,000 events and weighs them (Chang et al. 2023)."""
+    return _long("twin", TWINConfig())
+
+
+def transact() -> RecipeConfig:
+    """A transformer over the last 100 events, each beside the item (Xia et al. 2023)."""
+    return _long("transact", TransActConfig())
+
+
+def _long(system: str, history: HistoryConfig) -> RecipeConfig:
+    """The DLRM with another reader; its counts see 50 events as before. A step has an eighth of the people, for rows of
+    long histories are long."""
+    recipe = dlrm()
+    training, model = recipe.training, recipe.model
+    assert training is not None
+    changed = {"model": model.change(history=history), "training": training.change(batch_size=8)}
+    return recipe.change(name=f"simulator/{system}", **changed)
 
 
 def rates() -> RecipeConfig:

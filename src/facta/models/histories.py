@@ -1,0 +1,16 @@
+"""The readers of histories that facta brings along: a new one adds a word here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from facta.kinds import Kinds
+from facta.models.history import BSTConfig, DINConfig, HistoryConfig
+from facta.models.sim import SIMConfig
+from facta.models.transact import TransActConfig
+from facta.models.twin import TWINConfig
+
+AnyHistory = Annotated[
+    HistoryConfig, Kinds(HistoryConfig, (DINConfig, BSTConfig, SIMConfig, TWINConfig, TransActConfig))
+]
+"""The type of a config's field that holds a reader of histories."""
