@@ -149,7 +149,8 @@ class FuXiLinearLayer(nn.Module):
         if config.times:
             self.speed = nn.Parameter(torch.zeros(config.periods))  # r_h = 2^(-e^speed / period)
             self.of_times = nn.Parameter(torch.ones(2, 2 * config.periods, 1))  # α_h, β_h
-            ages = torch.tensor(config.all_periods, dtype=torch.float64).repeat_interleave(2)
+            # No file holds it, so it is made of the config, also on the meta device.
+            ages = torch.tensor(config.all_periods, dtype=torch.float64, device="cpu").repeat_interleave(2)
             self.register_buffer("fall", math.log(2) / ages, persistent=False)
         self.dropouts = nn.ModuleList(Dropout(config.dropout, salt + i) for i in range(2))
 
