@@ -33,22 +33,21 @@ QUIET = Log("quiet")
 OLD, NEW = 50, 60
 
 
-def reached(value: object, found: dict[int, object]) -> dict[int, object]:
-    """Everything that attributes and elements lead to, computed ones included; by identity."""
+def reached(value: object, found: dict[int, object], steps: int = 5) -> dict[int, object]:
+    """What attributes and elements lead to in so many steps, computed attributes included; by identity."""
     if id(value) in found or isinstance(value, torch.Tensor | np.ndarray | np.generic | pl.DataFrame | type):
         return found
     found[id(value)] = value
+    parts: list[object] = []
     if isinstance(value, Mapping):
         parts = list(value.values())
     elif isinstance(value, list | tuple | set):
         parts = list(value)
     elif type(value).__module__.startswith("facta"):
-        names = {name for name in dir(value) if not name.startswith("__")}
-        parts = [getattr(value, name, None) for name in names if not callable(getattr(type(value), name, None))]
-    else:
-        parts = []
-    for part in parts:
-        reached(part, found)
+        names = [one for one in dir(value) if not one.startswith(("__", "model_"))]
+        parts = [getattr(value, one, None) for one in names if not callable(getattr(type(value), one, None))]
+    for part in parts if steps else ():
+        reached(part, found, steps - 1)
     return found
 
 
