@@ -36,7 +36,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
             "buy": rng.random(events) < 0.3,
         }
     )
-    frame = frame.filter((pl.col("user_id") > 3) | (pl.col("timestamp") > T0 + 70 * HOUR))
+    frame = frame.filter((pl.col("user_id") > 3) | (pl.col("timestamp") > T0 + 85 * HOUR))
     return facta.prepare(frame, tmp_path_factory.mktemp("statistics") / "log", fields={"buy": {}})
 
 
