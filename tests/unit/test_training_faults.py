@@ -118,7 +118,8 @@ def test_every_seed_and_every_epoch_has_batches_and_draws_of_its_own(log: facta.
     def seen(seed: int, epoch: int) -> tuple[list[list[int]], list[int], list[int]]:
         recipe = facta.find_recipe("debug/hstu", {"training.seed": seed, "training.batch_size": 16})
         assert recipe.training is not None
-        made: Any = fit._batches(recipe.training, seeded(recipe.model), log, leave_one_out(log))  # type: ignore[arg-type]
+        fitting = Fitting(log, recipe.protocol, leave_one_out(log))
+        made: Any = fit._batches(recipe.training, seeded(recipe.model), fitting)  # type: ignore[arg-type]
         batches = [made.batch(epoch, step) for step in range(made.steps(epoch))]
         first = [batch.events.item[batch.offsets[:-1]].tolist() for batch in batches]
         users = [batch.targets.events.time[:3].tolist() for batch in batches]
