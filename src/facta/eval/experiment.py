@@ -1,4 +1,4 @@
-"""A protocol on a dataset: what may be fitted, and what is asked on each stage.
+"""A protocol on a dataset: what a model may be fitted to, and what it is asked on each stage.
 
 Test requests are made here and nowhere else, so code that fits or chooses does not import this file. It is handed
 `Experiment.fitting`, which does not lead back.
@@ -21,9 +21,9 @@ from facta.eval.protocol import ProtocolConfig, Stage
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """What is computed of it is computed once, when it is first asked for.
+    """Everything that an evaluation needs beside a model. A part is computed when it is first read, and kept.
 
-    A model is measured on the dataset as the model reads it: with the buckets that it was fitted with.
+    `dataset` has the buckets that the measured model was fitted with.
     """
 
     dataset: Dataset
@@ -55,7 +55,7 @@ class Experiment:
         return self.protocol.ranked_items(self.dataset, self.split)
 
     def read_by(self, fitting: Fitting) -> Experiment:
-        """The same for a model of `fitting`, whose dataset may have other buckets."""
+        """The experiment that measures a model of `fitting`: on its dataset, which may have other buckets."""
         return self if fitting.dataset is self.dataset else Experiment(fitting.dataset, self.protocol)
 
     def requests(self, stage: Stage) -> Requests:

@@ -16,10 +16,10 @@ from facta.eval.protocol import ProtocolConfig
 
 @dataclass(frozen=True, eq=False)
 class Fitting:
-    """What a model is fitted to and chosen by. What is computed of it is computed once, when it is first asked for.
+    """What a model is fitted to and chosen by. A part is computed when it is first read, and kept.
 
-    `dataset` has the buckets that the model reads. `protocol` says how validation is asked, masked and ranked; `split`
-    says which events train and which validate, and is that of the protocol except day by day.
+    `dataset` has the buckets that the model reads. `protocol` says how validation is asked, masked and ranked. `split`
+    says which events train and which validate; day by day it is not that of the protocol.
     """
 
     dataset: Dataset
@@ -28,12 +28,12 @@ class Fitting:
 
     @classmethod
     def of(cls, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Fitting:
-        """With buckets of the training part alone, where none were declared."""
+        """The dataset is read with buckets of the training part alone, where none were declared."""
         return cls(of_training(dataset, split), protocol.before_refit, split)
 
     @property
     def refit(self) -> Fitting:
-        """Of a second training, on everything before the test: nothing is left to validate on."""
+        """The fitting of a second training, on everything before the test: nothing is left to validate on."""
         return Fitting.of(self.dataset, self.protocol, self.split.refit)
 
     def sample(self, most: int) -> Fitting:

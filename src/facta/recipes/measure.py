@@ -42,8 +42,9 @@ def measured(
 ) -> Contents:
     """The artifact of a model that was fitted to `experiment.fitting`, with its numbers on both stages.
 
-    Under refit=yes the model is measured on validation, under refit=no, and the artifact holds the model that is fitted
-    again, which is measured on the test. `folder` is that of the first run. Raises FactaError.
+    Under refit=yes the first model is measured on validation alone, under the protocol with refit=no. A second model is
+    then fitted to all events before the test and measured on it; the artifact holds the second one. `folder` is that of
+    the first run. Raises FactaError.
     """
     fitting = experiment.fitting
     contents = _calibrated(recipe, _contents(recipe, first.model, fitting), fitting)
@@ -66,7 +67,8 @@ def ranked(
     ks: Sequence[int] = KS,
     progress: Progress | None = None,
 ) -> Result:
-    """Of the lists that people get: the model's, and the most popular items where it knows nothing of a history."""
+    """Metrics of the lists that people get: the model's, or the most popular items where the model knows no item of a
+    history."""
     counts = contents.catalogue["training_events"].to_numpy()
     return evaluate(contents.model, experiment, stage=stage, ks=ks, counts=counts, progress=progress)
 
