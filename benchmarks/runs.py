@@ -11,16 +11,17 @@ from typing import Any, Literal
 
 import facta
 from benchmarks.figures import ROOT, code, record
-from facta.api import _fitted
 from facta.artifact.files import Contents, save
 from facta.data import sources
 from facta.eval.bootstrap import Interval
 from facta.eval.evaluation import KS
+from facta.eval.experiment import Experiment
 from facta.eval.metrics import lower_is_better
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.report import kept_epoch
 from facta.eval.result import average
 from facta.recipes.fit import Fitted
+from facta.recipes.measure import measured
 from facta.recipes.recipe import RecipeConfig
 from facta.training import journal
 from facta.training.folder import REFIT
@@ -121,7 +122,7 @@ def refitted(first: facta.Artifact, data: facta.Dataset, before: Path, folder: P
     """An artifact of refit=no, whose run lies in `before`, under refit=yes; the second run keeps itself in `folder`."""
     recipe = RecipeConfig.parse(first.config).override(["protocol.refit=yes"])
     epochs = kept_epoch(journal.read(before)) or len(journal.read(before, "epoch"))
-    return _fitted(recipe, Fitted(first.model, epochs), data, recipe.protocol.cut(data), folder, Log(), "cpu")
+    return measured(recipe, Fitted(first.model, epochs), Experiment(data, recipe.protocol), folder, Log())
 
 
 def artifact(recipe: str, data: facta.Dataset, changes: Sequence[str], seed: int) -> facta.Artifact:

@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from facta.data.batches import Wants
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.types import SequenceBatch
@@ -35,9 +36,10 @@ def dataset_of(
 class Fixed:
     """The same scores for everybody, given by item id."""
 
-    window = 50
+    wants = Wants()
 
-    def __init__(self, dataset: Dataset, scores: Mapping[int, float], rest: float = -10.0) -> None:
+    def __init__(self, dataset: Dataset, scores: Mapping[int, float], rest: float = -10.0, *, window: int = 50) -> None:
+        self.window = window
         ids = dataset.items["item_id"].to_list()
         self.scores = torch.tensor([scores.get(item, rest) for item in ids], dtype=torch.float32)
 
@@ -48,9 +50,10 @@ class Fixed:
 class Seeded:
     """Scores drawn from a seed and the newest visible item: what a request gets depends on its history alone."""
 
-    window = 50
+    wants = Wants()
 
-    def __init__(self, items: int, seed: int = 0) -> None:
+    def __init__(self, items: int, seed: int = 0, *, window: int = 50) -> None:
+        self.window = window
         self.table = torch.from_numpy(np.random.default_rng(seed).standard_normal((items, items)).astype(np.float32))
         self.batches: list[SequenceBatch] = []
 

@@ -8,33 +8,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import polars as pl
-
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
-from facta.artifact.calibration import fit_calibrator
 from facta.artifact.matching import check_match
-from facta.data.buckets import as_read_by, of_training
-from facta.data.conditional import score_names
+from facta.data.buckets import as_read_by
 from facta.data.doctor import Finding, examine
 from facta.data.events import Source
 from facta.data.histories import Dataset
 from facta.data.schema import Declared
-from facta.data.splits import Split, check_trainable
+from facta.data.splits import check_trainable
 from facta.data.times import Time, Unit
 from facta.errors import ConfigError
-from facta.eval import evaluation, predictions
-from facta.eval.predictions import Predictions, held_out
+from facta.eval.evaluation import KS
+from facta.eval.experiment import Experiment
+from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.result import Result
 from facta.eval.unseen import check_unseen, unlike_targets
 from facta.infer.artifact import Artifact
-from facta.kinds import importing, plain
-from facta.models.model import Model, Task
+from facta.kinds import importing
 from facta.recipes.days import Days
 from facta.recipes.days import by_day as day_by_day
 from facta.recipes.find import find
-from facta.recipes.fit import Fitted, fit, learn, metric_name, refit, training_counts
+from facta.recipes.fit import fit, learn, metric_name
+from facta.recipes.measure import Progress, measured, predicted, ranked, stages
 from facta.recipes.recipe import RecipeConfig
 from facta.recipes.sizing import sized
 from facta.settings import Overrides, assignments
@@ -42,9 +39,6 @@ from facta.training import tune as tuning
 from facta.training.folder import REFIT, claim
 from facta.training.identity import Identity
 from facta.training.log import Log
-
-Progress = Callable[[int, int], None]
-"""Called with (requests done, requests in all)."""
 
 _DATASET = instance("a facta.Dataset", Dataset) | PATH
 _ARTIFACT = instance("a facta.Artifact", Artifact) | PATH
@@ -104,13 +98,13 @@ def train(
     """
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     files.refuse_taken(out, overwrite=overwrite)
-    split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split, events=chosen.model.min_training_events, advice=chosen.protocol.advice(dataset))
-    chosen = _sized(chosen, dataset, split, log)
+    experiment = Experiment(dataset, chosen.protocol)
+    _check_trainable(chosen, experiment)
+    chosen = _sized(chosen, experiment, log)
     claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
-    _say_what_is_asked(chosen, dataset, split, log)
-    first = fit(chosen, of_training(dataset, split), split, run_folder(out), log, device)
-    contents = _fitted(chosen, first, dataset, split, run_folder(out), log, device)
+    _say_what_is_asked(chosen, experiment, log)
+    first = fit(chosen, experiment.fitting, run_folder(out), log, device)
+    contents = measured(chosen, first, experiment, run_folder(out), log, device)
     _say_alarms(contents.metrics, log or Log())
     mark = files.save(contents, out, overwrite=overwrite)
     for folder in (run_folder(out), run_folder(out) / REFIT):
@@ -161,67 +155,22 @@ def train_seeds(
 def _is_of(artifact: Artifact, recipe: RecipeConfig, dataset: Dataset) -> bool:
     """Whether an artifact came from a recipe and a dataset."""
     same = artifact.schema["content_hash"] == dataset.content_hash
-    return same and RecipeConfig.parse(artifact.config) == sized(recipe, dataset, recipe.protocol.cut(dataset))
+    return same and RecipeConfig.parse(artifact.config) == sized(recipe, Experiment(dataset, recipe.protocol).fitting)
 
 
-def _sized(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> RecipeConfig:
+def _check_trainable(recipe: RecipeConfig, experiment: Experiment) -> None:
+    """Raises DataError where the protocol leaves nothing to learn from."""
+    dataset, least = experiment.dataset, recipe.model.min_training_events
+    check_trainable(dataset, experiment.split, events=least, advice=recipe.protocol.advice(dataset))
+
+
+def _sized(recipe: RecipeConfig, experiment: Experiment, log: Log | None) -> RecipeConfig:
     """The recipe with the settings that follow from the size of the log, each said with its reason."""
-    chosen, log = sized(recipe, dataset, split), log or Log()
+    chosen, log = sized(recipe, experiment.fitting), log or Log()
     if chosen is not recipe:
         for key, reason in chosen.derived.items():
             log.say(f"{key}={reason}.")
     return chosen
-
-
-def _fitted(
-    recipe: RecipeConfig,
-    first: Fitted,
-    dataset: Dataset,
-    split: Split,
-    folder: Path,
-    log: Log | None,
-    device: str,
-) -> files.Contents:
-    """The artifact of a first fit, measured on both stages. With refit=yes it is measured on validation, and the model
-    that is fitted again on test.
-    """
-    protocol, whole = recipe.protocol, dataset
-    dataset = of_training(whole, split)
-    contents = _contents(recipe, first.model, dataset, split)
-    contents = _calibrated(recipe, contents, dataset, protocol.before_refit, split)
-    if protocol.refit == "no":
-        return replace(contents, metrics=_metrics(contents, dataset, protocol, split, get_args(Stage)))
-    chosen_by = _metrics(contents, dataset, protocol.before_refit, split, ["validation"])
-    calibration = contents.calibration  # the second model has seen the validation events: it keeps the first one's
-    dataset = of_training(whole, split.refit)
-    contents = _contents(recipe, refit(recipe, first, dataset, split, folder, log, device), dataset, split.refit)
-    contents = replace(contents, calibration=calibration)
-    tested = _metrics(contents, dataset, protocol, split, ["test"])
-    return replace(contents, metrics=[*({**found, "before_refit": True} for found in chosen_by), *tested])
-
-
-def _contents(recipe: RecipeConfig, model: Model, dataset: Dataset, split: Split) -> files.Contents:
-    """An artifact without numbers; `split` is that of the model's training events."""
-    return files.Contents(
-        config={**recipe.model_dump(mode="json"), "model": plain(model.config), "choose": False},
-        schema=dataset.manifest.model_dump(mode="json"),
-        catalogue=_catalogue(dataset, split),
-        model=model,
-    )
-
-
-def _metrics(
-    contents: files.Contents, dataset: Dataset, protocol: ProtocolConfig, split: Split, stages: Sequence[Stage]
-) -> list[dict[str, Any]]:
-    """What the model reaches in each task and in those of the stages that hold something out."""
-    raw = replace(contents, calibration={})
-    return [
-        _measure(measured, dataset, protocol, stage, task).summary()
-        for task in contents.model.tasks
-        for stage in _stages(dataset, protocol, split, task, contents.model.window)
-        if stage in stages
-        for measured in ([contents, raw] if task == "feedback" and contents.calibration else [contents])
-    ]
 
 
 @arguments(
@@ -238,7 +187,7 @@ def evaluate(
     protocol: ProtocolConfig | None = None,
     *,
     stage: Stage = "test",
-    ks: Sequence[int] = evaluation.KS,
+    ks: Sequence[int] = KS,
     other_data: bool = False,
     progress: Progress | None = None,
 ) -> Result:
@@ -254,7 +203,7 @@ def evaluate(
     if "next_item" not in loaded.model.tasks:
         raise ConfigError("This artifact has learned feedback alone and ranks no catalogue: use facta.predict.")
     chosen = _allowed(loaded, protocol, stage)
-    return _ranked(loaded, dataset, chosen, stage, ks=ks, progress=progress)
+    return ranked(loaded, Experiment(dataset, chosen), stage, ks=ks, progress=progress)
 
 
 @arguments(artifact=_ARTIFACT, dataset=_DATASET, stage=TEXT, other_data=FLAG, progress=CALLABLE | NONE)
@@ -275,7 +224,7 @@ def predict(
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
     chosen = _allowed(loaded, protocol, stage)
-    return _predicted(loaded, dataset, chosen, stage, calibrated=calibrated, progress=progress)
+    return predicted(loaded, Experiment(dataset, chosen), stage, calibrated=calibrated, progress=progress)
 
 
 def _asked(
@@ -346,16 +295,16 @@ def tune(
         raise ConfigError(
             f"The recipe '{chosen.name}' is counted, not trained: set choose to true instead of tuning it."
         )
-    split = chosen.protocol.cut(dataset)
-    check_trainable(dataset, split, events=chosen.model.min_training_events)
-    if not len(split.validation):
+    experiment = Experiment(dataset, chosen.protocol)
+    _check_trainable(chosen, experiment)
+    if not len(experiment.split.validation):
         raise ConfigError(f"The protocol {chosen.protocol.id} has no validation to search on; choose one that has.")
 
-    chosen = _sized(chosen, dataset, split, log)
+    chosen = _sized(chosen, experiment, log)
 
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
-        _, result = learn(tried, of_training(dataset, split), split, folder, log, device)
+        _, result = learn(tried, experiment.fitting, folder, log, device)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return result.metrics[metric_name(training.metric, dataset)]
 
@@ -384,19 +333,10 @@ def _protocol(given: Any) -> ProtocolConfig:
     return given
 
 
-def _stages(dataset: Dataset, protocol: ProtocolConfig, split: Split, task: Task, window: int) -> list[Stage]:
-    """The stages that hold something out for a task."""
-    if task == "feedback":
-        return [stage for stage in get_args(Stage) if len(held_out(dataset, split, stage, window))]
-    stages: dict[Stage, int] = {"validation": len(split.validation), "test": len(protocol.test_requests(dataset))}
-    return [stage for stage, requests in stages.items() if requests]
-
-
-def _say_what_is_asked(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log | None) -> None:
+def _say_what_is_asked(recipe: RecipeConfig, experiment: Experiment, log: Log | None) -> None:
     """Before it costs an epoch: a stage that will give no number, and a question that is not the learned one."""
-    said, protocol = [], recipe.protocol
-    task: Task = "feedback" if "feedback" in recipe.model.tasks else "next_item"
-    there = _stages(dataset, protocol, split, task, window=1)
+    said, protocol, dataset = [], recipe.protocol, experiment.dataset
+    there = stages(experiment, "feedback" if "feedback" in recipe.model.tasks else "next_item")
     for stage in get_args(Stage):
         if stage not in there and not (stage == "validation" and protocol.split == "loo-paper"):
             said.append(f"There will be no {stage} number: the protocol holds nothing out{protocol.advice(dataset)}")
@@ -405,81 +345,8 @@ def _say_what_is_asked(recipe: RecipeConfig, dataset: Dataset, split: Split, log
         (log or Log()).say(text)
 
 
-def _catalogue(dataset: Dataset, split: Split) -> pl.DataFrame:
-    counts = pl.Series("training_events", training_counts(dataset, split).numpy())
-    return dataset.items.with_columns(counts)
-
-
-def _measure(
-    artifact: files.Contents, dataset: Dataset, protocol: ProtocolConfig, stage: Stage, task: Task
-) -> Result | Predictions:
-    if task == "feedback":
-        return _predicted(artifact, dataset, protocol, stage)
-    return _ranked(artifact, dataset, protocol, stage)
-
-
 def _say_alarms(summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
     """What the held-out events say of the model, where that is bad news."""
     for summary in summaries:
         for text in summary.get("alarms", ()):
             log.say(f"ALARM ({summary['stage']}): {text}")
-
-
-def _ranked(
-    artifact: files.Contents,
-    dataset: Dataset,
-    protocol: ProtocolConfig,
-    stage: Stage,
-    *,
-    ks: Sequence[int] = evaluation.KS,
-    progress: Progress | None = None,
-) -> Result:
-    """Of the lists that people get: the model's, and the most popular items where it knows nothing of a history."""
-    return evaluation.evaluate(
-        artifact.model,
-        dataset,
-        protocol,
-        window=artifact.model.window,
-        wants=artifact.model.wants,
-        stage=stage,
-        ks=ks,
-        counts=artifact.catalogue["training_events"].to_numpy(),
-        progress=progress,
-    )
-
-
-def _predicted(
-    artifact: files.Contents,
-    dataset: Dataset,
-    protocol: ProtocolConfig,
-    stage: Stage,
-    *,
-    calibrated: bool = True,
-    progress: Progress | None = None,
-) -> Predictions:
-    if "feedback" not in artifact.model.tasks:
-        raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
-    counts = artifact.catalogue["training_events"].to_numpy()
-    found = predictions.predict(artifact.model, dataset, protocol, stage=stage, counts=counts, progress=progress)
-    if not calibrated or not artifact.calibration:
-        return found
-    names, kinds = score_names(dataset.manifest.fields), {one.kind for one in artifact.calibration.values()}
-    return found.calibrated({names[field]: one for field, one in artifact.calibration.items()}, ", ".join(kinds))
-
-
-def _calibrated(
-    recipe: RecipeConfig, contents: files.Contents, dataset: Dataset, protocol: ProtocolConfig, split: Split
-) -> files.Contents:
-    """The artifact with calibrators, if its recipe asks for them: fitted on the validation events and nothing else."""
-    kind = recipe.calibration
-    if kind is None:
-        return contents
-    if not len(predictions.validation_rows(split, contents.model.window)):
-        raise ConfigError(
-            f"calibration={kind} is fitted on validation, and the protocol {protocol.id} holds no validation event "
-            "out: use another protocol, or set calibration to null."
-        )
-    said = predictions.predict_validation(contents.model, dataset, protocol, split)
-    names = {name: field for field, name in score_names(dataset.manifest.fields).items()}
-    found = {names[name]: fit_calibrator(kind, *said.of(name)[:2]) for name in said.p}
-    return replace(contents, calibration={field: one for field, one in found.items() if one is not None})

@@ -15,6 +15,7 @@ from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.statistics import Statistics
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
@@ -48,20 +49,24 @@ def with_rules(encoder: EncoderConfig) -> Fitted:
     def fit(dataset: Dataset, split: Split) -> Recommender:
         model = Recommender(config, Catalogue.of(dataset)).eval()
         assert model.prior is not None
-        model.prior.fit(dataset, split)
+        model.prior.fit_statistics(Statistics(dataset, split))
         return model
 
     return fit
 
 
 RANKERS: dict[str, Fitted] = {
-    "popularity": lambda data, split: Popularity(PopularityConfig(), data.num_items).fit_statistics(data, split),
-    "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit_statistics(
-        d, split
+    "popularity": lambda data, split: Popularity(PopularityConfig(), data.num_items).fit_statistics(
+        Statistics(data, split)
     ),
-    "ease": lambda data, split: EASE(EASEConfig(window=20), data.num_items).fit_statistics(data, split),
-    "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit_statistics(data, split),
-    "rules": lambda data, split: Rules(RulesConfig(window=20), data.num_items).fit_statistics(data, split),
+    "decayed-popularity": lambda d, split: DecayedPopularity(DecayedPopularityConfig(), d.num_items).fit_statistics(
+        Statistics(d, split)
+    ),
+    "ease": lambda data, split: EASE(EASEConfig(window=20), data.num_items).fit_statistics(Statistics(data, split)),
+    "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit_statistics(
+        Statistics(data, split)
+    ),
+    "rules": lambda data, split: Rules(RulesConfig(window=20), data.num_items).fit_statistics(Statistics(data, split)),
     "hstu": recommender(HSTUConfig()),
     "transformer": recommender(TransformerConfig()),
     "gru": recommender(GRUConfig()),

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import facta
+from facta.eval.experiment import Experiment
 from facta.training.log import Log
 from tests import worlds
 
@@ -73,7 +74,7 @@ def test_evaluation_and_engine_recommend_the_same(tmp_path: Path, recipe: str, p
     settings = [f"protocol.{setting}" for setting in [*protocol, "rank=trained"]]
     artifact = facta.train(log, recipe, tmp_path / "a", [*settings, *(SHORT if "hstu" in recipe else [])], log=QUIET)
     offline = facta.evaluate(artifact, log, ks=(5,)).lists
-    requests = facta.ProtocolConfig.parse(artifact.config["protocol"]).requests(log, "test")
+    requests = Experiment(log, facta.ProtocolConfig.parse(artifact.config["protocol"])).requests("test")
     whole = [facta.history_of(log, user) for user in log.users["user_id"].gather(requests.user)]
     asked = [
         facta.History(one.items[:end], one.times[:end])  # type: ignore[index]
@@ -126,13 +127,13 @@ def test_an_overwriting_run_that_was_stopped_goes_on(
     out = tmp_path / "a"
     first = facta.train(log, "debug/hstu", out, ["training.epochs=1"], log=QUIET).fingerprint
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr("facta.api.evaluation.evaluate", stop)
+        context.setattr("facta.recipes.measure.evaluate", stop)
         facta.train(log, "debug/hstu", out, SHORT, overwrite=True, log=QUIET)
     assert facta.load(out).fingerprint == first
     facta.train(log, "debug/hstu", out, SHORT, overwrite=True, log=Log("plain"))
     assert "Going on from step" in capsys.readouterr().err
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr("facta.api.evaluation.evaluate", stop)
+        context.setattr("facta.recipes.measure.evaluate", stop)
         facta.train(log, "debug/hstu", out, SHORT, overwrite=True, log=QUIET)
     facta.train(log, "debug/hstu", out, ["training.epochs=1"], overwrite=True, log=Log("plain"))
     assert "Going on from step" not in capsys.readouterr().err

@@ -12,7 +12,9 @@ import torch
 from facta.data.batches import request_batch
 from facta.data.histories import Dataset
 from facta.data.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.statistics import Statistics
 from facta.errors import ConfigError, DataError
+from facta.eval.fitting import Fitting
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.models import baselines
@@ -50,16 +52,18 @@ def by_id(dataset: Dataset, scores: torch.Tensor) -> dict[int, float]:
 
 
 def knn(data: Dataset, split: Split, **settings: float | None) -> ItemKNN:
-    return ItemKNN(ItemKNNConfig.parse(settings), data.num_items).fit_statistics(data, split)
+    return ItemKNN(ItemKNNConfig.parse(settings), data.num_items).fit_statistics(Statistics(data, split))
 
 
 def test_popularity_counts_training_events(data: Dataset, split: Split) -> None:
-    model = Popularity(PopularityConfig(), data.num_items).fit_statistics(data, split)
+    model = Popularity(PopularityConfig(), data.num_items).fit_statistics(Statistics(data, split))
     assert by_id(data, model.popularity) == {1: 4, 2: 3, 3: 2, 7: 0, 8: 0}
 
 
 def test_an_event_is_worth_half_after_a_half_life(data: Dataset, split: Split) -> None:
-    model = DecayedPopularity(DecayedPopularityConfig(half_life_days=1.0), data.num_items).fit_statistics(data, split)
+    model = DecayedPopularity(DecayedPopularityConfig(half_life_days=1.0), data.num_items).fit_statistics(
+        Statistics(data, split)
+    )
     worth = {item: 2**score for item, score in by_id(data, model.popularity).items()}
     # the newest training events are two days in
     assert worth[1] == pytest.approx(3 / 4 + 1 / 2)
@@ -72,7 +76,9 @@ def test_an_event_is_worth_half_after_a_half_life(data: Dataset, split: Split) -
 def test_decay_needs_times(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", HISTORIES, timed=False)
     with pytest.raises(DataError, match="timestamps"):
-        DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit_statistics(data, leave_one_out(data))
+        DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit_statistics(
+            Statistics(data, leave_one_out(data))
+        )
 
 
 def test_similarity_by_hand(data: Dataset, split: Split) -> None:
@@ -125,18 +131,18 @@ def test_candidates_are_what_fitting_each_alone_gives(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", random_log())
     split = leave_one_out(data)
     batch = request_batch(data, leave_one_out_test(data), slice(None), 50)
-    candidates = ItemKNN.variants(data, split)
+    candidates = ItemKNN.variants(Statistics(data, split))
     assert len({candidate.config for candidate in candidates}) == len(candidates)
     for candidate in candidates[::5]:
-        alone = ItemKNN(candidate.config, data.num_items).fit_statistics(data, split)
+        alone = ItemKNN(candidate.config, data.num_items).fit_statistics(Statistics(data, split))
         torch.testing.assert_close(candidate.catalogue_scores(batch), alone.catalogue_scores(batch), rtol=0, atol=0)
 
 
 def test_choosing_takes_the_best_on_validation(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", random_log())
     split = leave_one_out(data)
-    candidates = DecayedPopularity.variants(data, split)
-    choice = choose(candidates, data, ProtocolConfig(), split)
+    candidates = DecayedPopularity.variants(Statistics(data, split))
+    choice = choose(candidates, Fitting(data, ProtocolConfig(), split))
     assert choice.values[candidates.index(choice.best)] == max(choice.values)
     assert len(choice.values) == len(DecayedPopularity.HALF_LIVES)
 

@@ -127,22 +127,27 @@ def test_a_dataset_as_a_model_reads_it_says_the_same_of_its_content(logs: tuple[
     assert as_read_by(logs[0], view.manifest).manifest == view.manifest
 
 
+@pytest.mark.parametrize("refit", ["no", "yes"])
 def test_an_artifact_evaluates_predicts_and_ranks_with_the_boundaries_that_it_learned(
-    logs: tuple[Dataset, Dataset], tmp_path: Path
+    logs: tuple[Dataset, Dataset], tmp_path: Path, refit: str
 ) -> None:
+    """After a second training, those of the longer log."""
     data = logs[0]
     settings = {
         "protocol.split": "temporal",
         "protocol.train_end": "2020-09-13T20:26:40",
         "protocol.validation_end": "2020-09-13T21:26:40",
+        "protocol.refit": refit,
         "model.feedback": {"fields": ["seconds"]},
         "model.width": 8,
         "training.epochs": 1,
         "training.metric": "NE(seconds)",
     }
     artifact = facta.train(data, "simulator/gr-ranking", tmp_path / "a", settings, log=Log("quiet"))
-    view, _ = trained(data)
-    assert facta.Artifact.load(tmp_path / "a").schema["fields"] == view.manifest.model_dump(mode="json")["fields"]
+    views = [of_training(data, temporal(data, test_from=CUT + hour * HOUR)).manifest for hour in (0, 1)]
+    first, second = (view.model_dump(mode="json")["fields"] for view in views)
+    assert first != second
+    assert facta.Artifact.load(tmp_path / "a").schema["fields"] == (first if refit == "no" else second)
     predicted = facta.predict(tmp_path / "a", data)
     assert {"stage": "test", **predicted.summary()} in [{**one, **predicted.summary()} for one in artifact.metrics]
     known = [one for one in artifact.metrics if one["stage"] == "test" and "NE(seconds)" in one["metrics"]]

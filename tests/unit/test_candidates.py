@@ -24,7 +24,9 @@ from facta.data.raw import from_text, raw_codes, raw_of_codes, raw_values
 from facta.data.request import request
 from facta.data.schema import Field
 from facta.data.splits import Requests
+from facta.data.statistics import Statistics
 from facta.errors import ConfigError, DataError, UnknownValueWarning
+from facta.eval.experiment import Experiment
 from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
@@ -98,7 +100,7 @@ def artifact(log: Dataset, model: str = "interleaved", *, window: int = 6, joint
         config |= {"embedding": embedding, "next_item": {} if joint else None}
         config |= {"encoder": {"kind": "hstu", "layers": 2, "bias": "both"}}
     built = saved_model.parse(config).build(Catalogue.of(log), seed=3)
-    built.fit_statistics(log, ProtocolConfig(split="loo-paper").cut(log))
+    built.fit_statistics(Statistics(log, ProtocolConfig(split="loo-paper").cut(log)))
     built.eval()
     for parameter in built.parameters():  # some start at zero
         with torch.no_grad():
@@ -148,7 +150,7 @@ def test_many_candidates_are_scored_in_parts(log: Dataset, monkeypatch: pytest.M
 def test_aside_equals_in_line(log: Dataset, model: str) -> None:
     """A candidate at the time and in the context of a stored event gets what evaluation predicts of that event."""
     engine = artifact(log, model)  # of six events: some histories are longer
-    predicted = predict(engine.model, log, ProtocolConfig(split="loo-paper"))  # type: ignore[arg-type]
+    predicted = predict(engine.model, Experiment(log, ProtocolConfig(split="loo-paper")))  # type: ignore[arg-type]
     assert len(predicted.user) == USERS - 1  # a history of one event is not held out
     for place, user in enumerate(predicted.user):
         history, time = asked(log, int(user))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ import pytest
 import torch
 
 import facta
-from facta.data.splits import Requests, Split, TestRequests, ValidationRequests, leave_one_out, leave_one_out_test
-from facta.eval import evaluation, predictions, tuning
+from facta.data.splits import Split, TestRequests, ValidationRequests, leave_one_out, leave_one_out_test
+from facta.data.statistics import Statistics
+from facta.eval import evaluation, predictions
+from facta.eval.experiment import Experiment
+from facta.eval.fitting import Fitting
 from facta.eval.tuning import choose
 from facta.models.baselines import DecayedPopularity
-from facta.recipes import fit
+from facta.recipes import fit, measure, sizing
+from facta.recipes import prior as priors
 from facta.training.journal import read
 from facta.training.log import Log
 from facta.training.progress import Progress
@@ -28,45 +33,67 @@ QUIET = Log("quiet")
 OLD, NEW = 50, 60
 
 
-def test_what_fitting_is_given_has_no_test_requests(tmp_path: Path) -> None:
-    data = facta.prepare(worlds.checkerboard(users=20), tmp_path / "d")
-    split = facta.ProtocolConfig().cut(data)
-    assert isinstance(split.validation, ValidationRequests)
-    for kept in (split, split.refit):
-        assert {name for name in dir(kept) if "test" in name.lower()} == set()
-        with pytest.raises(AttributeError):
-            _ = kept.test  # type: ignore[attr-defined]
-    asked = leave_one_out_test(data)
-    assert isinstance(asked, TestRequests) and not isinstance(asked, ValidationRequests)
+def reached(value: object, found: dict[int, object], steps: int = 5) -> dict[int, object]:
+    """What attributes and elements lead to in so many steps, computed attributes included; by identity."""
+    if id(value) in found or isinstance(value, torch.Tensor | np.ndarray | np.generic | pl.DataFrame | type):
+        return found
+    found[id(value)] = value
+    parts: list[object] = []
+    if isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, list | tuple | set):
+        parts = list(value)
+    elif type(value).__module__.startswith("facta"):
+        names = [one for one in dir(value) if not one.startswith(("__", "model_"))]
+        parts = [getattr(value, one, None) for one in names if not callable(getattr(type(value), one, None))]
+    for part in parts if steps else ():
+        reached(part, found, steps - 1)
+    return found
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        facta.ProtocolConfig(),
+        facta.ProtocolConfig(refit="yes", rank="trained"),
+        facta.ProtocolConfig(split="temporal", train_end="60%", validation_end="80%", state="frozen"),
+    ],
+    ids=["leave one out", "refit", "temporal"],
+)
+def test_no_test_request_can_be_reached_from_what_fitting_is_given(
+    tmp_path: Path, protocol: facta.ProtocolConfig
+) -> None:
+    experiment = Experiment(facta.prepare(worlds.checkerboard(users=20), tmp_path / "d"), protocol)
+    assert isinstance(experiment.test, TestRequests) and not isinstance(experiment.test, ValidationRequests)
+    for fitting in (experiment.fitting, experiment.fitting.sample(3)):
+        there = list(reached(fitting, {}).values())
+        assert any(type(one) is ValidationRequests for one in there)  # else nothing was looked at
+        assert any(isinstance(one, Statistics) for one in there)
+        assert not [one for one in there if isinstance(one, TestRequests | Experiment)]
+
+
+def test_requests_of_the_test_cannot_be_put_in_the_place_of_validation(tmp_path: Path) -> None:
+    experiment = Experiment(facta.prepare(worlds.checkerboard(users=20), tmp_path / "d"), facta.ProtocolConfig())
+    split = experiment.split
     with pytest.raises(AssertionError, match="only validation requests"):
-        Split(split.train_end, split.validation_end, asked)  # type: ignore[arg-type]
+        Split(split.train_end, split.validation_end, experiment.test)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "function",
     [
-        *(fit.fit, fit.refit, fit.learn, fit._chosen, fit._validation, fit._means, choose, evaluation.validate),
-        *(predictions.predict_validation, predictions.validation_rows),
+        *(fit.fit, fit.refit, fit.learn, fit._counted, fit._chosen, fit._validation, fit._prior, fit._batches),
+        *(priors.settle, sizing.sized, choose, evaluation.validate, predictions.predict_validation),
+        *(measure._calibrated, measure._contents),
     ],
 )
-def test_no_stage_can_be_handed_to_fitting(function: object) -> None:
-    """A function that fits or chooses takes a split, and neither a stage nor requests of one."""
+def test_what_fits_or_chooses_is_given_a_fitting_and_no_stage(function: object) -> None:
     parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
-    assert parameters["split"].annotation == "Split"
+    assert parameters["fitting"].annotation == "Fitting"
     for name, parameter in parameters.items():
-        assert name not in ("stage", "requests", "test"), name
-        assert not {"Stage", "Requests", "TestRequests"} & set(str(parameter.annotation).split(" | ")), name
-
-
-def test_modules_that_fit_do_not_know_the_test() -> None:
-    """What could ask for the test is not even imported where models are fitted and chosen."""
-    for module in (fit, tuning):
-        known = set(vars(module))
-        assert not known & {"evaluate", "predict", "held_out", "leave_one_out_test", "temporal_test"}, module.__name__
-        assert not {Requests, TestRequests} & set(filter(inspect.isclass, vars(module).values()))
-        source = inspect.getsource(module)
-        for word in ("test_requests", ".requests(", '"test"', "'test'", "TestRequests"):
-            assert word not in source, f"{module.__name__} names {word}"
+        assert name not in ("stage", "requests", "test", "experiment"), name
+        known = {"Stage", "Requests", "TestRequests", "Experiment", "ProtocolConfig", "Split"}
+        assert not known & set(str(parameter.annotation).split(" | ")), name
 
 
 def turncoats(users: int = 40) -> dict[str, list[tuple[int, int]]]:
@@ -86,7 +113,7 @@ def test_the_candidate_that_is_best_on_validation_is_chosen(tmp_path: Path) -> N
     of_validation, of_test = Fixed(data, {OLD: 1.0}), Fixed(data, {NEW: 1.0})
     protocol = facta.ProtocolConfig(mask="nothing")
     for candidates in ([of_validation, of_test], [of_test, of_validation]):
-        choice = choose(candidates, data, protocol, protocol.cut(data))
+        choice = choose(candidates, Fitting(data, protocol, protocol.cut(data)))
         assert choice.best is of_validation and sorted(choice.values) == [0.0, 1.0]
 
 

@@ -13,6 +13,8 @@ import facta
 from facta.data.splits import events_before
 from facta.errors import ArtifactError, ConfigError, ProtocolError
 from facta.eval import frames
+from facta.eval.experiment import Experiment
+from facta.eval.fitting import Fitting
 from facta.recipes import days as module
 from facta.recipes import fit
 from facta.recipes.days import DAY, Days
@@ -48,10 +50,10 @@ def test_each_day_is_predicted_by_a_model_of_the_days_before(
     learned: list[np.ndarray] = []
     learn = module.learn
 
-    def spy(recipe: Any, dataset: Any, split: Any, *rest: Any, **more: Any) -> Any:
-        learned.append(split.train_end)
-        assert not len(split.validation) and more["stop_after"] == 1
-        return learn(recipe, dataset, split, *rest, **more)
+    def spy(recipe: Any, fitting: Fitting, *rest: Any, **more: Any) -> Any:
+        learned.append(fitting.split.train_end)
+        assert not len(fitting.split.validation) and more["stop_after"] == 1
+        return learn(recipe, fitting, *rest, **more)
 
     monkeypatch.setattr(module, "learn", spy)
     told: list[tuple[int, int]] = []
@@ -83,9 +85,9 @@ def test_epochs_are_chosen_once_before_all_days(
     asked: list[tuple[int, int | None]] = []
     learn = module.learn
 
-    def spy(recipe: Any, dataset: Any, split: Any, *rest: Any, **more: Any) -> Any:
-        asked.append((int(split.validation_end.sum()), more.get("stop_after")))
-        return learn(recipe, dataset, split, *rest, **more)
+    def spy(recipe: Any, fitting: Fitting, *rest: Any, **more: Any) -> Any:
+        asked.append((int(fitting.split.validation_end.sum()), more.get("stop_after")))
+        return learn(recipe, fitting, *rest, **more)
 
     monkeypatch.setattr(module, "learn", spy)
     changes = [*SMALL, "training.epochs=3", "training.patience=1"]
@@ -162,7 +164,7 @@ def test_predictions_are_a_table_with_the_ids_of_the_log(log: facta.Dataset, tmp
 def test_lists_are_a_table_with_the_ids_of_the_log(log: facta.Dataset, tmp_path: Path) -> None:
     artifact = facta.train(log, "movielens-1m/popularity", tmp_path / "a")
     protocol = facta.ProtocolConfig.parse(artifact.config["protocol"])
-    found, requests = facta.evaluate(artifact, log, protocol, ks=(5,)), protocol.requests(log, "test")
+    found, requests = facta.evaluate(artifact, log, protocol, ks=(5,)), Experiment(log, protocol).requests("test")
     table = frames.lists(found, log, requests, "popular")
     first = table.filter(pl.col("user_id") == "u7").sort("rank")
     answer = artifact.recommend([facta.history_of(log, "u7").items[:-1]], k=5).ids[0]

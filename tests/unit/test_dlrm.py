@@ -20,6 +20,7 @@ from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.rows import Rows, singles
+from facta.data.statistics import Statistics
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
@@ -87,7 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def made(name: str, world: Dataset) -> DLRM | RateRegression:
     model = CONFIGS[name].build(Catalogue.of(world), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, (DLRM, RateRegression))
-    model.fit_statistics(world, PROTOCOL.cut(world))
+    model.fit_statistics(Statistics(world, PROTOCOL.cut(world)))
     torch.manual_seed(0)
     for parameter in model.parameters():  # as if it were trained: nothing is zero
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -430,7 +431,7 @@ def test_operations_are_those_that_torch_counts(name: str, length: int, plain: D
         config = SMALL.change(history=CONFIGS[name].history.change(hidden_hours=0.0))  # type: ignore[attr-defined]
     model = config.build(Catalogue.of(plain), seed=1)  # type: ignore[arg-type]
     assert isinstance(model, DLRM)
-    model.fit_statistics(plain, PROTOCOL.cut(plain))
+    model.fit_statistics(Statistics(plain, PROTOCOL.cut(plain)))
     user, end = np.array([3]), np.array([length])
     batch = batch_of(plain, model, Rows(user, np.zeros_like(user), end, end, end + 1))
     assert batch.targets.after.tolist() == [length]

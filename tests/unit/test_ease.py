@@ -11,6 +11,7 @@ import torch
 import facta
 from facta.data.histories import Dataset
 from facta.data.splits import leave_one_out, training_events
+from facta.data.statistics import Statistics
 from facta.errors import ResourceError
 from facta.models import ease
 from facta.models.ease import EASE, EASEConfig
@@ -33,7 +34,9 @@ def met(data: Dataset) -> np.ndarray:
 
 @pytest.mark.parametrize("penalty", [0.5, 40.0])
 def test_each_item_is_a_ridge_regression_on_the_others(data: Dataset, penalty: float) -> None:
-    model = EASE(EASEConfig(regularisation=penalty), data.num_items).fit_statistics(data, leave_one_out(data))
+    model = EASE(EASEConfig(regularisation=penalty), data.num_items).fit_statistics(
+        Statistics(data, leave_one_out(data))
+    )
     x = met(data)
     for item in range(data.num_items):
         others = np.delete(np.arange(data.num_items), item)
@@ -44,7 +47,7 @@ def test_each_item_is_a_ridge_regression_on_the_others(data: Dataset, penalty: f
 
 
 def test_a_score_is_the_sum_over_the_items_that_a_history_shows(data: Dataset) -> None:
-    model = EASE(EASEConfig(), data.num_items).fit_statistics(data, leave_one_out(data))
+    model = EASE(EASEConfig(), data.num_items).fit_statistics(Statistics(data, leave_one_out(data)))
     batch = worlds.batch_of([[3, 5, 3, 1], [2, 4]])
     scores = model.catalogue_scores(batch)
     weight = model.weight
@@ -57,7 +60,9 @@ def test_penalties_are_chosen_on_validation_and_carried_into_a_refit(data: Datas
     artifact = facta.train(data, "debug/ease", tmp_path / "a", changes, log=Log("quiet"))
     chosen = artifact.model.config.regularisation  # type: ignore[attr-defined]
     assert chosen in ease.REGULARISATIONS
-    again = EASE(EASEConfig(regularisation=chosen), data.num_items).fit_statistics(data, leave_one_out(data).refit)
+    again = EASE(EASEConfig(regularisation=chosen), data.num_items).fit_statistics(
+        Statistics(data, leave_one_out(data).refit)
+    )
     torch.testing.assert_close(facta.load(tmp_path / "a").model.weight, again.weight)
 
 

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from facta.artifact.model import parse
+from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
 from facta.retrieval import score_block
@@ -29,7 +31,7 @@ MODEL = {"kind": "recommender", "window": 4, "width": 8, "encoder": {"kind": "hs
 class Vectors:
     """Scores that are products of the newest item's query with vectors; asked for them, it counts how often."""
 
-    window = 50
+    window, wants = 50, Wants()
     scoring: InnerProduct | None = InnerProductConfig(kind="dot", temperature=1.0).build(8)
 
     def __init__(self, items: int, seed: int = 0) -> None:
@@ -69,7 +71,7 @@ def test_an_evaluation_makes_item_vectors_once(tmp_path: Path, rank: str) -> Non
     dataset = dataset_of(tmp_path / "log", random_log(), titles=range(40))
     protocol = ProtocolConfig(rank=rank)  # type: ignore[arg-type]
     once, each = Vectors(dataset.num_items), Products(dataset.num_items)
-    found, expected = (evaluate(one, dataset, protocol, window=50, batch_size=7) for one in (once, each))
+    found, expected = (evaluate(one, Experiment(dataset, protocol), batch_size=7) for one in (once, each))
     assert once.made == 1 and each.made == 0
     assert np.array_equal(found.lists, expected.lists)
     assert found.means == expected.means

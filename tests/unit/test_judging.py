@@ -16,6 +16,7 @@ from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import Comparison, compare
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.prediction import BINS, calibration, losses, prediction_metrics, resampled
 from facta.eval.predictions import Predictions, check_same_events
 from facta.eval.protocol import ProtocolConfig
@@ -159,7 +160,7 @@ def test_a_history_is_as_long_as_what_is_visible(
 ) -> None:
     """Events that the request sees, without the one that it asks for; a mean over the requests of a user."""
     data = dataset_of(tmp_path / "d", HISTORIES)
-    found = evaluate(Seeded(data.num_items), data, protocol, window=2, ks=(1,))
+    found = evaluate(Seeded(data.num_items, window=2), Experiment(data, protocol), ks=(1,))
     users = data.users["user_id"].to_list()
     assert {users[user]: length for user, length in zip(found.user, found.history, strict=True)} == expected
 

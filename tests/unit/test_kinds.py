@@ -125,8 +125,8 @@ class Repeat(Model):
         self.config, self.window, self.items = config, 20, items
         self.register_buffer("events", torch.zeros(()))
 
-    def fit_statistics(self, dataset, split):
-        self.events.fill_(dataset.num_events)
+    def fit_statistics(self, statistics):
+        self.events.fill_(statistics.counts.sum())
         return self
 
     def catalogue_scores(self, batch) -> Tensor:

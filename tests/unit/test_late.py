@@ -24,11 +24,14 @@ from facta.data.prepare import prepare
 from facta.data.request import request
 from facta.data.schema import Field
 from facta.data.splits import Requests, Split, leave_one_out, temporal, temporal_test
+from facta.data.statistics import Statistics
 from facta.data.stochastic_length import StochasticLengthConfig
 from facta.data.stored import StoredHistories
 from facta.data.stream import StreamBatches
 from facta.errors import DataError
-from facta.eval.predictions import held_out, predict
+from facta.eval.experiment import Experiment
+from facta.eval.held_out import events_of_test, events_of_validation
+from facta.eval.predictions import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.history import History
 from facta.infer.history import encoded as looked_up
@@ -126,7 +129,7 @@ def test_predictions_read_what_was_known_at_the_next_event_or_at_the_cut(
 ) -> None:
     moments = {"validation": cut(events, 0.4), "test": cut(events, 0.7)}
     split = temporal(dataset, validation_from=moments["validation"], test_from=moments["test"], state=state)
-    rows = held_out(dataset, split, stage, 6, state)
+    rows = {"validation": events_of_validation, "test": events_of_test}[stage](dataset, split, state).rows(6)
     until = moments[stage] if state == "frozen" else FAR
     for part, batch in prediction_batches(dataset, rows, window=6, wants=FEEDBACK, events=8):
         assert shown(batch) == expected(events, rows.user[part].tolist(), batch, until)
@@ -191,7 +194,7 @@ def test_leave_one_out_learns_what_was_known_when_the_first_event_was_held_out(
 def _rates(dataset: Dataset, split: Split, ordered: bool) -> SmoothedRates:
     success = [field for field in dataset.manifest.fields if field.positives]
     rates = SmoothedRates(Catalogue.of(dataset), success, 5.0, history=False, ordered=ordered)
-    rates.count(dataset, split)
+    rates.fit_statistics(Statistics(dataset, split))
     return rates
 
 
@@ -212,10 +215,10 @@ def test_counts_of_earlier_days_hold_what_was_known_on_them(tmp_path: Path) -> N
     rates = _rates(dataset, temporal(dataset, test_from=noon + 9 * day), ordered=True)
     events = Events(torch.zeros(5, dtype=torch.int64), torch.tensor(np.asarray(dataset.timestamp)), torch.zeros(5), {})
     keys = rates.keys(events)[:, 0]
-    told = (rates.total[keys] - rates.untold[rates._period(events), keys])[:, 0]
+    told = (rates.total[keys] - rates.untold[rates.periods.of(events), keys])[:, 0]
     assert told.tolist() == [[0, 0], [0, 1], [0, 2], [1, 3], [1, 4]]
     apart = _rates(dataset, temporal(dataset, test_from=noon + 9 * day), ordered=False)
-    own = (apart.total[keys] - apart.untold[apart._period(events), keys])[:, 0]
+    own = (apart.total[keys] - apart.untold[apart.periods.of(events), keys])[:, 0]
     assert own[0].tolist() == [0, 3]  # its own answer is of no other day
 
 
@@ -239,7 +242,7 @@ def test_validation_is_judged_by_what_was_known_when_the_test_began(events: list
     mine = {(event["user_id"], place): event for user in range(8) for place, event in enumerate(_of(events, user))}
     differs = 0
     for stage, until in (("validation", cut(events, 0.7)), ("test", FAR)):
-        found = predict(_Sees(), dataset, protocol, stage=stage)  # type: ignore[arg-type]
+        found = predict(_Sees(), Experiment(dataset, protocol), stage=stage)  # type: ignore[arg-type]
         asked = [mine[int(user), int(place)] for user, place in zip(found.user, found.place, strict=True)]
         assert found.y["buy"].tolist() == [known(event, "buy", until) for event in asked]
         differs += sum(known(event, "buy", until) != event["buy"] for event in asked)

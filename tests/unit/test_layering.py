@@ -61,6 +61,10 @@ KNOWS_NOT = {"retrieval": MODELS | {"data"}, "eval": MODELS, "infer": {"eval", "
 """Retrieval sees vectors and scores, evaluation a Ranker, neither the model behind them; data stands above all models
 anyway. Requests are answered without evaluation and without training."""
 
+MATHEMATICS = ("ops/", "layers/", "similarity/", "layouts/", "encoders/", "objectives/", "models/")
+FITS = ("training/", "recipes/", "eval/fitting.py", "eval/tuning.py", "data/statistics.py")
+"""Where models are, and where they are fitted and chosen."""
+
 
 def files() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
@@ -114,6 +118,25 @@ def test_imports_go_up_the_list_only(path: Path) -> None:
         assert names[1] in ORDER, f"{name(path)} imports {module}: say facta.<part>, not the facade"
         assert ORDER.index(names[1]) <= mine, f"{name(path)} imports {module}, which stands below it"
         assert names[1] not in KNOWS_NOT.get(part(path), ()), f"{name(path)} imports {module}, which it may not know"
+
+
+@pytest.mark.parametrize("path", [path for path in files() if name(path).startswith(MATHEMATICS)], ids=name)
+def test_models_are_given_tensors_and_read_no_log(path: Path) -> None:
+    """What they take from training events they ask `Statistics` for."""
+    logs = {f"facta.data.{file}" for file in ("histories", "splits", "late", "stream", "stored")}
+    for module in imported(parse(path)):
+        assert module not in logs and module.split(".")[-1] not in ("Dataset", "Split"), f"{name(path)}: {module}"
+
+
+@pytest.mark.parametrize("path", [path for path in files() if name(path).startswith((*MATHEMATICS, *FITS))], ids=name)
+def test_what_fits_and_chooses_does_not_know_the_test(path: Path) -> None:
+    """What could ask the test is not even imported. One file measures, when everything has been chosen."""
+    if name(path) == "recipes/measure.py":
+        return
+    asks = {"facta.eval.evaluation.evaluate", "facta.eval.predictions.predict", "facta.eval.held_out.events_of_test"}
+    asks |= {"facta.eval", "facta.eval.experiment", "facta.recipes.measure"}
+    asks |= {f"facta.data.splits.{one}" for one in ("TestRequests", "leave_one_out_test", "temporal_test")}
+    assert not asks & set(imported(parse(path))), name(path)
 
 
 @pytest.mark.parametrize("path", files(), ids=name)

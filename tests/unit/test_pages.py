@@ -12,6 +12,7 @@ import pytest
 from facta.data.histories import Dataset
 from facta.eval.comparison import compare
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.feedback_report import write_feedback_report
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig
@@ -86,14 +87,14 @@ def test_histories_of_predicted_events_are_as_long_as_they_are(data: Dataset, dr
 
 
 def test_histories_of_ranked_lists_are_as_long_as_they_are(data: Dataset, drawn: list[Any], tmp_path: Path) -> None:
-    found = evaluate(Seeded(data.num_items), data, ProtocolConfig(), window=50)
+    found = evaluate(Seeded(data.num_items), Experiment(data, ProtocolConfig()))
     write_report(tmp_path / "r.html", data, [Entry("a", found)])
     said = labels(drawn, "history")
     assert len(said) == 1 and said[0].split()[0] == "8"
 
 
 def test_a_difference_has_the_sign_of_the_entry_against_the_first(data: Dataset, tmp_path: Path) -> None:
-    good = evaluate(Seeded(data.num_items), data, ProtocolConfig(), window=50)
+    good = evaluate(Seeded(data.num_items), Experiment(data, ProtocolConfig()))
     worse = replace(good, values={name: values * 0.5 for name, values in good.values.items()})
     metric = next(name for name in ("NDCG@20", "MRR") if good.means[name] > 0)
     write_report(tmp_path / "r.html", data, [Entry("first", good), Entry("second", worse)], metric=metric)

@@ -21,13 +21,14 @@ from facta.data.histories import Dataset
 from facta.data.rows import Rows
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ProtocolError
+from facta.eval.experiment import Experiment
+from facta.eval.held_out import events_of_test
 from facta.eval.prediction import prediction_metrics, resampled, user_auc
 from facta.eval.predictions import (
     Predictions,
     average_predictions,
     check_same_events,
     differences,
-    held_out,
     pool,
     predict,
 )
@@ -78,7 +79,7 @@ def model(request: pytest.FixtureRequest, log: Dataset) -> Recommender:
 def test_every_held_out_event_once_as_a_slow_loop_would_ask(log: Dataset, model: Recommender, stage: str) -> None:
     """In order: each told its time, context and item and all events before it, also those of its own moment."""
     assert log.timestamp is not None
-    found = predict(model, log, PROTOCOL, stage=stage)  # type: ignore[arg-type]
+    found = predict(model, Experiment(log, PROTOCOL), stage=stage)  # type: ignore[arg-type]
     split = PROTOCOL.cut(log)
     low, high = (split.train_end, split.validation_end) if stage == "validation" else (
         split.validation_end, np.diff(log.offsets)
@@ -110,7 +111,10 @@ def test_a_frozen_state_knows_nothing_after_the_cut(
     """Each event as if it were the first after the cut: told so, a rolling state says the same."""
     assert log.timestamp is not None
     monkeypatch.setattr(model, "window", window)
-    found, rolling = predict(model, log, protocol.change(state="frozen")), predict(model, log, protocol)
+    found, rolling = (
+        predict(model, Experiment(log, protocol.change(state="frozen"))),
+        predict(model, Experiment(log, protocol)),
+    )
     assert found.protocol == rolling.protocol.replace("rolling", "frozen") != rolling.protocol
     for name in ("user", "place", "time"):
         np.testing.assert_array_equal(getattr(found, name), getattr(rolling, name))
@@ -147,14 +151,14 @@ def _put(column: np.ndarray, at: int, value: int) -> np.ndarray:
 
 
 def test_a_frozen_window_holds_the_target_too(log: Dataset) -> None:
-    rows = held_out(log, PROTOCOL.cut(log), "test", 6, "frozen")
+    rows = events_of_test(log, PROTOCOL.cut(log), "frozen").rows(6)
     known = PROTOCOL.cut(log).validation_end[rows.user]
     assert np.array_equal(rows.end, known) and np.array_equal(rows.lengths, np.minimum(known, 5))
     assert np.array_equal(rows.last, rows.first + 1)
 
 
 def test_long_histories_are_read_in_part_and_batches_do_not_matter(log: Dataset, model: Recommender) -> None:
-    rows = held_out(log, PROTOCOL.cut(log), "test", 6)
+    rows = events_of_test(log, PROTOCOL.cut(log)).rows(6)
     assert (rows.lengths <= 6).all() and len(rows) > log.num_users
     few, many = (
         {
@@ -191,7 +195,7 @@ class Seer:
 
 
 def test_numbers_are_those_of_the_events_that_define_a_field(log: Dataset) -> None:
-    found = predict(Seer(0.5), log, PROTOCOL)
+    found = predict(Seer(0.5), Experiment(log, PROTOCOL))
     p, y, user = found.of("liked")
     assert len(p) == int((found.y["liked"] >= 0).sum()) < len(found.user)
     assert found.means["NE(liked)"] == prediction_metrics(p, y, user)["NE"]
@@ -207,7 +211,7 @@ def test_numbers_are_those_of_the_events_that_define_a_field(log: Dataset) -> No
 
 
 def test_runs_are_compared_in_pairs_and_averaged(log: Dataset) -> None:
-    sharp, dull = predict(Seer(0.1), log, PROTOCOL), predict(Seer(1.0), log, PROTOCOL)
+    sharp, dull = predict(Seer(0.1), Experiment(log, PROTOCOL)), predict(Seer(1.0), Experiment(log, PROTOCOL))
     moved, (low, high) = differences([sharp], [dull], "rating")["NE"]
     assert moved == pytest.approx(sharp.means["NE(rating)"] - dull.means["NE(rating)"])
     assert low <= moved <= high < 0
@@ -217,7 +221,7 @@ def test_runs_are_compared_in_pairs_and_averaged(log: Dataset) -> None:
 
 
 def test_predictions_of_other_events_or_under_other_terms_are_no_company(log: Dataset) -> None:
-    one = predict(Seer(1.0), log, PROTOCOL)
+    one = predict(Seer(1.0), Experiment(log, PROTOCOL))
     others = {
         "different events": one.only(one.place % 2 == 0),
         "different protocols, 'feedback/.*' and 'mine'": replace(one, protocol="mine"),
@@ -232,14 +236,14 @@ def test_predictions_of_other_events_or_under_other_terms_are_no_company(log: Da
 
 def test_what_cannot_be_predicted_is_refused(log: Dataset) -> None:
     with pytest.raises(ProtocolError, match="ties in order"):
-        predict(Seer(1.0), log, PROTOCOL.change(ties="blind"))
+        predict(Seer(1.0), Experiment(log, PROTOCOL.change(ties="blind")))
     short = ProtocolConfig(split="loo-paper")
     with pytest.raises(ProtocolError, match="holds no validation event out"):
-        predict(Seer(1.0), log, short, stage="validation")
+        predict(Seer(1.0), Experiment(log, short), stage="validation")
 
 
 def test_a_field_that_no_event_defines_has_no_numbers(log: Dataset) -> None:
-    found = predict(Seer(1.0), log, PROTOCOL)
+    found = predict(Seer(1.0), Experiment(log, PROTOCOL))
     unsaid = Predictions(**{**vars_of(found), "y": found.y | {"liked": np.full_like(found.y["liked"], -1)}})
     assert np.isnan(unsaid.means["NE(liked)"]) and np.isnan(unsaid.means["AUC(liked)"])
     assert unsaid.means["NE(rating)"] == found.means["NE(rating)"]
@@ -254,7 +258,7 @@ def vars_of(found: Predictions) -> dict[str, object]:
 
 @pytest.mark.parametrize("timed", [True, False])
 def test_what_is_saved_can_be_read(log: Dataset, tmp_path: Path, timed: bool) -> None:
-    found = average_predictions([predict(Seer(blur), log, PROTOCOL) for blur in (0.5, 1.0)])
+    found = average_predictions([predict(Seer(blur), Experiment(log, PROTOCOL)) for blur in (0.5, 1.0)])
     found = found if timed else replace(found, time=None)
     found.save(tmp_path / "a.json")
     loaded = Predictions.load(tmp_path / "a.json")
@@ -267,7 +271,7 @@ def test_what_is_saved_can_be_read(log: Dataset, tmp_path: Path, timed: bool) ->
 
 def test_what_is_torn_or_something_else_is_not_read(log: Dataset, tmp_path: Path) -> None:
     path, arrays = tmp_path / "a.json", tmp_path / "a.npz"
-    predict(Seer(1.0), log, PROTOCOL).save(path)
+    predict(Seer(1.0), Experiment(log, PROTOCOL)).save(path)
     with pytest.raises(ProtocolError, match=r"a\.json' is no saved result"):
         Result.load(path)
     arrays.write_bytes(arrays.read_bytes()[:-1] + b"x")
@@ -283,7 +287,7 @@ def test_what_is_torn_or_something_else_is_not_read(log: Dataset, tmp_path: Path
 
 
 def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
-    sharp, dull = predict(Seer(0.1), log, PROTOCOL), predict(Seer(1.0), log, PROTOCOL)
+    sharp, dull = predict(Seer(0.1), Experiment(log, PROTOCOL)), predict(Seer(1.0), Experiment(log, PROTOCOL))
     found = facta.compare(sharp, dull, "NE(rating)")
     assert (found.difference, found.interval) == differences([sharp], [dull], "rating")["NE"]
     assert found.verdict == "better" and found.better is None
@@ -293,7 +297,7 @@ def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
         with pytest.raises(ProtocolError, match=re.escape(f"No metric '{metric}'") + r".*GAUC\(rating\)"):
             facta.compare(sharp, dull, metric)
     with pytest.raises(ProtocolError, match="different stages"):
-        facta.compare(sharp, predict(Seer(1.0), log, PROTOCOL, stage="validation"), "NE(liked)")
+        facta.compare(sharp, predict(Seer(1.0), Experiment(log, PROTOCOL), stage="validation"), "NE(liked)")
     none, lists = np.zeros(1), np.zeros((1, 1), dtype=np.int32)
     ranking = Result("loo-val", "test", sharp.dataset, 1, 1, 0.0, {}, none.astype(np.int64), none, {}, lists)
     with pytest.raises(ProtocolError, match="ranking beside predictions"):
@@ -302,7 +306,7 @@ def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
 
 def test_pooled_gauc_orders_what_one_model_says(log: Dataset, tmp_path: Path) -> None:
     """Two halves of which one calls everything likelier: each orders as before, and together they order nothing."""
-    whole = predict(Seer(1.0), log, PROTOCOL)
+    whole = predict(Seer(1.0), Experiment(log, PROTOCOL))
     low, high = (whole.only(whole.place % 2 == half) for half in (0, 1))
     high = replace(high, p={name: 1 - 0.01 * (1 - p) for name, p in high.p.items()})
     both = pool([low, high], "both")

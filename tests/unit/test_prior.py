@@ -19,6 +19,7 @@ from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.statistics import Statistics
 from facta.errors import ConfigError
 from facta.models.prior import Prior, PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -69,7 +70,7 @@ def model_of(dataset: Dataset, split: Split, weight: float | None = 0.7, **setti
     config = RecommenderConfig(width=8, window=16, prior=PriorConfig(rules=RULES, weight=weight)).change(**settings)
     model = Recommender(config, Catalogue.of(dataset)).eval()
     assert model.prior is not None
-    model.prior.fit(dataset, split)
+    model.prior.fit_statistics(Statistics(dataset, split))
     return model
 
 
@@ -189,7 +190,7 @@ def test_a_refit_counts_again_and_keeps_what_validation_has_chosen(data: Dataset
     again = facta.train(data, "debug/hstu-rules", tmp_path / "again", [*QUICK, "protocol.refit=yes"])
     assert chosen(again) == chosen(once)
     assert isinstance(again.model, Recommender) and again.model.prior is not None
-    expected = Prior(chosen(once), data.num_items).fit(data, leave_one_out(data).refit)
+    expected = Prior(chosen(once), data.num_items).fit_statistics(Statistics(data, leave_one_out(data).refit))
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(again.model.prior.state_dict()[name], tensor, rtol=0, atol=0)
 

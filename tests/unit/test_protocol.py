@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
 from tests.rankers import MINUTE, T0, Fixed, Seeded, dataset_of, random_log
 
@@ -80,7 +81,7 @@ def test_stages_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     """A misspelt validation must not be measured on test."""
     data = dataset_of(tmp_path / "d", HISTORIES)
     with pytest.raises(ConfigError, match=r"^Found the stage 'val'; expected one of: validation, test\.$"):
-        evaluate(Fixed(data, {}), data, ProtocolConfig(), window=50, stage="val")  # type: ignore[arg-type]
+        evaluate(Fixed(data, {}), Experiment(data, ProtocolConfig()), stage="val")  # type: ignore[arg-type]
 
 
 def test_a_cut_that_is_no_time_is_refused(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_cuts_are_shares_or_utc_times(tmp_path: Path) -> None:
     split = by_time.cut(data)
     users = data.users["user_id"].to_list()
     assert dict(zip(users, split.train_end.tolist(), strict=True)) == {"a": 2, "b": 1, "c": 1}
-    asked = by_time.test_requests(data).time
+    asked = Experiment(data, by_time).test.time
     assert asked is not None and (asked >= T0 + 40 * MINUTE).all()
     by_share = ProtocolConfig(split="temporal", train_end="50%", validation_end="80%").cut(data)
     assert by_share.train_end.sum() <= data.num_events // 2
@@ -113,7 +114,7 @@ def test_cuts_are_shares_or_utc_times(tmp_path: Path) -> None:
 def hits(tmp_path: Path, protocol: ProtocolConfig, scores: dict[int, float]) -> tuple[float, list[list[int]]]:
     """HR@2 on test, and the lists in item ids, by user."""
     data = dataset_of(tmp_path / protocol.id.replace("/", "_"), HISTORIES, titles=range(1, 9))
-    found = evaluate(Fixed(data, scores), data, protocol, window=50, ks=(2,))
+    found = evaluate(Fixed(data, scores), Experiment(data, protocol), ks=(2,))
     ids = np.array([*data.items["item_id"].to_list(), -1])
     return found.means["HR@2"], ids[found.lists].tolist()
 
@@ -131,7 +132,7 @@ def test_blind_ties_hide_events_of_the_target_s_own_time(tmp_path: Path) -> None
     data = dataset_of(tmp_path / "d", HISTORIES)
     for ties, visible in (("in-order", [2, 3, 3]), ("blind", [1, 2, 3])):
         ranker = Seeded(data.num_items)
-        evaluate(ranker, data, ProtocolConfig.parse({"ties": ties}), window=50)
+        evaluate(ranker, Experiment(data, ProtocolConfig.parse({"ties": ties})))
         assert sorted(ranker.batches[0].offsets.diff().tolist()) == visible
 
 
@@ -139,7 +140,7 @@ def test_frozen_asks_once_for_all_of_the_period_and_rolling_once_an_event(tmp_pa
     data = dataset_of(tmp_path / "d", random_log())
     frozen = ProtocolConfig(split="temporal", train_end="50%", validation_end="60%", state="frozen")
     rolling = frozen.change(state="rolling")
-    asked = {p.state: evaluate(Seeded(data.num_items), data, p, window=50, ks=(10,)) for p in (frozen, rolling)}
+    asked = {p.state: evaluate(Seeded(data.num_items), Experiment(data, p), ks=(10,)) for p in (frozen, rolling)}
     assert asked["frozen"].requests == len(asked["frozen"].user)
     assert asked["rolling"].requests > len(asked["rolling"].user)
     assert (asked["frozen"].values["Recall@10"] <= asked["frozen"].values["RecallCapped@10"]).all()
@@ -148,14 +149,14 @@ def test_frozen_asks_once_for_all_of_the_period_and_rolling_once_an_event(tmp_pa
 def test_validation_is_refused_where_there_is_none(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", HISTORIES)
     with pytest.raises(ProtocolError, match=r"no validation request.*loo-val"):
-        evaluate(Seeded(data.num_items), data, ProtocolConfig(split="loo-paper"), window=50, stage="validation")
+        evaluate(Seeded(data.num_items), Experiment(data, ProtocolConfig(split="loo-paper")), stage="validation")
 
 
 def test_list_lengths_are_checked(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", HISTORIES)
     for ks in ((), (0, 10)):
         with pytest.raises(ConfigError, match="at least 1"):
-            evaluate(Seeded(data.num_items), data, ProtocolConfig(), window=50, ks=ks)
+            evaluate(Seeded(data.num_items), Experiment(data, ProtocolConfig()), ks=ks)
 
 
 def test_config_is_frozen() -> None:

@@ -14,14 +14,16 @@ from torch import Tensor
 from facta import api, arrays
 from facta.data.batches import prediction_batches
 from facta.data.catalogue import Catalogue
+from facta.data.feedback_counts import DAY
 from facta.data.histories import Dataset
 from facta.data.prepare import prepare
 from facta.data.rows import Rows
+from facta.data.statistics import Statistics
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
-from facta.layers.rates import DAY, SmoothedRates
+from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
 from facta.layouts.layout import PAIRED
 from facta.models.dlrm import DLRMConfig
@@ -68,7 +70,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def made(log: Dataset) -> tuple[RateRegression, SequenceBatch]:
     model = RateRegression(RatesConfig(prior=PRIOR), Catalogue.of(log))
-    model.fit_statistics(log, PROTOCOL.cut(log))
+    model.fit_statistics(Statistics(log, PROTOCOL.cut(log)))
     length = np.diff(log.offsets)
     rows = Rows(np.arange(2), np.zeros_like(length), length, np.zeros_like(length), length)
     ((order, batch),) = prediction_batches(log, rows, window=model.window, wants=model.wants)
@@ -156,7 +158,7 @@ def test_a_sequence_shows_the_rates_of_its_items_wherever_it_shows_an_item(log: 
     """The two tokens of an event differ from those without rates by the same vector, that of its item's numbers."""
     model = Recommender(GENERATIVE, Catalogue.of(log))
     assert model.embedder.rates is not None and model.embedder.rate is not None
-    model.fit_statistics(log, PROTOCOL.cut(log))
+    model.fit_statistics(Statistics(log, PROTOCOL.cut(log)))
     _, batch = made(log)
     tokens = PAIRED.tokens(batch, ("feedback",))
     for training in (True, False):
@@ -195,7 +197,7 @@ def test_no_answer_is_read_off_the_rates_of_earlier_tokens(log: Dataset, layout:
 
 def _said(model: Recommender, log: Dataset) -> Tensor:
     """[S] what a training step says of every event, the base rate held fixed."""
-    model.train().fit_statistics(log, PROTOCOL.cut(log))
+    model.train().fit_statistics(Statistics(log, PROTOCOL.cut(log)))
     assert model.embedder.rates is not None
     model.embedder.rates.overall.copy_(torch.tensor([[4.0, 7.0]]))
     with torch.no_grad():
@@ -212,8 +214,8 @@ def test_counts_of_many_days_are_told_apart_in_stretches(log: Dataset) -> None:
     for ordered in (False, True):
         rates = SmoothedRates(Catalogue.of(log), fields, PRIOR, history=False, ordered=ordered)
         split = PROTOCOL.cut(log)
-        rates.count(spread, split)
-        assert rates.days == 3
+        rates.fit_statistics(Statistics(spread, split))
+        assert rates.periods.days == 3
         trained = np.flatnonzero(arrays.places(log.offsets) < split.train_end[place])
         events = replace(made(log)[1].events, time=torch.from_numpy(spread.timestamp))
         found = rates.train().of(events)[:, 1]

@@ -14,6 +14,7 @@ from benchmarks.runs import refitted
 from torch import Tensor
 
 import facta
+from facta.eval.experiment import Experiment
 from facta.models.recommender import Recommender
 from facta.recipes.fit import Fitted, learn, refit
 from facta.training.journal import read
@@ -132,13 +133,13 @@ def test_tensors_fitted_on_validation_are_carried_over(
     """A model that fits something on validation names it, and the second training takes it as it is."""
     monkeypatch.setattr(Recommender, "fitted_on_validation", ("encoder.norm.weight",), raising=False)
     recipe = facta.find_recipe("debug/hstu", [*SHORT, "training.epochs=1"])
-    split = recipe.protocol.cut(log)
-    model, _ = learn(recipe, log, split, tmp_path / "run", QUIET)
+    fitting = Experiment(log, recipe.protocol).fitting
+    model, _ = learn(recipe, fitting, tmp_path / "run", QUIET)
     state: dict[str, Tensor] = model.state_dict()
     name = next(name for name in state if name.startswith("encoder."))
     monkeypatch.setattr(Recommender, "fitted_on_validation", (name,))
     state[name].fill_(0.125)
-    second = refit(recipe, Fitted(model, 1), log, split, tmp_path / "run", QUIET)
+    second = refit(recipe, Fitted(model, 1), fitting.refit, tmp_path / "run", QUIET)
     assert (second.state_dict()[name] == 0.125).all()
 
 
@@ -185,7 +186,9 @@ def test_an_overwritten_run_leaves_no_second_run_behind(log: facta.Dataset, tmp_
 def test_items_that_only_validation_shows_are_ranked_after_the_refit(tmp_path: Path) -> None:
     data = news(tmp_path)
     protocol: dict[str, Any] = {"rank": "trained", "mask": "nothing"}
-    counts = [len(facta.ProtocolConfig(refit=again, **protocol).ranked_items(data)) for again in ("no", "yes")]
+    counts = [
+        len(Experiment(data, facta.ProtocolConfig(refit=again, **protocol)).ranked_items) for again in ("no", "yes")
+    ]
     assert counts == [20, 21]
 
 

@@ -18,6 +18,7 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError, ProtocolError, ResourceError
 from facta.eval import draw, report
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.report import Entry, Provenance, write_report
 from tests.rankers import Seeded, dataset_of, random_log
@@ -37,7 +38,7 @@ def entries(data: Dataset) -> list[Entry]:
         lines.append({"event": "step", "step": step, "epoch": (step + 9) // 10, "loss": 5.0 / step})
         if step % 10 == 0:
             lines.append({"event": "validation", "step": step, "epoch": step // 10, "NDCG@10": 0.01 * step})
-    results = [evaluate(Seeded(data.num_items, seed), data, ProtocolConfig(), window=50) for seed in (0, 1)]
+    results = [evaluate(Seeded(data.num_items, seed), Experiment(data, ProtocolConfig())) for seed in (0, 1)]
     return [Entry("HSTU <large>", results[0], lines), Entry("popularity", results[1])]
 
 
@@ -84,7 +85,7 @@ def test_the_verdict_stands_beside_the_name(data: Dataset, entries: list[Entry],
 
 def test_the_table_has_the_columns_of_the_command_line(data: Dataset, entries: list[Entry], tmp_path: Path) -> None:
     """Recall@k where requests have several targets, for every list length that was asked for."""
-    result = evaluate(Seeded(data.num_items, 0), data, ProtocolConfig(), window=50, ks=(3, 5))
+    result = evaluate(Seeded(data.num_items, 0), Experiment(data, ProtocolConfig()), ks=(3, 5))
     several = replace(result, values=result.values | {"Recall@5": result.values["HR@5"] / 2})
     for one, columns in ((result, "HR@5 NDCG@5 MRR@5"), (several, "HR@5 Recall@5 NDCG@5 MRR@5")):
         write_report(tmp_path / "r.html", data, [Entry("a", one)], metric="NDCG@5", ks=(3, 5))

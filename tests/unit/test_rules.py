@@ -13,7 +13,9 @@ from facta.arrays import Floats
 from facta.data.batches import request_batch
 from facta.data.histories import Dataset
 from facta.data.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.statistics import Statistics
 from facta.errors import ConfigError
+from facta.eval.fitting import Fitting
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
 from facta.models import rules
@@ -76,7 +78,7 @@ def with_repeats(path: Path, *, timed: bool = True) -> Dataset:
 def test_rules_and_scores_are_what_the_formula_says(tmp_path: Path, changes: dict[str, float], timed: bool) -> None:
     data = with_repeats(tmp_path / "d", timed=timed)
     split, config = leave_one_out(data), RulesConfig.parse(changes)
-    model = Rules(config, data.num_items).fit_statistics(data, split)
+    model = Rules(config, data.num_items).fit_statistics(Statistics(data, split))
     rule = slow_rules(data, split, config)
     np.testing.assert_allclose(rebuilt(model), rule, rtol=1e-6)
     assert config.distance == 2 or rule.diagonal().any()  # repeats are rules too
@@ -89,7 +91,9 @@ def test_numbers_worked_by_hand(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", BY_HAND)
     ids = data.items["item_id"].to_list()
     settings = {**PLAIN, "power": 1.0, "backward": 0.5}
-    found = rebuilt(Rules(RulesConfig.parse(settings), data.num_items).fit_statistics(data, leave_one_out(data)))
+    found = rebuilt(
+        Rules(RulesConfig.parse(settings), data.num_items).fit_statistics(Statistics(data, leave_one_out(data)))
+    )
     one, two, three = ids.index(1), ids.index(2), ids.index(3)
     assert found[one, two] == 1 + 0.5  # a: next; b: just before
     assert found[two, one] == 0.5 + 1
@@ -97,7 +101,9 @@ def test_numbers_worked_by_hand(tmp_path: Path) -> None:
     assert found[three, one] == 0.5 / 2
     assert not found[:, [ids.index(7), ids.index(8)]].any()  # held out
     damped = {**settings, "damping": 1.0, "source_damping": 0.5, "prior_events": 2.0}
-    found = rebuilt(Rules(RulesConfig.parse(damped), data.num_items).fit_statistics(data, leave_one_out(data)))
+    found = rebuilt(
+        Rules(RulesConfig.parse(damped), data.num_items).fit_statistics(Statistics(data, leave_one_out(data)))
+    )
     assert found[one, three] == pytest.approx(1 / 2 / (2 + 2) ** 0.5 / (1 + 2))  # 1 has two events, 3 has one
 
 
@@ -106,18 +112,19 @@ def test_pairs_counted_in_pieces_are_the_pairs(tmp_path: Path, monkeypatch: pyte
     data = with_repeats(tmp_path / "d")
     split = leave_one_out(data)
     monkeypatch.setattr(rules, "PAIRS_AT_ONCE", at_once)
-    blocks = list(rules.pair_sums(data, split, [RulesConfig().counting, RulesConfig(backward=0.0).counting]))
+    events, countings = Statistics(data, split).events(), [RulesConfig().counting, RulesConfig(backward=0.0).counting]
+    blocks = list(rules.pair_sums(events, data.num_items, countings))
     keys = np.concatenate([source * data.num_items + target for source, target, _ in blocks])
     assert (np.diff(keys) > 0).all()  # ascending, each pair once
     assert (len(blocks) > 1) == (at_once < 10**6)
-    model = Rules(RulesConfig(), data.num_items).fit_statistics(data, split)
+    model = Rules(RulesConfig(), data.num_items).fit_statistics(Statistics(data, split))
     np.testing.assert_allclose(rebuilt(model), slow_rules(data, split, RulesConfig()), rtol=1e-6)
 
 
 def test_the_strongest_rules_are_kept_of_equals_those_of_lower_rows(tmp_path: Path) -> None:
     data = with_repeats(tmp_path / "d")
     split, config = leave_one_out(data), RulesConfig(neighbours=3, **PLAIN, power=0.0, backward=1.0)
-    model = Rules(config, data.num_items).fit_statistics(data, split)
+    model = Rules(config, data.num_items).fit_statistics(Statistics(data, split))
     for source, rule in enumerate(slow_rules(data, split, config).astype(np.float32)):
         best = np.argsort(-rule, kind="stable")[:3]
         assert model.neighbours[source].tolist() == best[rule[best] > 0].tolist() + [0] * int((rule[best] == 0).sum())
@@ -130,8 +137,8 @@ def test_settings_fitted_together_are_those_fitted_alone(tmp_path: Path) -> None
     batch = request_batch(data, leave_one_out_test(data), slice(None), 50)
     changes = [{}, {"distance": 3}, {"damping": 0.5}, {"history_power": 2.0}, {"window": 2}, {"neighbours": 2}]
     configs = [RulesConfig.parse(change) for change in changes]
-    for config, model in zip(configs, Rules.fit_all(configs, data, split), strict=True):
-        alone = Rules(config, data.num_items).fit_statistics(data, split)
+    for config, model in zip(configs, Rules.fit_all(configs, Statistics(data, split)), strict=True):
+        alone = Rules(config, data.num_items).fit_statistics(Statistics(data, split))
         assert model.config == config
         torch.testing.assert_close(model.catalogue_scores(batch), alone.catalogue_scores(batch), rtol=0, atol=0)
 
@@ -142,13 +149,17 @@ def test_settings_are_chosen_in_turn_on_validation(tmp_path: Path) -> None:
     search = {"damping": (0.0, 0.5, 1.0), "backward": (0.0, 0.5, 1.0)}
 
     def judge(models: Sequence[Rules]) -> Rules:
-        return choose(models, data, protocol, split).best
+        return choose(models, Fitting(data, protocol, split)).best
 
-    chosen = tuned_in_turn(lambda configs: Rules.fit_all(configs, data, split), RulesConfig(), search, judge)
-    first = judge(Rules.fit_all([RulesConfig(damping=value) for value in search["damping"]], data, split))
+    chosen = tuned_in_turn(
+        lambda configs: Rules.fit_all(configs, Statistics(data, split)), RulesConfig(), search, judge
+    )
+    first = judge(Rules.fit_all([RulesConfig(damping=value) for value in search["damping"]], Statistics(data, split)))
     damping = first.config.damping
     second = judge(
-        Rules.fit_all([RulesConfig(damping=damping, backward=value) for value in search["backward"]], data, split)
+        Rules.fit_all(
+            [RulesConfig(damping=damping, backward=value) for value in search["backward"]], Statistics(data, split)
+        )
     )
     assert chosen.config == second.config != RulesConfig()
 

@@ -11,8 +11,10 @@ import pytest
 
 import facta
 from facta.data.histories import Dataset
-from facta.data.splits import Split, leave_one_out, temporal
+from facta.data.splits import temporal
 from facta.errors import ProtocolError
+from facta.eval.experiment import Experiment
+from facta.eval.fitting import Fitting
 from facta.models.recommender import RecommenderConfig
 from facta.recipes.find import every, find
 from facta.recipes.recipe import RecipeConfig
@@ -30,9 +32,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return facta.prepare(worlds.copy_last(users=64), tmp_path_factory.mktemp("data") / "log")
 
 
-def cut(recipe: RecipeConfig, data: Dataset) -> tuple[RecipeConfig, Split]:
-    split = recipe.protocol.cut(data)
-    return sized(recipe, data, split), split
+def cut(recipe: RecipeConfig, data: Dataset) -> tuple[RecipeConfig, Fitting]:
+    fitting = Experiment(data, recipe.protocol).fitting
+    return sized(recipe, fitting), fitting
 
 
 def size(lengths: list[int], requests: int = 100) -> LogSize:
@@ -51,14 +53,14 @@ def test_every_open_setting_is_filled_in_with_its_reason(log: Dataset) -> None:
     for system in ("hstu", "sasrec-ss", "hstu-rules", "sasrec-rules"):
         open_ = find(f"own-log/{system}")
         assert set(open_.derived) == set(KEYS) - ({"model.encoder.bias"} if system.startswith("sasrec") else set())
-        filled, split = cut(open_, log)
+        filled, fitting = cut(open_, log)
         assert set(filled.derived) == set(open_.derived)
         for key, reason in filled.derived.items():
             value: object = filled
             for name in key.split("."):
                 value = getattr(value, name)
             assert reason.startswith(f"{value}, because ")
-        assert sized(filled, log, split) == filled  # an artifact's recipe is settled
+        assert sized(filled, fitting) == filled  # an artifact's recipe is settled
 
 
 def test_what_somebody_sets_is_not_derived(log: Dataset) -> None:
@@ -121,11 +123,11 @@ def test_only_training_events_count(tmp_path: Path) -> None:
         item_id=pl.int_range(pl.len()) % 3, timestamp=1_600_000_000_000 + pl.col("day") * worlds.DAY
     )
     data = facta.prepare(frame.drop("day"), tmp_path / "log")
-    found = LogSize.of(
-        data, temporal(data, validation_from=1_600_000_000_000, test_from=1_600_000_000_000 + worlds.DAY)
-    )
+    split = temporal(data, validation_from=1_600_000_000_000, test_from=1_600_000_000_000 + worlds.DAY)
+    found = LogSize.of(Fitting(data, facta.ProtocolConfig(), split))
     assert sorted(found.lengths.tolist()) == [3, 4] and found.requests == 3 and found.timed
-    assert not LogSize.of(facta.prepare(frame.drop("day", "timestamp"), tmp_path / "n"), leave_one_out(data)).timed
+    timeless = facta.prepare(frame.drop("day", "timestamp"), tmp_path / "n")
+    assert not LogSize.of(Experiment(timeless, facta.ProtocolConfig()).fitting).timed
 
 
 def test_derived_values_are_said_and_saved(log: Dataset, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from facta.cli.tables import population
 from facta.data.catalogue import Catalogue
 from facta.data.late import successes
 from facta.data.splits import leave_one_out, leave_one_out_test, temporal, temporal_test, training_events
+from facta.data.statistics import Statistics
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.predictions import predict
 from facta.models.baselines import (
     DecayedPopularity,
@@ -124,10 +126,10 @@ def test_people_and_events_that_are_not_asked_are_counted(
     data = dataset(tmp_path)
     protocol = PROTOCOL.change(state=state, targets=targets)
     counts = np.bincount(data.item[training_events(data, protocol.cut(data))], minlength=data.num_items)
-    found = evaluate(Seeded(data.num_items), data, protocol, window=9, counts=counts, ks=(2,))
+    found = evaluate(Seeded(data.num_items, window=9), Experiment(data, protocol), counts=counts, ks=(2,))
     names = ("held_out_users", "held_out_events", "asked_users", "asked_events")
     assert tuple(found.asked[name] for name in names) == expected
-    assert found.asked["untrained_targets"] == sum(counts[protocol.requests(data, "test").item] == 0) > 0
+    assert found.asked["untrained_targets"] == sum(counts[Experiment(data, protocol).requests("test").item] == 0) > 0
     assert found.summary()["asked"] == dict(found.asked)
     said = population(found.summary())
     assert said.startswith(
@@ -144,19 +146,19 @@ def test_each_asked_event_of_an_item_without_training_events_counts(tmp_path: Pa
     data, protocol = dataset(tmp_path, told), PROTOCOL.change(state="rolling", targets="all")
     split = protocol.cut(data)
     counts = np.bincount(data.item[training_events(data, split)], minlength=data.num_items)
-    asked = evaluate(Seeded(data.num_items), data, protocol, window=9, counts=counts, ks=(1,)).asked
+    asked = evaluate(Seeded(data.num_items, window=9), Experiment(data, protocol), counts=counts, ks=(1,)).asked
     names = ("held_out_users", "held_out_events", "asked_users", "asked_events", "untrained_targets")
     assert tuple(asked[name] for name in names) == (3, 4, 2, 3, 3)
     model = RateRegression(RatesConfig(fields=("buy",)), Catalogue.of(data))
-    model.fit_statistics(data, split)
-    asked = predict(model.eval(), data, protocol, counts=counts).asked
+    model.fit_statistics(Statistics(data, split))
+    asked = predict(model.eval(), Experiment(data, protocol), counts=counts).asked
     names = ("held_out_users", "held_out_events", "users_without_history", "untrained_targets")
     assert tuple(asked[name] for name in names) == (3, 4, 1, 4)
 
 
 def test_blind_ties_leave_people_unasked_and_they_are_counted(tmp_path: Path) -> None:
     data = dataset(tmp_path, {"a": [(1, 0, 0), (2, 0, 0)], "b": [(1, 0, 0), (2, 1, 0)]})
-    found = evaluate(Seeded(data.num_items), data, facta.ProtocolConfig(ties="blind"), window=9, ks=(1,))
+    found = evaluate(Seeded(data.num_items, window=9), Experiment(data, facta.ProtocolConfig(ties="blind")), ks=(1,))
     assert (found.asked["held_out_users"], found.asked["asked_users"]) == (2, 1)
     assert "1 of 2 users" in population(found.summary())
 
@@ -167,9 +169,9 @@ def test_predicted_feedback_counts_people_without_history_and_items_never_seen(t
     protocol = PROTOCOL.change(state=state, targets="all")
     split = protocol.cut(data)
     model = RateRegression(RatesConfig(fields=("buy",)), Catalogue.of(data))
-    model.fit_statistics(data, split)
+    model.fit_statistics(Statistics(data, split))
     counts = np.bincount(data.item[training_events(data, split)], minlength=data.num_items)
-    found = predict(model.eval(), data, protocol, counts=counts)
+    found = predict(model.eval(), Experiment(data, protocol), counts=counts)
     event = data.offsets[found.user] + found.place
     assert found.asked == {
         "held_out_users": 4,
@@ -192,7 +194,7 @@ def test_feedback_is_not_predicted_where_success_chose_the_events(tmp_path: Path
     data = dataset(tmp_path)
     model = RatesConfig(fields=("buy",)).build(Catalogue.of(data))
     with pytest.raises(facta.ProtocolError, match=r"begin with a success.*use a temporal protocol, or targets=all"):
-        predict(model, data, facta.ProtocolConfig(targets="buy"))  # type: ignore[arg-type]
+        predict(model, Experiment(data, facta.ProtocolConfig(targets="buy")))  # type: ignore[arg-type]
     with pytest.raises(facta.ConfigError, match="begin with a success"):
         facta.find_recipe(
             "own-log/rates",
@@ -206,12 +208,12 @@ def test_baselines_of_purchases_count_purchases_alone(tmp_path: Path) -> None:
     for row, yes in zip(data.item, successes(data, "buy"), strict=True):
         bought[row] += yes
     split = temporal(data, test_from=T + 10**9)
-    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(data, split)
+    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(Statistics(data, split))
     assert popular.popularity.tolist() == bought
     slowly = DecayedPopularityConfig(positive="buy", half_life_days=1e6)
-    decayed = DecayedPopularity(slowly, data.num_items).fit_statistics(data, split)
+    decayed = DecayedPopularity(slowly, data.num_items).fit_statistics(Statistics(data, split))
     assert decayed.popularity.exp2().tolist() == pytest.approx(bought, rel=1e-4)
-    knn = ItemKNN(ItemKNNConfig(positive="buy", shrinkage=0.0), data.num_items).fit_statistics(data, split)
+    knn = ItemKNN(ItemKNNConfig(positive="buy", shrinkage=0.0), data.num_items).fit_statistics(Statistics(data, split))
     items = data.items["item_id"].to_list()
     near = {
         (items[row], items[other])
@@ -226,7 +228,7 @@ def test_rules_of_purchases_count_pairs_of_purchases_alone(tmp_path: Path) -> No
     """User a bought 2 and, two events later, 4: the next purchase. Item 2 has three events, two of them purchases."""
     data = dataset(tmp_path)
     config = RulesConfig(positive="buy", distance=1, backward=0.0, damping=1.0, source_damping=0.0, prior_events=1.0)
-    rules = Rules(config, data.num_items).fit_statistics(data, temporal(data, test_from=T + 10**9))
+    rules = Rules(config, data.num_items).fit_statistics(Statistics(data, temporal(data, test_from=T + 10**9)))
     items = data.items["item_id"].to_list()
     found = {
         (items[row], items[other]): value
@@ -319,8 +321,8 @@ def test_a_purchase_that_becomes_known_later_is_no_target_of_validation_and_not_
     protocol = PROTOCOL.change(state="rolling")
     split, ids = protocol.cut(data), data.items["item_id"].to_list()
     assert [ids[row] for row in split.validation.item] == [4]
-    assert [ids[row] for row in protocol.test_requests(data).item] == [5]
-    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(data, split)
+    assert [ids[row] for row in Experiment(data, protocol).test.item] == [5]
+    popular = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(Statistics(data, split))
     assert [item for item, count in zip(ids, popular.popularity.tolist(), strict=True) if count] == [1]
-    later = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(data, split.refit)
+    later = Popularity(PopularityConfig(positive="buy"), data.num_items).fit_statistics(Statistics(data, split.refit))
     assert [item for item, count in zip(ids, later.popularity.tolist(), strict=True) if count] == [1, 4]

@@ -20,6 +20,7 @@ from facta.data.schema import Field
 from facta.data.splits import leave_one_out, training_events
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import SASRecBlock, Transformer, TransformerConfig, rotate
+from facta.eval.fitting import Fitting
 from facta.layers.embedding import EmbeddingConfig
 from facta.layers.rates import SmoothedRates
 from facta.models.rates import RateRegression, RatesConfig
@@ -117,7 +118,8 @@ def test_every_seed_and_every_epoch_has_batches_and_draws_of_its_own(log: facta.
     def seen(seed: int, epoch: int) -> tuple[list[list[int]], list[int], list[int]]:
         recipe = facta.find_recipe("debug/hstu", {"training.seed": seed, "training.batch_size": 16})
         assert recipe.training is not None
-        made: Any = fit._batches(recipe.training, seeded(recipe.model), log, leave_one_out(log))  # type: ignore[arg-type]
+        fitting = Fitting(log, recipe.protocol, leave_one_out(log))
+        made: Any = fit._batches(recipe.training, seeded(recipe.model), fitting)  # type: ignore[arg-type]
         batches = [made.batch(epoch, step) for step in range(made.steps(epoch))]
         first = [batch.events.item[batch.offsets[:-1]].tolist() for batch in batches]
         users = [batch.targets.events.time[:3].tolist() for batch in batches]
@@ -245,7 +247,9 @@ def test_negatives_and_log_q_are_counted_on_training_events(
     monkeypatch.setattr(fit, "Trainer", trainer)
     split = leave_one_out(log)
     with pytest.raises(Stopped):
-        fit.learn(facta.find_recipe("debug/hstu"), log, split, tmp_path / "run", Log("quiet"))
+        fit.learn(
+            facta.find_recipe("debug/hstu"), Fitting(log, facta.ProtocolConfig(), split), tmp_path / "run", Log("quiet")
+        )
     expected = np.bincount(log.item[training_events(log, split)], minlength=log.num_items)
     assert given["counts"].tolist() == expected.tolist()
     assert given["counts"].sum() < log.num_events
@@ -313,7 +317,7 @@ def test_days_begin_at_the_hour_given(midnight: int) -> None:
     rates = SmoothedRates(Catalogue(3, fields=(STARS,)), [STARS], 1.0, history=False, midnight=midnight)
     start = 10 * DAY + midnight * HOUR
     minutes = [(start + shift) // MINUTE for shift in (-MINUTE, 0, DAY - MINUTE, DAY)]
-    assert rates._date(events([0] * 4, minutes)).tolist() == [9, 10, 10, 11]
+    assert rates.periods.dates(events([0] * 4, minutes)).tolist() == [9, 10, 10, 11]
 
 
 def test_the_logistic_regression_learns_nothing_of_undefined_feedback() -> None:

@@ -15,14 +15,16 @@ import pytest
 import torch
 from torch import nn
 
-from facta.data.batches import TrainingBatches
+from facta.data.batches import TrainingBatches, Wants
 from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig, draw
 from facta.data.prepare import prepare
 from facta.data.splits import leave_one_out, leave_one_out_test, training_events
+from facta.data.statistics import Statistics
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.comparison import compare
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import average
 from facta.models.baselines import (
@@ -70,7 +72,7 @@ def test_unstable_sort_another_order_is_another_dataset(tmp_path: Path) -> None:
     found = []
     for name, log in (("as-given", frame), ("ties-turned", within)):
         data = prepare(log, tmp_path / name)
-        found.append(evaluate(Seeded(data.num_items), data, PROTOCOL, window=50))
+        found.append(evaluate(Seeded(data.num_items), Experiment(data, PROTOCOL)))
     with pytest.raises(ProtocolError, match="different datasets"):
         compare(found[0], found[1], "NDCG@10")
 
@@ -78,7 +80,7 @@ def test_unstable_sort_another_order_is_another_dataset(tmp_path: Path) -> None:
 def test_unstable_sort_a_dataset_in_another_order_is_refused(data: Dataset) -> None:
     data.manifest = data.manifest.change(order="user, timestamp")
     with pytest.raises(ProtocolError, match="order 'user, timestamp'"):
-        evaluate(Seeded(data.num_items), data, PROTOCOL, window=50)
+        evaluate(Seeded(data.num_items), Experiment(data, PROTOCOL))
 
 
 # 2. Masking
@@ -88,9 +90,10 @@ def test_masking_covers_the_whole_history_not_the_window(tmp_path: Path) -> None
     data = dataset_of(tmp_path / "d", {"a": [(i, i) for i in range(1, 9)]})
     best_first = {item: 10.0 - item for item in range(1, 9)}
     ids = np.array(data.items["item_id"].to_list())
-    whole = evaluate(Fixed(data, best_first), data, PROTOCOL, window=2, ks=(1,))
+    ranker = Fixed(data, best_first, window=2)
+    whole = evaluate(ranker, Experiment(data, PROTOCOL), ks=(1,))
     assert ids[whole.lists].tolist() == [[8]]  # all of 1 … 7 were seen, though the model sees two of them
-    windowed = evaluate(Fixed(data, best_first), data, PROTOCOL.change(mask="window(2)"), window=2, ks=(1,))
+    windowed = evaluate(ranker, Experiment(data, PROTOCOL.change(mask="window(2)")), ks=(1,))
     assert ids[windowed.lists].tolist() == [[1]]
     assert whole.means["HR@1"] == 1.0
     assert windowed.means["HR@1"] == 0.0
@@ -100,17 +103,17 @@ def test_masking_covers_the_whole_history_not_the_window(tmp_path: Path) -> None
 
 def test_masking_is_minus_infinity_not_zero(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", {"a": [(1, 0), (2, 1), (3, 2), (4, 3)]})
-    found = evaluate(Fixed(data, {1: -1.0, 2: -2.0, 3: -3.0, 4: -4.0}), data, PROTOCOL, window=50, ks=(1,))
+    found = evaluate(Fixed(data, {1: -1.0, 2: -2.0, 3: -3.0, 4: -4.0}), Experiment(data, PROTOCOL), ks=(1,))
     assert found.means["HR@1"] == 1.0  # a seen item at score 0 would beat every negative score
 
 
 def test_masking_a_repeated_target_counts_as_a_miss_and_the_share_is_told(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", {"a": [(1, 0), (2, 1), (1, 2)], "b": [(1, 0), (2, 1), (3, 2)]})
     ranker = Fixed(data, {1: 9.0, 3: 8.0})
-    masked = evaluate(ranker, data, PROTOCOL, window=50, ks=(1, 3))
+    masked = evaluate(ranker, Experiment(data, PROTOCOL), ks=(1, 3))
     assert masked.values["HR@3"].tolist() == [0.0, 1.0]  # both users count
     assert masked.unreachable == 0.5
-    free = evaluate(ranker, data, PROTOCOL.change(mask="nothing"), window=50, ks=(1, 3))
+    free = evaluate(ranker, Experiment(data, PROTOCOL.change(mask="nothing")), ks=(1, 3))
     assert free.values["HR@1"].tolist() == [1.0, 0.0]
     assert free.unreachable == 0.0
 
@@ -120,7 +123,7 @@ def test_masking_a_repeated_target_counts_as_a_miss_and_the_share_is_told(tmp_pa
 
 def test_no_validation_split_is_an_error_when_validation_is_asked_for(data: Dataset) -> None:
     with pytest.raises(ProtocolError, match="no validation request"):
-        evaluate(Seeded(data.num_items), data, ProtocolConfig(split="loo-paper"), window=50, stage="validation")
+        evaluate(Seeded(data.num_items), Experiment(data, ProtocolConfig(split="loo-paper")), stage="validation")
 
 
 def test_no_validation_split_training_ends_before_what_is_validated_and_tested(data: Dataset) -> None:
@@ -137,8 +140,8 @@ def test_no_validation_split_training_ends_before_what_is_validated_and_tested(d
 def test_catalogue_never_rated_titles_are_ranked_only_on_request(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "d", {"a": [(1, 0), (2, 1), (3, 2)]}, titles=range(1, 30))
     ranker = Fixed(data, {3: 1.0}, rest=2.0)
-    rated = evaluate(ranker, data, PROTOCOL, window=50)
-    everything = evaluate(ranker, data, PROTOCOL.change(rank="all"), window=50)
+    rated = evaluate(ranker, Experiment(data, PROTOCOL))
+    everything = evaluate(ranker, Experiment(data, PROTOCOL.change(rank="all")))
     assert (rated.ranked, everything.ranked) == (3, 29)
     assert (rated.means["MRR"], everything.means["MRR"]) == (1.0, pytest.approx(1 / 27))
     with pytest.raises(ProtocolError, match="different protocols"):
@@ -148,8 +151,8 @@ def test_catalogue_never_rated_titles_are_ranked_only_on_request(tmp_path: Path)
 def test_catalogue_targets_without_training_events_are_asked_and_missed(tmp_path: Path) -> None:
     histories = {**random_log(users=8), "z": [(1, 0), (2, 10), (3, 20), (99, 30)]}
     data = dataset_of(tmp_path / "d", histories)
-    model = Popularity(PopularityConfig(), data.num_items).fit_statistics(data, leave_one_out(data))
-    found = evaluate(model, data, PROTOCOL, window=50)
+    model = Popularity(PopularityConfig(), data.num_items).fit_statistics(Statistics(data, leave_one_out(data)))
+    found = evaluate(model, Experiment(data, PROTOCOL))
     assert len(found.user) == 9
     assert found.values["HR@10"][data.user_rows(["z"])[0]] == 0.0
 
@@ -160,7 +163,7 @@ def test_catalogue_targets_without_training_events_are_asked_and_missed(tmp_path
 def test_sampled_metrics_do_not_exist(data: Dataset) -> None:
     with pytest.raises(ConfigError, match="'rated', 'all' or 'trained'"):
         ProtocolConfig.parse({"rank": "sampled-100"})
-    found = evaluate(Seeded(data.num_items), data, PROTOCOL, window=50)
+    found = evaluate(Seeded(data.num_items), Experiment(data, PROTOCOL))
     assert found.ranked == data.num_items
     length = np.diff(data.offsets)
     worst = data.num_items - (length - 1)  # all but the masked
@@ -191,7 +194,7 @@ def test_ndcg_is_macro_with_the_ideal_of_what_fits(tmp_path: Path) -> None:
     protocol = ProtocolConfig(
         split="temporal", train_end="2020-09-13T12:27", validation_end="2020-09-13T13:00", state="frozen"
     )
-    found = evaluate(Fixed(data, {4: 9.0, 5: 8.0}), data, protocol, window=50, ks=(2,))
+    found = evaluate(Fixed(data, {4: 9.0, 5: 8.0}), Experiment(data, protocol), ks=(2,))
     of_b = (1 / log2(3)) / (1 + 1 / log2(3))
     assert found.means["NDCG@2"] == pytest.approx((1 + of_b) / 2)
     micro = (1 + 1 / log2(3)) / (1 + 1 + 1 / log2(3))
@@ -203,11 +206,13 @@ def test_ndcg_is_macro_with_the_ideal_of_what_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["dense", "product"])
 def test_ndcg_a_model_that_scores_everything_the_same_gets_nothing(data: Dataset, form: str) -> None:
     class Constant:
+        window, wants = 50, Wants()
+
         def catalogue_scores(self, batch: SequenceBatch) -> Product | torch.Tensor:
             product = Product(torch.ones(len(batch.targets.after), 4), torch.ones(data.num_items, 4))
             return product if form == "product" else product.dense()
 
-    found = evaluate(Constant(), data, PROTOCOL, window=50, ks=(10,))
+    found = evaluate(Constant(), Experiment(data, PROTOCOL), ks=(10,))
     assert found.means["NDCG@10"] == 0.0
     np.testing.assert_allclose(1 / found.values["MRR"], data.num_items - np.diff(data.offsets) + 1)
 
@@ -219,7 +224,7 @@ def test_user_subsets_every_user_counts_beyond_ten_thousand(tmp_path: Path) -> N
     user, place = np.divmod(np.arange(10_500 * 3), 3)
     data = prepare(pl.DataFrame({"user_id": user, "item_id": (user * 7 + place * 3) % 50}), tmp_path / "d")
     for stage in ("validation", "test"):
-        found = evaluate(Seeded(data.num_items), data, PROTOCOL, window=50, stage=stage, ks=(10,), batch_size=4096)
+        found = evaluate(Seeded(data.num_items), Experiment(data, PROTOCOL), stage=stage, ks=(10,), batch_size=4096)
         assert len(found.user) == found.requests == 10_500
 
 
@@ -239,10 +244,10 @@ def test_leaks_nothing_is_fitted_on_what_is_held_out(tmp_path: Path) -> None:
     for data in two_logs(tmp_path):
         split = leave_one_out(data)
         models: list[nn.Module] = [
-            Popularity(PopularityConfig(), data.num_items).fit_statistics(data, split),
-            DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit_statistics(data, split),
-            ItemKNN(ItemKNNConfig(), data.num_items).fit_statistics(data, split),
-            Rules(RulesConfig(), data.num_items).fit_statistics(data, split),
+            Popularity(PopularityConfig(), data.num_items).fit_statistics(Statistics(data, split)),
+            DecayedPopularity(DecayedPopularityConfig(), data.num_items).fit_statistics(Statistics(data, split)),
+            ItemKNN(ItemKNNConfig(), data.num_items).fit_statistics(Statistics(data, split)),
+            Rules(RulesConfig(), data.num_items).fit_statistics(Statistics(data, split)),
         ]
         states.append([value for model in models for value in model.state_dict().values()])
     for one, two in zip(*states, strict=True):
@@ -273,7 +278,7 @@ def test_leaks_neither_inputs_targets_nor_negatives_know_what_is_held_out(
 
 def test_leaks_a_ranker_is_shown_neither_the_target_nor_what_follows(data: Dataset) -> None:
     ranker = Seeded(data.num_items)
-    evaluate(ranker, data, PROTOCOL, window=50, stage="validation")
+    evaluate(ranker, Experiment(data, PROTOCOL), stage="validation")
     for batch in ranker.batches:
         assert (batch.targets.events.item == -1).all()
         assert not batch.targets.events.fields
@@ -290,12 +295,14 @@ import sys
 from pathlib import Path
 from tests.rankers import dataset_of, random_log
 from facta.data.splits import leave_one_out, leave_one_out_test
+from facta.data.statistics import Statistics
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
 from facta.models.baselines import ItemKNN, ItemKNNConfig
 data = dataset_of(Path(sys.argv[1]), random_log())
-model = ItemKNN(ItemKNNConfig(), data.num_items).fit_statistics(data, leave_one_out(data))
-found = evaluate(model, data, ProtocolConfig(), window=50)
+model = ItemKNN(ItemKNNConfig(), data.num_items).fit_statistics(Statistics(data, leave_one_out(data)))
+found = evaluate(model, Experiment(data, ProtocolConfig()))
 print(data.content_hash, found.means, found.lists.tolist())
 """
     root, said = Path(__file__).parents[2], []
@@ -316,7 +323,7 @@ print(data.content_hash, found.means, found.lists.tolist())
 
 def test_query_time_is_the_request_s_own_and_no_event_s_after_it(data: Dataset) -> None:
     ranker = Seeded(data.num_items)
-    evaluate(ranker, data, PROTOCOL, window=50, batch_size=1)
+    evaluate(ranker, Experiment(data, PROTOCOL), batch_size=1)
     times = {}
     for batch in ranker.batches:
         assert batch.targets.events.time is not None and batch.next_time is not None and batch.events.time is not None
@@ -335,15 +342,9 @@ def test_query_time_is_the_request_s_own_and_no_event_s_after_it(data: Dataset) 
 @pytest.mark.parametrize("batch_size", [1, 7, 59, 60, 1000])
 def test_last_batch_is_never_dropped(data: Dataset, batch_size: int) -> None:
     ranker, told = Seeded(data.num_items), []
-    found = evaluate(
-        ranker,
-        data,
-        PROTOCOL,
-        window=50,
-        batch_size=batch_size,
-        progress=lambda done, total: told.append((done, total)),
-    )
-    whole = evaluate(ranker, data, PROTOCOL, window=50)
+    experiment = Experiment(data, PROTOCOL)
+    found = evaluate(ranker, experiment, batch_size=batch_size, progress=lambda done, total: told.append((done, total)))
+    whole = evaluate(ranker, experiment)
     assert found.requests == 60
     assert told[-1] == (60, 60)
     for name, column in whole.values.items():
@@ -355,7 +356,7 @@ def test_last_batch_is_never_dropped(data: Dataset, batch_size: int) -> None:
 
 
 def test_seeds_are_averaged_and_the_interval_is_over_users(data: Dataset) -> None:
-    runs = [evaluate(Seeded(data.num_items, seed), data, PROTOCOL, window=50) for seed in range(3)]
+    runs = [evaluate(Seeded(data.num_items, seed), Experiment(data, PROTOCOL)) for seed in range(3)]
     mean = average(runs)
     assert mean.runs == mean.summary()["runs"] == 3
     assert mean.means["NDCG@10"] == pytest.approx(np.mean([run.means["NDCG@10"] for run in runs]))
@@ -369,6 +370,8 @@ def test_seeds_are_averaged_and_the_interval_is_over_users(data: Dataset) -> Non
 
 def test_dropout_is_off_while_judged_and_on_again_after(data: Dataset) -> None:
     class Noisy(nn.Module):
+        window, wants = 50, Wants()
+
         def __init__(self) -> None:
             super().__init__()
             self.table = nn.Parameter(torch.randn(data.num_items, 64))
@@ -379,6 +382,6 @@ def test_dropout_is_off_while_judged_and_on_again_after(data: Dataset) -> None:
             return Product(self.dropout(self.table[newest]), self.table)
 
     model = Noisy().train()
-    first, second = (evaluate(model, data, PROTOCOL, window=50) for _ in range(2))
+    first, second = (evaluate(model, Experiment(data, PROTOCOL)) for _ in range(2))
     np.testing.assert_array_equal(first.lists, second.lists)
     assert model.training

@@ -11,6 +11,7 @@ import pytest
 import facta
 from facta.data.known import known_events
 from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
 from facta.training.log import Log
 from tests import worlds
 from tests.rankers import Seeded, dataset_of
@@ -46,7 +47,7 @@ def test_new_items_follow_the_known_ones_and_are_misses(
     artifact, old, new = days
     assert new.num_items == old.num_items + 5
     found = facta.evaluate(artifact, new, other_data=True, ks=(old.num_items,))
-    requests = facta.ProtocolConfig.parse(artifact.config["protocol"]).requests(new, "test")
+    requests = Experiment(new, facta.ProtocolConfig.parse(artifact.config["protocol"])).requests("test")
     unknown = requests.item >= old.num_items
     assert found.asked["unknown_targets"] == unknown.sum() > 0
     assert (found.lists < old.num_items).all()
@@ -60,7 +61,7 @@ def test_lists_are_those_that_people_get(days: tuple[facta.Artifact, facta.Datas
     artifact, _, new = days
     protocol = facta.ProtocolConfig.parse(artifact.config["protocol"]).change(rank="trained", mask="window(3)")
     found = facta.evaluate(artifact, new, protocol, other_data=True, ks=(5,))
-    requests = protocol.requests(new, "test")
+    requests = Experiment(new, protocol).requests("test")
     ids, rng = new.items["item_id"].to_list(), np.random.default_rng(0)
     artifact.config["protocol"]["mask"] = "window(3)"  # type: ignore[index]
     for at in rng.choice(len(requests), 40, replace=False):
@@ -76,9 +77,9 @@ def test_unknown_items_take_no_place_in_the_window_and_among_the_masked(tmp_path
     """Rows 0 to 3 are known. Of both windows of two events, that of the model and that of the mask."""
     histories = {"a": [1, 2, 3, 90, 91, 4], "b": [3, 90, 91, 2]}
     told = {user: [(item, place) for place, item in enumerate(items)] for user, items in histories.items()}
-    data, ranker = dataset_of(tmp_path / "d", told), Seeded(4)
+    data, ranker = dataset_of(tmp_path / "d", told), Seeded(4, window=2)
     protocol = facta.ProtocolConfig(mask="window(2)")
-    found = evaluate(ranker, data, protocol, window=2, counts=np.ones(4, dtype=np.int64), ks=(4,))
+    found = evaluate(ranker, Experiment(data, protocol), counts=np.ones(4, dtype=np.int64), ks=(4,))
     (batch,) = ranker.batches
     assert batch.events.item.tolist() == [1, 2, 2] and batch.offsets.tolist() == [0, 2, 3]
     assert [sorted(line[line >= 0].tolist()) for line in found.lists] == [[0, 3], [0, 1, 3]]

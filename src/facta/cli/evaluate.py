@@ -14,6 +14,7 @@ from facta.data.histories import Dataset
 from facta.errors import ConfigError
 from facta.eval import frames
 from facta.eval.comparison import Comparison, compare
+from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.report import Entry, write_report
 from facta.eval.result import Result
@@ -175,7 +176,7 @@ def _save_lists(
     named: Sequence[str],
     results: Sequence[Result],
 ) -> None:
-    requests = protocol.requests(dataset, stage)
+    requests = Experiment(dataset, protocol).requests(stage)
     frames.save(path, [frames.lists(one, dataset, requests, name) for name, one in zip(named, results, strict=True)])
     console.note(f"The lists lie in '{path}'.")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,9 +20,11 @@ from facta.arrays import Bools, Ints
 from facta.data.batches import Wants, request_batch
 from facta.data.histories import Dataset
 from facta.data.known import known_part
-from facta.data.splits import Requests, Split
+from facta.data.splits import Requests
 from facta.data.windows import window_length
 from facta.errors import ConfigError, ProtocolError
+from facta.eval.experiment import Experiment
+from facta.eval.fitting import Fitting
 from facta.eval.metrics import coverage, mean_per_user, ranking_metrics
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.eval.result import Result
@@ -33,13 +36,21 @@ from facta.types import Ranker, to_device
 KS = (1, 5, 10, 20)
 
 
+class HistoryRanker(Ranker, Protocol):
+    """A ranker that says what it is shown of a history."""
+
+    window: int  # newest events
+
+    @property
+    def wants(self) -> Wants:
+        """What it reads of them beside items and times."""
+        ...
+
+
 def evaluate(
-    ranker: Ranker,
-    dataset: Dataset,
-    protocol: ProtocolConfig,
+    ranker: HistoryRanker,
+    experiment: Experiment,
     *,
-    window: int,
-    wants: Wants = Wants(),
     stage: Stage = "test",
     ks: Sequence[int] = KS,
     batch_size: int = 256,
@@ -48,61 +59,51 @@ def evaluate(
 ) -> Result:
     """Every metric of every user of a stage; no user with a visible history is sampled, capped or dropped.
 
-    `window`: how many of the newest visible events the ranker is shown; `wants`: what it reads of them beside items and
-    times. `counts` [V]: the training events of each item that the ranker knows; a history that shows no item with any
+    `counts` [V]: the training events of each item that the ranker knows; a history that shows no item with any
     is then answered with the most popular items, as people are, and the ranker is not asked. Where the dataset has more
     items (rows behind V), their events are left out of histories as `recommend` does, and as targets they are misses.
     `progress` is told (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this
     dataset.
     """
+    dataset, protocol = experiment.dataset, experiment.protocol
     check_order(dataset)
-    asking = _Asking(dataset, protocol, stage, window, wants, counts, batch_size)
-    return asking.measure(ranker, protocol.requests(dataset, stage), protocol.cut(dataset), ks, progress)
+    asking = _Asking(dataset, protocol, stage, experiment.requests(stage), experiment.ranked_items, counts)
+    return asking.measure(ranker, ks, batch_size, progress)
 
 
-def validate(
-    ranker: Ranker,
-    dataset: Dataset,
-    protocol: ProtocolConfig,
-    split: Split,
-    *,
-    window: int,
-    wants: Wants = Wants(),
-    ks: Sequence[int] = KS,
-    counts: Ints | None = None,
-) -> Result:
-    """The same on the validation requests of a split: all that fitting may be judged by."""
+def validate(ranker: HistoryRanker, fitting: Fitting, *, ks: Sequence[int] = KS) -> Result:
+    """The same on the validation requests, with the counts of training: all that fitting may be judged by."""
+    dataset, counts = fitting.dataset, fitting.statistics.counts.numpy()
     check_order(dataset)
-    asking = _Asking(dataset, protocol, "validation", window, wants, counts)
-    return asking.measure(ranker, split.validation, split, ks)
+    requests = fitting.split.validation
+    asking = _Asking(dataset, fitting.protocol, "validation", requests, fitting.ranked_items, counts)
+    return asking.measure(ranker, ks)
 
 
 @dataclass(frozen=True)
 class _Asking:
-    """How a ranker is asked: what both entrances share."""
+    """What a ranker is asked, and about which items: what both entrances share."""
 
     dataset: Dataset
     protocol: ProtocolConfig
     stage: Stage
-    window: int
-    wants: Wants
+    requests: Requests
+    ranked: Ints  # [V']
     counts: Ints | None
-    batch_size: int = 256
 
     def measure(
         self,
-        ranker: Ranker,
-        requests: Requests,
-        split: Split,
+        ranker: HistoryRanker,
         ks: Sequence[int],
+        batch_size: int = 256,
         progress: Callable[[int, int], None] | None = None,
     ) -> Result:
         if not ks or min(ks) < 1:
             raise ConfigError(f"Found ks {tuple(ks)}; expected at least one list length, each at least 1.")
-        dataset, counts = self.dataset, self.counts
+        dataset, requests, counts = self.dataset, self.requests, self.counts
         items = dataset.num_items if counts is None else len(counts)
-        targets, ranked = _distinct(requests, dataset.num_items), self.protocol.ranked_items(dataset, split)
-        ranked, known = ranked[ranked < items], targets.items < items
+        targets, ranked = _distinct(requests, dataset.num_items), self.ranked[self.ranked < items]
+        known = targets.items < items
         reachable, at = keep(targets, known), np.flatnonzero(known)
         seen, visible = known_part(dataset, requests, items)
         ranks = np.full(len(targets.items), UNREACHABLE)
@@ -111,9 +112,9 @@ class _Asking:
         with judging(ranker) as device:
             index = Index.of(ranker, ranked, items, device)
             popularity = None if counts is None else index.cut(torch.from_numpy(counts.astype(np.float32))[None])
-            for rows in _batches(visible, readable, self.window, self.batch_size):
+            for rows in _batches(visible, readable, ranker.window, batch_size):
                 if popularity is None or readable[rows[0]]:
-                    batch = to_device(request_batch(seen, visible, rows, self.window, self.wants), device)
+                    batch = to_device(request_batch(seen, visible, rows, ranker.window, ranker.wants), device)
                     scores = index.scores(ranker, batch)
                 else:
                     scores = popularity.expand(len(rows), -1)

@@ -15,21 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facta import arrays
-from facta.arrays import Bools, Floats, Ints
+from facta.arrays import AnyInts, Bools, Floats, Ints
 from facta.data.batches import Wants, prediction_batches
 from facta.data.conditional import score_names
 from facta.data.histories import Dataset
-from facta.data.known import known_before, known_events
+from facta.data.known import known_events
 from facta.data.late import known_codes, period_moments
-from facta.data.rows import Rows, frozen, tiles
+from facta.data.rows import Rows
 from facta.data.schema import Field
-from facta.data.splits import Split, State
+from facta.data.splits import Split
 from facta.errors import ProtocolError
 from facta.eval import saved
 from facta.eval.alarms import alarms
 from facta.eval.bootstrap import Interval, interval, plain
 from facta.eval.evaluation import judging
+from facta.eval.experiment import Experiment
+from facta.eval.fitting import Fitting
+from facta.eval.held_out import HeldOut
 from facta.eval.prediction import RESAMPLED, Calibration, calibration, prediction_metrics, resampled
 from facta.eval.protocol import ProtocolConfig, Stage, check_order
 from facta.eval.result import check_same_terms
@@ -194,53 +196,9 @@ class Predictions:
         )
 
 
-def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: State = "rolling") -> Rows:
-    """Rows with every event of a stage as a target once: a rolling state sees all before it, a frozen one all before
-    the stage.
-    """
-    return _rows(_held_out(dataset, split, stage), window, state, _frozen_at(dataset, split, stage, state))
-
-
-def validation_rows(split: Split, window: int) -> Rows:
-    """Rows with every validation event as a target once, each with all before it."""
-    return _rows(_validating(split), window, "rolling", None)
-
-
-_Asked = tuple[Ints, Ints, Ints]
-"""Users with held-out events; the place of the first of these events in their histories; the place behind the last."""
-
-
-def _validating(split: Split) -> _Asked:
-    users = np.flatnonzero(split.validation_end > split.train_end)
-    return users, split.train_end[users], split.validation_end[users]
-
-
-def _held_out(dataset: Dataset, split: Split, stage: Stage) -> _Asked:
-    if stage == "validation":
-        return _validating(split)
-    length = np.diff(dataset.offsets)
-    users = np.flatnonzero(length > split.validation_end)
-    return users, split.validation_end[users], length[users]
-
-
-def _frozen_at(dataset: Dataset, split: Split, stage: Stage, state: State) -> Ints | None:
-    """[U] ms: the moment of each user's frozen state; None where it makes no difference."""
-    if state == "rolling":
-        return None
-    began, cut = (split.train_end, split.train_cut), (split.validation_end, split.validation_cut)
-    return period_moments(dataset, list(dataset.fields), *(began if stage == "validation" else cut))
-
-
-def _rows(asked: _Asked, window: int, state: State, moments: Ints | None) -> Rows:
-    if state == "rolling":
-        return tiles(*asked, window)
-    return frozen(*asked, window, None if moments is None else moments[asked[0]])
-
-
 def predict(
     model: Predictor,
-    dataset: Dataset,
-    protocol: ProtocolConfig,
+    experiment: Experiment,
     *,
     stage: Stage = "test",
     counts: Ints | None = None,
@@ -254,30 +212,28 @@ def predict(
     has nothing to say of them. Raises ProtocolError where the protocol is undefined for this dataset or holds no event
     out.
     """
+    dataset, protocol = experiment.dataset, experiment.protocol
     _check_defined(dataset, protocol)
-    split = protocol.cut(dataset)
-    asked, moments = _held_out(dataset, split, stage), _frozen_at(dataset, split, stage, protocol.state)
-    if not len(asked[0]):
+    asked = experiment.held_out(stage)
+    if not len(asked):
         raise ProtocolError(
             f"The protocol {protocol.feedback_id} holds no {stage} event out of this dataset{protocol.advice(dataset)}"
         )
     items = dataset.num_items if counts is None else len(counts)
     seen, known = dataset, asked
     if items < dataset.num_items:
-        seen, known = known_events(dataset, items), _known(dataset, asked, items)
-    rows = _rows(known, model.window, protocol.state, moments)
-    said = _for_all(dataset, asked, items, _scores(model, seen, rows, progress))
-    until = _known_until(dataset, split) if stage == "validation" else None
-    found = _predictions(dataset, protocol.feedback_id, stage, _events(asked), said, until)
+        seen, known = known_events(dataset, items), asked.of_items(dataset, items)
+    said = _for_all(dataset, asked, items, _scores(model, seen, known.rows(model.window), progress))
+    until = _known_until(dataset, experiment.split) if stage == "validation" else None
+    found = _predictions(dataset, protocol.feedback_id, stage, asked.places, said, until)
     return replace(found, asked=_population(dataset, asked, counts))
 
 
-def predict_validation(model: Predictor, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Predictions:
-    """The same of the validation events of a split: all that fitting may be judged by."""
+def predict_validation(model: Predictor, fitting: Fitting) -> Predictions:
+    """The same of the validation events: all that fitting may be judged by."""
+    dataset, protocol = fitting.dataset, fitting.protocol
     _check_defined(dataset, protocol)
-    moments = _frozen_at(dataset, split, "validation", protocol.state)
-    rows = _rows(_validating(split), model.window, protocol.state, moments)
-    until = _known_until(dataset, split)
+    rows, until = fitting.held_out.rows(model.window), _known_until(dataset, fitting.split)
     return predict_rows(model, dataset, rows, protocol.feedback_id, "validation", known_until=until)
 
 
@@ -297,43 +253,35 @@ def _check_defined(dataset: Dataset, protocol: ProtocolConfig) -> None:
         )
 
 
-def _events(asked: _Asked) -> tuple[Ints, Ints]:
-    """([S] users, [S] places) of the held-out events."""
-    users, first, last = asked
-    return np.repeat(users, last - first), arrays.spans(first, last - first)
-
-
-def _known(dataset: Dataset, asked: _Asked, items: int) -> _Asked:
-    """The held-out events of the first `items` items, by their places among the events of these."""
-    users, first, last = asked
-    before, start = known_before(dataset, items), dataset.offsets[users]
-    return users, before[start + first] - before[start], before[start + last] - before[start]
-
-
-def _for_all(dataset: Dataset, asked: _Asked, items: int, said: Mapping[str, Floats]) -> dict[str, Floats]:
+def _for_all(dataset: Dataset, asked: HeldOut, items: int, said: Mapping[str, Floats]) -> dict[str, Floats]:
     """Field -> predictions of the events of known items -> of all, with the mean for those of unknown ones."""
-    user, place = _events(asked)
-    known = dataset.item[dataset.offsets[user] + place] < items
-    found = {name: np.full(len(user), p.mean() if len(p) else 0.5) for name, p in said.items()}
+    known = _items(dataset, asked) < items
+    found = {name: np.full(len(known), p.mean() if len(p) else 0.5) for name, p in said.items()}
     for name, p in said.items():
         found[name][known] = p
     return found
 
 
-def _population(dataset: Dataset, asked: _Asked, counts: Ints | None) -> dict[str, int]:
+def _population(dataset: Dataset, asked: HeldOut, counts: Ints | None) -> dict[str, int]:
     """How many people and events are held out, and how many events are of items that nobody could learn."""
-    users, first, last = asked
     found = {
-        "held_out_users": len(users),
-        "held_out_events": int((last - first).sum()),
-        "users_without_history": int((first == 0).sum()),
+        "held_out_users": len(asked.user),
+        "held_out_events": len(asked),
+        "users_without_history": int((asked.first == 0).sum()),
     }
     if counts is not None:
-        item = dataset.item[arrays.spans(dataset.offsets[users] + first, last - first)]
+        item = _items(dataset, asked)
         known = item < len(counts)
         found["unknown_targets"] = int((~known).sum())
         found["untrained_targets"] = int((counts[item[known]] == 0).sum())
     return found
+
+
+def _items(dataset: Dataset, asked: HeldOut) -> AnyInts:
+    """[S] items of the held-out events."""
+    user, place = asked.places
+    items: AnyInts = dataset.item[dataset.offsets[user] + place]
+    return items
 
 
 def predict_rows(

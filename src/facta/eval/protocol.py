@@ -9,7 +9,7 @@ a history that shows no trained item is answered as people are answered: with th
 from __future__ import annotations
 
 import re
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import ValidationInfo, field_validator, model_validator
@@ -20,16 +20,12 @@ from facta.data.histories import Dataset
 from facta.data.late import successes
 from facta.data.mask import ALL, is_mask, masked_events
 from facta.data.splits import (
-    Requests,
     Split,
     State,
-    TestRequests,
     Ties,
     cut_at_share,
     leave_one_out,
-    leave_one_out_test,
     temporal,
-    temporal_test,
     training_events,
 )
 from facta.data.times import moment
@@ -142,9 +138,9 @@ class ProtocolConfig(Config):
     def cut(self, dataset: Dataset) -> Split:
         """What fitting may know of a dataset; `ProtocolError` where this protocol is undefined for it."""
         if self.split != "temporal":
-            targets = self._targets(dataset)
+            targets = self.targets_of(dataset)
             return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties, targets=targets)
-        validation_from, test_from = self._cuts(dataset)
+        validation_from, test_from = self.cuts(dataset)
         if validation_from > test_from:
             raise ProtocolError(
                 f"train_end {self.train_end} lies after validation_end {self.validation_end}; training must end first."
@@ -155,25 +151,8 @@ class ProtocolConfig(Config):
             test_from=test_from,
             state=self.state,
             ties=self.ties,
-            targets=self._targets(dataset, known_until=test_from),
+            targets=self.targets_of(dataset, known_until=test_from),
         )
-
-    def test_requests(self, dataset: Dataset) -> TestRequests:
-        """What is asked when everything has been chosen."""
-        targets = self._targets(dataset)
-        if self.split != "temporal":
-            return leave_one_out_test(dataset, ties=self.ties, targets=targets)
-        _, test_from = self._cuts(dataset)
-        return temporal_test(dataset, test_from=test_from, state=self.state, ties=self.ties, targets=targets)
-
-    def requests(self, dataset: Dataset, stage: Stage) -> Requests:
-        """The requests of a stage. ConfigError where there is no such stage, ProtocolError where it asks nothing."""
-        if stage not in get_args(Stage):
-            raise ConfigError(f"Found the stage '{stage}'; expected one of: {', '.join(get_args(Stage))}.")
-        requests = self.cut(dataset).validation if stage == "validation" else self.test_requests(dataset)
-        if len(requests) == 0:
-            raise ProtocolError(f"The protocol {self.id} has no {stage} request on this dataset{self.advice(dataset)}")
-        return requests
 
     def advice(self, dataset: Dataset) -> str:
         """The end of a sentence about a stage in which nothing happens."""
@@ -184,20 +163,20 @@ class ProtocolConfig(Config):
         first, last = (np.datetime64(int(end), "ms") for end in (dataset.timestamp.min(), dataset.timestamp.max()))
         return f", whose events lie between {first} and {last} (UTC); use cuts between these, or a longer log."
 
-    def _cuts(self, dataset: Dataset) -> tuple[int, int]:
+    def cuts(self, dataset: Dataset) -> tuple[int, int]:
         """When validation and test begin, in milliseconds."""
         assert self.train_end is not None and self.validation_end is not None
         return _moment(dataset, self.train_end), _moment(dataset, self.validation_end)
 
-    def _targets(self, dataset: Dataset, known_until: int | None = None) -> Bools | None:
+    def targets_of(self, dataset: Dataset, known_until: int | None = None) -> Bools | None:
         """[E] which events are asked for, as known at a moment (ms) or at the end of the log; None: all."""
         if self.targets == "all":
             return None
         moments = None if known_until is None else np.full(dataset.num_users, known_until, dtype=np.int64)
         return successes(dataset, self.targets, moments)
 
-    def ranked_items(self, dataset: Dataset, split: Split | None = None) -> Ints:
-        """[V'] rows of the items that are ranked, ascending; `split` saves cutting again.
+    def ranked_items(self, dataset: Dataset, split: Split) -> Ints:
+        """[V'] rows of the items that are ranked, ascending; `split` is what `cut` gives.
 
         `trained` is what an artifact recommends: an item that only held-out events show is no answer there.
         """
@@ -205,7 +184,6 @@ class ProtocolConfig(Config):
             return np.arange(dataset.num_items)
         events = dataset.item
         if self.rank == "trained":
-            split = self.cut(dataset) if split is None else split
             events = events[training_events(dataset, split.refit if self.refit == "yes" else split)]
         return np.flatnonzero(np.bincount(events, minlength=dataset.num_items)).astype(np.int64)
 

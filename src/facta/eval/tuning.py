@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from facta.arrays import Ints
-from facta.data.histories import Dataset
-from facta.data.splits import Split
-from facta.eval.evaluation import validate
-from facta.eval.protocol import ProtocolConfig
-from facta.types import Ranker
+from facta.eval.evaluation import HistoryRanker, validate
+from facta.eval.fitting import Fitting
 
-
-class Candidate(Ranker, Protocol):
-    """A ranker that says how many of the newest events it is shown."""
-
-    window: int
-
-
-R = TypeVar("R", bound=Candidate)
+R = TypeVar("R", bound=HistoryRanker)
 
 
 @dataclass(frozen=True)
@@ -33,18 +22,14 @@ class Choice(Generic[R]):
 
 def choose(
     candidates: Sequence[R],
-    dataset: Dataset,
-    protocol: ProtocolConfig,
-    split: Split,
+    fitting: Fitting,
     *,
     k: int = 10,
-    counts: Ints | None = None,
     judged: Callable[[R, float], None] = lambda candidate, value: None,
 ) -> Choice[R]:
     """The candidate with the highest NDCG@k on the validation requests; the first of equals. `judged` hears of each."""
     values = []
     for candidate in candidates:
-        result = validate(candidate, dataset, protocol, split, window=candidate.window, ks=(k,), counts=counts)
-        values.append(result.means[f"NDCG@{k}"])
+        values.append(validate(candidate, fitting, ks=(k,)).means[f"NDCG@{k}"])
         judged(candidate, values[-1])
     return Choice(candidates[values.index(max(values))], tuple(values))

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from facta import draws, ops
-from facta.arrays import AnyInts
 from facta.data.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.codes import FeatureVectors
@@ -42,7 +40,7 @@ class ItemTable(nn.Module):
         """What has a row for every item."""
         return [self.weight]
 
-    def mark_trained(self, rows: AnyInts) -> None:
+    def mark_trained(self, trained: Tensor) -> None:
         """Every row has a vector of its own, whether it is trained or not."""
 
     def vectors(self, rows: Tensor | None = None) -> Tensor:
@@ -95,9 +93,9 @@ class ItemTower(nn.Module):
         """What has a row for every item, or for every code of a feature."""
         return [*self.ids.tables, *self.features.tables]
 
-    def mark_trained(self, rows: AnyInts) -> None:
-        """[n] the rows of all training events."""
-        self.trained.fill_(False)[torch.from_numpy(np.unique(rows).astype(np.int64))] = True
+    def mark_trained(self, trained: Tensor) -> None:
+        """[V] bool: which items have training events."""
+        self.trained.copy_(trained)
 
     def vectors(self, rows: Tensor | None = None) -> Tensor:
         """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order."""

@@ -19,9 +19,7 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Ints
 from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.late import learned_events
-from facta.data.splits import Split
+from facta.data.statistics import Statistics
 from facta.errors import DataError
 from facta.models.counted import CountedConfig, neighbour_scores
 from facta.models.model import Judge, Model
@@ -45,9 +43,9 @@ class DecayedPopularityConfig(CountedConfig):
     def build(self, catalogue: Catalogue, seed: int = 0) -> DecayedPopularity:
         return DecayedPopularity(self, catalogue.items)
 
-    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+    def tuned(self, statistics: Statistics, judge: Judge) -> Model:
         """The best half-life."""
-        return judge(DecayedPopularity.variants(dataset, split, self.positive))
+        return judge(DecayedPopularity.variants(statistics, self.positive))
 
 
 class ItemKNNConfig(CountedConfig):
@@ -62,9 +60,9 @@ class ItemKNNConfig(CountedConfig):
     def build(self, catalogue: Catalogue, seed: int = 0) -> ItemKNN:
         return ItemKNN(self, catalogue.items)
 
-    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+    def tuned(self, statistics: Statistics, judge: Judge) -> Model:
         """The best shrinkage and half-life."""
-        return judge(ItemKNN.variants(dataset, split, self.positive))
+        return judge(ItemKNN.variants(statistics, self.positive))
 
 
 class _OneList(Model):
@@ -98,11 +96,9 @@ class Popularity(_OneList):
         super().__init__(num_items)
         self.config = config
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Count the training events of each item."""
-        events = learned_events(dataset, split, self.config.positive)
-        counts = np.bincount(dataset.item[events], minlength=dataset.num_items)
-        self.popularity = torch.from_numpy(counts.astype(np.float32))
+        self.popularity = statistics.counts_of(self.config.positive).float()
         return self
 
 
@@ -116,28 +112,28 @@ class DecayedPopularity(_OneList):
         super().__init__(num_items)
         self.config = config
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Sum 2^(-age / half-life) by item. Raises DataError for data without times.
 
         The logarithm of the sum is kept: the sums of a short half-life do not fit float32. Ages are counted from the
         newest training event; any other moment would give the same order.
         """
-        if dataset.timestamp is None:
+        events = statistics.events(self.config.positive)
+        times = events.time
+        if times is None:
             raise DataError("Time-decayed popularity needs timestamps; this dataset has only an order: leave it out.")
-        events = learned_events(dataset, split, self.config.positive)
-        times = dataset.timestamp[events]
         newest = times.max() if len(times) else 0  # of a field that says success nowhere in training
         weights = np.exp2((times - newest) / (self.config.half_life_days * _DAY_MS))
-        sums = np.bincount(dataset.item[events], weights=weights, minlength=dataset.num_items)
+        sums = np.bincount(events.item, weights=weights, minlength=statistics.items)
         logs = np.log2(np.maximum(sums, np.finfo(np.float64).tiny))  # an item without events: the lowest, and finite
         self.popularity = torch.from_numpy(logs.astype(np.float32))
         return self
 
     @classmethod
-    def variants(cls, dataset: Dataset, split: Split, positive: str | None = None) -> list[Self]:
+    def variants(cls, statistics: Statistics, positive: str | None = None) -> list[Self]:
         """Fitted with each half-life, to be chosen among on validation."""
         configs = [DecayedPopularityConfig(half_life_days=days, positive=positive) for days in cls.HALF_LIVES]
-        return [cls(config, dataset.num_items).fit_statistics(dataset, split) for config in configs]
+        return [cls(config, statistics.items).fit_statistics(statistics) for config in configs]
 
 
 class ItemKNN(Model):
@@ -162,17 +158,17 @@ class ItemKNN(Model):
         self.register_buffer("neighbours", torch.zeros(num_items, kept, dtype=torch.int32))
         self.register_buffer("similarity", torch.zeros(num_items, kept))
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Count the pairs and keep the neighbours; work grows with the squared lengths of the histories."""
-        fit_neighbours([self], dataset, split)
+        fit_neighbours([self], statistics)
         return self
 
     @classmethod
-    def variants(cls, dataset: Dataset, split: Split, positive: str | None = None) -> list[Self]:
+    def variants(cls, statistics: Statistics, positive: str | None = None) -> list[Self]:
         """Fitted with each shrinkage and half-life, to be chosen among on validation; pairs are counted once."""
         configs = [ItemKNNConfig(shrinkage=shrinkage, positive=positive) for shrinkage in cls.SHRINKAGES]
-        bases = [cls(config, dataset.num_items) for config in configs]
-        fit_neighbours(bases, dataset, split)
+        bases = [cls(config, statistics.items) for config in configs]
+        fit_neighbours(bases, statistics)
         return [base._sibling(half_life) for base in bases for half_life in cls.HALF_LIVES]
 
     def _sibling(self, half_life: float | None) -> Self:
@@ -193,16 +189,13 @@ class ItemKNN(Model):
         return torch.exp2(-place / self.config.half_life)
 
 
-def fit_neighbours(models: Sequence[ItemKNN], dataset: Dataset, split: Split) -> None:
+def fit_neighbours(models: Sequence[ItemKNN], statistics: Statistics) -> None:
     """Fit several item-kNN that differ in shrinkage and number of neighbours from one count of the pairs."""
     (positive,) = {model.config.positive for model in models}
-    events = learned_events(dataset, split, positive)
-    user = np.searchsorted(dataset.offsets, events, side="right") - 1
-    item = dataset.item[events].astype(np.int64)
-    pairs = np.unique(user * dataset.num_items + item)
-    user, item = np.divmod(pairs, dataset.num_items)
-    norm = torch.from_numpy(np.sqrt(np.bincount(item, minlength=dataset.num_items))).float()
-    for first, together in co_occurrences(user, item, dataset.num_users, dataset.num_items):
+    items = statistics.items
+    user, item = statistics.events(positive).met(items)
+    norm = torch.from_numpy(np.sqrt(np.bincount(item, minlength=items))).float()
+    for first, together in co_occurrences(user, item, statistics.users, items):
         rows = slice(first, first + len(together))
         together[torch.arange(len(together)), torch.arange(first, first + len(together))] = 0  # no neighbour of itself
         product = norm[rows, None] * norm

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from facta import draws, jagged
 from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
 from facta.data.schema import Field as FeedbackField
-from facta.data.splits import Split, training_events
+from facta.data.statistics import Statistics
 from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
@@ -152,10 +151,10 @@ class DLRM(ImpressionModel):
         """Feedback fields of which it predicts success."""
         return [head.fields[0].name for head in self._heads() if head.fields[0].positives]
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Counts, and which items have an id of their own."""
-        self.item.mark_trained(dataset.item[training_events(dataset, split)])
-        return super().fit_statistics(dataset, split)
+        self.item.mark_trained(statistics.counts > 0)
+        return super().fit_statistics(statistics)
 
     @property
     def settings_without_counts(self) -> list[str]:

@@ -13,16 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Self
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from facta import jagged
 from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.late import learned_events
-from facta.data.splits import Split
+from facta.data.statistics import Statistics
 from facta.errors import ResourceError
 from facta.hardware import human, memory_free
 from facta.models.baselines import co_occurrences
@@ -41,10 +38,10 @@ class EASEConfig(CountedConfig):
     def build(self, catalogue: Catalogue, seed: int = 0) -> EASE:
         return EASE(self, catalogue.items)
 
-    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+    def tuned(self, statistics: Statistics, judge: Judge) -> Model:
         """The best λ; pairs are counted once."""
         configs = [EASEConfig(positive=self.positive, regularisation=value) for value in REGULARISATIONS]
-        return judge(fit_all(configs, dataset, split))
+        return judge(fit_all(configs, statistics))
 
 
 class EASE(Model):
@@ -60,9 +57,9 @@ class EASE(Model):
             check_fits(num_items, models=1)
         self.register_buffer("weight", torch.zeros(num_items, num_items))
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Count the pairs and solve. Raises ResourceError where V x V does not fit into memory."""
-        self.weight = solved(gram(dataset, split, self.config.positive), self.config.regularisation)
+        self.weight = solved(gram(statistics, self.config.positive), self.config.regularisation)
         return self
 
     @torch.no_grad()
@@ -77,25 +74,23 @@ class EASE(Model):
         return shown @ self.weight
 
 
-def fit_all(configs: Sequence[EASEConfig], dataset: Dataset, split: Split) -> list[EASE]:
+def fit_all(configs: Sequence[EASEConfig], statistics: Statistics) -> list[EASE]:
     """One model of each setting, from one count of the pairs."""
     (positive,) = {config.positive for config in configs}
-    check_fits(dataset.num_items, models=len(configs))
-    counted, found = gram(dataset, split, positive), []
+    check_fits(statistics.items, models=len(configs))
+    counted, found = gram(statistics, positive), []
     for config in configs:
-        found.append(EASE(config, dataset.num_items))
+        found.append(EASE(config, statistics.items))
         found[-1].weight = solved(counted, config.regularisation)
     return found
 
 
-def gram(dataset: Dataset, split: Split, positive: str | None) -> Tensor:
+def gram(statistics: Statistics, positive: str | None) -> Tensor:
     """Xᵀ X [V, V] float64: how many users met both items of a pair in training; on the diagonal, each."""
-    check_fits(dataset.num_items, models=1)
-    events = learned_events(dataset, split, positive)
-    user = np.searchsorted(dataset.offsets, events, side="right") - 1
-    pairs = np.unique(user * dataset.num_items + dataset.item[events].astype(np.int64))
-    found = torch.zeros(dataset.num_items, dataset.num_items, dtype=torch.float64)
-    for first, together in co_occurrences(*np.divmod(pairs, dataset.num_items), dataset.num_users, dataset.num_items):
+    users, items = statistics.users, statistics.items
+    check_fits(items, models=1)
+    found = torch.zeros(items, items, dtype=torch.float64)
+    for first, together in co_occurrences(*statistics.events(positive).met(items), users, items):
         found[first : first + len(together)] = together
     return found
 

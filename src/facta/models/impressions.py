@@ -12,8 +12,7 @@ from torch import Tensor
 from facta import jagged
 from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.splits import Split
+from facta.data.statistics import Statistics
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import in_force
 from facta.models.model import Model
@@ -51,10 +50,10 @@ class ImpressionModel(Model):
         facts = {name: values[row] for name, values in batch.user.items()}
         return facts | in_force(batch, self.changing) | dict(batch.targets.events.fields)
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Counts of feedback."""
         if self.rates is not None:
-            self.rates.count(dataset, split)
+            self.rates.fit_statistics(statistics)
         return self
 
     @property

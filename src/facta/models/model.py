@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from facta.config import Config
 from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig
-from facta.data.splits import Split
+from facta.data.statistics import Statistics
 from facta.errors import ConfigError
 from facta.kinds import kind_of
 from facta.similarity.similarity import Similarity
@@ -65,7 +64,7 @@ class ModelConfig(Config):
         """The same of whatever fields a log has, where it names some."""
         return self
 
-    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+    def tuned(self, statistics: Statistics, judge: Judge) -> Model:
         """The best of its settings on validation, counted on the training events. Raises ConfigError."""
         raise ConfigError(f"A model of kind '{kind_of(self)}' has nothing to choose: set choose to false.")
 
@@ -133,8 +132,8 @@ class Model(nn.Module):
         """What makes scores of the catalogue of `queries` and `item_vectors`, where that is all; None: more is done."""
         return None
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
-        """What it takes from the training events beside its batches; a counted model is fitted by this alone."""
+    def fit_statistics(self, statistics: Statistics) -> Self:
+        """Take what it reads of the training events beside its batches; a counted model is fitted by this alone."""
         return self
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:

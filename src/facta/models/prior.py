@@ -23,8 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from facta.config import Config
-from facta.data.histories import Dataset
-from facta.data.splits import Split
+from facta.data.statistics import Statistics
 from facta.models.rules import Rules, RulesConfig
 from facta.types import SequenceBatch, to_device
 
@@ -56,9 +55,9 @@ class Prior(nn.Module):
         """The settings in use, without null."""
         return PriorConfig(rules=self.rules.config, weight=self.weight)
 
-    def fit(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Count the pairs of the training events."""
-        self.rules.fit_statistics(dataset, split)
+        self.rules.fit_statistics(statistics)
         return self
 
     @torch.no_grad()

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from facta.data.batches import Wants
 from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
 from facta.data.negatives import NegativesConfig
-from facta.data.splits import Split, training_events
+from facta.data.statistics import Statistics
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.known import AnyEncoder
 from facta.encoders.memory import Memory
@@ -154,11 +153,11 @@ class Recommender(Model):
         """Feedback fields of which it predicts success."""
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Which items have an id of their own, and rates."""
         if self.embedder.rates is not None:
-            self.embedder.rates.count(dataset, split)
-        self.embedder.item.mark_trained(dataset.item[training_events(dataset, split)])
+            self.embedder.rates.fit_statistics(statistics)
+        self.embedder.item.mark_trained(statistics.counts > 0)
         return self
 
     @property

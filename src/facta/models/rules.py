@@ -24,9 +24,7 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Floats, Ints
 from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.late import learned_events
-from facta.data.splits import Split
+from facta.data.statistics import Statistics, TrainingEvents
 from facta.models.counted import CountedConfig, neighbour_scores, tuned_in_turn
 from facta.models.model import Judge, Model
 from facta.types import SequenceBatch
@@ -67,9 +65,9 @@ class RulesConfig(CountedConfig):
     def build(self, catalogue: Catalogue, seed: int = 0) -> Rules:
         return Rules(self, catalogue.items)
 
-    def tuned(self, dataset: Dataset, split: Split, judge: Judge) -> Model:
+    def tuned(self, statistics: Statistics, judge: Judge) -> Model:
         """The best of SEARCH, one setting after the other."""
-        count = partial(Rules.fit_all, dataset=dataset, split=split)
+        count = partial(Rules.fit_all, statistics=statistics)
         return tuned_in_turn(count, RulesConfig(positive=self.positive), SEARCH, judge)
 
 
@@ -105,20 +103,20 @@ class Rules(Model):
         self.register_buffer("neighbours", torch.zeros(num_items, kept, dtype=torch.int32))
         self.register_buffer("weight", torch.zeros(num_items, kept))
 
-    def fit_statistics(self, dataset: Dataset, split: Split) -> Self:
+    def fit_statistics(self, statistics: Statistics) -> Self:
         """Count the pairs and keep the strongest; work grows with E · distance."""
-        fit_rules([self], dataset, split)
+        fit_rules([self], statistics)
         return self
 
     @classmethod
-    def fit_all(cls, configs: Sequence[RulesConfig], dataset: Dataset, split: Split) -> list[Self]:
+    def fit_all(cls, configs: Sequence[RulesConfig], statistics: Statistics) -> list[Self]:
         """One fitted model of each setting; pairs are counted once, and settings that differ only in how a history is
         read share their rules."""
-        models = [cls(config, dataset.num_items) for config in configs]
+        models = [cls(config, statistics.items) for config in configs]
         bases: dict[RulesConfig, Self] = {}
         for model in models:
             bases.setdefault(model._read_as_default, model)
-        fit_rules(list(bases.values()), dataset, split)
+        fit_rules(list(bases.values()), statistics)
         for model in models:
             base = bases[model._read_as_default]
             model.neighbours, model.weight = base.neighbours, base.weight
@@ -139,12 +137,12 @@ class Rules(Model):
         return torch.where(place < self.window, (place + 1.0) ** -self.config.history_power, 0.0)
 
 
-def fit_rules(models: Sequence[Rules], dataset: Dataset, split: Split) -> None:
+def fit_rules(models: Sequence[Rules], statistics: Statistics) -> None:
     """Fit several models, of equal or different settings, from one pass over the pairs."""
     (positive,) = {model.config.positive for model in models}
-    popularity = np.bincount(dataset.item[learned_events(dataset, split, positive)], minlength=dataset.num_items)
+    popularity = statistics.counts_of(positive).numpy()
     countings = list(dict.fromkeys(model.config.counting for model in models))
-    for source, target, sums in pair_sums(dataset, split, countings, positive):
+    for source, target, sums in pair_sums(statistics.events(positive), statistics.items, countings):
         for model in models:
             config = model.config
             counted = sums[:, countings.index(config.counting)]
@@ -165,21 +163,16 @@ def _keep(model: Rules, source: Ints, target: Ints, rule: Floats) -> None:
     model.weight[row, column] = torch.from_numpy(value[order])
 
 
-def pair_sums(
-    dataset: Dataset, split: Split, countings: Sequence[Counting], positive: str | None = None
-) -> Iterator[tuple[Ints, Ints, Floats]]:
-    """All pairs of items that training events show: blocks of (source i [P], target j [P], sums of weights [P, C]).
+def pair_sums(events: TrainingEvents, items: int, countings: Sequence[Counting]) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """All pairs of items that events show: blocks of (source i [P], target j [P], sums of weights [P, C]).
 
-    With `positive` only events where that field says success are counted, and places are places among these.
-
-    Ascending by (i, j), each pair once, all pairs of an item in the same block. Memory: PAIRS_AT_ONCE pairs of events
-    and the distinct pairs of one item more.
+    Places are places among the given events; `items` is V. Ascending by (i, j), each pair once, all pairs of an item in
+    the same block. Memory: PAIRS_AT_ONCE pairs of events and the distinct pairs of one item more.
     """
     farthest = max(counting.distance for counting in countings)
     tables = [counting.weights(farthest) for counting in countings]
-    items = dataset.num_items
-    places, before, after = _spans(dataset, split, farthest, positive)
-    item = dataset.item[places].astype(np.int64)
+    before, after = _spans(events, farthest)
+    item = events.item
     by_item = np.argsort(item, kind="stable")
     work = arrays.offsets_of((before + after)[by_item])
     keys, sums = np.empty(0, dtype=np.int64), np.empty((0, len(tables)))
@@ -204,12 +197,9 @@ def pair_sums(
         keys, sums = keys[done:], sums[done:]
 
 
-def _spans(dataset: Dataset, split: Split, farthest: int, positive: str | None) -> tuple[Ints, Ints, Ints]:
-    """[E] places of the training events in the dataset, and how many training events of the same user lie up to
-    `farthest` places before and after each."""
-    events = learned_events(dataset, split, positive)
-    user = np.searchsorted(dataset.offsets, events, side="right") - 1
-    length = np.bincount(user, minlength=dataset.num_users)
-    place = arrays.places(arrays.offsets_of(length))
+def _spans(events: TrainingEvents, farthest: int) -> tuple[Ints, Ints]:
+    """[E], [E] how many events of the same user lie up to `farthest` places before and after each event."""
+    length = np.diff(events.offsets)
+    place = arrays.places(events.offsets)
     left = np.repeat(length, length) - 1 - place
-    return events, np.minimum(place, farthest), np.minimum(left, farthest)
+    return np.minimum(place, farthest), np.minimum(left, farthest)

@@ -23,7 +23,9 @@ from facta.data.histories import Dataset
 from facta.data.splits import Split, check_trainable, temporal
 from facta.data.times import Time, moment
 from facta.errors import ArtifactError, ConfigError, ProtocolError, counted
-from facta.eval.predictions import Predictions, held_out, pool, predict_rows
+from facta.eval.fitting import Fitting
+from facta.eval.held_out import events_of_validation
+from facta.eval.predictions import Predictions, pool, predict_rows
 from facta.recipes.fit import learn
 from facta.recipes.recipe import RecipeConfig
 from facta.training.log import Log
@@ -144,10 +146,10 @@ def _one_day(
     settled = recipe.change(training=recipe.training.change(keep="last", patience=None))
     split = temporal(dataset, test_from=begin, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
-    dataset = of_training(dataset, split)
-    model, _ = learn(settled, dataset, split, place.with_suffix(".run"), log, device, stop_after=epochs)
-    rows = held_out(dataset, asked, "validation", model.window, recipe.protocol.state)
-    found = predict_rows(model, dataset, rows, f"feedback/day={_text(begin)}", "test")
+    fitting = Fitting.of(dataset, recipe.protocol, split)
+    model, _ = learn(settled, fitting, place.with_suffix(".run"), log, device, stop_after=epochs)
+    rows = events_of_validation(fitting.dataset, asked, recipe.protocol.state).rows(model.window)
+    found = predict_rows(model, fitting.dataset, rows, f"feedback/day={_text(begin)}", "test")
     found.save(place)
     shutil.rmtree(place.with_suffix(".run") / "checkpoints", ignore_errors=True)
     return found
@@ -165,7 +167,7 @@ def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, de
     split = temporal(dataset, validation_from=days.first - DAY, test_from=days.first, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     log.say(f"Choosing the number of epochs on the day before {_text(days.first)}.")
-    _, result = learn(recipe, of_training(dataset, split), split, folder / "epochs.run", log, device)
+    _, result = learn(recipe, Fitting.of(dataset, recipe.protocol, split), folder / "epochs.run", log, device)
     epochs = result.best_epoch or result.epochs
     durable.file(place, json.dumps({"epochs": epochs}).encode())
     shutil.rmtree(folder / "epochs.run" / "checkpoints", ignore_errors=True)
@@ -185,11 +187,12 @@ def _stream(
     end = days.first + days.count * DAY
     split = temporal(dataset, test_from=end, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
-    dataset = of_training(dataset, temporal(dataset, test_from=days.first, state="rolling"))
+    read = of_training(dataset, temporal(dataset, test_from=days.first, state="rolling"))
     keep = partial(_keep_period, folder, days)
     done = folder / "stream.json"
     if not done.exists():
-        learn(recipe, dataset, split, folder / "stream.run", log, device, predicted=keep)
+        fitting = Fitting(read, recipe.protocol.before_refit, split)
+        learn(recipe, fitting, folder / "stream.run", log, device, predicted=keep)
         durable.file(done, b"{}")
     places = sorted(folder.glob("period-*.json"))
     progress(len(places), len(places))

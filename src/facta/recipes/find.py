@@ -22,7 +22,7 @@ from facta.kinds import importing
 from facta.recipes.recipe import RecipeConfig
 
 Build = Callable[[], RecipeConfig]
-_TOOLS = ("classical", "days", "find", "fit", "keys", "prior", "recipe", "sizing")  # modules without recipes
+_TOOLS = ("classical", "days", "find", "fit", "keys", "measure", "prior", "recipe", "sizing")  # modules without recipes
 
 
 def find(name: str) -> RecipeConfig:

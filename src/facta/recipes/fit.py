@@ -1,4 +1,4 @@
-"""Carrying a recipe out: a model trained or counted on what a split allows."""
+"""Carrying a recipe out: a model trained or counted on what fitting may know."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from facta.data.batches import TrainingBatches
 from facta.data.catalogue import Catalogue
 from facta.data.conditional import resolved, score_names
 from facta.data.histories import Dataset
-from facta.data.splits import Split, training_events
+from facta.data.statistics import Statistics
 from facta.data.stream import StreamBatches
 from facta.errors import ConfigError, counted
 from facta.eval.evaluation import KS, validate
+from facta.eval.fitting import Fitting
 from facta.eval.prediction import CHOSEN, METRICS
-from facta.eval.predictions import Predictions, predict_rows, predict_validation, validation_rows
-from facta.eval.protocol import ProtocolConfig
+from facta.eval.predictions import Predictions, predict_rows, predict_validation
 from facta.eval.tuning import choose
 from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
 from facta.kinds import kind_of
 from facta.models.baselines import Popularity, PopularityConfig
-from facta.models.model import Model
+from facta.models.model import Model, ModelConfig
 from facta.models.prior import Prior
 from facta.models.rules import Rules, RulesConfig
 from facta.recipes import prior as priors
@@ -54,12 +52,10 @@ DECIDING = (*CHOSEN, *COMPARED_VALUES)
 """The metrics of feedback that a training may be decided by, of a field or as the mean over fields."""
 
 
-def fit(
-    recipe: RecipeConfig, dataset: Dataset, split: Split, folder: Path, log: Log | None, device: str = "cpu"
-) -> Fitted:
+def fit(recipe: RecipeConfig, fitting: Fitting, folder: Path, log: Log | None, device: str = "cpu") -> Fitted:
     """The recipe's model, trained on `device` (with its run in `folder`) or counted. Raises FactaError."""
     if recipe.training is not None:
-        model, result = learn(recipe, dataset, split, folder, log, device)
+        model, result = learn(recipe, fitting, folder, log, device)
         return Fitted(model, result.best_epoch or result.epochs)
     if usable(device).type != "cpu":
         raise ConfigError(
@@ -67,45 +63,45 @@ def fit(
             "leave it out (--device)."
         )
     if recipe.choose:
-        return Fitted(_chosen(recipe, dataset, split, log or Log()), None)
-    return Fitted(_counted(recipe, dataset, split), None)
+        return Fitted(_chosen(recipe.model, fitting, log or Log()), None)
+    return Fitted(_counted(recipe, fitting), None)
 
 
 def refit(
     recipe: RecipeConfig,
     first: Fitted,
-    dataset: Dataset,
-    split: Split,
+    fitting: Fitting,
     folder: Path,
     log: Log | None,
     device: str = "cpu",
 ) -> Model:
     """The model of a first run, fitted again to everything before the test, with all that validation has chosen.
 
-    That is the settings in the config of the first model; as many epochs as its weights had seen; and the tensors that
+    `fitting` is `Fitting.refit` of the first run, `folder` that of the first run. Validation has chosen the settings in
+    the config of the first model, the number of epochs that its weights had seen, and the tensors that
     `fitted_on_validation` names, which are copied. Weights begin as in the first run. The learning rate of epoch i is
     that of epoch i of the first run: an epoch has more steps, and a cosine that the first run left early is left at the
-    same rate. (A model of a stream goes once through the longer log.) `folder` is that of the first run.
+    same rate. (A model of a stream goes once through the longer log.)
     """
     settled = recipe.change(model=first.model.config, choose=False)
     if first.epochs is None:
-        return _counted(settled, dataset, split.refit)
+        return _counted(settled, fitting)
     assert recipe.training is not None
     log = log or Log()
     log.say(f"Training again on all events before the test, {counted(first.epochs, 'epoch')}.")
     once = recipe.training.change(keep="last", patience=None)
     stop_after = None if once.hours is not None else first.epochs
     settled = settled.change(training=once)
-    model, _ = learn(settled, dataset, split.refit, folder / REFIT, log, device, stop_after=stop_after)
+    model, _ = learn(settled, fitting, folder / REFIT, log, device, stop_after=stop_after)
     carried, state = first.model.state_dict(), model.state_dict()
     for name in first.model.fitted_on_validation:
         state[name].copy_(carried[name])
     return model
 
 
-def _counted(recipe: RecipeConfig, dataset: Dataset, split: Split) -> Model:
+def _counted(recipe: RecipeConfig, fitting: Fitting) -> Model:
     """A model without training, counted on the training events."""
-    return recipe.model.build(Catalogue.of(dataset)).fit_statistics(dataset, split)
+    return recipe.model.build(Catalogue.of(fitting.dataset)).fit_statistics(fitting.statistics)
 
 
 def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Model:
@@ -121,9 +117,8 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Model:
     return model
 
 
-def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> Model:
+def _chosen(config: ModelConfig, fitting: Fitting, log: Log) -> Model:
     """The best of the settings that a counted model proposes; what each reaches on validation is said."""
-    protocol, counts = recipe.protocol.before_refit, training_counts(dataset, split).numpy()
 
     def judged(model: Model, value: float) -> None:
         settings = model.config.model_dump(exclude={"kind"}, exclude_defaults=True)
@@ -131,23 +126,22 @@ def _chosen(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> M
         log.say(f"{kind_of(model.config)}: NDCG@10 {value:.4f} on validation with {said}.")
 
     def judge(candidates: Sequence[Model]) -> Model:
-        return choose(candidates, dataset, protocol, split, counts=counts, judged=judged).best
+        return choose(candidates, fitting, judged=judged).best
 
-    return recipe.model.tuned(dataset, split, judge)
+    return config.tuned(fitting.statistics, judge)
 
 
-def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> Prior | None:
+def _prior(recipe: RecipeConfig, fitting: Fitting, log: Log) -> Prior | None:
     """The fitted prior of the recipe's model; None where it has none. Settings of rules that the recipe leaves open are
     chosen like those of a recipe of rules alone.
     """
     config = priors.prior_of(recipe.model)
     if config is None:
         return None
-    prior = Prior(config, dataset.num_items)
-    if config.rules is not None or not len(split.validation):
-        return prior.fit(dataset, split)
-    rules = RecipeConfig(name="rules", model=RulesConfig(), choose=True, protocol=recipe.protocol)
-    chosen = _chosen(rules, dataset, split, log)
+    prior = Prior(config, fitting.dataset.num_items)
+    if config.rules is not None or not len(fitting.split.validation):
+        return prior.fit_statistics(fitting.statistics)
+    chosen = _chosen(RulesConfig(), fitting, log)
     assert isinstance(chosen, Rules)
     prior.rules = chosen
     return prior
@@ -155,8 +149,7 @@ def _prior(recipe: RecipeConfig, dataset: Dataset, split: Split, log: Log) -> Pr
 
 def learn(
     recipe: RecipeConfig,
-    dataset: Dataset,
-    split: Split,
+    fitting: Fitting,
     folder: Path,
     log: Log | None,
     device: str = "cpu",
@@ -169,20 +162,20 @@ def learn(
     Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
     `predicted` is given what a stream says of each period before it learns it: (periods learned, predictions).
     """
-    place, log = usable(device), log or Log()
+    place, log, dataset = usable(device), log or Log(), fitting.dataset
     log.say(f"{recipe.name}: {counted(dataset.num_events, 'event')}, {counted(dataset.num_items, 'item')}.")
-    model, counts = _untrained(recipe, dataset), training_counts(dataset, split)
+    model = _untrained(recipe, dataset)
     assert recipe.training is not None  # RecipeConfig sees to it
     training = recipe.training.change(metric=metric_name(recipe.training.metric, dataset))
     if (recipe.training.metric, training.metric) == ("NE", "NMAE"):
         log.say("training.metric is NMAE: no feedback of the log says which of its values are success.")
-    model.fit_statistics(dataset, split)
+    model.fit_statistics(fitting.statistics)
     model.to(place)
-    batches = _batches(training, model, dataset, split)
+    batches = _batches(training, model, fitting)
     if dataset.num_items >= _LARGE:  # a pass over all validation requests and items comes before the first step
         log.say("Measuring what popularity reaches in validation, then the first step.")
-    validate, popularity = _validation(recipe, model, dataset, split, counts)
-    prior = _prior(recipe, dataset, split, log or Log())
+    validate, popularity = _validation(training, model, fitting)
+    prior = _prior(recipe, fitting, log)
     if prior is not None:
         validate = priors.validated(validate, model, prior)
     before = None
@@ -195,7 +188,7 @@ def learn(
         batches,
         training,
         folder,
-        counts=counts,
+        counts=fitting.statistics.counts,
         before=before,
         validate=validate,
         popularity=popularity,
@@ -206,12 +199,11 @@ def learn(
     ).fit()
     model = model.to("cpu")
     if prior is not None:
-        protocol, log = recipe.protocol.before_refit, log or Log()
-        priors.settle(model, prior, dataset, split, protocol=protocol, counts=counts.numpy(), log=log)
+        priors.settle(model, prior, fitting, log)
     return model, result
 
 
-def _batches(training: TrainingConfig, model: Model, dataset: Dataset, split: Split) -> TrainingBatches | StreamBatches:
+def _batches(training: TrainingConfig, model: Model, fitting: Fitting) -> TrainingBatches | StreamBatches:
     settings: dict[str, Any] = {
         "window": model.window,
         "batch_size": training.batch_size,
@@ -221,7 +213,7 @@ def _batches(training: TrainingConfig, model: Model, dataset: Dataset, split: Sp
         "stochastic_length": training.stochastic_length,
     }
     if training.hours is None:
-        return TrainingBatches(dataset, split, **settings)
+        return TrainingBatches(fitting.dataset, fitting.split, **settings)
     if not model.wants.own or (training.epochs, training.keep, training.patience) != (1, "last", None):
         raise ConfigError(
             "A stream (training.hours) goes once through the log of a model of feedback: set training.epochs=1, "
@@ -233,12 +225,12 @@ def _batches(training: TrainingConfig, model: Model, dataset: Dataset, split: Sp
             f"This model of kind '{kind_of(model.config)}' counts the whole training period before it learns, so a "
             f"stream would meet its own answers: set {less}training.hours=null."
         )
-    return StreamBatches(dataset, split, hours=training.hours, **settings)
+    return StreamBatches(fitting.dataset, fitting.split, hours=training.hours, **settings)
 
 
 def _learn_period(model: Model, dataset: Dataset, batches: StreamBatches, period: int) -> None:
     """A model that is about to learn a period knows no item that comes only later."""
-    model.fit_statistics(dataset, batches.learned(period))
+    model.fit_statistics(Statistics(dataset, batches.learned(period)))
 
 
 def _next_period(
@@ -288,16 +280,15 @@ def _measured(model: Model, dataset: Dataset) -> list[str]:
 
 
 def _validation(
-    recipe: RecipeConfig, model: Model, dataset: Dataset, split: Split, counts: Tensor
+    training: TrainingConfig, model: Model, fitting: Fitting
 ) -> tuple[Validate | None, Mapping[str, float] | None]:
     """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
-    assert recipe.training is not None
-    metric, protocol = metric_name(recipe.training.metric, dataset), recipe.protocol.before_refit
-    if not len(validation_rows(split, model.window)):
+    metric = training.metric
+    if not len(fitting.held_out):
         return None, None
     if metric.partition("(")[0] in (*METRICS, *VALUE_METRICS):  # NE(click): of a feedback field; NE: the mean of all
-        known = _measured(model, dataset)
-        if not known and (recipe.training.keep, recipe.training.patience) == ("last", None):
+        known = _measured(model, fitting.dataset)
+        if not known and (training.keep, training.patience) == ("last", None):
             return None, None
         if metric not in known:
             without = (
@@ -305,42 +296,20 @@ def _validation(
                 "the log is prepared, or set training.keep=last and training.patience=null"
             )
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or without}.")
-        return lambda _: _with_mean(predict_validation(model, dataset, protocol, split).means), None
+        return lambda _: _with_mean(predict_validation(model, fitting).means), None
     if "next_item" not in model.tasks:
         raise ConfigError(f"training.metric is '{metric}'; a model of feedback has metrics such as NE(FIELD).")
-    if not len(split.validation):
+    if not len(fitting.split.validation):
         return None, None
     ks = sorted({*KS, *_list_length(metric)})
-    counted = Popularity(PopularityConfig(), dataset.num_items).fit_statistics(dataset, split)
-    popularity = _means(counted, dataset, protocol, split, ks, counts)
+    counted = Popularity(PopularityConfig(), fitting.dataset.num_items).fit_statistics(fitting.statistics)
+    popularity = validate(counted, fitting, ks=ks).means
     if metric not in popularity:
         raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(popularity)}.")
-    return lambda _: _means(model, dataset, protocol, split, ks, counts), popularity
-
-
-def _means(
-    model: Model, dataset: Dataset, protocol: ProtocolConfig, split: Split, ks: Sequence[int], counts: Tensor
-) -> Mapping[str, float]:
-    """What a model reaches on validation."""
-    return validate(
-        model,
-        dataset,
-        protocol,
-        split,
-        window=model.window,
-        wants=model.wants,
-        ks=ks,
-        counts=counts.numpy(),
-    ).means
+    return lambda _: validate(model, fitting, ks=ks).means, popularity
 
 
 def _list_length(metric: str) -> list[int]:
     """[10] of "NDCG@10", nothing of a metric without a length."""
     length = metric.partition("@")[2]
     return [int(length)] if length.isdecimal() and int(length) > 0 else []
-
-
-def training_counts(dataset: Dataset, split: Split) -> Tensor:
-    """[V] how many training events each item has under a split."""
-    rows = dataset.item[training_events(dataset, split)]
-    return torch.from_numpy(np.bincount(rows, minlength=dataset.num_items))

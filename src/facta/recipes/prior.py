@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
-from facta.arrays import Ints
-from facta.data.histories import Dataset
-from facta.data.splits import Split
 from facta.eval.evaluation import validate
-from facta.eval.protocol import ProtocolConfig
+from facta.eval.fitting import Fitting
 from facta.models.model import Model, ModelConfig
 from facta.models.prior import Prior, PriorConfig
 from facta.training.log import Log
@@ -45,30 +41,18 @@ def validated(measured: Validate | None, model: Model, prior: Prior) -> Validate
     return measure
 
 
-def settle(
-    model: Model,
-    prior: Prior,
-    dataset: Dataset,
-    split: Split,
-    *,
-    protocol: ProtocolConfig,
-    counts: Ints,
-    log: Log,
-) -> None:
+def settle(model: Model, prior: Prior, fitting: Fitting, log: Log) -> None:
     """Give a trained model its prior and write the prior's settings into the model's config.
 
     An open weight becomes the one of `Prior.WEIGHTS` with the highest NDCG@10 on (at most MOST requests of) validation,
     of equals the lowest.
     """
     model.prior = prior
-    if prior.open and len(split.validation):
+    if prior.open and len(fitting.split.validation):
         reached: dict[float, float] = {}
-        asked = replace(split, validation=split.validation.sample(MOST))
+        asked = fitting.sample(MOST)
         for prior.weight in Prior.WEIGHTS:
-            found = validate(
-                model, dataset, protocol, asked, window=model.window, wants=model.wants, ks=(10,), counts=counts
-            )
-            reached[prior.weight] = found.means["NDCG@10"]
+            reached[prior.weight] = validate(model, asked, ks=(10,)).means["NDCG@10"]
         prior.weight = max(reached, key=lambda tried: reached[tried])
         log.say(
             f"Pairwise rules beside the model: weight {prior.weight:g} has the highest NDCG@10 on validation, "

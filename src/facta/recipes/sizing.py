@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from facta.data.histories import Dataset
-from facta.data.splits import Split
+from facta.eval.fitting import Fitting
 from facta.recipes.recipe import RecipeConfig
 
 BUDGET_EVENTS = 30_000_000  # a model of width 64 reads about 150,000 events a second on two cores: some 4 minutes
@@ -39,16 +38,16 @@ class LogSize:
     timed: bool
 
     @classmethod
-    def of(cls, dataset: Dataset, split: Split) -> LogSize:
-        lengths = split.train_end[split.train_end >= 2]
-        return cls(lengths, len(split.validation), dataset.timestamp is not None)
+    def of(cls, fitting: Fitting) -> LogSize:
+        events = fitting.split.train_end
+        return cls(events[events >= 2], len(fitting.split.validation), fitting.dataset.timestamp is not None)
 
 
-def sized(recipe: RecipeConfig, dataset: Dataset, split: Split) -> RecipeConfig:
+def sized(recipe: RecipeConfig, fitting: Fitting) -> RecipeConfig:
     """The recipe with all that it leaves open filled in; `derived` then holds the reason of each value."""
     if all(recipe.derived.values()):
         return recipe
-    size = LogSize.of(dataset, split)
+    size = LogSize.of(fitting)
     reasons = {key: reason for key, reason in recipe.derived.items() if reason}
     for key in (key for key in KEYS if recipe.derived.get(key) == ""):  # in this order: epochs follow from the window
         if _exists(recipe, key):

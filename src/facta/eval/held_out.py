@@ -1,0 +1,70 @@
+"""The events that a stage holds out, which a model of feedback predicts.
+
+Letters: U users, H users with held-out events, S held-out events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from facta import arrays
+from facta.arrays import Ints
+from facta.data.histories import Dataset
+from facta.data.known import known_before
+from facta.data.late import period_moments
+from facta.data.rows import Rows, frozen, tiles
+from facta.data.splits import Split, State
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """In the history of each user [H]: the events from place `first` to the one before place `last`."""
+
+    user: Ints  # [H]
+    first: Ints  # [H]
+    last: Ints  # [H]
+    state: State  # what predictions may read: all events before each one, or those before `first` alone
+    moments: Ints | None = None  # [U] ms: when a frozen state was taken; None: it makes no difference
+
+    def __len__(self) -> int:
+        """S."""
+        return int((self.last - self.first).sum())
+
+    @property
+    def places(self) -> tuple[Ints, Ints]:
+        """([S] users, [S] places in their histories) of the events."""
+        return np.repeat(self.user, self.last - self.first), arrays.spans(self.first, self.last - self.first)
+
+    def rows(self, window: int) -> Rows:
+        """Rows with every event as a target once, each with what the state shows of the events before it."""
+        if self.state == "rolling":
+            return tiles(self.user, self.first, self.last, window)
+        moments = None if self.moments is None else self.moments[self.user]
+        return frozen(self.user, self.first, self.last, window, moments)
+
+    def of_items(self, dataset: Dataset, items: int) -> HeldOut:
+        """Those of the first `items` items, by their places among the events of these items."""
+        before, start = known_before(dataset, items), dataset.offsets[self.user]
+        first, last = (before[start + place] - before[start] for place in (self.first, self.last))
+        return replace(self, first=first, last=last)
+
+
+def events_of_validation(dataset: Dataset, split: Split, state: State = "rolling") -> HeldOut:
+    """The events that validate; a frozen state is taken where training ends."""
+    user = np.flatnonzero(split.validation_end > split.train_end)
+    moments = _frozen_at(dataset, split.train_end, split.train_cut, state)
+    return HeldOut(user, split.train_end[user], split.validation_end[user], state, moments)
+
+
+def events_of_test(dataset: Dataset, split: Split, state: State = "rolling") -> HeldOut:
+    """The events behind validation, for those who measure; a frozen state is taken where validation ends."""
+    length = np.diff(dataset.offsets)
+    user = np.flatnonzero(length > split.validation_end)
+    moments = _frozen_at(dataset, split.validation_end, split.validation_cut, state)
+    return HeldOut(user, split.validation_end[user], length[user], state, moments)
+
+
+def _frozen_at(dataset: Dataset, ends: Ints, cut: int | None, state: State) -> Ints | None:
+    return None if state == "rolling" else period_moments(dataset, list(dataset.fields), ends, cut)
