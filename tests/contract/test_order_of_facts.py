@@ -33,6 +33,7 @@ from facta.testing.contract import (
     check_cut_rows,
     check_fast_path,
     check_halves,
+    check_hidden_events,
     check_memory,
     check_order_of_facts,
     check_same_again,
@@ -117,6 +118,10 @@ def test_cutting_a_row_changes_no_earlier_prediction(case: Case, model: Model) -
 
 def test_aside_equals_in_line(case: Case, model: Model) -> None:
     check_aside(case, model)
+
+
+def test_hidden_events_change_nothing_and_a_target_says_what_it_says_alone(case: Case, model: Model) -> None:
+    check_hidden_events(case, model)
 
 
 def test_batch_mates_and_their_order_do_not_matter(case: Case, model: Model) -> None:

@@ -22,9 +22,10 @@ from facta.data.conditional import score_names
 from facta.data.histories import Dataset
 from facta.data.known import known_before, known_events
 from facta.data.late import known_codes, period_moments
-from facta.data.rows import Rows, frozen, tiles
+from facta.data.rows import Rows, apart, tiles
 from facta.data.schema import Field
 from facta.data.splits import Split, State
+from facta.data.visibility import OWN, Frozen, Visibility
 from facta.errors import ProtocolError
 from facta.eval import saved
 from facta.eval.alarms import alarms
@@ -195,15 +196,14 @@ class Predictions:
 
 
 def held_out(dataset: Dataset, split: Split, stage: Stage, window: int, state: State = "rolling") -> Rows:
-    """Rows with every event of a stage as a target once: a rolling state sees all before it, a frozen one all before
-    the stage.
-    """
-    return _rows(_held_out(dataset, split, stage), window, state, _frozen_at(dataset, split, stage, state))
+    """Rows with every event of a stage as a target once; it sees all before it or (frozen) all before the stage."""
+    asked = _held_out(dataset, split, stage)
+    return _rows(dataset, asked, window, _sees(dataset, split, stage, state, asked))
 
 
 def validation_rows(split: Split, window: int) -> Rows:
     """Rows with every validation event as a target once, each with all before it."""
-    return _rows(_validating(split), window, "rolling", None)
+    return tiles(*_validating(split), window)
 
 
 _Asked = tuple[Ints, Ints, Ints]
@@ -223,18 +223,19 @@ def _held_out(dataset: Dataset, split: Split, stage: Stage) -> _Asked:
     return users, split.validation_end[users], length[users]
 
 
-def _frozen_at(dataset: Dataset, split: Split, stage: Stage, state: State) -> Ints | None:
-    """[U] ms: the moment of each user's frozen state; None where it makes no difference."""
+def _sees(dataset: Dataset, split: Split, stage: Stage, state: State, asked: _Asked) -> Visibility:
+    """What held-out events see: all before them, or all before the first held-out one of their user."""
     if state == "rolling":
-        return None
+        return OWN
     began, cut = (split.train_end, split.train_cut), (split.validation_end, split.validation_cut)
-    return period_moments(dataset, list(dataset.fields), *(began if stage == "validation" else cut))
+    ends = np.zeros(dataset.num_users, dtype=np.int64)
+    ends[asked[0]] = asked[1]
+    return Frozen(ends, period_moments(dataset, list(dataset.fields), *(began if stage == "validation" else cut)))
 
 
-def _rows(asked: _Asked, window: int, state: State, moments: Ints | None) -> Rows:
-    if state == "rolling":
-        return tiles(*asked, window)
-    return frozen(*asked, window, None if moments is None else moments[asked[0]])
+def _rows(dataset: Dataset, asked: _Asked, window: int, sees: Visibility) -> Rows:
+    """Many targets a row where each sees all before it; a row for each where they see less."""
+    return tiles(*asked, window) if sees is OWN else apart(dataset, *_events(asked), window, sees)
 
 
 def predict(
@@ -256,7 +257,7 @@ def predict(
     """
     _check_defined(dataset, protocol)
     split = protocol.cut(dataset)
-    asked, moments = _held_out(dataset, split, stage), _frozen_at(dataset, split, stage, protocol.state)
+    asked = _held_out(dataset, split, stage)
     if not len(asked[0]):
         raise ProtocolError(
             f"The protocol {protocol.feedback_id} holds no {stage} event out of this dataset{protocol.advice(dataset)}"
@@ -265,7 +266,7 @@ def predict(
     seen, known = dataset, asked
     if items < dataset.num_items:
         seen, known = known_events(dataset, items), _known(dataset, asked, items)
-    rows = _rows(known, model.window, protocol.state, moments)
+    rows = _rows(seen, known, model.window, _sees(dataset, split, stage, protocol.state, known))
     said = _for_all(dataset, asked, items, _scores(model, seen, rows, progress))
     until = _known_until(dataset, split) if stage == "validation" else None
     found = _predictions(dataset, protocol.feedback_id, stage, _events(asked), said, until)
@@ -275,8 +276,8 @@ def predict(
 def predict_validation(model: Predictor, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Predictions:
     """The same of the validation events of a split: all that fitting may be judged by."""
     _check_defined(dataset, protocol)
-    moments = _frozen_at(dataset, split, "validation", protocol.state)
-    rows = _rows(_validating(split), model.window, protocol.state, moments)
+    sees = _sees(dataset, split, "validation", protocol.state, _validating(split))
+    rows = _rows(dataset, _validating(split), model.window, sees)
     until = _known_until(dataset, split)
     return predict_rows(model, dataset, rows, protocol.feedback_id, "validation", known_until=until)
 

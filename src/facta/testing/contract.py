@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facta.data.visibility import BLIND, Delayed, Visibility
 from facta.encoders.memory import Memory, RowMemory
 from facta.errors import ConfigError
 from facta.layouts.layout import ORDER, Layout, named
 from facta.models.model import Model, ModelConfig
 from facta.models.recommender import Recommender
-from facta.testing.batches import Row, aside, batch, catalogue, joined, random_row, request
+from facta.testing.batches import DAY, Row, aside, asked_alone, batch, catalogue, joined, random_row, request, seeing
 from facta.types import Negatives, SequenceBatch
 
 EVENTS = 7
@@ -165,6 +166,53 @@ def _at(row: Row, event: int, time: int) -> Row:
     return replace(row, time=[*row.time[:event], time, *row.time[event + 1 :]])
 
 
+def check_hidden_events(case: Case, model: Model) -> None:
+    """Targets among the inputs from which events are hidden, those of their own time or those younger than a delay:
+    each is predicted as it is alone, with what it sees and no more; no hidden event changes that. A model that cannot
+    says so.
+    """
+    row = _with_ties(rows(8)[0])
+    for sees in (BLIND, Delayed(3 * DAY)):
+        given = seeing(batch([row], **case.parts), sees)
+        hidden = [range(int(after), event) for event, after in enumerate(given.targets.after)]
+        assert any(hidden), f"{sees} hides nothing of this row"
+        if not case.aside:
+            try:
+                predicted(model, given)
+            except ConfigError:
+                continue
+            raise AssertionError("a target that sees less than its event's token was neither predicted nor refused")
+        found = predicted(model, given)
+        alone = joined([asked_alone(row, event, sees, **case.parts) for event in range(EVENTS)])
+        for what, values in predicted(model, alone).items():
+            _close(found[what], values, SAME)
+        _check_unmoved(case, model, sees, row, hidden, found)
+
+
+def _check_unmoved(
+    case: Case, model: Model, sees: Visibility, row: Row, hidden: Sequence[range], found: dict[str, Tensor]
+) -> None:
+    """One fact of one event is changed at a time; a hidden one of an earlier time may be as late as the next event."""
+    changes = [(str(fact), event) for fact in ORDER for event in range(EVENTS - 1)]
+    changes = [one for one in changes if any(one[1] in each for each in hidden)]
+    others = [
+        replace(row, time=[*row.time[:at], row.time[at + 1], *row.time[at + 1 :]])
+        if fact == "time"
+        else row.changed(fact, at)
+        for fact, at in changes
+    ]
+    for what, values in predicted(model, seeing(batch(others, **case.parts), sees)).items():
+        for (_, at), other in zip(changes, values.view(-1, EVENTS, *values.shape[1:]), strict=True):
+            blind = [event for event, each in enumerate(hidden) if at in each]
+            _close(other[blind], found[what][blind], SAME)
+
+
+def _with_ties(row: Row) -> Row:
+    """Events 2 and 3 at one time, and 4, 5 and 6."""
+    time = row.time
+    return replace(row, time=[*time[:3], time[2], time[4], time[4], time[4]])
+
+
 def check_batch_mates(case: Case, model: Model) -> None:
     """Neither who else is in a batch nor their order matters."""
     people = rows(5, 6, length=None)
@@ -277,6 +325,7 @@ CHECKS: tuple[Callable[[Case, Model], None], ...] = (
     check_order_of_facts,
     check_cut_rows,
     check_aside,
+    check_hidden_events,
     check_batch_mates,
     check_halves,
     check_fast_path,
