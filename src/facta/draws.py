@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     NEGATIVES = EVENT + 5  # negatives that all targets of a step share
     STOCHASTIC_LENGTH = EVENT + 6  # which events of a history stay
     PREFIX = EVENT + 7  # keys of tokens that stand before a history
+    CONTEXT = EVENT + 8  # which targets do not say their context
 
 
 def _signed(value: int) -> int:

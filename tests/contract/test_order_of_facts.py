@@ -67,7 +67,17 @@ def models() -> dict[str, Case]:
                 for of, case in made.items()
             }
         found |= {f"{of.replace('-', f'-{name}-', 1)}": case for of, case in made.items()}
-    return found | rankers()
+    return found | in_context(found) | rankers()
+
+
+def in_context(found: dict[str, Case]) -> dict[str, Case]:
+    """Models that predict the next item in the context of its event."""
+    names = {f"{encoder}-{task}" for encoder in ("hstu", "sasrec", "gru") for task in ("next-item", "joint")}
+    some = {of: case for of, case in found.items() if of.partition("-")[2] in names}
+    return {
+        f"{of}-in-context": replace(case, config=case.config.change(next_item={"late": ["context"]}))
+        for of, case in some.items()
+    }
 
 
 def rankers() -> dict[str, Case]:

@@ -9,7 +9,7 @@ themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -25,7 +25,7 @@ from facta.data.codes import codes
 from facta.data.entries import entries
 from facta.data.histories import Dataset
 from facta.data.late import NEVER, known_at, known_codes, period_moments, waiting_on
-from facta.data.request import Windows, batch_of
+from facta.data.request import Asked, Windows, batch_of
 from facta.data.rows import Rows
 from facta.data.splits import Requests, Split
 from facta.data.stochastic_length import StochasticLengthConfig, kept_events
@@ -49,18 +49,42 @@ class Wants:
     series: bool = False  # facts of users that change
     own: bool = False  # it predicts feedback: of events among its inputs
     ahead: bool = False  # from what it has read before the event (and not where the event's own item is shown)
+    told: tuple[str, ...] = ()  # context of the event that a request for its item says
+
+
+def told(dataset: Dataset, requests: Requests, wants: Wants) -> dict[str, Ints]:
+    """Field -> [Q] codes of the context that each request says: that of the event which is asked for. Nothing where
+    requests are for several events. `dataset` is the one that was asked about, with all its events.
+    """
+    if requests.place is None:
+        return {}
+    event = dataset.offsets[requests.user] + requests.place
+    return {name: known_codes(dataset, name, event, None) for name in wants.told}
 
 
 def request_batch(
-    dataset: Dataset, requests: Requests, rows: slice | Ints, window: int, wants: Wants = Wants(), *, stride: int = 1
+    dataset: Dataset,
+    requests: Requests,
+    rows: slice | Ints,
+    window: int,
+    wants: Wants = Wants(),
+    *,
+    stride: int = 1,
+    context: Mapping[str, Ints] | None = None,
 ) -> SequenceBatch:
-    """The retrieval requests `rows`: each sees the window of its visible events and has one target without an item."""
+    """The retrieval requests `rows`: each sees the window of its visible events and has one target without an item.
+
+    `context`: field -> [Q] codes that the requests say (`told`).
+    """
     user, end = requests.user[rows], requests.end[rows]
     start = window_start(end, window, stride)
     first = np.asarray(dataset.offsets[user], dtype=np.int64) + start
     windows = _windows(dataset, user, first, end - start, wants)
     timed = requests.time is not None and dataset.timestamp is not None
-    return batch_of(windows, requests.time[rows] if timed else None)  # type: ignore[index]
+    said = {name: column[rows].tolist() for name, column in (context or {}).items()}
+    any_item = np.array([-1])
+    asked = [Asked(any_item, dict(zip(said, codes, strict=True))) for codes in zip(*said.values(), strict=True)]
+    return batch_of(windows, requests.time[rows] if timed else None, asked)  # type: ignore[index]
 
 
 def _windows(dataset: Dataset, user: Ints, first: Ints, length: Ints, wants: Wants) -> Windows:

@@ -45,6 +45,7 @@ class Requests:
     item: Ints  # relevant item rows of each request
     held_users: int = 0  # users with an event to ask for, those included who have nothing visible before it
     held_events: int = 0  # events to ask for, those included before which nothing is visible
+    place: Ints | None = None  # [Q] place of the event that is asked for in its user's history; None: of several events
 
     def __len__(self) -> int:
         return len(self.user)
@@ -65,6 +66,7 @@ class ValidationRequests(Requests):
             time=None if self.time is None else self.time[rows],
             offsets=arrays.offsets_of(count),
             item=self.item[arrays.spans(self.offsets[rows], count)],
+            place=None if self.place is None else self.place[rows],
         )
 
 
@@ -247,6 +249,7 @@ def _single(kind: type[R], dataset: Dataset, users: Ints, place: Ints, sees: Vis
         item=np.asarray(dataset.item[event], dtype=np.int64),
         held_users=held_users,
         held_events=held_events,
+        place=place.astype(np.int64),
     )
 
 

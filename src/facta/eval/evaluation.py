@@ -16,7 +16,7 @@ from torch import nn
 
 from facta import arrays
 from facta.arrays import Bools, Ints
-from facta.data.batches import Wants, request_batch
+from facta.data.batches import Wants, request_batch, told
 from facta.data.histories import Dataset
 from facta.data.known import known_part
 from facta.data.splits import Requests, Split
@@ -49,7 +49,8 @@ def evaluate(
     """Every metric of every user of a stage; no user with a visible history is sampled, capped or dropped.
 
     `window`: how many of the newest visible events the ranker is shown; `wants`: what it reads of them beside items and
-    times. `counts` [V]: the training events of each item that the ranker knows; a history that shows no item with any
+    times, and which context of the held-out event its requests say (none where one request is for several events).
+    `counts` [V]: the training events of each item that the ranker knows; a history that shows no item with any
     is then answered with the most popular items, as people are, and the ranker is not asked. Where the dataset has more
     items (rows behind V), their events are left out of histories as `recommend` does, and as targets they are misses.
     `progress` is told (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this
@@ -105,6 +106,7 @@ class _Asking:
         ranked, known = ranked[ranked < items], targets.items < items
         reachable, at = keep(targets, known), np.flatnonzero(known)
         seen, visible = known_part(dataset, requests, items)
+        context = told(dataset, requests, self.wants)
         ranks = np.full(len(targets.items), UNREACHABLE)
         lists = np.empty((len(requests), max(ks)), dtype=np.int32)
         done, readable = 0, _readable(seen, visible, counts)
@@ -113,8 +115,8 @@ class _Asking:
             popularity = None if counts is None else index.cut(torch.from_numpy(counts.astype(np.float32))[None])
             for rows in _batches(visible, readable, self.window, self.batch_size):
                 if popularity is None or readable[rows[0]]:
-                    batch = to_device(request_batch(seen, visible, rows, self.window, self.wants), device)
-                    scores = index.scores(ranker, batch)
+                    batch = request_batch(seen, visible, rows, self.window, self.wants, context=context)
+                    scores = index.scores(ranker, to_device(batch, device))
                 else:
                     scores = popularity.expand(len(rows), -1)
                 asked, places = take(reachable, rows)
@@ -139,6 +141,7 @@ class _Asking:
             values={name: mean_per_user(column, place) for name, column in values.items()},
             lists=lists,
             asked=_population(requests, counts),
+            told=tuple(context),
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
 from facta.data.encoded import EncodedHistory
-from facta.data.request import request
+from facta.data.request import Asked, request
 from facta.models.model import Model
 from facta.retrieval.index import Index
 from facta.retrieval.item_sets import ItemSets
@@ -46,13 +46,19 @@ class CatalogueLists:
         return np.array([self.trained[one.rows].any() for one in histories], dtype=np.bool_)
 
     def best(
-        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, hidden: Sequence[Ints], k: int
+        self,
+        histories: Sequence[EncodedHistory],
+        at: Sequence[int] | None,
+        hidden: Sequence[Ints],
+        k: int,
+        asked: Sequence[Asked] | None = None,
     ) -> Lists:
-        """The best k items for each history without its `hidden` rows, by evaluation's code; `at`: as in `request`."""
+        """The best k items for each history without its `hidden` rows, by evaluation's code; `at`, `asked`: as in
+        `request`."""
         of_model = self.of_model(histories)
         rows = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-        for chosen, found in self._scores(histories, at, of_model):
+        for chosen, found in self._scores(histories, at, of_model, asked):
             masked = [np.unique(hidden[one]) for one in chosen]
             sets = ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
             none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
@@ -62,28 +68,40 @@ class CatalogueLists:
         return Lists(rows, scores, of_model)
 
     def _scores(
-        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, of_model: Bools
+        self,
+        histories: Sequence[EncodedHistory],
+        at: Sequence[int] | None,
+        of_model: Bools,
+        asked: Sequence[Asked] | None,
     ) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), all histories once."""
         dense = min(AT_ONCE, max(CELLS // len(self.trained), 1))
         for chosen in _parts(np.flatnonzero(~of_model), dense):
             yield chosen, self._popularity.expand(len(chosen), -1)
-        asked = np.flatnonzero(of_model)
-        if not len(asked):
+        by_model = np.flatnonzero(of_model)
+        if not len(by_model):
             return
         vectors = self._index.vectors
         with torch.inference_mode():
-            parts = _parts(asked, AT_ONCE if vectors is not None else dense)
-            each = ((chosen, self._index.scores(self.model, self._request(histories, at, chosen))) for chosen in parts)
+            parts = _parts(by_model, AT_ONCE if vectors is not None else dense)
+            requests = ((chosen, self._request(histories, at, chosen, asked)) for chosen in parts)
+            each = ((chosen, self._index.scores(self.model, batch)) for chosen, batch in requests)
             if vectors is None:
                 yield from each
                 return
             queries = [one.queries for _, one in each if isinstance(one, Product)]
-            yield asked, Product(torch.cat(queries), vectors)  # ranked together: requests share blocks
+            yield by_model, Product(torch.cat(queries), vectors)  # ranked together: requests share blocks
 
-    def _request(self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
+    def _request(
+        self,
+        histories: Sequence[EncodedHistory],
+        at: Sequence[int] | None,
+        chosen: Ints,
+        asked: Sequence[Asked] | None,
+    ) -> SequenceBatch:
         moments = None if at is None else [at[place] for place in chosen]
-        return request([histories[place] for place in chosen], moments, self.model.window)
+        said = None if asked is None else [asked[place] for place in chosen]
+        return request([histories[place] for place in chosen], moments, self.model.window, said)
 
     @cached_property
     def _index(self) -> Index:

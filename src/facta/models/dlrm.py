@@ -180,14 +180,20 @@ class DLRM(ImpressionModel):
         """Loss by field."""
         found: dict[str, LossSum] = {}
         for state, head in zip(self.states(batch), self._heads(), strict=True):
-            found |= head.loss(ReadOut(state, batch.targets.events, batch.targets.weight))
+            found |= head.losses(ReadOut(state, batch.targets.events, batch.targets.weight))
         return found
+
+    def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
+        """Of each field the targets that define it."""
+        targets = batch.targets
+        each = [head.target_weights(targets.events, targets.weight) for head in self._heads()]
+        return {name: weight.sum() for found in each for name, weight in found.items()}
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
         found: dict[str, Tensor] = {}
         for state, head in zip(self.states(batch), self._heads(), strict=True):
-            found |= head.scores(state, None)
+            found |= head.scores(ReadOut(state, batch.targets.events, batch.targets.weight))
         return found
 
     def _heads(self) -> Iterable[Feedback]:

@@ -51,6 +51,12 @@ class Case:
     def parts(self) -> dict[str, bool]:
         return {"users": self.users, "series": self.series}
 
+    @property
+    def told(self) -> bool:
+        """Whether the next item is predicted in the context of its event."""
+        next_item = getattr(self.config, "next_item", None)
+        return next_item is not None and "context" in next_item.late
+
     def build(self) -> Model:
         """In float64, far from the initial point, where attention is so small that a leak would not show."""
         return far_from_start(self.config.build(catalogue(users=self.users, series=self.series, described=True), 3))
@@ -99,7 +105,9 @@ def depends(case: Case, what: str, target: int, fact: str, event: int, row: Row)
         return case.series and after <= target and not (newer and case.layout is None)
     if (event, _place(fact)) >= (target, _place(what)):
         return False  # it is not known yet
-    if fact != "time":  # an event's own context is not read by the query for its item
+    if (what, event) == ("item", target) and fact == "context":  # without a state there is no query
+        return case.told and (target > 0 or case.users)
+    if fact != "time":
         read = event < target or what == "feedback"
         return read and fact in shown and (case.history or event == target)
     own = what == "feedback" and case.layout is not None and case.layout.own("feedback") > 0
@@ -232,14 +240,16 @@ def _split(found: dict[str, Tensor], people: Sequence[Row]) -> list[dict[str, Te
 
 def check_halves(case: Case, model: Model) -> None:
     """Losses and gradients of two halves add up to the whole, with dropout, hidden ids and negatives: every draw
-    belongs to its event or person, none to a place in a batch.
+    belongs to its event or person, none to a place in a batch. Weights are told before the losses.
     """
     people = rows(6, 5, length=None)
     model.train()
     (whole, gradient), (first, one), (second, other) = (
         _learned(case, model, some) for some in (people, people[:2], people[2:])
     )
+    told = model.loss_weights(batch(people, **case.parts), Negatives(each=3))
     model.eval()
+    assert {what: weight.item() for what, weight in told.items()} == {what: pair[1] for what, pair in whole.items()}
     for what, (total, weight) in whole.items():
         added = first[what][0] + second[what][0]
         assert math.isclose(total, added, rel_tol=1e-10 if case.exact else 1e-6), f"{what}: {total} and {added}"
