@@ -48,6 +48,11 @@ class ToyModel(nn.Module):
             losses["even"] = LossSum((x.square().mean(1) * even).sum(), even.sum())
         return losses
 
+    def loss_weights(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, Tensor]:
+        even = (batch.targets.events.item % 2 == 0).to(self.table.dtype)
+        weights = {"next_item": batch.targets.weight.sum(), "even": even.sum()}
+        return dict(list(weights.items())[: self.objectives])
+
     def logits(self, x: Tensor) -> Tensor:
         return self.scale * x @ self.out.T + self.bias
 

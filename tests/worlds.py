@@ -85,3 +85,13 @@ def colours(users: int = 150, items: int = 12, length: int = 24, seed: int = 0) 
     click = rng.random(users * length) < np.where(item % 2 == user % 2, 0.9, 0.1)
     facts = {"click": click.astype(np.int8), "tab": rng.integers(0, 2, users * length)}
     return _frame(user, item, place).with_columns(**{name: pl.Series(value) for name, value in facts.items()})
+
+
+def surfaces(users: int = 96, surfaces: int = 6, length: int = 10, seed: int = 0) -> pl.DataFrame:
+    """Everyone takes items of one colour (parity), on random surfaces; each surface has one item of either colour. Who
+    knows the surface of an event knows its item, who does not has a chance of 1 in `surfaces`."""
+    rng = np.random.default_rng(seed)
+    user, place = np.divmod(np.arange(users * length), length)
+    surface = rng.integers(0, surfaces, users * length)
+    frame = _frame(user, 2 * surface + user % 2, place)
+    return frame.with_columns(surface=pl.Series([f"s{one}" for one in surface]))

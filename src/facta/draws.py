@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     STOCHASTIC_LENGTH = EVENT + 6  # which events of a history stay
     PREFIX = EVENT + 7  # keys of tokens that stand before a history
     HIDDEN_HOURS = EVENT + 8  # how long before a target events are hidden from it
+    CONTEXT = EVENT + 9  # which targets do not say their context
 
 
 def _signed(value: int) -> int:

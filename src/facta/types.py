@@ -33,13 +33,15 @@ class Events:
 
 @dataclass(frozen=True)
 class Targets:
-    """S events to be predicted; each sees the first `after` input events of its row."""
+    """S events to be predicted; each sees the first `after` input events of its row (`data/visibility.py`)."""
 
     offsets: Tensor  # [B+1]
     events: Events  # [S]; a request gives no item and no feedback
     after: Tensor  # [S] visible input events of the row, 0..n
-    slot: Tensor  # [S] place of the target among its row's input events, or -1: aside
+    slot: Tensor  # [S] place of the target among its row's input events, or -1: it is none of them
     weight: Tensor  # [S] float32; 0: no loss (the papers' ∅)
+    sees: Tensor | None = None  # [S] it may see the events with `index` below this, inputs or not; None: all are inputs
+    until: Tensor | None = None  # [S] ms: changes of the user's facts from then on are hidden; None: from its own time
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from facta.data.batches import prediction_batches, request_batch
 from facta.data.catalogue import Catalogue
 from facta.data.histories import Dataset
 from facta.data.request import Asked, request
-from facta.data.rows import Rows, frozen
+from facta.data.rows import Rows, apart
 from facta.data.splits import Requests
+from facta.data.visibility import Frozen
 from facta.infer.history import encoded as looked_up
 from facta.infer.history_of import history_of
 from facta.layouts.layout import ITEM
@@ -168,9 +169,10 @@ def test_a_frozen_state_knows_what_was_known_at_the_cut(case: Case, model: Model
     cuts = {"before": T0 + 3 * GAP + HOUR, "after": T0 + 3 * GAP + 36 * HOUR + 1}
 
     def asked(log: str, cut: int) -> Tensor:
-        user, first, last = np.array([0]), np.array([4]), np.array([EVENTS])
+        place = np.arange(4, EVENTS)
+        sees = Frozen(np.array([4]), np.array([cut]))
         with torch.no_grad():
-            return told(model, logs[log], frozen(user, first, last, 10, np.array([cut])))
+            return told(model, logs[log], apart(logs[log], place * 0, place, 10, sees))
 
     reads = case.history and case.layout is not ITEM
     difference = {name: float((asked("", cut) - asked("purchase of 3", cut)).abs().max()) for name, cut in cuts.items()}

@@ -33,6 +33,7 @@ from facta.testing.contract import (
     check_cut_rows,
     check_fast_path,
     check_halves,
+    check_hidden_events,
     check_memory,
     check_order_of_facts,
     check_same_again,
@@ -66,7 +67,17 @@ def models() -> dict[str, Case]:
                 for of, case in made.items()
             }
         found |= {f"{of.replace('-', f'-{name}-', 1)}": case for of, case in made.items()}
-    return found | rankers()
+    return found | in_context(found) | rankers()
+
+
+def in_context(found: dict[str, Case]) -> dict[str, Case]:
+    """Models that predict the next item in the context of its event."""
+    names = {f"{encoder}-{task}" for encoder in ("hstu", "sasrec", "gru") for task in ("next-item", "joint")}
+    some = {of: case for of, case in found.items() if of.partition("-")[2] in names}
+    return {
+        f"{of}-in-context": replace(case, config=case.config.change(next_item={"late": ["context"]}))
+        for of, case in some.items()
+    }
 
 
 def rankers() -> dict[str, Case]:
@@ -128,6 +139,10 @@ def test_cutting_a_row_changes_no_earlier_prediction(case: Case, model: Model) -
 
 def test_aside_equals_in_line(case: Case, model: Model) -> None:
     check_aside(case, model)
+
+
+def test_hidden_events_change_nothing_and_a_target_says_what_it_says_alone(case: Case, model: Model) -> None:
+    check_hidden_events(case, model)
 
 
 def test_batch_mates_and_their_order_do_not_matter(case: Case, model: Model) -> None:

@@ -76,7 +76,7 @@ def probabilities(made: Feedback, name: str, x: Tensor) -> list[float]:
 
 def test_losses_are_the_formulas_where_the_field_is_defined() -> None:
     made, read = heads(weights={"rating": 3.0}), read_out()
-    found, x = made.loss(read), hidden(made, read.states)
+    found, x = made.losses(read), hidden(made, read.states)
     assert set(found) == {"click", "kind", "rating", "stars", "watched"}  # context is no feedback
     for name, loss in found.items():
         total = weight = 0.0
@@ -90,7 +90,7 @@ def test_losses_are_the_formulas_where_the_field_is_defined() -> None:
 
 def test_scores_are_probabilities_of_success_and_else_expected_values() -> None:
     made, read = heads(), read_out()
-    found, x = made.scores(read.states, None), hidden(made, read.states)
+    found, x = made.scores(read), hidden(made, read.states)
     centers = {"stars": (1.0, 2.0, 5.0), "watched": (10.0, 35.0, 60.0)}
     for s in range(COUNT):
         for field in made.fields:
@@ -109,7 +109,7 @@ def test_undefined_values_move_nothing() -> None:
     assert 0 < int(undefined.sum()) < COUNT
 
     def gradients(states: Tensor) -> tuple[float, list[Tensor]]:
-        loss = made.loss(replace(read, states=states))["click"].mean()
+        loss = made.losses(replace(read, states=states))["click"].mean()
         return loss.item(), [g for g in torch.autograd.grad(loss, list(made.parameters())) if g is not None]
 
     one, first = gradients(read.states)
@@ -122,10 +122,10 @@ def test_undefined_values_move_nothing() -> None:
 def test_an_ordinal_field_of_one_level_is_certain() -> None:
     field = Field(name="only", kind="ordinal", dtype="int8", levels=(3.0,))
     made = Feedback(FeedbackConfig(), (field,), WIDTH).double()
-    states = read_out().states
-    assert made.scores(states, None)["only"].tolist() == [3.0] * COUNT
     events = Events(torch.zeros(COUNT), None, torch.zeros(COUNT), {"only": torch.ones(COUNT, dtype=torch.int64)})
-    assert made.loss(ReadOut(states, events, torch.ones(COUNT)))["only"].total.item() == 0
+    read = ReadOut(read_out().states, events, torch.ones(COUNT))
+    assert made.scores(read)["only"].tolist() == [3.0] * COUNT
+    assert made.losses(read)["only"].total.item() == 0
 
 
 def test_what_a_head_may_be_given() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from facta import jagged
+from facta.errors import ConfigError
 from facta.layouts.layout import FUSED, INTERLEAVED, ITEM, ORDER, PAIRED, Layout
 from facta.types import PREFIX, SERIES, Events, Fact, SequenceBatch, Series, Targets, TokenBatch
 from tests.worlds import batch_of
@@ -153,3 +154,52 @@ def known_before(shown: tuple[int, Fact], target: int, fact: Fact, batch: Sequen
     slot = int(batch.targets.slot[target])
     own = place == slot and ORDER.index(what) < ORDER.index(fact)
     return own or place < int(batch.targets.after[target])
+
+
+def seeing(after: list[int], slot: list[int] | None = None) -> SequenceBatch:
+    """One row of which every event is a target that sees so many of the events before it."""
+    batch = own_targets([len(after)], [0])
+    place = batch.targets.slot if slot is None else torch.tensor(slot)
+    seen = torch.tensor(after)
+    return replace(batch, targets=replace(batch.targets, after=seen, slot=place, sees=seen))
+
+
+@pytest.mark.parametrize("name", ["item", "fused", "interleaved", "paired"])
+def test_targets_that_see_less_than_stands_before_them_are_all_read(name: str) -> None:
+    """Their own event's token has seen too much: those get a token of their own, or read the last one that they see."""
+    layout, after = LAYOUTS[name], [0, 0, 1, 3, 2, 2, 6]
+    facts: list[Fact] = ["item"] if name == "item" else ["item", "feedback"]
+    batch = seeing(after)
+    tokens = layout.tokens(batch, facts)
+    for fact in facts:
+        read = tokens.reads[fact]
+        assert read.target.tolist() == [s for s in range(7) if layout.own(fact) or after[s] > 0]
+        for state, target in zip(read.state.tolist(), read.target.tolist(), strict=True):
+            for shown in reach(layout, batch, tokens, state):
+                assert known_before(shown, target, fact, batch), (fact, target, shown)
+    if name in ("interleaved", "paired"):
+        own = [int(place) for place in tokens.source[tokens.reads["feedback"].state]]
+        assert own == [0, 7 + 1, 7 + 2, 3, 7 + 4, 7 + 5, 6]  # targets 0, 3 and 6 see all before them
+
+
+def test_a_gap_is_an_event_that_a_target_may_see_and_does_not_find() -> None:
+    """Of events 0 … 4 the inputs 0, 1 and 3 were kept: what follows the missing 2 has no predecessor to read."""
+    batch = seeing([0, 1, 2])
+    batch = replace(batch, index=torch.tensor([0, 1, 3]))
+    whole = replace(batch.targets, sees=torch.tensor([0, 1, 3]))
+    assert FUSED.tokens(replace(batch, targets=whole), ["item"]).reads["item"].target.tolist() == [1]
+    delayed = replace(batch.targets, sees=torch.tensor([0, 1, 2]))  # the last one may not see event 2
+    assert FUSED.tokens(replace(batch, targets=delayed), ["item"]).reads["item"].target.tolist() == [1, 2]
+
+
+def test_a_target_that_sees_itself_is_refused() -> None:
+    with pytest.raises(ConfigError, match="sees itself or what came later"):
+        FUSED.tokens(seeing([0, 1, 3]), ["item"])
+
+
+def test_a_target_that_needs_several_tokens_of_its_own_is_refused() -> None:
+    """The one token that it would get shows the item, which is to be predicted."""
+    for batch in (seeing([0, 1, 1]), own_targets([2], [1])):
+        with pytest.raises(ConfigError, match="predicts from 2 tokens of its event"):
+            SPLIT.tokens(batch, ["item", "feedback"])
+    SPLIT.tokens(seeing([0, 1, 2]), ["item", "feedback"])

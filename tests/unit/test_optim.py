@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
 from facta.errors import ConfigError
 from facta.training.optim import OptimiserConfig, adamw, learning_rate
@@ -67,6 +68,77 @@ def test_micro_steps_add_up_to_the_numbers_of_one_big_batch(objectives: int) -> 
         assert parameter.grad is not None and other.grad is not None and parameter.grad.abs().max() > 0
         assert torch.allclose(parameter.grad, other.grad, rtol=0, atol=1e-12)
         assert torch.allclose(parameter, other, rtol=0, atol=1e-12)
+
+
+class Counting(ToyModel):
+    """Backward passes are counted where the gradient leaves the first layer."""
+
+    passes = 0
+
+    def forward(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
+        losses = super().forward(batch, negatives)
+        total = sum(loss.total for loss in losses.values())
+        assert isinstance(total, Tensor)
+        shared = self.table.sum() * 0  # one node that all losses go through
+        shared.register_hook(self._count)
+        return {name: LossSum(loss.total + shared, loss.weight) for name, loss in losses.items()}
+
+    def _count(self, _: Tensor) -> None:
+        self.passes += 1
+
+
+def batches_of_unequal_weight(count: int) -> list[tuple[SequenceBatch, Negatives]]:
+    small = [BATCHES.batch(0, place) for place in range(count)]
+    small[1].targets.weight[:7] = 0.0
+    return [(batch, Negatives()) for batch in small]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_one_backward_pass_of_a_micro_step_serves_all_objectives(objectives: int, count: int) -> None:
+    model = Counting(objectives)
+    optimiser = adamw(model.parameter_groups(), OptimiserConfig())
+    take_step(model, optimiser, batches_of_unequal_weight(3)[:count], count, clip_norm=None)
+    assert model.passes == count
+
+
+def slow_gradients(model: ToyModel, micro_steps: list[tuple[SequenceBatch, Negatives]]) -> list[Tensor]:
+    """A backward pass for each objective of each micro-step; each objective is divided by its weight at the end."""
+    parameters, collected, weights = list(model.parameters()), {}, {}  # type: ignore[var-annotated]
+    for one in micro_steps:
+        for name, loss in model(*one).items():
+            new = torch.autograd.grad(loss.total, parameters, retain_graph=True, allow_unused=True)
+            old = collected.setdefault(name, [None] * len(parameters))
+            collected[name] = [b if a is None else a if b is None else a + b for a, b in zip(old, new, strict=True)]
+            weights[name] = weights.get(name, 0.0) + loss.weight.item()
+    shares = [[None if g is None else g / weights[name] for g in each] for name, each in collected.items()]
+    return [sum(g for g in of if g is not None) for of in zip(*shares, strict=True)]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_it_leaves_the_gradients_of_a_pass_for_each_objective(objectives: int) -> None:
+    """One objective: the same bits. Two: to rounding."""
+    model, micro_steps = ToyModel(objectives), batches_of_unequal_weight(4)
+    optimiser = adamw(model.parameter_groups(), OptimiserConfig(learning_rate=1e-30))
+    expected = slow_gradients(model, micro_steps)
+    take_step(model, optimiser, micro_steps, 4, clip_norm=None)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        if objectives == 1:
+            assert torch.equal(parameter.grad, gradient)
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-8)
+
+
+def test_weights_of_losses_that_were_not_told_are_a_mistake_of_the_model() -> None:
+    class Silent(ToyModel):
+        def loss_weights(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, Tensor]:
+            return {"next_item": batch.targets.weight.sum()}
+
+    model = Silent(2)
+    with pytest.raises(AssertionError, match=r"weights of .* were told"):
+        take_step(
+            model, adamw(model.parameter_groups(), OptimiserConfig()), batches_of_unequal_weight(2), 2, clip_norm=None
+        )
 
 
 def test_clipping_scales_the_gradient_to_the_given_length_and_reports_the_one_before() -> None:

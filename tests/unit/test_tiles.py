@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facta.data.rows import Rows, newest, singles, tiles
+from facta import arrays
+from facta.data.rows import Rows, apart, newest, shared, singles, tiles
+from facta.data.visibility import BLIND, OWN, Delayed
+from tests.unit.test_visibility import log_of
 
 spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=6)
 
@@ -78,3 +81,29 @@ def test_rows_are_chosen_by_slice_and_by_place() -> None:
     rows = tiles(np.array([1, 2]), np.array([0, 0]), np.array([3, 4]), 2)
     assert len(rows[1:]) == len(rows) - 1
     assert rows[np.array([0])].end.tolist() == rows.end[:1].tolist()
+
+
+timed = st.lists(st.lists(st.integers(0, 30), max_size=25), min_size=1, max_size=5)
+
+
+@given(timed, st.integers(1, 12), st.sampled_from([OWN, BLIND, Delayed(1), Delayed(7), Delayed(99)]))
+@settings(max_examples=300, deadline=None)
+def test_shared_rows_hold_every_target_once_with_all_that_it_sees_or_half_a_window(
+    histories: list[list[int]], window: int, sees: Delayed
+) -> None:
+    log = log_of(histories)
+    user, place = arrays.rows(log.offsets), arrays.places(log.offsets)
+    rows = shared(log, user, place, window, sees)
+    assert targets(rows) == Counter(zip(user.tolist(), place.tolist(), strict=True))
+    assert (rows.lengths <= window).all() and (rows.lengths >= 0).all() and (rows.start >= 0).all()
+    seen = sees.events(log, *rows.targets)
+    row = np.repeat(np.arange(len(rows)), rows.last - rows.first)
+    assert ((seen - rows.start[row] >= window // 2) | (rows.start[row] == 0)).all()
+    assert (rows.end == [seen[row == one].max() for one in range(len(rows))]).all()  # and nothing that nobody sees
+
+
+def test_a_delayed_target_apart_has_the_newest_events_that_it_sees() -> None:
+    log = log_of([[0, 10, 20, 30, 40, 50]])
+    rows = apart(log, np.zeros(6, dtype=np.int64), np.arange(6), 3, Delayed(15))
+    assert rows.end.tolist() == [0, 0, 1, 2, 3, 4] and rows.start.tolist() == [0, 0, 0, 0, 1, 2]
+    assert rows[1:].sees == Delayed(15)

@@ -204,7 +204,7 @@ def test_the_compiled_loss_is_the_one_of_the_recipe(loss: Any) -> None:
     found = []
     for backend in (ops.backend.available()[0], ops.backend.REFERENCE):
         with ops.backend.use(backend):
-            found.append(head.loss(read, Items.of(table), Negatives(each=7)).total.item())
+            found.append(head.losses(read, Items.of(table), Negatives(each=7))["next_item"].total.item())
     queries, items = head.similarity.queries(states), head.similarity.items(table)
     given: Any = queries, Items.of(items), asked.item, weight, Negatives(each=7), asked.key
     if isinstance(loss, SampledSoftmaxConfig):

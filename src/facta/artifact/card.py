@@ -84,10 +84,11 @@ def _line(name: str, value: Mapping[str, Any]) -> str:
 
 def _use(contents: Contents) -> str:
     known = [one["name"] for one in contents.schema.get("fields", ()) if one["role"] == "context"]
+    said = _values(contents.model.wants.told, "...")
     context = _values([name for name in known if name in contents.model.wants.fields], "...")
     at = "at='2030-01-01T12:00'"
     verbs: dict[Task, str] = {
-        "next_item": f"artifact.recommend(history, k=10, {at})\n",
+        "next_item": f"artifact.recommend(history, k=10, {at}{said and f', context={said}'})\n",
         "feedback": f"artifact.rank(history, candidates=[...], {at}{context and f', context={context}'})\n",
     }
     return (

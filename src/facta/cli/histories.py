@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from facta.artifact.files import described
 from facta.cli import console
 from facta.data.histories import Dataset
 from facta.data.ids import ItemId, id_from_text
+from facta.data.raw import from_text
 from facta.data.times import Time
 from facta.errors import ConfigError, counted
 from facta.infer.artifact import Artifact
@@ -27,6 +30,10 @@ HistoryOption = Annotated[
 TimesOption = Annotated[str | None, typer.Option(metavar="TIME,TIME…", help="When, for each item of --history.")]
 AtOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="When the request is made: ISO time, milliseconds since 1970, now.")
+]
+ContextOption = Annotated[
+    list[str] | None,
+    typer.Option("--context", metavar="NAME=VALUE", help="What is known before the item, as in tab=1."),
 ]
 AllUsersFlag = Annotated[bool, typer.Option("--all-users", help="Lists for every user of --data, into --out.")]
 UsersFileOption = Annotated[
@@ -83,6 +90,18 @@ def parts(text: str) -> list[str]:
         found.append(bare.strip() if quoted is None else quoted.replace('""', '"'))
         place = part.end()
     return [part for part in found if part]
+
+
+def context_of(artifact: Artifact, assignments: Sequence[str] | None) -> dict[str, Any]:
+    """The context that --context says, in values of the artifact's fields. Raises ConfigError."""
+    fields = {field.name: field for field in described(artifact.schema).fields}
+    found: dict[str, Any] = {}
+    for assignment in assignments or []:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"Found --context {assignment}; expected NAME=VALUE, as in tab=1.")
+        found[name] = from_text(fields[name], text) if name in fields else text  # who answers names those there are
+    return found
 
 
 def name(id_: ItemId, title: str | None) -> str:

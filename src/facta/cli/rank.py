@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +10,9 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from facta.artifact.files import described
 from facta.cli import console, histories, many
 from facta.data.histories import Dataset
 from facta.data.ids import ItemId, clean_ids
-from facta.data.raw import from_text
 from facta.data.times import Time
 from facta.errors import ConfigError, counted
 from facta.infer.artifact import Artifact
@@ -41,9 +39,7 @@ def rank(
     out: histories.OutOption = None,
     k: Annotated[int | None, typer.Option("-k", "--k", min=1, help="Keep the best of the candidates.")] = None,
     at: histories.AtOption = None,
-    context: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="What is known before the item, as in tab=1.")
-    ] = None,
+    context: histories.ContextOption = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +58,7 @@ def rank(
         loaded = Artifact.load(artifact)
         histories.note_another(loaded, stored)
         chosen, listed = many.users(users_file, stored), _candidates(loaded, stored, candidates, candidates_file)
-        told = _context(loaded, context or [])
+        told = histories.context_of(loaded, context)
 
         def run(moment: Time | None, progress: Progress) -> None:
             loaded.rank_users(
@@ -79,7 +75,7 @@ def rank(
     loaded, asked = Artifact.load(artifact), histories.moment(at)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     ids = [loaded.id_from_text(text) for text in _texts(candidates, candidates_file)]
-    found = loaded.rank(given, ids, at=asked, context=_context(loaded, context or []), by=_by(by))
+    found = loaded.rank(given, ids, at=asked, context=histories.context_of(loaded, context), by=_by(by))
     if as_json:
         moment = asked.isoformat() if isinstance(asked, datetime) else asked
         console.emit({"artifact": loaded.fingerprint, "at": moment, **_values(found)})
@@ -110,17 +106,6 @@ def _candidates(
     text = file is not None and many.is_text(file)
     columns = [clean_ids(table[f"{what}_id"], what, text=text, like=kind) for what, kind in kinds.items()]
     return pl.DataFrame(columns).drop_nulls()
-
-
-def _context(artifact: Artifact, assignments: Sequence[str]) -> dict[str, Any]:
-    fields = {field.name: field for field in described(artifact.schema).fields}
-    found: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"Found --context {assignment}; expected NAME=VALUE, as in tab=1.")
-        found[name] = from_text(fields[name], text) if name in fields else text  # who ranks names those there are
-    return found
 
 
 def _by(text: str | None) -> str | dict[str, float] | None:

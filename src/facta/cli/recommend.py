@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -46,6 +47,7 @@ def recommend(
     history: histories.HistoryOption = None,
     times: histories.TimesOption = None,
     at: histories.AtOption = None,
+    context: histories.ContextOption = None,
     all_users: histories.AllUsersFlag = False,
     users_file: histories.UsersFileOption = None,
     out: histories.OutOption = None,
@@ -65,22 +67,29 @@ def recommend(
     """
     if many.asked(all_users, users_file, out):
         stored = many.checked(all_users, users_file, data, out, user=user, history=history, times=times)
-        _many(Artifact.load(artifact), stored, users_file, out, k, at, exclude, overwrite=overwrite, as_json=as_json)
+        loaded = Artifact.load(artifact)
+        said = histories.context_of(loaded, context)
+        _many(loaded, stored, users_file, out, k, at, said, exclude, overwrite=overwrite, as_json=as_json)
         return
     loaded, asked = Artifact.load(artifact), histories.moment(at)
+    said = histories.context_of(loaded, context)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     beside = _given(given) if dataset is None else _stored(given, dataset, f"history of user {user}")
-    answer = loaded.recommend(given, k, at=asked, exclude=_exclude(loaded, exclude))
+    answer = loaded.recommend(given, k, at=asked, context=said, exclude=_exclude(loaded, exclude))
     if as_json:
-        console.emit(_values(loaded, answer, asked, beside))
+        console.emit(_values(loaded, answer, asked, beside, context or []))
     else:
         histories.note_unread(loaded, given, answer.unknown[0], stored=dataset is not None)
+        if unsaid := [name for name in loaded.model.wants.told if name not in said]:
+            console.note(
+                f"This model recommends for a context, and {', '.join(unsaid)} is not said (--context NAME=VALUE)."
+            )
         _show(loaded, answer, beside)
 
 
 def _many(
     artifact: Artifact, dataset: Dataset, users: Path | None, out: Path | None, k: int, at: str | None,
-    exclude: str | None, *, overwrite: bool, as_json: bool,
+    context: dict[str, Any], exclude: str | None, *, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """The lists of many users, into a file."""
     assert out is not None
@@ -89,8 +98,9 @@ def _many(
 
     def run(moment: Time | None, progress: Progress) -> None:
         artifact.recommend_users(
-            dataset, k, users=chosen, at=moment, exclude=hidden, out=out, overwrite=overwrite, progress=progress
-        )
+            dataset, k, users=chosen, at=moment, context=context, exclude=hidden, out=out, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
 
     values = many.write(artifact, dataset, out, at, k, run)
     if as_json:
@@ -132,7 +142,9 @@ def _exclude(artifact: Artifact, exclude: str | None) -> Exclude | None:
     return [artifact.id_from_text(part) for part in histories.parts(exclude)]
 
 
-def _values(artifact: Artifact, answer: Answer, at: Time | None, beside: Beside) -> dict[str, Any]:
+def _values(
+    artifact: Artifact, answer: Answer, at: Time | None, beside: Beside, context: Sequence[str]
+) -> dict[str, Any]:
     items = zip(answer.ids[0], answer.titles[0], answer.scores[0], strict=True)
     titles = artifact.titles([event.item for event in beside.events])
     return {
@@ -140,6 +152,7 @@ def _values(artifact: Artifact, answer: Answer, at: Time | None, beside: Beside)
         "at": at.isoformat() if isinstance(at, datetime) else at,
         "source": answer.source[0],
         "unknown": answer.unknown[0],
+        **({"context": dict(one.split("=", 1) for one in context)} if context else {}),
         "items": [{"id": id_, "title": title, "score": score} for id_, title, score in items],
         "history_order": beside.order,
         "history": [

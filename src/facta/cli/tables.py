@@ -30,6 +30,10 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
         numbers=metrics,
     )
     _population([summary for _, summary in named])
+    for name, summary in named:
+        if summary.get("told"):
+            told = f"Each request tells {name} the context of the held-out event: {', '.join(summary['told'])}."
+            console.out.print(told, markup=False, highlight=False)
     masked = first["unreachable_targets"]
     if masked > 0.01:
         console.out.print(

@@ -9,7 +9,7 @@ themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -25,10 +25,11 @@ from facta.data.codes import codes
 from facta.data.entries import entries
 from facta.data.histories import Dataset
 from facta.data.late import NEVER, known_at, known_codes, period_moments, waiting_on
-from facta.data.request import Windows, batch_of
+from facta.data.request import Asked, Windows, batch_of
 from facta.data.rows import Rows
 from facta.data.splits import Requests, Split
 from facta.data.stochastic_length import StochasticLengthConfig, kept_events
+from facta.data.visibility import OWN, Visibility
 from facta.data.windows import window_start
 from facta.draws import Purpose
 from facta.errors import ConfigError
@@ -48,18 +49,42 @@ class Wants:
     series: bool = False  # facts of users that change
     own: bool = False  # it predicts feedback: of events among its inputs
     ahead: bool = False  # from what it has read before the event (and not where the event's own item is shown)
+    told: tuple[str, ...] = ()  # context of the event that a request for its item says
+
+
+def told(dataset: Dataset, requests: Requests, wants: Wants) -> dict[str, Ints]:
+    """Field -> [Q] codes of the context that each request says: that of the event which is asked for. Nothing where
+    requests are for several events. `dataset` is the one that was asked about, with all its events.
+    """
+    if requests.place is None:
+        return {}
+    event = dataset.offsets[requests.user] + requests.place
+    return {name: known_codes(dataset, name, event, None) for name in wants.told}
 
 
 def request_batch(
-    dataset: Dataset, requests: Requests, rows: slice | Ints, window: int, wants: Wants = Wants(), *, stride: int = 1
+    dataset: Dataset,
+    requests: Requests,
+    rows: slice | Ints,
+    window: int,
+    wants: Wants = Wants(),
+    *,
+    stride: int = 1,
+    context: Mapping[str, Ints] | None = None,
 ) -> SequenceBatch:
-    """The retrieval requests `rows`: each sees the window of its visible events and has one target without an item."""
+    """The retrieval requests `rows`: each sees the window of its visible events and has one target without an item.
+
+    `context`: field -> [Q] codes that the requests say (`told`).
+    """
     user, end = requests.user[rows], requests.end[rows]
     start = window_start(end, window, stride)
     first = np.asarray(dataset.offsets[user], dtype=np.int64) + start
     windows = _windows(dataset, user, first, end - start, wants)
     timed = requests.time is not None and dataset.timestamp is not None
-    return batch_of(windows, requests.time[rows] if timed else None)  # type: ignore[index]
+    said = {name: column[rows].tolist() for name, column in (context or {}).items()}
+    any_item = np.array([-1])
+    asked = [Asked(any_item, dict(zip(said, codes, strict=True))) for codes in zip(*said.values(), strict=True)]
+    return batch_of(windows, requests.time[rows] if timed else None, asked)  # type: ignore[index]
 
 
 def _windows(dataset: Dataset, user: Ints, first: Ints, length: Ints, wants: Wants) -> Windows:
@@ -101,10 +126,10 @@ class TrainingBatches:
     To predict the next item, a row is the newest N events of a user. To predict feedback (`wants.own`), every training
     event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024, section 2.3),
     or of a row of its own ("impression": what that paper compares it with). `since` [U]: the first place of each
-    history whose event may be a target.
+    history whose event may be a target. `sees`: what each target sees of the events before it (`data/visibility.py`).
 
-    Where Stochastic Length shortens rows, a target stays whose own event is kept, if the model reads it there, or whose
-    true predecessor is: when a request is answered, nothing is missing in between. A row's only target stays.
+    Stochastic Length keeps a target if the event that its prediction is read from is kept: its own event, or the newest
+    one that it sees. When a request is answered, nothing is missing in between. A row's only target stays.
 
     The feedback of a target is what was known of it when the training period ended (`data/late.py`).
     """
@@ -121,12 +146,16 @@ class TrainingBatches:
         examples: Examples = "user",
         since: Ints | None = None,
         stochastic_length: StochasticLengthConfig | None = None,
+        sees: Visibility = OWN,
     ) -> None:
         if batch_size < 1 or window < 1:
             raise ConfigError(f"Found batch_size {batch_size} and window {window}; both must be at least 1.")
         self.dataset, self.window, self.batch_size, self.seed, self.wants = dataset, window, batch_size, seed, wants
         self.shortened = stochastic_length
         self.rows = _training_rows(split, window, wants, examples, since)
+        if sees is not OWN:
+            rows = shapes.shared if examples == "user" else shapes.apart
+            self.rows = rows(dataset, *self.rows.targets, window, sees)
         self.known_until = period_moments(dataset, wants.fields, split.train_end, split.train_cut)
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
@@ -150,7 +179,7 @@ class TrainingBatches:
 
     def _draw_order(self, epoch: int) -> list[Ints]:
         """Rows of each step: sorted by jittered log length, cut at equal numbers of events, the pieces shuffled."""
-        length, count = self.rows.lengths, len(self.rows)
+        length, count = np.maximum(self.rows.lengths, 1), len(self.rows)
         if not count:
             return []
         bits = draws.below(self._draws(epoch, Purpose.LENGTH, self._names()), 1 << 30).numpy()
@@ -224,16 +253,25 @@ def _batch(
     row = jagged.rows(offsets)
     place = jagged.places(offsets) + first[row]  # [S] counted from the row's start
     length = jagged.lengths(inputs.offsets)[row]
-    visible, slot = place.minimum(length), torch.where(place < length, place, -1)
+    seen = torch.from_numpy(rows.sees.events(dataset, *rows.targets) - rows.start[row.numpy()])
+    seen = seen.clamp_min(0).minimum(length)  # [S] inputs
+    visible, slot = seen, torch.where(place < length, place, -1)
     whole = len(inputs.place)
     if shortened is not None:
         kept = _kept(dataset, rows, inputs, key, shortened, window)
-        read = place if wants.own and not wants.ahead else (place - 1).clamp_min(0)
-        kept[(inputs.offsets[row] + read)[(last - first == 1)[row]]] = True
-        predicted = kept[inputs.offsets[row] + read]
-        row, place, offsets = row[predicted], place[predicted], _counted(row[predicted], len(rows))
-        visible, slot = _ranks(inputs, kept, row, place)
-        inputs = inputs.only(kept)
+        at_own = (slot == seen) & (wants.own and not wants.ahead)
+        read = inputs.offsets[row] + torch.where(at_own, seen, (seen - 1).clamp_min(0))
+        read = torch.where(length > 0, read, whole)  # a row without inputs loses none
+        kept[read[(last - first == 1)[row]]] = True
+        predicted = kept[read]
+        row, place, seen, offsets = (
+            row[predicted],
+            place[predicted],
+            seen[predicted],
+            _counted(row[predicted], len(rows)),
+        )
+        visible, slot = _ranks(inputs, kept, row, place, seen)
+        inputs = inputs.only(kept[:whole])
     start = torch.from_numpy(dataset.offsets[rows.user] + rows.start)
     target = start[row] + place
     before = place + torch.from_numpy(rows.start)[row] - 1  # of the event that it follows
@@ -242,6 +280,9 @@ def _batch(
     labelled = None if known_until is None else torch.from_numpy(known_until[rows.user])[row]
     events = _events(dataset, inputs.place, inputs.key, wants, _seen_until(rows, inputs, next_time))
     asked = _events(dataset, target, draws.mix(keys, Purpose.TARGET), wants, labelled)
+    until = None if asked.time is None else rows.sees.changes_before(asked.time.numpy())
+    hidden = None if until is None else torch.from_numpy(until)
+    changes = _last_of(offsets, asked.time if hidden is None else hidden)
     return SequenceBatch(
         offsets=inputs.offsets,
         events=events,
@@ -253,11 +294,13 @@ def _batch(
             after=visible,
             slot=slot,
             weight=torch.ones(len(target)),
+            sees=seen,
+            until=hidden,
         ),
         key=step_key,
         user=_facts(dataset, rows.user, wants),
         lists=_lists(dataset, rows.user, wants),
-        series=_series(dataset, rows.user, inputs.offsets, events, _last_time(offsets, asked), key, wants),
+        series=_series(dataset, rows.user, inputs.offsets, events, changes, key, wants),
         dropped=whole - len(inputs.place),
     )
 
@@ -301,9 +344,10 @@ def _events(dataset: Dataset, place: Tensor, key: Tensor, wants: Wants, known_un
 
 def _seen_until(rows: Rows, inputs: _Inputs, next_time: Tensor | None) -> Tensor | None:
     """[E] when each input is read for the first time: at the next event, or at the moment of the row's state."""
-    if rows.until is None or next_time is None:
+    moment = rows.sees.moment(rows.user)
+    if moment is None or next_time is None:
         return next_time
-    return next_time.minimum(torch.from_numpy(rows.until)[jagged.rows(inputs.offsets)])
+    return next_time.minimum(torch.from_numpy(moment)[jagged.rows(inputs.offsets)])
 
 
 def _facts(dataset: Dataset, user: Ints, wants: Wants) -> dict[str, Tensor]:
@@ -336,35 +380,35 @@ def _series(
     return entries(dataset.series, user, offsets, events.time, None if until is None else until.numpy(), key)
 
 
-def _last_time(offsets: Tensor, targets: Events) -> Tensor | None:
-    """[B] the time of each row's last target; nothing is known before a row that has none."""
-    if targets.time is None:
+def _last_of(offsets: Tensor, times: Tensor | None) -> Tensor | None:
+    """[B] the time [S] of each row's last target; nothing is known before a row that has none."""
+    if times is None:
         return None
-    last = targets.time.new_zeros(len(offsets) - 1)
+    last = times.new_zeros(len(offsets) - 1)
     filled = jagged.lengths(offsets) > 0
-    last[filled] = targets.time[offsets[1:][filled] - 1]
+    last[filled] = times[offsets[1:][filled] - 1]
     return last
 
 
 def _kept(
     dataset: Dataset, rows: Rows, inputs: _Inputs, key: int, config: StochasticLengthConfig, window: int
 ) -> Tensor:
-    """[E] which inputs stay."""
+    """[E+1] which inputs stay; behind them one that always does."""
     time = None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[inputs.place.numpy()]))
     names = draws.mix(draws.mix(torch.from_numpy(rows.user), key), torch.from_numpy(rows.end))
-    kept = torch.zeros(len(inputs.place), dtype=torch.bool)
+    kept = torch.zeros(len(inputs.place) + 1, dtype=torch.bool)
     kept[kept_events(inputs.offsets, time, names, config, window)] = True
+    kept[-1] = True
     return kept
 
 
-def _ranks(inputs: _Inputs, kept: Tensor, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """[S] kept inputs before each target, and its own place among them; -1 where it is none of them."""
+def _ranks(inputs: _Inputs, kept: Tensor, row: Tensor, place: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """[S] kept ones of the `seen` inputs of each target, and its own place among all kept ones; -1: it is none."""
     before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
     first, length = inputs.offsets[row], jagged.lengths(inputs.offsets)[row]
-    visible = before[first + place] - before[first]
-    inside = place < length
-    own = torch.where(inside, first + place, 0)
-    return visible, torch.where(inside & kept[own], visible, -1)
+    own = first + place.minimum(length)
+    inside = (place < length) & kept[own]
+    return before[first + seen] - before[first], torch.where(inside, before[own] - before[first], -1)
 
 
 def _counted(row: Tensor, count: int) -> Tensor:
@@ -375,10 +419,13 @@ def _counted(row: Tensor, count: int) -> Tensor:
 def _successor_time(dataset: Dataset, rows: Rows, inputs: _Inputs) -> Tensor | None:
     """[E] time of the true successor; nothing is read behind the last target, whose successor may not be known.
 
-    A target behind a gap follows the newest input: what came between them is not known either.
+    A target behind a gap follows the newest input: what came between them is not known either. Where the successor may
+    be hidden from those who see an event, it is the event's own time.
     """
     if dataset.timestamp is None:
         return None
+    if rows.sees.own_times:
+        return torch.from_numpy(np.asarray(dataset.timestamp[inputs.place.numpy()], dtype=np.int64))
     row = jagged.rows(inputs.offsets)
     start, newest = torch.from_numpy(dataset.offsets[rows.user])[row], torch.from_numpy(rows.end - 1)[row]
     first, last = torch.from_numpy(rows.first)[row], torch.from_numpy(np.maximum(rows.last, 1) - 1)[row]

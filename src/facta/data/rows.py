@@ -1,10 +1,13 @@
 """Rows of training and evaluation: which part of a history is read, and which of its events are predicted.
 
-    next item     inputs up to the event before the newest target, which is predicted aside
-    feedback      the newest target is an input too: its context and item are read before its feedback is predicted
-    frozen        inputs up to one moment for everybody; what came later is predicted, each event aside in its own row
+    newest    next item: inputs up to the event before the newest target, which is predicted aside
+    tiles     feedback: the newest target is an input too, as its context and item are read before its feedback
+    singles   the same, a row for each target
+    shared    targets that do not see all before them: inputs are the events that at least one of them sees
+    apart     the same, a row for each target
 
-Letters: R rows, U users, N the window (inputs of a row at most). Places count the events of a user's history from 0.
+Letters: R rows, U users, S targets, N the window (inputs of a row at most). Places count the events of a user's history
+from 0.
 """
 
 from __future__ import annotations
@@ -15,31 +18,39 @@ import numpy as np
 
 from facta import arrays
 from facta.arrays import Ints
+from facta.data.visibility import OWN, Log, Visibility
 from facta.data.windows import window_start
+
+FAR = 1 << 32  # more than the events of any history
 
 
 @dataclass(frozen=True)
 class Rows:
-    """R rows: inputs [start, end) of a user's history; targets [first, last)."""
+    """R rows: inputs [start, end) of a user's history; targets [first, last), which see what `sees` says of them."""
 
     user: Ints  # [R]
     start: Ints
     end: Ints
     first: Ints
     last: Ints
-    until: Ints | None = None  # [R] ms: what became known of the inputs later is not read; None: at the next event
+    sees: Visibility = OWN
 
     def __len__(self) -> int:
         return len(self.user)
 
     def __getitem__(self, rows: slice | Ints) -> Rows:
-        until = None if self.until is None else self.until[rows]
-        return Rows(self.user[rows], self.start[rows], self.end[rows], self.first[rows], self.last[rows], until)
+        return Rows(self.user[rows], self.start[rows], self.end[rows], self.first[rows], self.last[rows], self.sees)
 
     @property
     def lengths(self) -> Ints:
         """[R] inputs of each."""
         return self.end - self.start
+
+    @property
+    def targets(self) -> tuple[Ints, Ints]:
+        """([S] users, [S] places) of all targets, row by row."""
+        count = self.last - self.first
+        return np.repeat(self.user, count), arrays.spans(self.first, count)
 
 
 def newest(last: Ints, window: int) -> Rows:
@@ -74,12 +85,23 @@ def singles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     return Rows(np.repeat(user, count), window_start(place + 1, window), place + 1, place, place + 1)
 
 
-def frozen(user: Ints, first: Ints, last: Ints, window: int, until: Ints | None = None) -> Rows:
-    """One row per target, of which all see the events before the first of them: N with the target itself.
+def apart(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
+    """One row for each target [S], with the newest events that it sees: N with the target itself."""
+    end = sees.events(log, user, place)
+    return Rows(user, window_start(end, window - 1), end, place, place + 1, sees)
 
-    `until` [U'] ms: the moment of each user's state.
+
+def shared(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
+    """Targets [S], of each user those in successive places, all of them once: each with all events that it sees, or the
+    newest N/2 of them at least. These are tiles over the numbers of visible events, which grow with the places.
     """
-    count = np.maximum(last - first, 0)
-    place, cut = arrays.spans(first, count), np.repeat(first, count)
-    moments = None if until is None else np.repeat(until, count)
-    return Rows(np.repeat(user, count), window_start(cut, window - 1), cut, place, place + 1, moments)
+    seen = sees.events(log, user, place)
+    newest = np.flatnonzero(np.append(user[1:] != user[:-1], True)[: len(user)])  # each user's last target
+    oldest = np.append(0, newest + 1)[: len(newest)]
+    group = np.arange(len(newest))
+    over = tiles(group, seen[oldest], seen[newest] + 1, window)
+    keys = np.repeat(group, newest - oldest + 1) * FAR + seen  # ascending
+    first, last = (np.searchsorted(keys, over.user * FAR + bound) for bound in (over.first, over.last))
+    some = first < last
+    first, last = first[some], last[some] - 1
+    return Rows(user[first], over.start[some], seen[last], place[first], place[last] + 1, sees)

@@ -19,6 +19,7 @@ import numpy as np
 from facta import arrays
 from facta.arrays import Bools, Ints
 from facta.data.histories import Dataset
+from facta.data.visibility import BLIND, OWN, Frozen, Visibility
 from facta.errors import DataError, ProtocolError
 
 _NEEDS_TIMES = (
@@ -28,6 +29,8 @@ _NEEDS_TIMES = (
 
 Ties = Literal["in-order", "blind"]
 State = Literal["frozen", "rolling"]
+SEES: dict[Ties, Visibility] = {"in-order": OWN, "blind": BLIND}
+"""What the request for an event sees of those of the same time."""
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -42,6 +45,7 @@ class Requests:
     item: Ints  # relevant item rows of each request
     held_users: int = 0  # users with an event to ask for, those included who have nothing visible before it
     held_events: int = 0  # events to ask for, those included before which nothing is visible
+    place: Ints | None = None  # [Q] place of the event that is asked for in its user's history; None: of several events
 
     def __len__(self) -> int:
         return len(self.user)
@@ -62,6 +66,7 @@ class ValidationRequests(Requests):
             time=None if self.time is None else self.time[rows],
             offsets=arrays.offsets_of(count),
             item=self.item[arrays.spans(self.offsets[rows], count)],
+            place=None if self.place is None else self.place[rows],
         )
 
 
@@ -119,7 +124,7 @@ def leave_one_out(
     return Split(
         train_end=np.where(validated, other, validation_end),
         validation_end=validation_end,
-        validation=_single(ValidationRequests, dataset, users, other[users], ties),
+        validation=_single(ValidationRequests, dataset, users, other[users], SEES[ties]),
     )
 
 
@@ -127,7 +132,7 @@ def leave_one_out_test(dataset: Dataset, *, ties: Ties = "in-order", targets: Bo
     """One request a user for its last target."""
     last, _ = _newest_targets(dataset, targets)
     users = np.flatnonzero(last >= 0)
-    return _single(TestRequests, dataset, users, last[users], ties)
+    return _single(TestRequests, dataset, users, last[users], SEES[ties])
 
 
 def _newest_targets(dataset: Dataset, targets: Bools | None) -> tuple[Ints, Ints]:
@@ -198,8 +203,8 @@ def _period(
         asked = targets[dataset.offsets[user] + place]
         user, place = user[asked], place[asked]
     if state == "rolling":
-        return _single(kind, dataset, user, place, ties)
-    return _at_the_cut(kind, dataset, user, place, visible, start)
+        return _single(kind, dataset, user, place, SEES[ties])
+    return _at_the_cut(kind, dataset, user, place, Frozen(visible), start)
 
 
 def cut_at_share(dataset: Dataset, share: float) -> int:
@@ -229,10 +234,10 @@ def period_end(dataset: Dataset, ends: Ints, cut: int | None) -> Ints:
     return found
 
 
-def _single(kind: type[R], dataset: Dataset, users: Ints, place: Ints, ties: Ties) -> R:
+def _single(kind: type[R], dataset: Dataset, users: Ints, place: Ints, sees: Visibility) -> R:
     """One request per (user, place in its history), where anything is visible before it, for the event there."""
     held_users, held_events = len(np.unique(users)), len(users)
-    end = place if ties == "in-order" else _before_ties(dataset, users, place)
+    end = sees.events(dataset, users, place)
     seen = end > 0
     users, place, end = users[seen], place[seen], end[seen]
     event = dataset.offsets[users] + place
@@ -244,32 +249,20 @@ def _single(kind: type[R], dataset: Dataset, users: Ints, place: Ints, ties: Tie
         item=np.asarray(dataset.item[event], dtype=np.int64),
         held_users=held_users,
         held_events=held_events,
+        place=place.astype(np.int64),
     )
 
 
-def _before_ties(dataset: Dataset, users: Ints, place: Ints) -> Ints:
-    """[Q] the user's events strictly earlier than the one at `place`: its companions of the same time are not shown."""
-    if dataset.timestamp is None:
-        raise ProtocolError("Blind ties need timestamps; this dataset has only an order. Use ties in order.")
-    stamp = dataset.timestamp
-    changes = np.ones(dataset.num_events, dtype=bool)
-    changes[1:] = stamp[1:] != stamp[:-1]
-    starts = dataset.offsets[:-1]
-    changes[starts[starts < dataset.num_events]] = True
-    first = np.maximum.accumulate(np.where(changes, np.arange(dataset.num_events), 0))
-    before: Ints = first[dataset.offsets[users] + place] - dataset.offsets[users]
-    return before
-
-
-def _at_the_cut(kind: type[R], dataset: Dataset, user: Ints, place: Ints, visible: Ints, start: int) -> R:
+def _at_the_cut(kind: type[R], dataset: Dataset, user: Ints, place: Ints, sees: Frozen, start: int) -> R:
     """One request per user with targets at (user, place), which ascend: made at `start`, for all of its targets."""
     held_users, held_events = len(np.unique(user)), len(user)
-    seen = visible[user] > 0
-    user, place = user[seen], place[seen]
-    asked, count = np.unique(user, return_counts=True)
+    end = sees.events(dataset, user, place)
+    seen = end > 0
+    user, place, end = user[seen], place[seen], end[seen]
+    asked, first, count = np.unique(user, return_index=True, return_counts=True)
     return kind(
         user=asked.astype(np.int64),
-        end=visible[asked],
+        end=end[first],
         time=np.full(len(asked), start, dtype=np.int64),
         offsets=arrays.offsets_of(count),
         item=np.asarray(dataset.item[dataset.offsets[user] + place], dtype=np.int64),

@@ -17,7 +17,7 @@ from torch import nn
 
 from facta import arrays
 from facta.arrays import Bools, Ints
-from facta.data.batches import Wants, request_batch
+from facta.data.batches import Wants, request_batch, told
 from facta.data.histories import Dataset
 from facta.data.known import known_part
 from facta.data.splits import Requests
@@ -43,7 +43,8 @@ class HistoryRanker(Ranker, Protocol):
 
     @property
     def wants(self) -> Wants:
-        """What it reads of them beside items and times."""
+        """What it reads of them beside items and times, and which context of the held-out event its requests say (none
+        where one request is for several events)."""
         ...
 
 
@@ -106,6 +107,7 @@ class _Asking:
         known = targets.items < items
         reachable, at = keep(targets, known), np.flatnonzero(known)
         seen, visible = known_part(dataset, requests, items)
+        context = told(dataset, requests, ranker.wants)
         ranks = np.full(len(targets.items), UNREACHABLE)
         lists = np.empty((len(requests), max(ks)), dtype=np.int32)
         done, readable = 0, _readable(seen, visible, counts)
@@ -114,8 +116,8 @@ class _Asking:
             popularity = None if counts is None else index.cut(torch.from_numpy(counts.astype(np.float32))[None])
             for rows in _batches(visible, readable, ranker.window, batch_size):
                 if popularity is None or readable[rows[0]]:
-                    batch = to_device(request_batch(seen, visible, rows, ranker.window, ranker.wants), device)
-                    scores = index.scores(ranker, batch)
+                    batch = request_batch(seen, visible, rows, ranker.window, ranker.wants, context=context)
+                    scores = index.scores(ranker, to_device(batch, device))
                 else:
                     scores = popularity.expand(len(rows), -1)
                 asked, places = take(reachable, rows)
@@ -140,6 +142,7 @@ class _Asking:
             values={name: mean_per_user(column, place) for name, column in values.items()},
             lists=lists,
             asked=_population(requests, counts),
+            told=tuple(context),
         )
 
 

@@ -14,8 +14,9 @@ from facta.arrays import Ints
 from facta.data.histories import Dataset
 from facta.data.known import known_before
 from facta.data.late import period_moments
-from facta.data.rows import Rows, frozen, tiles
+from facta.data.rows import Rows, apart, tiles
 from facta.data.splits import Split, State
+from facta.data.visibility import Frozen, Log
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +38,15 @@ class HeldOut:
         """([S] users, [S] places in their histories) of the events."""
         return np.repeat(self.user, self.last - self.first), arrays.spans(self.first, self.last - self.first)
 
-    def rows(self, window: int) -> Rows:
-        """Rows with every event as a target once, each with what the state shows of the events before it."""
+    def rows(self, log: Log, window: int) -> Rows:
+        """Rows of a log with every event as a target once: many a row where each sees all before it, and a row for each
+        where they see what a frozen state shows.
+        """
         if self.state == "rolling":
             return tiles(self.user, self.first, self.last, window)
-        moments = None if self.moments is None else self.moments[self.user]
-        return frozen(self.user, self.first, self.last, window, moments)
+        ends = np.zeros(len(log.offsets) - 1, dtype=np.int64)
+        ends[self.user] = self.first
+        return apart(log, *self.places, window, Frozen(ends, self.moments))
 
     def of_items(self, dataset: Dataset, items: int) -> HeldOut:
         """Those of the first `items` items, by their places among the events of these items."""

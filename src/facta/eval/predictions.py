@@ -223,7 +223,7 @@ def predict(
     seen, known = dataset, asked
     if items < dataset.num_items:
         seen, known = known_events(dataset, items), asked.of_items(dataset, items)
-    said = _for_all(dataset, asked, items, _scores(model, seen, known.rows(model.window), progress))
+    said = _for_all(dataset, asked, items, _scores(model, seen, known.rows(seen, model.window), progress))
     until = _known_until(dataset, experiment.split) if stage == "validation" else None
     found = _predictions(dataset, protocol.feedback_id, stage, asked.places, said, until)
     return replace(found, asked=_population(dataset, asked, counts))
@@ -233,7 +233,7 @@ def predict_validation(model: Predictor, fitting: Fitting) -> Predictions:
     """The same of the validation events: all that fitting may be judged by."""
     dataset, protocol = fitting.dataset, fitting.protocol
     _check_defined(dataset, protocol)
-    rows, until = fitting.held_out.rows(model.window), _known_until(dataset, fitting.split)
+    rows, until = fitting.held_out.rows(dataset, model.window), _known_until(dataset, fitting.split)
     return predict_rows(model, dataset, rows, protocol.feedback_id, "validation", known_until=until)
 
 

@@ -43,6 +43,7 @@ class Result:
     them with something visible before); untrained_targets and unknown_targets (asked events of items without training
     events, and of items that the ranker does not have)."""
     each: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # metric -> mean of each run, where several
+    told: tuple[str, ...] = ()  # context of the held-out event that each request said
 
     @cached_property
     def means(self) -> dict[str, float]:
@@ -89,6 +90,7 @@ class Result:
                 for name, mean in self.means.items()
             },
             "coverage": dict(self.coverage),
+            **({"told": list(self.told)} if self.told else {}),
         } | self._of_seeds()
 
     def _of_seeds(self) -> dict[str, Any]:
@@ -121,6 +123,7 @@ class Result:
             runs=content["runs"],
             asked=content.get("asked", {}),
             each={name: tuple(means) for name, means in content.get("seed_means", {}).items()},
+            told=tuple(content.get("told", ())),
         )
 
 

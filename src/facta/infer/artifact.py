@@ -41,6 +41,7 @@ class Artifact(StoredArtifact):
         k: int = 10,
         *,
         at: Time | Iterable[Time] | None = None,
+        context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
         exclude: Exclude | None = None,
         shortlist: int | None = None,
     ) -> Answer:
@@ -50,6 +51,9 @@ class Artifact(StoredArtifact):
         without events, not no history at all.
         `at`: when the request is made (milliseconds, ISO text, date or datetime): one for all, or a list or an array
         with one each; required where the model reads time.
+        `context`: what is known before the item, such as {"surface": "search"}, as in the log: for all, or one mapping
+        each. For a model that predicts the next item in its context (`model.next_item.late`); a field that is left out
+        counts as not known.
         `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
         `shortlist`: of a mixture of logits, score only so many items exactly, those that a rough search puts first; all
@@ -59,7 +63,7 @@ class Artifact(StoredArtifact):
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        return self._engine.recommend(history, k, at, exclude, shortlist)
+        return self._engine.recommend(history, k, at, context, exclude, shortlist)
 
     def rank(
         self,
@@ -88,22 +92,22 @@ class Artifact(StoredArtifact):
     @overload
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
-        at: Time | None = None, exclude: Exclude | None = None, out: None = None, overwrite: bool = False,
-        progress: Progress | None = None,
+        at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
+        out: None = None, overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
-        at: Time | None = None, exclude: Exclude | None = None, out: Path | str, overwrite: bool = False,
-        progress: Progress | None = None,
+        at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
+        out: Path | str, overwrite: bool = False, progress: Progress | None = None,
     ) -> None: ...  # fmt: skip
 
     @arguments(**_FOR_USERS)
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
-        at: Time | None = None, exclude: Exclude | None = None, out: Path | str | None = None, overwrite: bool = False,
-        progress: Progress | None = None,
+        at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
+        out: Path | str | None = None, overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame | None:  # fmt: skip
         """The k best items for every user of a dataset, or for the ids `users`; the dataset may be a newer log.
 
@@ -111,13 +115,15 @@ class Artifact(StoredArtifact):
         ("model", or "popularity" for a history without a trained item). Users are in the order of `users`, or of the
         dataset; the lists are those of `recommend(history_of(dataset, user, until=at), k, at=at, exclude=exclude)`.
 
-        `at`: the moment of all requests; later events are not read. `out`: a Parquet file is written instead, in parts:
-        memory stays bounded, and after a stop the same call goes on. `overwrite` replaces that file. `progress` is
-        told (parts done, parts in all). Raises DataError, ConfigError and ResourceError.
+        `at`: the moment of all requests; later events are not read. `context`: as in `recommend`, for all.
+        `out`: a Parquet file is written instead, in parts: memory stays bounded, and after a stop the same call goes
+        on. `overwrite` replaces that file. `progress` is told (parts done, parts in all). Raises DataError, ConfigError
+        and ResourceError.
         """
         return self._engine.recommend_users(
-            dataset, k, users=users, at=at, exclude=exclude, out=out, overwrite=overwrite, progress=progress
-        )
+            dataset, k, users=users, at=at, context=context, exclude=exclude, out=out, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
 
     @overload
     def rank_users(

@@ -16,7 +16,7 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
 from facta.data.encoded import EncodedHistory
-from facta.data.request import request
+from facta.data.request import Asked, request
 from facta.models.model import Model
 from facta.retrieval.index import Index, has_vectors
 from facta.retrieval.item_sets import ItemSets
@@ -52,9 +52,11 @@ class CatalogueLists:
         at: Sequence[int] | None,
         hidden: Sequence[Ints],
         k: int,
+        asked: Sequence[Asked] | None = None,
         shortlist: int | None = None,
     ) -> Lists:
-        """The best k items for each history without its `hidden` rows, by evaluation's code; `at`: as in `request`.
+        """The best k items for each history without its `hidden` rows, by evaluation's code; `at`, `asked`: as in
+        `request`.
 
         `shortlist`: how many items that a rough search puts first are scored exactly; None: all are.
         """
@@ -65,9 +67,10 @@ class CatalogueLists:
         for chosen in _parts(rough, AT_ONCE):
             assert shortlist is not None and has_vectors(self.model)
             with torch.inference_mode():
-                batch, masked = self._request(histories, at, chosen), _sets(hidden, chosen)
+                batch, masked = self._request(histories, at, chosen, asked), _sets(hidden, chosen)
                 rows[chosen], scores[chosen] = self._shortlist.best(self.model, batch, masked, k, shortlist)
-        for chosen, found in self._scores(histories, at, of_model, everybody=shortlist is None):
+        by_model = np.flatnonzero(of_model) if shortlist is None else np.empty(0, dtype=np.int64)
+        for chosen, found in self._scores(histories, at, np.flatnonzero(~of_model), by_model, asked):
             none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
             with torch.inference_mode():
                 best = self._index.rank(found, none, _sets(hidden, chosen), k)
@@ -75,32 +78,40 @@ class CatalogueLists:
         return Lists(rows, scores, of_model)
 
     def _scores(
-        self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, of_model: Bools, *, everybody: bool
+        self,
+        histories: Sequence[EncodedHistory],
+        at: Sequence[int] | None,
+        by_popularity: Ints,
+        by_model: Ints,
+        asked: Sequence[Asked] | None,
     ) -> Iterator[tuple[Ints, CatalogueScores]]:
-        """(places of histories, their scores of the V' items), all histories once; without `everybody` those that the
-        model is not asked about.
-        """
+        """(places of histories, their scores of the V' items), each of the places once."""
         dense = min(AT_ONCE, max(CELLS // len(self.trained), 1))
-        for chosen in _parts(np.flatnonzero(~of_model), dense):
+        for chosen in _parts(by_popularity, dense):
             yield chosen, self._popularity.expand(len(chosen), -1)
-        asked = np.flatnonzero(of_model & everybody)
-        if not len(asked):
+        if not len(by_model):
             return
         with torch.inference_mode():
-            parts = _parts(asked, AT_ONCE if self._index.products else dense)
-            each = ((chosen, self._index.scores(self.model, self._request(histories, at, chosen))) for chosen in parts)
+            parts = _parts(by_model, AT_ONCE if self._index.products else dense)
+            requests = ((chosen, self._request(histories, at, chosen, asked)) for chosen in parts)
+            each = ((chosen, self._index.scores(self.model, batch)) for chosen, batch in requests)
             if not self._index.products:
                 yield from each
                 return
             found = [one for _, one in each if isinstance(one, Product)]
-            yield (
-                asked,
-                Product(torch.cat([one.queries for one in found]), found[0].items),
-            )  # ranked together: requests share blocks
+            queries = torch.cat([one.queries for one in found])
+            yield by_model, Product(queries, found[0].items)  # ranked together: requests share blocks
 
-    def _request(self, histories: Sequence[EncodedHistory], at: Sequence[int] | None, chosen: Ints) -> SequenceBatch:
+    def _request(
+        self,
+        histories: Sequence[EncodedHistory],
+        at: Sequence[int] | None,
+        chosen: Ints,
+        asked: Sequence[Asked] | None,
+    ) -> SequenceBatch:
         moments = None if at is None else [at[place] for place in chosen]
-        return request([histories[place] for place in chosen], moments, self.model.window)
+        said = None if asked is None else [asked[place] for place in chosen]
+        return request([histories[place] for place in chosen], moments, self.model.window, said)
 
     @cached_property
     def _index(self) -> Index:

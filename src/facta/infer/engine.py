@@ -83,13 +83,15 @@ class Engine:
         history: History | Iterable[Any],
         k: int,
         at: Time | Iterable[Time] | None,
+        context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None,
         exclude: Exclude | None,
         shortlist: int | None,
     ) -> Answer:
         k, histories = _length(k), self._histories(history)
         shortlist = None if shortlist is None else _length(shortlist, "shortlist")
+        asked = self._any_item(ranking.contexts_of(context, len(histories)))
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
-        found = self.lists.best(histories, times, self._hidden(histories, exclude), k, shortlist)
+        found = self.lists.best(histories, times, self._hidden(histories, exclude), k, asked, shortlist)
         listed = found.rows >= 0
         rows, counts = found.rows[listed], listed.sum(axis=1)
         return Answer(
@@ -132,21 +134,25 @@ class Engine:
 
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int, *, users: Iterable[ItemId] | pl.Series | None, at: Time | None,
-        exclude: Exclude | None, out: Path | str | None, overwrite: bool, progress: Progress | None,
+        context: Mapping[str, Any] | None, exclude: Exclude | None, out: Path | str | None, overwrite: bool,
+        progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         k, dataset = _length(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
         if exclude is not None and not isinstance(exclude, str):
             exclude = self.items.same_type(list(exclude))
         self._hidden([], exclude)  # refuses a wrong one before anything is computed
+        asked = self._any_item([context or {}])
         rows, stored = bulk.user_rows(dataset, users), self.stored(dataset)
 
         def make(users: Ints) -> pl.DataFrame:
             histories = stored.encoded(users, at)
             times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
-            found = self.lists.best(histories, times, self._hidden(histories, exclude), k)
+            each = None if asked is None else asked * len(histories)
+            found = self.lists.best(histories, times, self._hidden(histories, exclude), k, each)
             return bulk.recommended(dataset, self.items.catalogue, users, found)
 
-        named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, exclude=exclude)
+        said = {} if asked is None else {"context": asked[0].context}
+        named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, exclude=exclude, **said)
         return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
 
     def rank_users(
@@ -178,6 +184,18 @@ class Engine:
 
     def _histories(self, given: History | Iterable[Any]) -> list[EncodedHistory]:
         return [encoded(one, self.items.rows_of, self.fields, self.model.wants) for one in as_histories(given)]
+
+    def _any_item(self, contexts: Sequence[Mapping[str, Any]]) -> list[Asked] | None:
+        """[B] any item in the context of each request; None where none says one. Raises ConfigError where the model
+        recommends the same items in every context."""
+        if not any(contexts):
+            return None
+        if not self.model.wants.told:
+            raise ConfigError(
+                f"Found the context {next(filter(None, contexts))!r:.80}; this artifact recommends the same items in "
+                'every context: leave it out, or train one whose recipe sets model.next_item.late to ["context"].'
+            )
+        return [Asked(np.array([-1]), context_codes(one, self.fields, self.model.wants)) for one in contexts]
 
     def _times_of_all(self, histories: Sequence[EncodedHistory], at: Time | Iterable[Time] | None) -> list[int] | None:
         """Ranking asks the model of every history."""

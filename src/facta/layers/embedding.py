@@ -5,7 +5,7 @@ Letters: V catalogue items, D width, T tokens, E input events, S targets, N wind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Literal
 
@@ -89,6 +89,8 @@ class Embedder(nn.Module):
         window: int,
         shows: Shows = (("item",),),
         success: Sequence[FeedbackField] = (),
+        *,
+        late: Collection[Fact] = (),
     ) -> None:
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
@@ -101,7 +103,7 @@ class Embedder(nn.Module):
         self.gap = nn.Embedding(GAPS, width) if config.gaps else None
         if self.gap is not None:
             nn.init.uniform_(self.gap.weight, -(GAPS**-0.5), GAPS**-0.5)
-        shown = {fact for token in shows for fact in token}
+        shown = {*late, *(fact for token in shows for fact in token)}  # what heads are given has vectors, too
         self.facts = nn.ModuleDict()
         for role in ("context", "feedback"):
             fields = [field for field in catalogue.fields if field.role == role]
@@ -123,8 +125,17 @@ class Embedder(nn.Module):
 
     @property
     def fields(self) -> list[str]:
-        """Context and feedback that tokens show."""
+        """Context and feedback that tokens show, or heads are given."""
         return [name for table in self.facts.values() if isinstance(table, CodeTable) for name in table.names]
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Context alone."""
+        if "context" not in self.facts:
+            return ()
+        table = self.facts["context"]
+        assert isinstance(table, CodeTable)
+        return table.names
 
     @property
     def tables(self) -> list[nn.Parameter]:

@@ -51,9 +51,10 @@ class Recent:
 
 
 def in_force(batch: SequenceBatch, names: Sequence[str]) -> dict[str, Tensor]:
-    """Name -> [S] the code of each changing fact at its target's time; 0 before its first value.
+    """Name -> [S] the code of each changing fact as its target knows it; 0 before its first value.
 
-    A change at the very time of a target comes after it. Raises DataError where targets have no times.
+    Changes from the target's own time on, or from `until` on, are not known. Raises DataError where targets have no
+    times.
     """
     series, targets = batch.series, batch.targets
     row = jagged.rows(targets.offsets)
@@ -61,7 +62,8 @@ def in_force(batch: SequenceBatch, names: Sequence[str]) -> dict[str, Tensor]:
         return {name: torch.zeros_like(row) for name in names}
     if series.time is None or targets.events.time is None:
         raise DataError("The model reads facts that change, and here are no times to tell which of them are known.")
-    rank = torch.unique(torch.cat([series.time, targets.events.time]), return_inverse=True)[1]  # times are too large
+    until = targets.events.time if targets.until is None else targets.until
+    rank = torch.unique(torch.cat([series.time, until]), return_inverse=True)[1]  # times are too large
     size, changed, asked = len(rank), rank[: len(series.value)], rank[len(series.value) :]
     cell = jagged.rows(series.offsets) * len(names) + series.field
     keys, order = torch.sort(cell * size + changed, stable=True)

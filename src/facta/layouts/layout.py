@@ -10,6 +10,9 @@ A prediction of fact X of event t reads the last token up to which every token s
 event's own, if its first tokens are such, and the last token before t otherwise. A token looks back from the time of
 the next event if nothing but that event reads it, and from its own time otherwise.
 
+A target reads its own event's token if that token sees what the target does. A target that sees less (events of its own
+time are hidden, or those younger than a delay) is read at a token of its own, aside, or at the last token that it sees.
+
 Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens of an event, P of the prefix.
 """
 
@@ -59,7 +62,8 @@ class Layout:
         In every row: the prefix, which sees itself; events and series entries in the order of time; then a token for
         each target aside that is read at a token of its own, which sees what its target does and no other target.
         `cached` [B]: the first tokens of each row that are left out, for an encoder remembers them; they are counted by
-        `sees`. Raises ConfigError where a prediction would be read from one of them.
+        `sees`. Raises ConfigError where a prediction would be read from one of them, for a target that sees itself or
+        what came later, and for one that needs several tokens of its own.
         """
         made = _Tokens(self, batch, predicted).made()
         return made if cached is None else _without(made, cached)
@@ -111,12 +115,28 @@ class _Tokens:
             self.prefix = self.prefix + jagged.lengths(batch.lists.offsets)
         self.row, self.event = jagged.rows(batch.offsets), jagged.places(batch.offsets)  # [E]
         self.entries = None if batch.series is None else _Entries(batch.series)
-        self.target_row = jagged.rows(batch.targets.offsets)
-        own = max((layout.own(fact) for fact in predicted), default=0)
-        aside = (batch.targets.slot < 0) & (batch.targets.weight != 0) if own else torch.zeros_like(self.target_row) > 0
+        targets = batch.targets
+        self.target_row = jagged.rows(targets.offsets)
+        if ((targets.slot >= 0) & (targets.after > targets.slot)).any():
+            raise ConfigError("A target sees itself or what came later; layouts predict an event from those before it.")
+        self.own_read = max((layout.own(fact) for fact in predicted), default=0)
+        self.inline = self._inline()
+        aside = ~self.inline & (targets.weight != 0) & (self.own_read > 0)
         self.aside: Tensor = torch.nonzero(aside).squeeze(1)  # [S'] targets with a token of their own
-        self.own_read = own
+        if self.own_read > 1 and len(self.aside):
+            raise ConfigError(
+                f"A target that is not read among the inputs gets one token, and this layout predicts from "
+                f"{self.own_read} tokens of its event: give it targets among the inputs that see all before them."
+            )
         self.offsets = self._offsets()
+
+    def _inline(self) -> Tensor:
+        """[S] whether the tokens of its own event see what a target does: all events and changes before it."""
+        targets, row = self.batch.targets, self.target_row
+        found = targets.slot == targets.after
+        if self.entries is None or targets.until is None:
+            return found
+        return found & (self._sight() == self.place_of(row, targets.after))
 
     def made(self) -> TokenBatch:
         parts = [part for part in (self._prefix(), self._lists(), self._series(), self._asides()) if len(part["at"])]
@@ -154,6 +174,16 @@ class _Tokens:
         place = self.prefix[row] + self.m * event
         return place if self.entries is None else place + self.entries.until(row, event)
 
+    def _sight(self) -> Tensor:
+        """[S] how many tokens of its row each target sees: those before its first hidden event, without the changes
+        that are hidden."""
+        targets, row = self.batch.targets, self.target_row
+        place = self.place_of(row, targets.after)
+        if self.entries is None or targets.until is None:
+            return place
+        changes = self.entries.until(row, targets.after)
+        return place - changes + changes.minimum(self.entries.before(row, targets.until))
+
     def _events(self) -> dict[str, Tensor]:
         batch, m = self.batch, self.m
         kind = torch.arange(m, device=self.row.device).repeat(len(self.row))
@@ -186,7 +216,7 @@ class _Tokens:
             "kind": torch.full_like(row, self.own_read - 1),
             "source": len(self.row) + which,
             "position": position,
-            "sees": self.place_of(row, after),
+            "sees": self._sight()[which],
             "key": batch.targets.events.key[which],
         }
         if batch.events.time is not None:
@@ -250,10 +280,10 @@ class _Tokens:
     def _read(self, fact: Fact) -> Read:
         targets, own = self.batch.targets, self.layout.own(fact)
         if own == 0:
-            last = self.place_of(self.target_row, targets.after) - 1
+            last = self._sight() - 1
             read = torch.nonzero((last >= 0) & ~self._gap()).squeeze(1)
             return Read(self.offsets[self.target_row[read]] + last[read], read, self.layout.late(fact))
-        inline = torch.nonzero((targets.slot >= 0) & (targets.weight != 0)).squeeze(1)
+        inline = torch.nonzero(self.inline & (targets.weight != 0)).squeeze(1)
         place = self.place_of(self.target_row[inline], targets.slot[inline]) + own - 1
         state = self.offsets[self.target_row[inline]] + place
         target = torch.cat([inline, self.aside])
@@ -261,13 +291,12 @@ class _Tokens:
         return Read(torch.cat([state, self._asides()["at"]])[order], target[order], self.layout.late(fact))
 
     def _gap(self) -> Tensor:
-        """[S] whether a target is an input whose predecessor was left out: no request is ever asked across a gap."""
+        """[S] whether the newest event that a target may see was left out: no request is ever asked across a gap."""
         targets, index, first = self.batch.targets, self.batch.index, self.batch.offsets[self.target_row]
-        if not len(index):
+        if targets.sees is None or not len(index):
             return torch.zeros_like(targets.slot, dtype=torch.bool)
-        own = index[(first + targets.slot).clamp(0, len(index) - 1)]
         newest = torch.where(targets.after > 0, index[(first + targets.after - 1).clamp_min(0)], -1)
-        return (targets.slot >= 0) & (newest + 1 < own)
+        return newest + 1 < targets.sees
 
 
 def _without(tokens: TokenBatch, cached: Tensor) -> TokenBatch:
@@ -301,6 +330,13 @@ class _Entries:
     def until(self, row: Tensor, event: Tensor) -> Tensor:
         """How many of a row's entries come before an event: those with no more events before them than it has."""
         return torch.searchsorted(self._at, row * self.FAR + event, right=True) - self.offsets[row]
+
+    def before(self, row: Tensor, time: Tensor) -> Tensor:
+        """How many of a row's entries are earlier than a time."""
+        assert self.series.time is not None
+        rank = torch.unique(torch.cat([self.series.time, time]), return_inverse=True)[1]  # times are too large
+        changed, asked = rank[: len(self.row)], rank[len(self.row) :]
+        return torch.searchsorted(self.row * self.FAR + changed, row * self.FAR + asked) - self.offsets[row]
 
 
 def _behind(values: Tensor, newest: Tensor, after: Tensor, otherwise: Tensor) -> Tensor:

@@ -198,17 +198,26 @@ class DLRM(ImpressionModel):
         found: dict[str, LossSum] = {}
         states, search = self._read(batch)
         for state, head in zip(states, self._heads(), strict=True):
-            found |= head.loss(ReadOut(state, batch.targets.events, batch.targets.weight))
+            found |= head.losses(ReadOut(state, batch.targets.events, batch.targets.weight))
         if self.search is not None and search is not None:
-            of_search = self.search.loss(ReadOut(search, batch.targets.events, batch.targets.weight))
+            of_search = self.search.losses(ReadOut(search, batch.targets.events, batch.targets.weight))
             found |= {f"{name} by search": loss for name, loss in of_search.items()}
         return found
+
+    def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
+        """Of each field the targets that define it."""
+        targets = batch.targets
+        each = [head.target_weights(targets.events, targets.weight) for head in self._heads()]
+        if self.search is not None:
+            of_search = self.search.target_weights(targets.events, targets.weight)
+            each.append({f"{name} by search": weight for name, weight in of_search.items()})
+        return {name: weight.sum() for found in each for name, weight in found.items()}
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
         found: dict[str, Tensor] = {}
         for state, head in zip(self.states(batch), self._heads(), strict=True):
-            found |= head.scores(state, None)
+            found |= head.scores(ReadOut(state, batch.targets.events, batch.targets.weight))
         return found
 
     def _heads(self) -> Iterable[Feedback]:

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
 from facta.config import Config
@@ -139,6 +140,13 @@ class Model(nn.Module):
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Objective -> (Σ weight · loss, Σ weight) over the batch; the weight does not depend on the parameters."""
         raise ConfigError(f"A model of kind '{kind_of(self.config)}' is counted, not trained: it has no loss.")
+
+    def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
+        """Objective -> Σ weight as `forward` gives it, known before the losses. A model that can tell it from the batch
+        alone saves a forward pass where several batches make one step.
+        """
+        with torch.no_grad():
+            return {name: loss.weight for name, loss in self(batch, negatives).items()}
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""

@@ -124,6 +124,11 @@ class RateRegression(ImpressionModel):
             found[field.name] = LossSum(summed(each * weight), weight.sum())
         return found
 
+    def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
+        """Of each field the targets that define it."""
+        weights = batch.targets.weight[:, None] * self.rates.labels(batch.targets.events)[:, :, 1]
+        return dict(zip(self.successes, weights.sum(dim=0), strict=True))
+
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Field -> [S]: how probable success is."""
         return dict(zip(self.successes, torch.sigmoid(self.logits(batch)).unbind(1), strict=True))

@@ -5,9 +5,9 @@ Letters: B users, T tokens, S targets, V catalogue items, D width, P query width
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -29,9 +29,12 @@ from facta.models.prior import Prior, PriorConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig
+from facta.objectives.objective import Objective
 from facta.objectives.readout import ReadOut
 from facta.similarity.similarity import Similarity
 from facta.types import CatalogueScores, Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
+
+Named = TypeVar("Named", LossSum, Tensor)
 
 
 class RecommenderConfig(ModelConfig):
@@ -62,7 +65,8 @@ class RecommenderConfig(ModelConfig):
             raise ConfigError(
                 "The layout 'item' shows no feedback to learn from; use 'interleaved', 'paired' or 'fused'."
             )
-        if self.embedding.calendar and self.layout == "item":
+        in_context = self.next_item is not None and "context" in self.next_item.late
+        if self.embedding.calendar and self.layout == "item" and not in_context:
             raise ConfigError(
                 "embedding.calendar is part of the context, and the layout 'item' shows none: set it to false, or use "
                 "'interleaved', 'paired' or 'fused'."
@@ -111,10 +115,9 @@ class Recommender(Model):
             torch.manual_seed(seed)
             self.embedder = self._embedder(config, catalogue)
             self.encoder = config.encoder.build(config.width, config.window)
-            self.next_item = None if config.next_item is None else NextItem(config.next_item, config.width)
+            self.next_item = self._next_item(config, catalogue)
             self.feedback = self._feedback(config, catalogue)
         self.prior = None if config.prior is None else Prior(config.prior, catalogue.items)
-        self._success = _success(config.next_item, catalogue)
 
     def _embedder(self, config: RecommenderConfig, catalogue: Catalogue) -> Embedder:
         success = [] if config.feedback is None else chosen(config.feedback, catalogue.fields)
@@ -124,7 +127,20 @@ class Recommender(Model):
                 "embedding.rates are of feedback that says what success is, and model.feedback predicts none such: set "
                 "it to null, or give a field 'positive' when the log is prepared."
             )
-        return Embedder(config.embedding, catalogue, config.width, config.window, self.layout.shows, success)
+        late = () if config.next_item is None else config.next_item.late
+        shows = self.layout.shows
+        return Embedder(config.embedding, catalogue, config.width, config.window, shows, success, late=late)
+
+    def _next_item(self, config: RecommenderConfig, catalogue: Catalogue) -> NextItem | None:
+        if config.next_item is None:
+            return None
+        late = config.next_item.late
+        if "context" in late and not (self.embedder.context or self.embedder.calendar is not None):
+            raise ConfigError(
+                "next_item.late names the context, and the dataset declares none: set it to an empty list, declare "
+                "context fields when the log is prepared, or set embedding.calendar to true."
+            )
+        return NextItem(config.next_item, config.width, catalogue.fields, self.layout.late("item"))
 
     def _feedback(self, config: RecommenderConfig, catalogue: Catalogue) -> Feedback | None:
         if config.feedback is None:
@@ -135,13 +151,19 @@ class Recommender(Model):
     def wants(self) -> Wants:
         """What its batches have to hold."""
         read = self.embedder.fields
-        success = [self._success[0]] if self._success else []
+        success = [] if self.next_item is None or self.next_item.success is None else [self.next_item.success[0]]
         users = () if self.embedder.users is None else self.embedder.users.names
         learned = [] if self.feedback is None else [field.name for field in self.feedback.fields]
         fields = tuple(dict.fromkeys([*read, *learned, *success]))
         own, series = self.feedback is not None, self.embedder.series is not None
         ahead = own and not self.layout.own("feedback")
-        return Wants(fields, users, self.embedder.lists, series, own=own, ahead=ahead)
+        told = () if self.next_item is None else self.next_item.context
+        return Wants(fields, users, self.embedder.lists, series, own=own, ahead=ahead, told=told)
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """What it learns, in the order in which losses are named."""
+        return [one for one in (self.next_item, self.feedback) if one is not None]
 
     @property
     def predicted(self) -> list[str]:
@@ -202,55 +224,48 @@ class Recommender(Model):
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by objective, of feedback by field; targets without anything to read from have no next-item loss."""
-        predicted: list[Fact] = [*(["item"] if self.next_item else []), *(["feedback"] if self.feedback else [])]  # type: ignore[list-item]
-        tokens, states = self.encode(batch, tuple(predicted))
-        found: dict[str, LossSum] = {}
-        if self.next_item is not None:
-            found["next_item"] = self._next_item_loss(batch, tokens, states, negatives)
-        if self.feedback is not None:
-            found |= self.feedback.loss(self._read_feedback(batch, tokens, states))
-        return found
+        tokens, states = self.encode(batch, tuple(one.fact for one in self.objectives))
+        items = Items(self.num_items, partial(self.embedder.item.dropped, batch.key))
+        losses = {
+            one.name: one.losses(self._read(one, batch, tokens, states), items, negatives) for one in self.objectives
+        }
+        return _named(losses)
 
-    def _next_item_loss(
-        self, batch: SequenceBatch, tokens: TokenBatch, states: Tensor, negatives: Negatives | None
-    ) -> LossSum:
-        assert self.next_item is not None
-        read, targets = tokens.reads["item"], batch.targets
-        weight = targets.weight[read.target]
-        if self._success:
-            name, codes = self._success
-            weight = weight * torch.isin(targets.events.fields[name][read.target], codes.to(weight.device))
-        chosen = ReadOut(states.index_select(0, read.state), _pick(targets.events, read.target), weight)
-        if negatives is not None and negatives.log_q_positive is not None:
-            negatives = replace(negatives, log_q_positive=negatives.log_q_positive[read.target])
-        return self.next_item.loss(
-            chosen, Items(self.num_items, partial(self.embedder.item.dropped, batch.key)), negatives
-        )
+    def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
+        """Which targets are learned follows from the tokens' integers."""
+        tokens = self.layout.tokens(batch, [one.fact for one in self.objectives])
+        weights = {}
+        for one in self.objectives:
+            events, weight, _ = _targets(one, batch, tokens)
+            weights[one.name] = {name: each.sum() for name, each in one.target_weights(events, weight).items()}
+        return _named(weights)
 
-    def _read_feedback(self, batch: SequenceBatch, tokens: TokenBatch, states: Tensor) -> ReadOut:
-        """Of all S targets; zeros where a target has nothing before it to read."""
-        assert self.feedback is not None
-        read, targets = tokens.reads["feedback"], batch.targets
-        found = states.new_zeros(len(targets.after), states.shape[1])
-        found = found.index_copy(0, read.target, states.index_select(0, read.state))
-        every = torch.arange(len(targets.after), device=states.device)
-        late = self.embedder.late(batch, every, self.feedback.late) if self.feedback.late else None
-        return ReadOut(found, targets.events, targets.weight, late)
+    def _read(self, objective: Objective, batch: SequenceBatch, tokens: TokenBatch, states: Tensor) -> ReadOut:
+        """The targets of an objective, with their states and the late facts that it is given."""
+        read = tokens.reads[objective.fact]
+        events, weight, target = _targets(objective, batch, tokens)
+        found = states.index_select(0, read.state)
+        if target is None:
+            found = states.new_zeros(len(weight), states.shape[1]).index_copy(0, read.target, found)
+        late = None
+        if objective.late:
+            which = torch.arange(len(weight), device=states.device) if target is None else target
+            late = self.embedder.late(objective.told(batch), which, objective.late)
+        return ReadOut(found, events, weight, late, target)
 
     def scores(self, batch: SequenceBatch, memory: Memory | None = None) -> dict[str, Tensor]:
         """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
         if self.feedback is None:
             raise ConfigError("This model predicts no feedback; train one whose recipe sets model.feedback.")
-        read = self._read_feedback(batch, *self.encode(batch, ("feedback",), memory))
-        return self.feedback.scores(read.states, read.late)
+        return self.feedback.scores(self._read(self.feedback, batch, *self.encode(batch, ("feedback",), memory)))
 
     def queries(self, batch: SequenceBatch, memory: Memory | None = None) -> Tensor:
         """[S, P]; zeros for a target with an empty history, so that all its scores tie."""
         if self.next_item is None:
             raise ConfigError("This model predicts feedback alone and recommends nothing; rank candidates with it.")
-        tokens, states = self.encode(batch, ("item",), memory)
-        read = tokens.reads["item"]
-        queries = self.next_item.similarity.queries(states.index_select(0, read.state))
+        read = self._read(self.next_item, batch, *self.encode(batch, ("item",), memory))
+        assert read.target is not None
+        queries = self.next_item.queries(read)
         empty = queries.new_zeros((len(batch.targets.after), queries.shape[1]))
         return empty.index_copy(0, read.target, queries)
 
@@ -271,7 +286,7 @@ class Recommender(Model):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""
         table = self.embedder.tables
-        heads = [parameter for part in (self.next_item, self.feedback) if part for parameter in part.parameters()]
+        heads = [parameter for part in self.objectives for parameter in part.parameters()]
         named = {id(parameter) for parameter in (*table, *heads)}
         return {
             "table": table,
@@ -285,21 +300,24 @@ class Recommender(Model):
         Norms, activations, biases, dropout and the embedding are not counted.
         """
         flops, kept, cached = self.config.encoder.cost(self.config.width, (tokens + 1) / 2)
-        heads = [part.flops(self.num_items) for part in (self.next_item, self.feedback) if part is not None]
+        heads = [part.flops(self.num_items) for part in self.objectives]
         return Cost(self.parameter_counts(), flops, kept, cached, flops_per_target=sum(heads))
 
 
-def _success(config: NextItemConfig | None, catalogue: Catalogue) -> tuple[str, Tensor] | None:
-    """The field that makes an event a target of the next item, and its codes of success."""
-    if config is None or config.positive is None:
-        return None
-    codes = [field.positives for field in catalogue.fields if field.name == config.positive]
-    if not codes or not codes[0]:
-        raise ConfigError(
-            f"next_item.positive is '{config.positive}'; fields that say what success is: "
-            f"{', '.join(field.name for field in catalogue.fields if field.positives) or 'none'}."
-        )
-    return config.positive, torch.tensor(codes[0], device="cpu")  # no file holds it: not on the meta device
+def _named(found: Mapping[str, Mapping[str, Named]]) -> dict[str, Named]:
+    """Objective -> (name -> value) becomes name -> value; a field that is called as another loss is told apart."""
+    named: dict[str, Named] = {}
+    for objective, each in found.items():
+        named |= {(f"{objective}.{name}" if name in named else name): value for name, value in each.items()}
+    return named
+
+
+def _targets(objective: Objective, batch: SequenceBatch, tokens: TokenBatch) -> tuple[Events, Tensor, Tensor | None]:
+    """The S' targets of an objective, their weights, and their places among all S; None: it takes all of them."""
+    targets, read = batch.targets, tokens.reads[objective.fact].target
+    if objective.without_state:
+        return targets.events, targets.weight, None
+    return _pick(targets.events, read), targets.weight[read], read
 
 
 def _pick(events: Events, chosen: Tensor) -> Events:

@@ -25,9 +25,11 @@ from facta.config import Config
 from facta.data.codes import centers
 from facta.data.schema import Field
 from facta.errors import ConfigError
+from facta.objectives.items import Items
+from facta.objectives.objective import Objective
 from facta.objectives.readout import ReadOut
 from facta.ops.sums import summed
-from facta.types import Fact, LossSum
+from facta.types import Events, Fact, LossSum, Negatives
 
 EPS = 1e-7  # of probabilities under a logarithm
 
@@ -39,6 +41,7 @@ class FeedbackConfig(Config):
     weights: Mapping[str, Annotated[float, Setting(gt=0)]] = Setting(
         default={}, description="of fields in the loss; 1 where not named"
     )
+    weight: float = Setting(default=1.0, gt=0, description="of all its fields beside the next item's loss")
     hidden: int | None = Setting(default=None, ge=1, description="width of a layer between state and heads")
     late: tuple[Fact, ...] | None = Setting(
         default=None, description="facts of the target that the head is given; None: all that its state has not seen"
@@ -60,15 +63,19 @@ class FeedbackConfig(Config):
         return self.change(fields=(field,), weights=weights)
 
 
-class Feedback(nn.Module):
-    """Heads over a state, or over a state with the facts that it has not seen."""
+class Feedback(Objective):
+    """Heads over a state, or over a state with the facts that it has not seen. Losses and scores are by field."""
+
+    name = "feedback"
+    fact: Fact = "feedback"
+    without_state = True
 
     def __init__(
         self, config: FeedbackConfig, fields: Sequence[Field], width: int, unseen: tuple[Fact, ...] = ()
     ) -> None:
         super().__init__()
         self.fields = chosen(config, fields)
-        self.weights = config.weights
+        self.weights, self.weight = config.weights, config.weight
         self.late = unseen if config.late is None else config.late
         if set(self.late) - set(unseen):
             raise ConfigError(f"feedback.late is {self.late}; states of this layout lack {unseen or 'nothing'} alone.")
@@ -82,20 +89,25 @@ class Feedback(nn.Module):
         """Of one target's matrix products."""
         return 2.0 * sum(p.numel() for p in self.parameters() if p.ndim == 2)
 
-    def loss(self, read: ReadOut) -> dict[str, LossSum]:
+    def target_weights(self, events: Events, weight: Tensor) -> dict[str, Tensor]:
+        """Of each field the targets that define it."""
+        return {field.name: weight * (events.fields[field.name] > 0) for field in self.fields}
+
+    def losses(
+        self, read: ReadOut, items: Items | None = None, negatives: Negatives | None = None
+    ) -> dict[str, LossSum]:
         """Field -> (Σ weight · loss, Σ weight) over the targets that define it."""
-        hidden = self._hidden(read.states, read.late)
+        hidden, weights = self._hidden(read.states, read.late), self.target_weights(read.events, read.weight)
         found = {}
         for field, head in self._each():
-            code = read.events.fields[field.name]
-            weight = read.weight * (code > 0)
-            each = head.losses(hidden, (code - 1).clamp_min(0))
-            found[field.name] = LossSum(summed(each * weight) * self.weights.get(field.name, 1.0), weight.sum())
+            each = head.losses(hidden, (read.events.fields[field.name] - 1).clamp_min(0))
+            weight, share = weights[field.name], self.weight * self.weights.get(field.name, 1.0)
+            found[field.name] = LossSum(summed(each * weight) * share, weight.sum())
         return found
 
-    def scores(self, states: Tensor, late: Tensor | None) -> dict[str, Tensor]:
+    def scores(self, read: ReadOut) -> dict[str, Tensor]:
         """Field -> [S']: how probable success is, where the field says what that is; its expected value otherwise."""
-        hidden = self._hidden(states, late)
+        hidden = self._hidden(read.states, read.late)
         return {field.name: head.scores(hidden, field.positives) for field, head in self._each() if scored(field)}
 
     def _each(self) -> Iterator[tuple[Field, _Head]]:

@@ -17,3 +17,4 @@ class ReadOut:
     events: Events  # [S']
     weight: Tensor  # [S']
     late: Tensor | None = None  # [S', D · facts] of the targets that the states have not seen
+    target: Tensor | None = None  # [S'] which of the batch's S targets these are; None: all, in order

@@ -148,7 +148,7 @@ def _one_day(
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     fitting = Fitting.of(dataset, recipe.protocol, split)
     model, _ = learn(settled, fitting, place.with_suffix(".run"), log, device, stop_after=epochs)
-    rows = events_of_validation(fitting.dataset, asked, recipe.protocol.state).rows(model.window)
+    rows = events_of_validation(fitting.dataset, asked, recipe.protocol.state).rows(fitting.dataset, model.window)
     found = predict_rows(model, fitting.dataset, rows, f"feedback/day={_text(begin)}", "test")
     found.save(place)
     shutil.rmtree(place.with_suffix(".run") / "checkpoints", ignore_errors=True)

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from facta import draws, jagged
+from facta.arrays import Ints
 from facta.data.catalogue import Catalogue
 from facta.data.features import Feature
 from facta.data.schema import Field
+from facta.data.visibility import Visibility
 from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 ITEMS = 20
@@ -142,6 +144,41 @@ def batch(rows: Sequence[Row], *, users: bool = True, series: bool = True) -> Se
         user={one.name: torch.tensor([row.user[one.name] for row in rows]) for one in FACTS} if users else {},
         lists=_lists(rows) if users else None,
     )
+
+
+@dataclass(frozen=True)
+class Times:
+    """When the events of all rows were."""
+
+    offsets: Ints
+    timestamp: Ints
+
+
+def seeing(given: SequenceBatch, sees: Visibility) -> SequenceBatch:
+    """A `batch` whose targets see what is said of them."""
+    assert given.events.time is not None
+    log = Times(given.offsets.numpy(), given.events.time.numpy())
+    after = torch.from_numpy(sees.events(log, jagged.rows(given.offsets).numpy(), given.index.numpy()))
+    until = sees.changes_before(log.timestamp)
+    targets = replace(given.targets, after=after, sees=after, until=None if until is None else torch.from_numpy(until))
+    return replace(given, targets=targets, next_time=given.events.time if sees.own_times else given.next_time)
+
+
+def asked_alone(row: Row, event: int, sees: Visibility, **parts: bool) -> SequenceBatch:
+    """One event of a row to be judged, beside the events and changes of facts that it sees and nothing else."""
+    whole = seeing(batch([row], **parts), sees).targets
+    asked, after = request(row, event, (), **parts), int(whole.after[event])
+    changes = [one for one in row.series if one[3] <= after]
+    if whole.until is not None:
+        changes = [one for one in changes if one[2] < int(whole.until[event])]
+    past = batch([replace(row.cut(after), series=tuple(changes))], **parts)
+    past = replace(past, targets=replace(asked.targets, after=torch.tensor([after])))
+    if sees.own_times:
+        return replace(past, next_time=past.events.time)
+    assert past.next_time is not None
+    next_time = past.next_time.clone()
+    next_time[-1:] = row.time[event]
+    return replace(past, next_time=next_time)
 
 
 def aside(rows: Sequence[tuple[Row, Sequence[int]]], **parts: bool) -> SequenceBatch:

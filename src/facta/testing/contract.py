@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facta.data.visibility import BLIND, Delayed, Visibility
 from facta.encoders.memory import Memory, RowMemory
 from facta.errors import ConfigError
 from facta.layouts.layout import ORDER, Layout, named
 from facta.models.model import Model, ModelConfig
 from facta.models.recommender import Recommender
-from facta.testing.batches import Row, aside, batch, catalogue, joined, random_row, request
+from facta.testing.batches import DAY, Row, aside, asked_alone, batch, catalogue, joined, random_row, request, seeing
 from facta.types import Negatives, SequenceBatch
 
 EVENTS = 7
@@ -49,6 +50,12 @@ class Case:
     @property
     def parts(self) -> dict[str, bool]:
         return {"users": self.users, "series": self.series}
+
+    @property
+    def told(self) -> bool:
+        """Whether the next item is predicted in the context of its event."""
+        next_item = getattr(self.config, "next_item", None)
+        return next_item is not None and "context" in next_item.late
 
     def build(self) -> Model:
         """In float64, far from the initial point, where attention is so small that a leak would not show."""
@@ -98,7 +105,9 @@ def depends(case: Case, what: str, target: int, fact: str, event: int, row: Row)
         return case.series and after <= target and not (newer and case.layout is None)
     if (event, _place(fact)) >= (target, _place(what)):
         return False  # it is not known yet
-    if fact != "time":  # an event's own context is not read by the query for its item
+    if (what, event) == ("item", target) and fact == "context":  # without a state there is no query
+        return case.told and (target > 0 or case.users)
+    if fact != "time":
         read = event < target or what == "feedback"
         return read and fact in shown and (case.history or event == target)
     own = what == "feedback" and case.layout is not None and case.layout.own("feedback") > 0
@@ -165,6 +174,53 @@ def _at(row: Row, event: int, time: int) -> Row:
     return replace(row, time=[*row.time[:event], time, *row.time[event + 1 :]])
 
 
+def check_hidden_events(case: Case, model: Model) -> None:
+    """Targets among the inputs from which events are hidden, those of their own time or those younger than a delay:
+    each is predicted as it is alone, with what it sees and no more; no hidden event changes that. A model that cannot
+    says so.
+    """
+    row = _with_ties(rows(8)[0])
+    for sees in (BLIND, Delayed(3 * DAY)):
+        given = seeing(batch([row], **case.parts), sees)
+        hidden = [range(int(after), event) for event, after in enumerate(given.targets.after)]
+        assert any(hidden), f"{sees} hides nothing of this row"
+        if not case.aside:
+            try:
+                predicted(model, given)
+            except ConfigError:
+                continue
+            raise AssertionError("a target that sees less than its event's token was neither predicted nor refused")
+        found = predicted(model, given)
+        alone = joined([asked_alone(row, event, sees, **case.parts) for event in range(EVENTS)])
+        for what, values in predicted(model, alone).items():
+            _close(found[what], values, SAME)
+        _check_unmoved(case, model, sees, row, hidden, found)
+
+
+def _check_unmoved(
+    case: Case, model: Model, sees: Visibility, row: Row, hidden: Sequence[range], found: dict[str, Tensor]
+) -> None:
+    """One fact of one event is changed at a time; a hidden one of an earlier time may be as late as the next event."""
+    changes = [(str(fact), event) for fact in ORDER for event in range(EVENTS - 1)]
+    changes = [one for one in changes if any(one[1] in each for each in hidden)]
+    others = [
+        replace(row, time=[*row.time[:at], row.time[at + 1], *row.time[at + 1 :]])
+        if fact == "time"
+        else row.changed(fact, at)
+        for fact, at in changes
+    ]
+    for what, values in predicted(model, seeing(batch(others, **case.parts), sees)).items():
+        for (_, at), other in zip(changes, values.view(-1, EVENTS, *values.shape[1:]), strict=True):
+            blind = [event for event, each in enumerate(hidden) if at in each]
+            _close(other[blind], found[what][blind], SAME)
+
+
+def _with_ties(row: Row) -> Row:
+    """Events 2 and 3 at one time, and 4, 5 and 6."""
+    time = row.time
+    return replace(row, time=[*time[:3], time[2], time[4], time[4], time[4]])
+
+
 def check_batch_mates(case: Case, model: Model) -> None:
     """Neither who else is in a batch nor their order matters."""
     people = rows(5, 6, length=None)
@@ -184,14 +240,16 @@ def _split(found: dict[str, Tensor], people: Sequence[Row]) -> list[dict[str, Te
 
 def check_halves(case: Case, model: Model) -> None:
     """Losses and gradients of two halves add up to the whole, with dropout, hidden ids and negatives: every draw
-    belongs to its event or person, none to a place in a batch.
+    belongs to its event or person, none to a place in a batch. Weights are told before the losses.
     """
     people = rows(6, 5, length=None)
     model.train()
     (whole, gradient), (first, one), (second, other) = (
         _learned(case, model, some) for some in (people, people[:2], people[2:])
     )
+    told = model.loss_weights(batch(people, **case.parts), Negatives(each=3))
     model.eval()
+    assert {what: weight.item() for what, weight in told.items()} == {what: pair[1] for what, pair in whole.items()}
     for what, (total, weight) in whole.items():
         added = first[what][0] + second[what][0]
         assert math.isclose(total, added, rel_tol=1e-10 if case.exact else 1e-6), f"{what}: {total} and {added}"
@@ -277,6 +335,7 @@ CHECKS: tuple[Callable[[Case, Model], None], ...] = (
     check_order_of_facts,
     check_cut_rows,
     check_aside,
+    check_hidden_events,
     check_batch_mates,
     check_halves,
     check_fast_path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from torch import Tensor
 from torch.nn import Parameter
 
 from facta.data.negatives import NegativesConfig
@@ -21,6 +22,10 @@ class Model(Protocol):
 
     def __call__(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
         """Objective -> (Σ weight · loss, Σ weight) over the batch; the weight does not depend on the parameters."""
+        ...
+
+    def loss_weights(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, Tensor]:
+        """Objective -> Σ weight as above, without gradients: known before the losses."""
         ...
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:

@@ -1,12 +1,13 @@
 """One optimiser step: gradients added over micro-steps, checked, clipped, applied.
 
-A loss is (sum, weight), so k micro-steps give the numbers of one batch k times as large.
+A loss is (sum, weight), so k micro-steps give the numbers of one batch k times as large. Weights do not depend on the
+parameters: they are added up first, and one backward pass of a micro-step serves all objectives.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,8 +103,10 @@ def _gradients(
     """Leave the gradient of Σ_objectives total / weight in `.grad`; totals and weights run over all micro-steps."""
     sums: Sums = {}
     events = dropped = 0
-    collected: dict[str, list[Tensor | None]] = {}
-    for place, (batch, negatives) in enumerate(micro_steps):
+    built = list(micro_steps)
+    shares = _Shares.of([model.loss_weights(*one) for one in built]) if count > 1 else None
+    collected: list[Tensor | None] = [None] * len(parameters)
+    for place, (batch, negatives) in enumerate(built):
         losses = model(batch, negatives)
         found = _floats(losses)
         for name, (total, _) in found.items():
@@ -111,13 +114,38 @@ def _gradients(
                 raise NonFinite(f"loss '{name}'" if len(found) > 1 else "loss", total, place)
         sums = add(sums, found)
         events, dropped = events + batch.events.item.numel(), dropped + batch.dropped
-        if count == 1:
+        if shares is None:
             _backward(losses)
         else:
-            _collect(losses, parameters, collected)
-    for name, gradients in collected.items():
-        _spread(parameters, gradients, max(sums[name][1], 1e-12))
+            _collect(shares.sum(losses), parameters, collected)
+    if shares is not None:
+        _divide(parameters, collected, shares.divisor)
     return sums, events, dropped
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """What the losses of k micro-steps are multiplied by, so that one division divides each by its own weight."""
+
+    share: Mapping[str, float]
+    divisor: float  # the largest weight: its objective is multiplied by 1
+
+    @classmethod
+    def of(cls, weights: Sequence[Mapping[str, Tensor]]) -> _Shares:
+        """From the weights of each micro-step."""
+        total: dict[str, float] = {}
+        for each in weights:
+            values = torch.stack([weight.detach().double() for weight in each.values()]).tolist()
+            total |= {name: total.get(name, 0.0) + value for name, value in zip(each, values, strict=True)}
+        divisors = {name: max(weight, 1e-12) for name, weight in total.items()}
+        largest = max(divisors.values())
+        return cls({name: largest / divisor for name, divisor in divisors.items()}, largest)
+
+    def sum(self, losses: Mapping[str, LossSum]) -> Tensor | None:
+        """Σ share · total; None where nothing has a gradient."""
+        assert losses.keys() <= self.share.keys(), f"losses {[*losses]}, but weights of {[*self.share]} were told"
+        graded = [loss.total * self.share[name] for name, loss in losses.items() if loss.total.requires_grad]
+        return torch.stack(graded).sum() if graded else None
 
 
 def _floats(losses: dict[str, LossSum]) -> Sums:
@@ -131,24 +159,19 @@ def _backward(losses: dict[str, LossSum]) -> None:
         torch.stack(means).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def _collect(
-    losses: dict[str, LossSum], parameters: Sequence[Parameter], collected: dict[str, list[Tensor | None]]
-) -> None:
-    """One backward pass per objective: what to divide each by is known only after the last micro-step."""
-    graded = {name: loss.total for name, loss in losses.items() if loss.total.requires_grad}
-    for left, (name, total) in zip(range(len(graded) - 1, -1, -1), graded.items(), strict=True):
-        new = torch.autograd.grad(total, parameters, retain_graph=left > 0, allow_unused=True)
-        old = collected.setdefault(name, [None] * len(parameters))
-        for i, gradient in enumerate(new):
-            if gradient is not None:
-                old[i] = _plus(old[i], gradient)
+def _collect(total: Tensor | None, parameters: Sequence[Parameter], collected: list[Tensor | None]) -> None:
+    """Add the gradients of a micro-step."""
+    if total is not None:
+        new = torch.autograd.grad(total, parameters, allow_unused=True)
+        collected[:] = [
+            old if gradient is None else _plus(old, gradient) for old, gradient in zip(collected, new, strict=True)
+        ]
 
 
-def _spread(parameters: Sequence[Parameter], gradients: Sequence[Tensor | None], weight: float) -> None:
+def _divide(parameters: Sequence[Parameter], gradients: Sequence[Tensor | None], weight: float) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            share = gradient / weight
-            parameter.grad = _plus(parameter.grad, share)
+            parameter.grad = gradient / weight
 
 
 def _plus(old: Tensor | None, new: Tensor) -> Tensor:

@@ -1,0 +1,123 @@
+"""What a target sees of its user's history: how many events, counted from the oldest.
+
+    own       all events before the target, in the order of the log
+    blind     the events of an earlier time: those of the target's own time are hidden
+    delayed   the events that are at least so much older than the target
+    frozen    the events before a cut
+
+Events are hidden from the newest one back, so one number says what is visible. The layouts turn it into tokens.
+
+Letters: U users, E events, S targets. Places count the events of a user's history from 0.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from facta.arrays import Ints
+from facta.errors import ProtocolError
+
+
+class Log(Protocol):
+    """Histories one behind the other, each in the order of time. A `Dataset` is one."""
+
+    @property
+    def offsets(self) -> Ints: ...  # [U+1]
+
+    @property
+    def timestamp(self) -> Ints | None: ...  # [E] ms; None: the log has only an order
+
+
+class Visibility(ABC):
+    """What targets see."""
+
+    own_times: ClassVar[bool] = False
+    """Whether a state looks back from its own event's time, as the time of the next event may be hidden. Feedback that
+    became known later than its event is hidden, too."""
+
+    @abstractmethod
+    def events(self, log: Log, user: Ints, place: Ints) -> Ints:
+        """Users [S] and places [S] of the targets -> [S] how many events each of them sees, at most `place`."""
+
+    def moment(self, user: Ints) -> Ints | None:
+        """Users [n] -> [n] ms: feedback of visible events that became known later is hidden. None: an event shows what
+        was known at the next one."""
+        return None
+
+    def changes_before(self, time: Ints) -> Ints | None:
+        """Times [S] of the targets -> [S] ms: changes of a user's facts from then on are hidden. None: those from the
+        target's own time on."""
+        return None
+
+
+@dataclass(frozen=True)
+class Own(Visibility):
+    """All events before the target, in the order of the log."""
+
+    def events(self, log: Log, user: Ints, place: Ints) -> Ints:
+        return place
+
+
+@dataclass(frozen=True)
+class Blind(Visibility):
+    """The events of an earlier time than the target's."""
+
+    def events(self, log: Log, user: Ints, place: Ints) -> Ints:
+        if log.timestamp is None:
+            raise ProtocolError("Blind ties need timestamps; this dataset has only an order. Use ties in order.")
+        return _until(log.offsets[user], place, log.timestamp, _time(log.offsets[user], place, log.timestamp) - 1)
+
+
+@dataclass(frozen=True)
+class Delayed(Visibility):
+    """The events that are at least `ms` milliseconds older than the target, and changes of facts as old as that."""
+
+    own_times: ClassVar[bool] = True
+    ms: int
+
+    def events(self, log: Log, user: Ints, place: Ints) -> Ints:
+        if log.timestamp is None:
+            raise ProtocolError("A delay needs timestamps; this dataset has only an order. Let targets see all before.")
+        start = log.offsets[user]
+        return _until(start, place, log.timestamp, _time(start, place, log.timestamp) - self.ms)
+
+    def changes_before(self, time: Ints) -> Ints:
+        """Without a delay a change at the target's instant comes after the target."""
+        return np.minimum(time, time - self.ms + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen(Visibility):
+    """The first `ends` [U] events of every user, for all targets; `moments` [U] ms: when that was."""
+
+    ends: Ints
+    moments: Ints | None = None
+
+    def events(self, log: Log, user: Ints, place: Ints) -> Ints:
+        return np.minimum(self.ends[user], place)
+
+    def moment(self, user: Ints) -> Ints | None:
+        return None if self.moments is None else self.moments[user]
+
+
+OWN, BLIND = Own(), Blind()
+
+
+def _time(start: Ints, place: Ints, timestamp: Ints) -> Ints:
+    """[S] ms of the targets."""
+    return np.asarray(timestamp[start + place], dtype=np.int64)
+
+
+def _until(start: Ints, place: Ints, timestamp: Ints, bound: Ints) -> Ints:
+    """[S] how many of the events before each target are no later than `bound` [S] ms: a binary search for all at once,
+    so that a log on disk is touched in few places."""
+    low, high = np.zeros_like(place), place
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        visible = open_ & (timestamp[start + middle] <= bound)
+        low, high = np.where(visible, middle + 1, low), np.where(open_ & ~visible, middle, high)
+    return low
