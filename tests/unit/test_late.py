@@ -129,7 +129,7 @@ def test_predictions_read_what_was_known_at_the_next_event_or_at_the_cut(
 ) -> None:
     moments = {"validation": cut(events, 0.4), "test": cut(events, 0.7)}
     split = temporal(dataset, validation_from=moments["validation"], test_from=moments["test"], state=state)
-    rows = {"validation": events_of_validation, "test": events_of_test}[stage](dataset, split, state).rows(6)
+    rows = {"validation": events_of_validation, "test": events_of_test}[stage](dataset, split, state).rows(dataset, 6)
     until = moments[stage] if state == "frozen" else FAR
     for part, batch in prediction_batches(dataset, rows, window=6, wants=FEEDBACK, events=8):
         assert shown(batch) == expected(events, rows.user[part].tolist(), batch, until)

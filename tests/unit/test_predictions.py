@@ -151,14 +151,14 @@ def _put(column: np.ndarray, at: int, value: int) -> np.ndarray:
 
 
 def test_a_frozen_window_holds_the_target_too(log: Dataset) -> None:
-    rows = events_of_test(log, PROTOCOL.cut(log), "frozen").rows(6)
+    rows = events_of_test(log, PROTOCOL.cut(log), "frozen").rows(log, 6)
     known = PROTOCOL.cut(log).validation_end[rows.user]
     assert np.array_equal(rows.end, known) and np.array_equal(rows.lengths, np.minimum(known, 5))
     assert np.array_equal(rows.last, rows.first + 1)
 
 
 def test_long_histories_are_read_in_part_and_batches_do_not_matter(log: Dataset, model: Recommender) -> None:
-    rows = events_of_test(log, PROTOCOL.cut(log)).rows(6)
+    rows = events_of_test(log, PROTOCOL.cut(log)).rows(log, 6)
     assert (rows.lengths <= 6).all() and len(rows) > log.num_users
     few, many = (
         {

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from torch import Tensor, nn
 
 from facta.config import Config
+from facta.errors import ConfigError
 
 CELLS = 1 << 24  # numbers that the pairs of one step of `all_scores` make: 64 MB in float32
 
@@ -54,7 +55,7 @@ class Similarity(nn.Module):
 
     def rough_queries(self, queries: Tensor, items: Tensor) -> Tensor:
         """Queries [S, P] -> [S, C]; items [U, P]: all those that are searched."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no rough search.")
 
     def cells(self, queries: Tensor) -> int:
         """How many numbers one pair makes on its way to a score: what bounds the pairs that are scored together."""
