@@ -135,3 +135,21 @@ def test_operations_are_those_that_torch_counts() -> None:
 
 def test_it_keeps_the_contract() -> None:
     check_similarity(CONFIG)
+
+
+def test_the_rough_score_of_the_mean_item_is_its_score() -> None:
+    """Among equal items each is the mean; among others the shares are those of the mean."""
+    mol, states = built(), torch.randn(4, WIDTH).double()
+    queries, items = mol.queries(states), mol.items(torch.randn(1, WIDTH).double()).expand(3, -1)
+    rough = mol.rough_queries(queries, items) @ mol.rough_items(items).T
+    assert torch.allclose(rough, mol.scores(queries, items), atol=1e-10)
+
+
+def test_every_pair_of_a_target_has_draws_of_its_own() -> None:
+    mol = built(gate_dropout=0.5).train()
+    found, _ = contrast(mol, Negatives())
+    vector = found.items.vectors(torch.tensor([4])).expand(30, -1)
+    scores = found.logits(slice(0, 2), torch.arange(30), vector)
+    assert len(set(scores[0].tolist())) > 10 and not torch.equal(scores[0], scores[1])
+    again = found.logits(slice(0, 2), torch.arange(30), vector, torch.tensor([[7, 3], [7, 3]]))
+    assert torch.equal(again, scores[:, [7, 3]])

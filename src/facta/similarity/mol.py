@@ -92,7 +92,7 @@ class MoL(Similarity):
         return torch.cat([unit.flatten(1), gates], dim=1)
 
     def scores(self, queries: Tensor, items: Tensor, index: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
-        return mol(self.mixture, queries, items, self._gate, index, keys if self.draws else None)
+        return mol(self.mixture, queries, items, self._gate, index, keys)
 
     @property
     def _gate(self) -> Gate:
