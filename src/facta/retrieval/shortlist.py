@@ -25,10 +25,12 @@ from facta.types import Product, Ranker, SequenceBatch
 
 
 class Shortlist:
-    """The rough vectors [V', C] of an index, made once, on the CPU."""
+    """The rough vectors [V', C] of an index, on the CPU, and its mean item [1, P], both made once."""
 
     def __init__(self, index: Index, rough: Tensor) -> None:
+        assert index.vectors is not None
         self.index, self.rough = index, with_whole_tiles(rough.to("cpu"))
+        self.mean = index.vectors.mean(dim=0, keepdim=True)
 
     @classmethod
     def of(cls, index: Index, ranker: Ranker) -> Self:
@@ -50,7 +52,7 @@ class Shortlist:
         vectors, hidden = self.index.vectors, self.index.listed(masked)
         assert vectors is not None
         queries = ranker.queries(batch)
-        found = Product(ranker.scoring.rough_queries(queries, vectors).to("cpu"), self.rough)
+        found = Product(ranker.scoring.rough_queries(queries, self.mean).to("cpu"), self.rough)
         none = ItemSets(np.zeros_like(hidden.offsets), np.empty(0, dtype=np.int64))
         places = rank_catalogue(found, none, hidden, max(k, length), len(self.index.rows)).lists
         at = torch.from_numpy(np.maximum(places, 0)).to(vectors.device)

@@ -103,10 +103,10 @@ class MoL(Similarity):
         """The components [U, B d]."""
         return items[:, : -self.config.pairs]
 
-    def rough_queries(self, queries: Tensor, items: Tensor) -> Tensor:
+    def rough_queries(self, queries: Tensor, mean: Tensor) -> Tensor:
         """Σ_a π_ab f_a of each b, with the shares that the mean item would have."""
         config = self.config
-        _, share = mixed(self.mixture, queries, items.mean(dim=0, keepdim=True), self._gate)
+        _, share = mixed(self.mixture, queries, mean, self._gate)
         share = share.view(len(queries), config.query_components, config.item_components)
         components = queries[:, : -config.pairs].reshape(len(queries), config.query_components, -1)
         return torch.einsum("sab,sad->sbd", share, components).flatten(1) / config.temperature

@@ -53,8 +53,8 @@ class Similarity(nn.Module):
         None: there are none."""
         return None
 
-    def rough_queries(self, queries: Tensor, items: Tensor) -> Tensor:
-        """Queries [S, P] -> [S, C]; items [U, P]: all those that are searched."""
+    def rough_queries(self, queries: Tensor, mean: Tensor) -> Tensor:
+        """Queries [S, P] -> [S, C]; mean [1, P] of the items that are searched."""
         raise ConfigError(f"{type(self).__name__} has no rough search.")
 
     def cells(self, queries: Tensor) -> int:
