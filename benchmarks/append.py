@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.figures import committed, record
 from facta import draws
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.hstu import HSTUConfig

@@ -21,8 +21,8 @@ import polars as pl
 import facta
 from benchmarks.broken import Answer, Case, in_process, with_full_disk, without_privileges
 from benchmarks.broken_logs import altered, csv, prepare, rows, sound
-from facta.data import sources
-from facta.data.origins import Archive, checksum
+from facta.data.public import sources
+from facta.data.public.origins import Archive, checksum
 
 
 @functools.cache

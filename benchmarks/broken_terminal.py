@@ -16,7 +16,7 @@ from benchmarks.broken import SECONDS, Answer, Case, in_process, in_subprocess
 from benchmarks.broken_files import DATASET
 from benchmarks.broken_logs import START, csv, prepare, rows
 from benchmarks.broken_places import asking
-from facta.data import writing
+from facta.data.log import writing
 
 NAMES = "names with markup"
 MARKED = ("rating<b>", "price[/kg]", "[red]tag", "<img src=x>")

@@ -29,8 +29,8 @@ def one(kind: str, rows: int = ROWS, catalogue: int = ITEMS) -> dict[str, float]
     import torch
     from tests.worlds import batch_of
 
-    from facta.data.catalogue import Catalogue
-    from facta.data.negatives import draw
+    from facta.data.batches.negatives import draw
+    from facta.data.dataset.catalogue import Catalogue
     from facta.models.recommender import Recommender, RecommenderConfig
     from facta.training.optim import OptimiserConfig, adamw
     from facta.training.process import kept_memory

@@ -17,7 +17,7 @@ import torch
 from benchmarks.epoch import THREADS, Ours
 from benchmarks.figures import committed, record
 from benchmarks.runs import dataset
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.ops import backend
 from facta.training.step import take_step
 from facta.types import Negatives

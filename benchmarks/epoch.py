@@ -33,9 +33,9 @@ from benchmarks import eager
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.runs import dataset
 from benchmarks.turns import in_turns
-from facta.data.batches import TrainingBatches
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
+from facta.data.batches.batches import TrainingBatches
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
 from facta.models.recommender import Recommender
 from facta.ops import backend
 from facta.recipes.find import find

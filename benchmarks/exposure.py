@@ -22,8 +22,8 @@ from benchmarks.figures import committed, record
 from benchmarks.runs import SEEDS, artifact
 from benchmarks.simulator import USERS, known, log
 from facta.arrays import Floats, Ints
-from facta.data.floor import floor
-from facta.data.simulator import DAY, HOUR, MEMORY, Events, SimulatorConfig, World, chunks, sigmoid
+from facta.data.synthetic.floor import floor
+from facta.data.synthetic.simulator import DAY, HOUR, MEMORY, Events, SimulatorConfig, World, chunks, sigmoid
 from facta.eval.bootstrap import bootstrap_means, interval
 from facta.infer.history_of import history_of
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from benchmarks.figures import committed, record
 from facta.arrays import Floats
-from facta.data import simulate
-from facta.data.floor import floor
-from facta.data.simulator import SURFACES, SimulatorConfig, World, chunks
+from facta.data.synthetic import simulate
+from facta.data.synthetic.floor import floor
+from facta.data.synthetic.simulator import SURFACES, SimulatorConfig, World, chunks
 from facta.eval.prediction import entropy, losses
 
 WORLD, USERS, RUNS = SimulatorConfig(), 20_000, 5

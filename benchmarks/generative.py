@@ -23,11 +23,11 @@ import torch
 
 import facta
 from benchmarks.figures import ROOT, committed, record
-from facta.data import simulate
-from facta.data.batches import Examples, TrainingBatches
-from facta.data.catalogue import Catalogue
-from facta.data.simulator import SimulatorConfig, World
-from facta.data.splits import temporal
+from facta.data.batches.batches import Examples, TrainingBatches
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.splits import temporal
+from facta.data.synthetic import simulate
+from facta.data.synthetic.simulator import SimulatorConfig, World
 from facta.eval.predictions import differences
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.training.optim import adamw

@@ -23,10 +23,10 @@ import polars as pl
 
 import facta
 from benchmarks.figures import committed, record
-from facta.data.batches import Wants
-from facta.data.encoded import EncodedHistory
-from facta.data.request import request
-from facta.data.stored import encoded_history
+from facta.data.batches.batches import Wants
+from facta.data.batches.encoded import EncodedHistory
+from facta.data.batches.request import request
+from facta.data.batches.stored import encoded_history
 from facta.infer.history import encoded
 
 USERS, EVENTS, ITEMS, T0 = 200, 2000, 20_000, 1_600_000_000_000

@@ -24,7 +24,7 @@ import numpy as np
 import facta
 from benchmarks.figures import committed, record
 from benchmarks.runs import SEEDS, artifact, dataset, least_gain
-from facta.data.splits import State
+from facta.data.split.splits import State
 from facta.eval.predictions import Predictions, differences, pool
 from facta.eval.protocol import ProtocolConfig
 

@@ -24,7 +24,7 @@ import torch
 import facta
 from benchmarks.figures import committed, record
 from benchmarks.runs import dataset
-from facta.data.request import request
+from facta.data.batches.request import request
 from facta.infer import bulk
 from facta.infer.artifact import Artifact
 

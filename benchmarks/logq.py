@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.figures import committed, record
 from facta.arrays import Floats
-from facta.data.negatives import Correction, NegativesConfig, log_inclusion
+from facta.data.batches.negatives import Correction, NegativesConfig, log_inclusion
 
 OWN = (0.005, 0.26, 0.71)
 ANGLES, TIMES = 64, 240  # nodes of the two integrals

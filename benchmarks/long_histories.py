@@ -23,8 +23,8 @@ from benchmarks.runs import SEEDS, artifact, least_gain
 from benchmarks.shortened import FIELDS, RECIPE, WHOLE, WORLD, log
 from benchmarks.simulator import normalised
 from facta.arrays import Floats
-from facta.data.floor import floor
-from facta.data.simulator import World, chunks
+from facta.data.synthetic.floor import floor
+from facta.data.synthetic.simulator import World, chunks
 from facta.eval.predictions import Predictions, differences
 
 METRICS, FURTHER = ("NE", "GAUC"), ["model.window=200"]

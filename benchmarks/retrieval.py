@@ -30,7 +30,7 @@ from benchmarks.figures import committed, record
 from facta import durable
 from facta.artifact import files
 from facta.artifact.model import restored, state_of
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.models.recommender import RecommenderConfig
 
 ITEMS, STORED, WIDTH, LENGTH, K, TURNS = 1_000_000, 300_000, 64, 50, 10, 11

@@ -31,8 +31,8 @@ import numpy as np
 import facta
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.runs import SEEDS, artifact, place
-from facta.data import simulate
-from facta.data.simulator import SimulatorConfig, World
+from facta.data.synthetic import simulate
+from facta.data.synthetic.simulator import SimulatorConfig, World
 from facta.eval.predictions import Predictions, differences
 from facta.recipes.find import find
 from facta.training import journal

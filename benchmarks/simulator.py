@@ -4,8 +4,8 @@
     python -m benchmarks.simulator --events 1m gr-ranking [--seeds 1]
 
 The gap is (NE of the model - NE of the floor) / (1 - NE of the floor) on the test events; 1 is the base rate, 0 the
-exact forward algorithm over the hidden tastes (`facta.data.floor`). The figure is the larger one of click and long
-view. The floor of one who knows no history and the oracle that knows the taste stand beside it.
+exact forward algorithm over the hidden tastes (`facta.data.synthetic.floor`). The figure is the larger one of click and
+long view. The floor of one who knows no history and the oracle that knows the taste stand beside it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import facta
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.runs import SEEDS, artifact
 from facta.arrays import Floats
-from facta.data import simulate
-from facta.data.floor import Floor, floor
-from facta.data.simulator import SimulatorConfig, World, chunks
+from facta.data.synthetic import simulate
+from facta.data.synthetic.floor import Floor, floor
+from facta.data.synthetic.simulator import SimulatorConfig, World, chunks
 from facta.eval.prediction import entropy, losses
 
 USERS = {"1m": 20_000, "10m": 200_000}

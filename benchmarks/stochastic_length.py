@@ -36,7 +36,7 @@ from benchmarks.figures import ROOT, committed, record
 from benchmarks.lengths import tokens_of
 from benchmarks.turns import seconds
 from facta import ops
-from facta.data.stochastic_length import StochasticLengthConfig, kept_events, threshold, whole_probability
+from facta.data.batches.stochastic_length import StochasticLengthConfig, kept_events, threshold, whole_probability
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
 

@@ -6,8 +6,8 @@
 One pass in the order of the stream: the first 90 % of records are learned, the last 10 % measured. The learning rate is
 the best of RATES on the first SWEEP records, which are cut in the same way. Targets are all events of a record but the
 first, which has no history; measured on BLOCKS blocks of records spread evenly over the test. Only released items are
-ranked. A figure is the hit rate that the lists can expect, over what the oracle can (`facta.data.dirichlet`): the same
-in the mean as counted hits, which the note has, without the luck of each draw.
+ranked. A figure is the hit rate that the lists can expect, over what the oracle can (`data/synthetic/dirichlet.py`):
+the same in the mean as counted hits, which the note has, without the luck of each draw.
 
 All arms have two layers of one head, learned positions and the loss of the MovieLens recipes (cosine / .05 against 128
 uniform items); none has a relative bias, or dropout, for nothing is seen twice. One thread an arm, about half an hour
@@ -27,8 +27,8 @@ import torch
 from benchmarks.figures import ROOT, code, record
 from facta import draws
 from facta.arrays import Floats, Ints
-from facta.data.catalogue import Catalogue
-from facta.data.dirichlet import DirichletConfig, DirichletWorld, Records, counting, oracle, probability
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.synthetic.dirichlet import DirichletConfig, DirichletWorld, Records, counting, oracle, probability
 from facta.draws import Purpose
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
 
 T0, MINUTE = 1_600_000_000_000, 60_000
 ITEMS = 12

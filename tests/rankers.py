@@ -10,9 +10,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from facta.data.batches import Wants
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
+from facta.data.batches.batches import Wants
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
 from facta.types import SequenceBatch
 
 T0 = 1_600_000_000_000

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from facta import draws, jagged
-from facta.data.negatives import NegativesConfig
+from facta.data.batches.negatives import NegativesConfig
 from facta.training.log import Log
 from facta.training.trainer import Trainer, TrainingConfig
 from facta.types import Events, LossSum, Negatives, SequenceBatch, Targets

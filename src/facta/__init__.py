@@ -11,10 +11,10 @@ _interrupted_in_a_sentence()  # before torch is imported, which takes seconds
 
 from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, train_seeds, tune
 from facta.artifact.card import version as _version
-from facta.data.doctor import Finding
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.schema import FeatureConfig, FieldConfig
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.schema import FeatureConfig, FieldConfig
+from facta.data.log.doctor import Finding
+from facta.data.log.prepare import prepare
 from facta.errors import (
     ArtifactError,
     ConfigError,

@@ -11,13 +11,13 @@ from typing import Any, get_args
 from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, instance, several
 from facta.artifact import files
 from facta.artifact.matching import check_match
-from facta.data.buckets import as_read_by
-from facta.data.doctor import Finding, examine
-from facta.data.events import Source
-from facta.data.histories import Dataset
-from facta.data.schema import Declared
-from facta.data.splits import check_trainable
-from facta.data.times import Time, Unit
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.schema import Declared
+from facta.data.dataset.times import Time, Unit
+from facta.data.log.doctor import Finding, examine
+from facta.data.log.events import Source
+from facta.data.split.buckets import as_read_by
+from facta.data.split.splits import check_trainable
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS
 from facta.eval.experiment import Experiment

@@ -33,7 +33,7 @@ class Events:
 
 @dataclass(frozen=True)
 class Targets:
-    """S events to be predicted; each sees the first `after` input events of its row (`data/visibility.py`)."""
+    """S events to be predicted; each sees the first `after` input events of its row (`data/split/visibility.py`)."""
 
     offsets: Tensor  # [B+1]
     events: Events  # [S]; a request gives no item and no feedback
@@ -117,7 +117,7 @@ class LossSum(NamedTuple):
 
 @dataclass(frozen=True)
 class Negatives:
-    """Items that a loss contrasts with each target's own; drawn by `data/negatives` and handed in."""
+    """Items that a loss contrasts with each target's own; drawn by `data/batches/negatives` and handed in."""
 
     shared: Tensor | None = None  # [R] rows used by every target
     log_q: Tensor | None = None  # [R] log of the expected appearances of each shared row: lowers its logit

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta.data.batches import prediction_batches, request_batch
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.request import Asked, request
-from facta.data.rows import Rows, apart
-from facta.data.splits import Requests
-from facta.data.visibility import Frozen
+from facta.data.batches.batches import prediction_batches, request_batch
+from facta.data.batches.request import Asked, request
+from facta.data.batches.rows import Rows, apart
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import Requests
+from facta.data.split.visibility import Frozen
 from facta.infer.history import encoded as looked_up
 from facta.infer.history_of import history_of
 from facta.layouts.layout import ITEM

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facta.data.batches import request_batch
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.splits import Split, leave_one_out, leave_one_out_test
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import request_batch
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.split.statistics import Statistics
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig

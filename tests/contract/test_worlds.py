@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from facta import draws, jagged
-from facta.data.batches import TrainingBatches, request_batch
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.negatives import NegativesConfig, draw
-from facta.data.prepare import prepare
-from facta.data.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.batches.batches import TrainingBatches, request_batch
+from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import Split, leave_one_out, leave_one_out_test
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig

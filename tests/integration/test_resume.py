@@ -14,8 +14,8 @@ import pytest
 from safetensors.torch import load_file
 
 import facta
-from facta.data.simulate import SCHEMA, write
-from facta.data.simulator import SimulatorConfig, World
+from facta.data.synthetic.simulate import SCHEMA, write
+from facta.data.synthetic.simulator import SimulatorConfig, World
 from facta.ops import backend
 from facta.training.journal import TIMINGS
 from tests import toy_training, worlds

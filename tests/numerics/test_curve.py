@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.models.recommender import Recommender
 from facta.ops import backend
 from facta.recipes.find import find

@@ -14,7 +14,7 @@ from benchmarks.logq import OWN, bias, full_gradient, mean_gradient, world
 
 from facta.arrays import Floats
 from facta.artifact.model import parse
-from facta.data.negatives import Correction, NegativesConfig, draw
+from facta.data.batches.negatives import Correction, NegativesConfig, draw
 from facta.errors import ConfigError
 from facta.objectives.items import Items
 from facta.objectives.losses import Contrast, sampled_softmax, softmax

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facta.data.negatives import NegativesConfig
+from facta.data.batches.negatives import NegativesConfig
 from facta.errors import ConfigError
 from facta.objectives import chunked
 from facta.objectives.gathered import gathered_logits

@@ -12,7 +12,7 @@ import pytest
 
 import facta
 from facta.cli import app
-from facta.data.doctor import Finding, examine
+from facta.data.log.doctor import Finding, examine
 
 START, DAY = 1_700_000_000, 86_400
 NAMES = ("user_id", "item_id", "timestamp", "action")

@@ -12,7 +12,7 @@ import torch
 from facta import durable
 from facta.artifact import files
 from facta.artifact.model import parse, state_of
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ArtifactError, ResourceError
 from facta.models.recommender import RecommenderConfig
 

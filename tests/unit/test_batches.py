@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from facta import jagged
-from facta.data.batches import TrainingBatches, request_batch
-from facta.data.histories import Dataset
-from facta.data.negatives import NegativesConfig, draw
-from facta.data.prepare import prepare
-from facta.data.splits import leave_one_out, leave_one_out_test
+from facta.data.batches.batches import TrainingBatches, request_batch
+from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import leave_one_out, leave_one_out_test
 from facta.errors import ConfigError
 from facta.types import SequenceBatch
 
@@ -169,7 +169,7 @@ def test_shared_negatives(dataset: Dataset) -> None:
 
 def test_log_q_is_the_expected_number_of_appearances() -> None:
     """Simulated: items drawn by popularity into batches of 20 targets, 5 uniform ones added."""
-    from facta.data.negatives import log_inclusion
+    from facta.data.batches.negatives import log_inclusion
 
     counts = torch.tensor([1.0, 3, 6, 10])
     log_q = log_inclusion(NegativesConfig(kind="mixed", count=5, correction="negatives"), counts, targets=20)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import facta
-from facta.data.batches import TrainingBatches, Wants
-from facta.data.buckets import as_read_by, of_training
-from facta.data.catalogue import Catalogue
-from facta.data.codes import codes, quantiles
-from facta.data.histories import Dataset
-from facta.data.splits import Split, leave_one_out, temporal, training_events
-from facta.data.stored import StoredHistories
+from facta.data.batches.batches import TrainingBatches, Wants
+from facta.data.batches.stored import StoredHistories
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.codes import codes, quantiles
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.buckets import as_read_by, of_training
+from facta.data.split.splits import Split, leave_one_out, temporal, training_events
 from facta.infer.history import History, encoded
 from facta.infer.history_of import history_of
 from facta.training.log import Log

@@ -15,16 +15,16 @@ import torch
 import facta.artifact.model as saved_model
 from facta.artifact import card
 from facta.artifact.files import Contents
-from facta.data.batches import Wants, request_batch
-from facta.data.catalogue import Catalogue
-from facta.data.codes import codes
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.raw import from_text, raw_codes, raw_of_codes, raw_values
-from facta.data.request import request
-from facta.data.schema import Field
-from facta.data.splits import Requests
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import Wants, request_batch
+from facta.data.batches.request import request
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.codes import codes
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.raw import from_text, raw_codes, raw_of_codes, raw_values
+from facta.data.dataset.schema import Field
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import Requests
+from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError, DataError, UnknownValueWarning
 from facta.eval.experiment import Experiment
 from facta.eval.predictions import predict

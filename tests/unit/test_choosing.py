@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import facta
-from facta.data.splits import Split, TestRequests, ValidationRequests, leave_one_out, leave_one_out_test
-from facta.data.statistics import Statistics
+from facta.data.split.splits import Split, TestRequests, ValidationRequests, leave_one_out, leave_one_out_test
+from facta.data.split.statistics import Statistics
 from facta.eval import evaluation, predictions
 from facta.eval.experiment import Experiment
 from facta.eval.fitting import Fitting

@@ -14,8 +14,8 @@ import pytest
 
 import facta
 from facta.cli import app
-from facta.data.events import open_events
-from facta.data.room import room_for
+from facta.data.log.events import open_events
+from facta.data.log.resources import room_for
 from facta.errors import ConfigError, DataError
 
 MARCH, DAY = 1_709_251_200, 86_400  # 2024-03-01 in UTC

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 import facta
-from facta.data.conditional import condition_of, factors, resolved, score_name, score_names
-from facta.data.schema import Field
+from facta.data.dataset.conditional import condition_of, factors, resolved, score_name, score_names
+from facta.data.dataset.schema import Field
 from facta.errors import ConfigError
 from facta.infer.ranking import ScoreNames
 from facta.training import journal

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import facta
-from facta.data.splits import events_before
+from facta.data.split.splits import events_before
 from facta.errors import ArtifactError, ConfigError, ProtocolError
 from facta.eval import frames
 from facta.eval.experiment import Experiment

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from facta import prepare
-from facta.data.digests import table_digest
+from facta.data.dataset.digests import table_digest
 from tests.unit.test_prepare import LOG
 
 

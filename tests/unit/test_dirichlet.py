@@ -8,8 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facta.data import dirichlet
-from facta.data.dirichlet import CHUNK, DirichletConfig, DirichletWorld, Records, chances, counting, oracle, probability
+from facta.data.synthetic import dirichlet
+from facta.data.synthetic.dirichlet import (
+    CHUNK,
+    DirichletConfig,
+    DirichletWorld,
+    Records,
+    chances,
+    counting,
+    oracle,
+    probability,
+)
 from facta.errors import ConfigError
 
 SMALL = DirichletConfig(items=400, categories=8, records=4 * CHUNK, length=24, most=3)

@@ -15,12 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from facta import api, jagged
 from facta.config import Config
-from facta.data.batches import TrainingBatches, prediction_batches
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.rows import Rows, singles
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import TrainingBatches, prediction_batches
+from facta.data.batches.rows import Rows, singles
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facta.data.doctor import Finding, examine
-from facta.data.prepare import prepare
-from facta.data.schema import FieldConfig
+from facta.data.dataset.schema import FieldConfig
+from facta.data.log.doctor import Finding, examine
+from facta.data.log.prepare import prepare
 from facta.errors import DataError
 
 DAY = 86_400_000

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import facta
-from facta.data.histories import Dataset
-from facta.data.splits import leave_one_out, training_events
-from facta.data.statistics import Statistics
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import leave_one_out, training_events
+from facta.data.split.statistics import Statistics
 from facta.errors import ResourceError
 from facta.models import ease
 from facta.models.ease import EASE, EASEConfig

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.layers.embedding import Embedder, EmbeddingConfig
 from facta.layers.items import ItemTable
 from facta.layouts.layout import INTERLEAVED

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from facta.data.batches import Wants, request_batch
-from facta.data.encoded import EncodedEvents, EncodedHistory
-from facta.data.growing import Growing
-from facta.data.histories import Dataset
-from facta.data.request import request
-from facta.data.splits import Requests
-from facta.data.stored import StoredHistories, encoded_history
-from facta.data.windows import window_length, window_start
+from facta.data.batches.batches import Wants, request_batch
+from facta.data.batches.encoded import EncodedEvents, EncodedHistory
+from facta.data.batches.growing import Growing
+from facta.data.batches.request import request
+from facta.data.batches.stored import StoredHistories, encoded_history
+from facta.data.batches.windows import window_length, window_start
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import Requests
 from facta.errors import DataError
 from facta.infer.history import History, encoded
 from facta.infer.history_of import history_of
@@ -45,7 +45,7 @@ def plain(value: Any) -> Any:
     """Arrays and tensors as lists."""
     if isinstance(value, Mapping):
         return {name: plain(one) for name, one in value.items()}
-    if is_dataclass(value) and not isinstance(value, type) and type(value).__module__ != "facta.data.schema":
+    if is_dataclass(value) and not isinstance(value, type) and type(value).__module__ != "facta.data.dataset.schema":
         return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     return value.tolist() if isinstance(value, (np.ndarray, torch.Tensor)) else value
 

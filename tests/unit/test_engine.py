@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import facta.artifact.model as saved_model
-from facta.data.batches import request_batch
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.request import request
-from facta.data.splits import Requests
-from facta.data.times import Time, moment
+from facta.data.batches.batches import request_batch
+from facta.data.batches.request import request
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.times import Time, moment
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import Requests
 from facta.errors import ConfigError, DataError
 from facta.infer.artifact import Artifact
 from facta.infer.history import History, as_histories, encoded

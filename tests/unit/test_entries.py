@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 import facta
-from facta.data.batches import TrainingBatches, Wants, request_batch
-from facta.data.splits import leave_one_out_test, temporal
-from facta.data.stochastic_length import StochasticLengthConfig
+from facta.data.batches.batches import TrainingBatches, Wants, request_batch
+from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.data.split.splits import leave_one_out_test, temporal
 
 T = 1_700_000_000_000
 EVENTS = pl.DataFrame(

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facta.data.events import open_events
-from facta.data.schema import recognise
-from facta.data.times import to_milliseconds
+from facta.data.dataset.schema import recognise
+from facta.data.dataset.times import to_milliseconds
+from facta.data.log.events import open_events
 from facta.errors import DataError
 
 LOG = pl.DataFrame(

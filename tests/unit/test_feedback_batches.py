@@ -13,11 +13,11 @@ import torch
 
 import facta
 from facta import jagged
-from facta.data.batches import TrainingBatches, Wants
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.splits import Split, leave_one_out
-from facta.data.stochastic_length import StochasticLengthConfig, threshold
+from facta.data.batches.batches import TrainingBatches, Wants
+from facta.data.batches.stochastic_length import StochasticLengthConfig, threshold
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import Split, leave_one_out
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
 from facta.models.recommender import Recommender, RecommenderConfig

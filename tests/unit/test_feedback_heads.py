@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta.data.schema import Field
+from facta.data.dataset.schema import Field
 from facta.errors import ConfigError
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.feedback import Feedback, FeedbackConfig

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError, ProtocolError
 from facta.eval import draw, feedback_report
 from facta.eval.feedback_report import write_feedback_report

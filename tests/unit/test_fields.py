@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import facta
-from facta.data import codes as coding
-from facta.data.codes import centers, codes, positive_codes, quantiles
-from facta.data.fields import late_share
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.schema import Field, FieldConfig, SchemaConfig
+from facta.data.dataset import codes as coding
+from facta.data.dataset.codes import centers, codes, positive_codes, quantiles
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.schema import Field, FieldConfig, SchemaConfig
+from facta.data.log.fields import late_share
+from facta.data.log.prepare import prepare
 from facta.errors import ConfigError, DataError
 
 T = 1_700_000_000_000

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta import DataError, durable, prepare
-from facta.data.csv_files import open_table
-from facta.data.events import open_events
-from facta.data.files import find_files, read_parquet
-from facta.data.text_files import excerpt
+from facta.data.dataset.parquet import read_parquet
+from facta.data.log.csv_files import open_table
+from facta.data.log.events import open_events
+from facta.data.log.files import find_files
+from facta.data.log.text_files import excerpt
 from facta.errors import ResourceError
 
 HEADER = "user_id,title,item_id"
@@ -160,7 +161,7 @@ def test_coarse_times_that_repeat_within_files_are_no_copies(tmp_path: Path) -> 
 
 
 def test_a_sample_by_hash_finds_copies_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facta.data.overlap._SAMPLE", 50)
+    monkeypatch.setattr("facta.data.log.overlap._SAMPLE", 50)
     for name in ("a", "b"):
         LOG.with_columns(note=pl.lit(name)).write_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(DataError, match="100% of the events"):

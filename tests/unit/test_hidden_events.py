@@ -12,13 +12,13 @@ import torch
 
 import facta
 from facta import jagged
-from facta.data.batches import TrainingBatches, Wants, prediction_batches
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.rows import Rows, apart, shared
-from facta.data.splits import leave_one_out
-from facta.data.stochastic_length import StochasticLengthConfig
-from facta.data.visibility import BLIND, OWN, Delayed, Visibility
+from facta.data.batches.batches import TrainingBatches, Wants, prediction_batches
+from facta.data.batches.rows import Rows, apart, shared
+from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import leave_one_out
+from facta.data.split.visibility import BLIND, OWN, Delayed, Visibility
 from facta.encoders.hstu import HSTUConfig
 from facta.models.dlrm import DLRMConfig
 from facta.models.model import Model, ModelConfig

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from facta.data.digests import content_hash
-from facta.data.histories import FORMAT, Dataset
-from facta.data.order import history_order, stable_argsort, tied
-from facta.data.prepare import prepare
-from facta.data.schema import Field
+from facta.data.dataset.dataset import FORMAT, Dataset
+from facta.data.dataset.digests import content_hash
+from facta.data.dataset.schema import Field
+from facta.data.log.order import history_order, stable_argsort, tied
+from facta.data.log.prepare import prepare
 from facta.errors import DataError
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from facta.artifact.model import parse
-from facta.data.batches import Wants
-from facta.data.catalogue import Catalogue
+from facta.data.batches.batches import Wants
+from facta.data.dataset.catalogue import Catalogue
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.embedding import EmbeddingConfig
 from facta.layers.items import ItemTower

@@ -11,7 +11,7 @@ import pytest
 
 import facta
 from facta.cli import tables
-from facta.data.splits import temporal, temporal_test
+from facta.data.split.splits import temporal, temporal_test
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import Comparison, compare

@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from facta.data import kuairand, sources
-from facta.data.catalogue import Catalogue
-from facta.data.codes import codes
-from facta.data.histories import Dataset
-from facta.data.origins import checksum
-from facta.data.sources import Form, Source
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.codes import codes
+from facta.data.dataset.dataset import Dataset
+from facta.data.public import kuairand, sources
+from facta.data.public.origins import checksum
+from facta.data.public.sources import Form, Source
 
 T = 1_650_812_741_436
 LOG = """user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,\

@@ -15,19 +15,19 @@ from benchmarks import late_feedback
 
 from facta.artifact.files import described
 from facta.artifact.matching import _said
-from facta.data import late
-from facta.data.batches import TrainingBatches, Wants, prediction_batches, request_batch
-from facta.data.catalogue import Catalogue
-from facta.data.doctor import examine
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.request import request
-from facta.data.schema import Field
-from facta.data.splits import Requests, Split, leave_one_out, temporal, temporal_test
-from facta.data.statistics import Statistics
-from facta.data.stochastic_length import StochasticLengthConfig
-from facta.data.stored import StoredHistories
-from facta.data.stream import StreamBatches
+from facta.data.batches.batches import TrainingBatches, Wants, prediction_batches, request_batch
+from facta.data.batches.request import request
+from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.data.batches.stored import StoredHistories
+from facta.data.batches.stream import StreamBatches
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.schema import Field
+from facta.data.log.doctor import examine
+from facta.data.log.prepare import prepare
+from facta.data.split import late
+from facta.data.split.splits import Requests, Split, leave_one_out, temporal, temporal_test
+from facta.data.split.statistics import Statistics
 from facta.errors import DataError
 from facta.eval.experiment import Experiment
 from facta.eval.held_out import events_of_test, events_of_validation

@@ -43,7 +43,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("cli/", "training/log.py"),
     "tensorboard": ("training/log.py", "training/journal.py"),
     "torch.utils.tensorboard": ("training/log.py", "training/journal.py"),
-    "urllib": ("data/origins.py",),
+    "urllib": ("data/public/origins.py",),
     "http": (),
     "socket": (),
     "requests": (),
@@ -62,7 +62,7 @@ KNOWS_NOT = {"retrieval": MODELS | {"data"}, "eval": MODELS, "infer": {"eval", "
 anyway. Requests are answered without evaluation and without training."""
 
 MATHEMATICS = ("ops/", "layers/", "similarity/", "layouts/", "encoders/", "objectives/", "models/")
-FITS = ("training/", "recipes/", "eval/fitting.py", "eval/tuning.py", "data/statistics.py")
+FITS = ("training/", "recipes/", "eval/fitting.py", "eval/tuning.py", "data/split/statistics.py")
 """Where models are, and where they are fitted and chosen."""
 
 
@@ -135,7 +135,7 @@ def test_what_fits_and_chooses_does_not_know_the_test(path: Path) -> None:
         return
     asks = {"facta.eval.evaluation.evaluate", "facta.eval.predictions.predict", "facta.eval.held_out.events_of_test"}
     asks |= {"facta.eval", "facta.eval.experiment", "facta.recipes.measure"}
-    asks |= {f"facta.data.splits.{one}" for one in ("TestRequests", "leave_one_out_test", "temporal_test")}
+    asks |= {f"facta.data.split.splits.{one}" for one in ("TestRequests", "leave_one_out_test", "temporal_test")}
     assert not asks & set(imported(parse(path))), name(path)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from facta.artifact.model import restored, state_of
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.models.recommender import RecommenderConfig
 from facta.recipes.find import every, find
 from facta.testing import batches as feedback_world

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 import facta
 from facta.cli import app
-from facta.data.batches import TrainingBatches, Wants, request_batch, told
-from facta.data.catalogue import Catalogue
-from facta.data.codes import codes
-from facta.data.histories import Dataset
-from facta.data.splits import leave_one_out, leave_one_out_test, temporal_test
+from facta.data.batches.batches import TrainingBatches, Wants, request_batch, told
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.codes import codes
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import leave_one_out, leave_one_out_test, temporal_test
 from facta.errors import ConfigError, DataError
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig

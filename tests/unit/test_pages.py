@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.eval.comparison import compare
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment

@@ -13,10 +13,10 @@ import pytest
 
 import facta
 from facta.cli import app
-from facta.data.events import open_events
-from facta.data.pivot import AGAIN, LATER, MOST_ACTIONS, pivoted
-from facta.data.room import room_for
-from facta.data.schema import recognise
+from facta.data.dataset.schema import recognise
+from facta.data.log.events import open_events
+from facta.data.log.pivot import AGAIN, LATER, MOST_ACTIONS, pivoted
+from facta.data.log.resources import room_for
 from facta.errors import ConfigError, DataError
 
 START = 1_700_000_000

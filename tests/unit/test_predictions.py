@@ -14,11 +14,11 @@ import torch
 
 import facta
 from facta import jagged
-from facta.data.batches import Wants, prediction_batches
-from facta.data.catalogue import Catalogue
-from facta.data.codes import codes
-from facta.data.histories import Dataset
-from facta.data.rows import Rows
+from facta.data.batches.batches import Wants, prediction_batches
+from facta.data.batches.rows import Rows
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.codes import codes
+from facta.data.dataset.dataset import Dataset
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ProtocolError
 from facta.eval.experiment import Experiment

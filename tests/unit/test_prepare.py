@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta import durable
-from facta.data import room
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
+from facta.data.dataset.dataset import Dataset
+from facta.data.log import resources as room
+from facta.data.log.prepare import prepare
 from facta.errors import DataError, FactaError, ResourceError
 
 START = 1_700_000_000
@@ -399,7 +399,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("facta.data.prepare.tied", interrupt)  # when the first arrays are on the disk already
+    monkeypatch.setattr("facta.data.log.prepare.tied", interrupt)  # when the first arrays are on the disk already
     with pytest.raises(KeyboardInterrupt):
         prepare(LOG, tmp_path / "log")
     assert debris(tmp_path) == []

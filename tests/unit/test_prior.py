@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 import facta
-from facta.data.batches import request_batch
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.splits import Split, leave_one_out, leave_one_out_test
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import request_batch
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError
 from facta.models.prior import Prior, PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from facta import api, arrays
-from facta.data.batches import prediction_batches
-from facta.data.catalogue import Catalogue
-from facta.data.feedback_counts import DAY
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.rows import Rows
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import prediction_batches
+from facta.data.batches.rows import Rows
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.feedback_counts import DAY
+from facta.data.split.statistics import Statistics
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig

@@ -9,13 +9,13 @@ import torch
 
 from facta import api
 from facta.config import Config
-from facta.data.catalogue import Catalogue
-from facta.data.features import Feature
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.schema import Field, SchemaConfig
-from facta.data.simulate import SCHEMA
-from facta.data.sources import find as find_source
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.features import Feature
+from facta.data.dataset.schema import Field, SchemaConfig
+from facta.data.log.prepare import prepare
+from facta.data.public.sources import find as find_source
+from facta.data.synthetic.simulate import SCHEMA
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError

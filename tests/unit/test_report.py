@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from facta.cli import tables
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError, ProtocolError, ResourceError
 from facta.eval import draw, report
 from facta.eval.evaluation import evaluate

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from facta import ConfigError, prepare
-from facta.data.meeting import meeting
-from facta.data.roles import no_feedback
-from facta.data.schema import FeatureConfig
-from facta.data.separators import parted
+from facta.data.dataset.schema import FeatureConfig
+from facta.data.log.meeting import meeting
+from facta.data.log.roles import no_feedback
+from facta.data.log.separators import parted
 from tests.unit.test_prepare import START
 
 EVENTS = 60

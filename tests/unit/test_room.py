@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facta.data import room
-from facta.data.prepare import prepare
+from facta.data.log import resources as room
+from facta.data.log.prepare import prepare
 
 START = 1_700_000_000
 

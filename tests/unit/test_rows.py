@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from facta import draws
-from facta.data.catalogue import Catalogue
-from facta.data.negatives import NegativesConfig, draw
+from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.recommender import Recommender, RecommenderConfig

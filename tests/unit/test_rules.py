@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from facta.arrays import Floats
-from facta.data.batches import request_batch
-from facta.data.histories import Dataset
-from facta.data.splits import Split, leave_one_out, leave_one_out_test
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import request_batch
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import Split, leave_one_out, leave_one_out_test
+from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError
 from facta.eval.fitting import Fitting
 from facta.eval.protocol import ProtocolConfig

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facta.data.batches import TrainingBatches, prediction_batches
-from facta.data.catalogue import Catalogue
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.rows import Rows
-from facta.data.splits import Split, temporal
+from facta.data.batches.batches import TrainingBatches, prediction_batches
+from facta.data.batches.rows import Rows
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import Split, temporal
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.history import DINConfig, HistoryConfig
 from facta.models.sim import SIMConfig

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from facta.data.histories import Dataset
-from facta.data.request import Asked, request
+from facta.data.batches.request import Asked, request
+from facta.data.dataset.dataset import Dataset
 from facta.infer import ranking
 from facta.infer.artifact import Artifact
 from facta.infer.history import History, encoded

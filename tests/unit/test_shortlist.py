@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from facta.artifact.model import parse
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.infer.artifact import Artifact
 

@@ -11,12 +11,12 @@ import pytest
 from pyarrow import parquet
 
 from facta.cli.prepare import schema_of
-from facta.data import simulator
-from facta.data.catalogue import Catalogue
-from facta.data.codes import codes
-from facta.data.prepare import prepare
-from facta.data.simulate import write
-from facta.data.simulator import SimulatorConfig, World
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.codes import codes
+from facta.data.log.prepare import prepare
+from facta.data.synthetic import simulator
+from facta.data.synthetic.simulate import write
+from facta.data.synthetic.simulator import SimulatorConfig, World
 from facta.errors import DataError, ResourceError
 
 SMALL = SimulatorConfig(users=250, items=60, events_per_user=12)

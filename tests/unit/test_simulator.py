@@ -10,9 +10,9 @@ import pytest
 
 from facta import arrays
 from facta.arrays import Floats
-from facta.data import floor as floors
-from facta.data import simulator
-from facta.data.simulator import Memory, SimulatorConfig, World
+from facta.data.synthetic import floor as floors
+from facta.data.synthetic import simulator
+from facta.data.synthetic.simulator import Memory, SimulatorConfig, World
 from facta.eval.prediction import prediction_metrics
 
 SMALL = SimulatorConfig(users=600, items=500, events_per_user=30)

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 import facta
-from facta.data.histories import Dataset
-from facta.data.splits import temporal
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import temporal
 from facta.errors import ProtocolError
 from facta.eval.experiment import Experiment
 from facta.eval.fitting import Fitting

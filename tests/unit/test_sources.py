@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facta.data import movielens, origins, sources
-from facta.data.catalogue import Catalogue
-from facta.data.origins import Archive, Place, WebFolder, Wheel, checksum
-from facta.data.sources import Form, Source
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.public import movielens, origins, sources
+from facta.data.public.origins import Archive, Place, WebFolder, Wheel, checksum
+from facta.data.public.sources import Form, Source
 from facta.errors import DownloadError
 
 GENRE_FLAGS = "0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0"  # Animation, Children's, Comedy

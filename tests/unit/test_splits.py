@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.splits import (
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import (
     Requests,
     ValidationRequests,
     check_trainable,

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 import facta
-from facta.data import statistics as module
-from facta.data.histories import Dataset
-from facta.data.splits import Split, leave_one_out, temporal
-from facta.data.statistics import Statistics
-from facta.data.stream import StreamBatches
+from facta.data.batches.stream import StreamBatches
+from facta.data.dataset.dataset import Dataset
+from facta.data.split import statistics as module
+from facta.data.split.splits import Split, leave_one_out, temporal
+from facta.data.split.statistics import Statistics
 from facta.eval.experiment import Experiment
 from facta.training.log import Log
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facta import jagged
-from facta.data.stochastic_length import StochasticLengthConfig, kept_events, threshold, whole_probability
+from facta.data.batches.stochastic_length import StochasticLengthConfig, kept_events, threshold, whole_probability
 
 HISTOGRAM = {32: 0.023, 416: 0.032, 1024: 0.058, 2048: 0.372, 4000: 0.242, 4064: 0.266, 8192: 0.007}
 """Lengths whose unsampled row fits the 30-day table of the paper (Table 3)."""

@@ -20,7 +20,7 @@ from benchmarks.stochastic_length import (
 from torch.utils.flop_counter import FlopCounterMode
 
 from facta import ops
-from facta.data.stochastic_length import threshold
+from facta.data.batches.stochastic_length import threshold
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import facta
-from facta.data.batches import Wants
-from facta.data.splits import temporal, training_events
-from facta.data.stream import HOUR, StreamBatches
+from facta.data.batches.batches import Wants
+from facta.data.batches.stream import HOUR, StreamBatches
+from facta.data.split.splits import temporal, training_events
 from facta.eval.predictions import Predictions, predict_rows
 from facta.layers.items import ItemTower
 from facta.models.recommender import Recommender

@@ -9,7 +9,7 @@ import torch
 from benchmarks import synthetic
 from torch import Tensor
 
-from facta.data.dirichlet import DirichletConfig, DirichletWorld
+from facta.data.synthetic.dirichlet import DirichletConfig, DirichletWorld
 from facta.types import SequenceBatch
 
 WORLD = DirichletWorld(DirichletConfig(items=400, categories=8, records=2000, length=16))

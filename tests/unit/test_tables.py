@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facta.data.catalogue import Catalogue
-from facta.data.features import describe, feature
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.schema import FeatureConfig
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.features import feature
+from facta.data.dataset.schema import FeatureConfig
+from facta.data.log.features import describe
+from facta.data.log.prepare import prepare
 from facta.errors import ConfigError, DataError
 
 T = 1_700_000_000_000

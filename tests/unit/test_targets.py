@@ -10,10 +10,10 @@ import pytest
 
 import facta
 from facta.cli.tables import population
-from facta.data.catalogue import Catalogue
-from facta.data.late import successes
-from facta.data.splits import leave_one_out, leave_one_out_test, temporal, temporal_test, training_events
-from facta.data.statistics import Statistics
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.late import successes
+from facta.data.split.splits import leave_one_out, leave_one_out_test, temporal, temporal_test, training_events
+from facta.data.split.statistics import Statistics
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
 from facta.eval.predictions import predict

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta import arrays
-from facta.data.rows import Rows, apart, newest, shared, singles, tiles
-from facta.data.visibility import BLIND, OWN, Delayed
+from facta.data.batches.rows import Rows, apart, newest, shared, singles, tiles
+from facta.data.split.visibility import BLIND, OWN, Delayed
 from tests.unit.test_visibility import log_of
 
 spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=6)

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from facta import DataError
-from facta.data.calendar_numbers import calendar_form
-from facta.data.times import moment, period, refuse_lost_digits, to_milliseconds
+from facta.data.dataset.calendar_numbers import calendar_form
+from facta.data.dataset.times import moment, period, refuse_lost_digits, to_milliseconds
 
 MICROSECONDS = 1_700_075_710_123_999  # nearly the next millisecond
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facta.data.negatives import NegativesConfig
+from facta.data.batches.negatives import NegativesConfig
 from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
 from facta.training import journal
 from facta.training.log import Log

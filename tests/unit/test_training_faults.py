@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 import facta
 from facta import jagged, ops
-from facta.data.batches import TrainingBatches, Wants
-from facta.data.catalogue import Catalogue
-from facta.data.negatives import NegativesConfig, draw
-from facta.data.schema import Field
-from facta.data.splits import leave_one_out, training_events
+from facta.data.batches.batches import TrainingBatches, Wants
+from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.schema import Field
+from facta.data.split.splits import leave_one_out, training_events
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import SASRecBlock, Transformer, TransformerConfig, rotate
 from facta.eval.fitting import Fitting

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import nn
 
-from facta.data.batches import TrainingBatches, Wants
-from facta.data.histories import Dataset
-from facta.data.negatives import NegativesConfig, draw
-from facta.data.prepare import prepare
-from facta.data.splits import leave_one_out, leave_one_out_test, training_events
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import TrainingBatches, Wants
+from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.data.split.splits import leave_one_out, leave_one_out_test, training_events
+from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.comparison import compare
 from facta.eval.evaluation import evaluate

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from pyarrow import parquet
 
-from facta.data.histories import Dataset
-from facta.data.prepare import prepare
-from facta.data.series import Series
-from facta.data.stored import StoredHistories
+from facta.data.batches.stored import StoredHistories
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.series import Series
+from facta.data.log.prepare import prepare
 from facta.errors import ConfigError, DataError, ResourceError
 from facta.infer import bulk, parts
 from facta.infer.artifact import Artifact

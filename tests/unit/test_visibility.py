@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta import arrays
-from facta.data.visibility import BLIND, OWN, Delayed, Frozen, Visibility
+from facta.data.split.visibility import BLIND, OWN, Delayed, Frozen, Visibility
 from facta.errors import ProtocolError
 
 histories = st.lists(st.lists(st.integers(0, 12), max_size=9), min_size=1, max_size=5)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import facta
-from facta.data.known import known_events
+from facta.data.split.known import known_events
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
 from facta.training.log import Log

@@ -12,7 +12,7 @@ from facta.arguments import FLAG, PATH, arguments
 from facta.arrays import Ints
 from facta.artifact import files
 from facta.artifact.items import ItemLookup
-from facta.data.ids import ItemId, id_from_text
+from facta.data.dataset.ids import ItemId, id_from_text
 
 
 class StoredArtifact(files.Contents):

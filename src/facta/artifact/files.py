@@ -27,9 +27,9 @@ from facta import durable
 from facta.artifact import card
 from facta.artifact.calibration import Calibrator
 from facta.artifact.model import parse, restored, state_of
-from facta.data.catalogue import Catalogue
-from facta.data.files import read_parquet
-from facta.data.histories import Fields, shown_early
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Fields, shown_early
+from facta.data.dataset.parquet import read_parquet
 from facta.errors import ArtifactError, ConfigError
 from facta.models.model import Model
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from facta.arguments import unlike
 from facta.arrays import Bools, Floats32, Ints
-from facta.data.ids import Ids, ItemId, plain_value
+from facta.data.dataset.ids import Ids, ItemId, plain_value
 from facta.errors import DataError
 
 

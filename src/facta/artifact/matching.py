@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from facta.artifact.files import Contents, described
-from facta.data.histories import Dataset
-from facta.data.schema import Field
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.schema import Field
 from facta.errors import DataError, ProtocolError
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facta.config import Config
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.models.known import AnyModel
 from facta.models.model import Model, ModelConfig
 

@@ -14,9 +14,9 @@ from typer.core import TyperGroup
 
 from facta.cli import console
 from facta.cli.simulate import simulate
-from facta.data import sources
-from facta.data.histories import Dataset
-from facta.data.origins import Progress as Fetching
+from facta.data.dataset.dataset import Dataset
+from facta.data.public import sources
+from facta.data.public.origins import Progress as Fetching
 from facta.errors import DataError
 
 

@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from facta.cli import console
 from facta.cli.prepare import SchemaOption, columns_of, schema_of
-from facta.data.doctor import Finding, examine
-from facta.data.times import Unit
+from facta.data.dataset.times import Unit
+from facta.data.log.doctor import Finding, examine
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 

@@ -10,7 +10,7 @@ import typer
 
 from facta import api, durable
 from facta.cli import console, pages, predictions, tables
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError
 from facta.eval import frames
 from facta.eval.comparison import Comparison, compare

@@ -12,10 +12,10 @@ import typer
 
 from facta.artifact.files import described
 from facta.cli import console
-from facta.data.histories import Dataset
-from facta.data.ids import ItemId, id_from_text
-from facta.data.raw import from_text
-from facta.data.times import Time
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.ids import ItemId, id_from_text
+from facta.data.dataset.raw import from_text
+from facta.data.dataset.times import Time
 from facta.errors import ConfigError, counted
 from facta.infer.artifact import Artifact
 from facta.infer.history import History

@@ -15,7 +15,7 @@ import typer
 from facta import hardware
 from facta.artifact import files
 from facta.cli import console, tables
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError
 from facta.infer.artifact import Artifact
 from facta.kinds import plain

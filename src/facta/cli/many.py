@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 
 from facta.cli import console, histories
-from facta.data.events import open_events
-from facta.data.histories import Dataset
-from facta.data.ids import clean_ids, id_from_text
-from facta.data.schema import candidates
-from facta.data.times import Time
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.ids import clean_ids, id_from_text
+from facta.data.dataset.schema import candidates
+from facta.data.dataset.times import Time
+from facta.data.log.events import open_events
 from facta.errors import ConfigError, DataError
 from facta.infer import parts
 from facta.infer.artifact import Artifact

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from facta import api, durable
 from facta.cli import console, pages, tables
-from facta.data.conditional import resolved
-from facta.data.histories import Dataset
+from facta.data.dataset.conditional import resolved
+from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError
 from facta.eval import frames
 from facta.eval.comparison import Comparison

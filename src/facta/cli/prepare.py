@@ -15,14 +15,14 @@ from rich.status import Status
 from facta.cli import console
 from facta.cli.histories import moment
 from facta.cli.many import ids_of
-from facta.data.events import open_events
-from facta.data.histories import Dataset
-from facta.data.ids import clean_ids, id_from_text
-from facta.data.prepare import Progress
-from facta.data.prepare import prepare as prepared
-from facta.data.repairs import Drop
-from facta.data.schema import SchemaConfig, recognise
-from facta.data.times import Unit
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.ids import clean_ids, id_from_text
+from facta.data.dataset.schema import SchemaConfig, recognise
+from facta.data.dataset.times import Unit
+from facta.data.log.events import open_events
+from facta.data.log.prepare import Progress
+from facta.data.log.prepare import prepare as prepared
+from facta.data.log.repairs import Drop
 from facta.errors import ConfigError
 from facta.hardware import human, memory_peak
 

@@ -11,9 +11,9 @@ import polars as pl
 import typer
 
 from facta.cli import console, histories, many
-from facta.data.histories import Dataset
-from facta.data.ids import ItemId, clean_ids
-from facta.data.times import Time
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.ids import ItemId, clean_ids
+from facta.data.dataset.times import Time
 from facta.errors import ConfigError, counted
 from facta.infer.artifact import Artifact
 from facta.infer.parts import Progress

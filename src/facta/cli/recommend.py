@@ -12,10 +12,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from facta.cli import console, histories, many
-from facta.data.histories import Dataset
-from facta.data.ids import ItemId
-from facta.data.schema import plain
-from facta.data.times import Time, moment
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.ids import ItemId
+from facta.data.dataset.schema import plain
+from facta.data.dataset.times import Time, moment
 from facta.infer.artifact import Answer, Artifact, Exclude
 from facta.infer.history import History
 from facta.infer.parts import Progress

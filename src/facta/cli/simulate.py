@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from facta.cli import console
-from facta.data.simulate import write
-from facta.data.simulator import SimulatorConfig, World
+from facta.data.synthetic.simulate import write
+from facta.data.synthetic.simulator import SimulatorConfig, World
 from facta.hardware import human, memory_peak
 
 _DEFAULT = SimulatorConfig()

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from facta.arguments import TEXT, arguments, instance
-from facta.data.conditional import resolved
+from facta.data.dataset.conditional import resolved
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
 from facta.eval.metrics import lower_is_better

@@ -17,11 +17,11 @@ from torch import nn
 
 from facta import arrays
 from facta.arrays import Bools, Ints
-from facta.data.batches import Wants, request_batch, told
-from facta.data.histories import Dataset
-from facta.data.known import known_part
-from facta.data.splits import Requests
-from facta.data.windows import window_length
+from facta.data.batches.batches import Wants, request_batch, told
+from facta.data.batches.windows import window_length
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.known import known_part
+from facta.data.split.splits import Requests
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.experiment import Experiment
 from facta.eval.fitting import Fitting

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import get_args
 
 from facta.arrays import Ints
-from facta.data.histories import Dataset
-from facta.data.splits import Requests, Split, TestRequests, leave_one_out_test, temporal_test
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import Requests, Split, TestRequests, leave_one_out_test, temporal_test
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.fitting import Fitting
 from facta.eval.held_out import HeldOut, events_of_test, events_of_validation

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facta import durable
 from facta.arrays import Floats, Ints
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError, ProtocolError
 from facta.eval.alarms import alarms
 from facta.eval.bootstrap import interval

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from facta.arrays import Ints
-from facta.data.buckets import of_training
-from facta.data.histories import Dataset
-from facta.data.splits import Split
-from facta.data.statistics import Statistics
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.buckets import of_training
+from facta.data.split.splits import Split
+from facta.data.split.statistics import Statistics
 from facta.eval.held_out import HeldOut, events_of_validation
 from facta.eval.protocol import ProtocolConfig
 

@@ -15,8 +15,8 @@ import polars as pl
 
 from facta import durable
 from facta.arrays import Floats
-from facta.data.histories import Dataset
-from facta.data.splits import Requests
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.splits import Requests
 from facta.errors import ProtocolError
 from facta.eval.predictions import Predictions
 from facta.eval.result import Result

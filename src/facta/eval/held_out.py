@@ -11,12 +11,12 @@ import numpy as np
 
 from facta import arrays
 from facta.arrays import Ints
-from facta.data.histories import Dataset
-from facta.data.known import known_before
-from facta.data.late import period_moments
-from facta.data.rows import Rows, apart, tiles
-from facta.data.splits import Split, State
-from facta.data.visibility import Frozen, Log
+from facta.data.batches.rows import Rows, apart, tiles
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.known import known_before
+from facta.data.split.late import period_moments
+from facta.data.split.splits import Split, State
+from facta.data.split.visibility import Frozen, Log
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import Comparison, compare
 from facta.eval.draw import Picture, mark

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facta.arrays import AnyInts, Bools, Floats, Ints
-from facta.data.batches import Wants, prediction_batches
-from facta.data.conditional import score_names
-from facta.data.histories import Dataset
-from facta.data.known import known_events
-from facta.data.late import known_codes, period_moments
-from facta.data.rows import Rows
-from facta.data.schema import Field
-from facta.data.splits import Split
+from facta.data.batches.batches import Wants, prediction_batches
+from facta.data.batches.rows import Rows
+from facta.data.dataset.conditional import score_names
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.schema import Field
+from facta.data.split.known import known_events
+from facta.data.split.late import known_codes, period_moments
+from facta.data.split.splits import Split
 from facta.errors import ProtocolError
 from facta.eval import saved
 from facta.eval.alarms import alarms

@@ -16,19 +16,11 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from facta.arrays import Bools, Ints
 from facta.config import Config
-from facta.data.histories import Dataset
-from facta.data.late import successes
-from facta.data.mask import ALL, is_mask, masked_events
-from facta.data.splits import (
-    Split,
-    State,
-    Ties,
-    cut_at_share,
-    leave_one_out,
-    temporal,
-    training_events,
-)
-from facta.data.times import moment
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.times import moment
+from facta.data.split.late import successes
+from facta.data.split.mask import ALL, is_mask, masked_events
+from facta.data.split.splits import Split, State, Ties, cut_at_share, leave_one_out, temporal, training_events
 from facta.errors import ConfigError, DataError, ProtocolError
 
 Stage = Literal["validation", "test"]

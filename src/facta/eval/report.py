@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from facta import durable
-from facta.data.histories import Dataset
+from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError, ProtocolError, counted
 from facta.eval.bootstrap import bootstrap_means, interval
 from facta.eval.draw import COLOURS, Picture, axes, legend, look, svg

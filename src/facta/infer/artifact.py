@@ -14,9 +14,9 @@ import polars as pl
 
 from facta.arguments import CALLABLE, FLAG, NONE, PATH, arguments, instance
 from facta.artifact.artifact import StoredArtifact
-from facta.data.histories import Dataset
-from facta.data.ids import ItemId
-from facta.data.times import Time
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.ids import ItemId
+from facta.data.dataset.times import Time
 from facta.infer.engine import Answer, Engine, Exclude
 from facta.infer.history import History
 from facta.infer.parts import Progress

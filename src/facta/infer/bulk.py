@@ -20,10 +20,10 @@ import polars as pl
 
 from facta import arrays
 from facta.arrays import Floats, Floats32, Ints
-from facta.data.histories import Dataset
-from facta.data.request import Asked
-from facta.data.stored import RowsOf
-from facta.data.times import Time, moment
+from facta.data.batches.request import Asked
+from facta.data.batches.stored import RowsOf
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.times import Time, moment
 from facta.errors import DataError
 from facta.infer import parts
 from facta.infer.catalogue_lists import Lists

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
-from facta.data.encoded import EncodedHistory
-from facta.data.request import Asked, request
+from facta.data.batches.encoded import EncodedHistory
+from facta.data.batches.request import Asked, request
 from facta.models.model import Model
 from facta.retrieval.index import Index, has_vectors
 from facta.retrieval.item_sets import ItemSets

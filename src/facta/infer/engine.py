@@ -20,13 +20,13 @@ from facta.artifact.artifact import StoredArtifact
 from facta.artifact.calibration import Calibrator
 from facta.artifact.files import described
 from facta.artifact.items import ItemLookup
-from facta.data.encoded import EncodedHistory
-from facta.data.histories import Dataset, Fields
-from facta.data.ids import ItemId
-from facta.data.mask import ALL, masked_events
-from facta.data.request import Asked
-from facta.data.stored import StoredHistories
-from facta.data.times import Time
+from facta.data.batches.encoded import EncodedHistory
+from facta.data.batches.request import Asked
+from facta.data.batches.stored import StoredHistories
+from facta.data.dataset.dataset import Dataset, Fields
+from facta.data.dataset.ids import ItemId
+from facta.data.dataset.times import Time
+from facta.data.split.mask import ALL, masked_events
 from facta.errors import ConfigError
 from facta.infer import bulk, ranking
 from facta.infer.catalogue_lists import CatalogueLists

@@ -13,16 +13,16 @@ import numpy as np
 
 from facta.arguments import unlike
 from facta.arrays import Ints, offsets_of
-from facta.data.batches import Wants
-from facta.data.encoded import EncodedEvents, EncodedHistory
-from facta.data.histories import Fields
-from facta.data.ids import ItemId, plain_value
-from facta.data.late import ALWAYS
-from facta.data.raw import coded, refuse_unknown
-from facta.data.schema import Field
-from facta.data.series import Series, changes
-from facta.data.stored import RowsOf
-from facta.data.times import Time, moment
+from facta.data.batches.batches import Wants
+from facta.data.batches.encoded import EncodedEvents, EncodedHistory
+from facta.data.batches.stored import RowsOf
+from facta.data.dataset.dataset import Fields
+from facta.data.dataset.ids import ItemId, plain_value
+from facta.data.dataset.raw import coded, refuse_unknown
+from facta.data.dataset.schema import Field
+from facta.data.dataset.series import Series, changes
+from facta.data.dataset.times import Time, moment
+from facta.data.split.late import ALWAYS
 from facta.errors import DataError
 
 MILLISECONDS = np.dtype("datetime64[ms]")

@@ -1,6 +1,6 @@
 """The stored histories of users as people write them: ids, times and values.
 
-What answers requests for a dataset does not come this way: it reads codes (`data/stored.py`).
+What answers requests for a dataset does not come this way: it reads codes (`data/batches/stored.py`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import polars as pl
 
 from facta.arguments import arguments, instance, unlike
 from facta.arrays import Bools
-from facta.data.histories import Dataset
-from facta.data.ids import ItemId
-from facta.data.late import ALWAYS, NEVER, before_value, known_at, waiting_on
-from facta.data.raw import raw_values, value_in_series
-from facta.data.schema import Field
-from facta.data.stored import check_timed, fact_of
-from facta.data.times import Time, moment
+from facta.data.batches.stored import check_timed, fact_of
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.ids import ItemId
+from facta.data.dataset.raw import raw_values, value_in_series
+from facta.data.dataset.schema import Field
+from facta.data.dataset.times import Time, moment
+from facta.data.split.late import ALWAYS, NEVER, before_value, known_at, waiting_on
 from facta.infer.history import MILLISECONDS, History
 
 

@@ -17,12 +17,12 @@ from facta import arrays
 from facta.arguments import unlike
 from facta.arrays import Floats, Floats32, Ints
 from facta.artifact.calibration import Calibrator
-from facta.data.conditional import factors, score_names
-from facta.data.encoded import EncodedHistory
-from facta.data.ids import ItemId, plain_value
-from facta.data.request import Asked, request
-from facta.data.schema import Field
-from facta.data.windows import window_start
+from facta.data.batches.encoded import EncodedHistory
+from facta.data.batches.request import Asked, request
+from facta.data.batches.windows import window_start
+from facta.data.dataset.conditional import factors, score_names
+from facta.data.dataset.ids import ItemId, plain_value
+from facta.data.dataset.schema import Field
 from facta.errors import ConfigError, DataError
 from facta.models.model import Model
 

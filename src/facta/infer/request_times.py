@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from facta.arrays import Bools
-from facta.data.encoded import EncodedHistory
-from facta.data.times import Time, moment
+from facta.data.batches.encoded import EncodedHistory
+from facta.data.dataset.times import Time, moment
 from facta.errors import DataError
 
 

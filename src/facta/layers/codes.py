@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import jagged
-from facta.data.features import Feature
-from facta.data.schema import Field
+from facta.data.dataset.features import Feature
+from facta.data.dataset.schema import Field
 
 
 class CodeTable(nn.Module):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from facta import jagged
 from facta.config import Config
-from facta.data.catalogue import Catalogue
-from facta.data.schema import Field as FeedbackField
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.schema import Field as FeedbackField
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from facta import draws, ops
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.codes import FeatureVectors
 

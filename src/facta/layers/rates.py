@@ -26,10 +26,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from facta.data.catalogue import Catalogue
-from facta.data.feedback_counts import FeedbackKeys, Periods
-from facta.data.schema import Field
-from facta.data.statistics import Statistics
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.schema import Field
+from facta.data.split.feedback_counts import FeedbackKeys, Periods
+from facta.data.split.statistics import Statistics
 from facta.layers.recent import Recent
 from facta.types import Events, SequenceBatch
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Ints
-from facta.data.catalogue import Catalogue
-from facta.data.statistics import Statistics
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.statistics import Statistics
 from facta.errors import DataError
 from facta.models.counted import CountedConfig, neighbour_scores
 from facta.models.model import Judge, Model

@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from facta import draws, jagged
-from facta.data.catalogue import Catalogue
-from facta.data.schema import Field as FeedbackField
-from facta.data.statistics import Statistics
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.schema import Field as FeedbackField
+from facta.data.split.statistics import Statistics
 from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable

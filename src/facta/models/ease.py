@@ -18,8 +18,8 @@ from pydantic import Field
 from torch import Tensor
 
 from facta import jagged
-from facta.data.catalogue import Catalogue
-from facta.data.statistics import Statistics
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.statistics import Statistics
 from facta.errors import ResourceError
 from facta.hardware import human, memory_free
 from facta.models.baselines import co_occurrences

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from facta import draws, jagged
 from facta.config import Config
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.draws import Purpose
 from facta.encoders.transformer import Transformer, TransformerConfig
 from facta.layers.codes import CodeTable

@@ -10,9 +10,9 @@ from typing import Self
 from torch import Tensor
 
 from facta import jagged
-from facta.data.batches import Wants
-from facta.data.catalogue import Catalogue
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import Wants
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.statistics import Statistics
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import in_force
 from facta.models.model import Model

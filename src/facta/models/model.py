@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from facta.config import Config
-from facta.data.batches import Wants
-from facta.data.catalogue import Catalogue
-from facta.data.negatives import NegativesConfig
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import Wants
+from facta.data.batches.negatives import NegativesConfig
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError
 from facta.kinds import kind_of
 from facta.similarity.similarity import Similarity

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from facta.config import Config
-from facta.data.statistics import Statistics
+from facta.data.split.statistics import Statistics
 from facta.models.rules import Rules, RulesConfig
 from facta.types import SequenceBatch, to_device
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import jagged
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.codes import CodeTable, FeatureVectors
 from facta.layers.rates import SmoothedRates

@@ -13,10 +13,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from facta.data.batches import Wants
-from facta.data.catalogue import Catalogue
-from facta.data.negatives import NegativesConfig
-from facta.data.statistics import Statistics
+from facta.data.batches.batches import Wants
+from facta.data.batches.negatives import NegativesConfig
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.statistics import Statistics
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.known import AnyEncoder
 from facta.encoders.memory import Memory

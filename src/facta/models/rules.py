@@ -23,8 +23,8 @@ from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Floats, Ints
-from facta.data.catalogue import Catalogue
-from facta.data.statistics import Statistics, TrainingEvents
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.split.statistics import Statistics, TrainingEvents
 from facta.models.counted import CountedConfig, neighbour_scores, tuned_in_turn
 from facta.models.model import Judge, Model
 from facta.types import SequenceBatch

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.recent import AGES, age_of
 from facta.layers.search import Found, alike, best, pieces, together, weights

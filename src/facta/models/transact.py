@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facta import draws, jagged, ops
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.draws import Purpose
 from facta.encoders.memory import LayerMemory
 from facta.encoders.stack import AttentionStack

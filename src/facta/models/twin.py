@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facta.data.catalogue import Catalogue
+from facta.data.dataset.catalogue import Catalogue
 from facta.encoders.encoder import check_heads
 from facta.layers.codes import CodeTable
 from facta.layers.recent import AGES, age_of

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from facta.arrays import Floats
 from facta.config import Config
-from facta.data.codes import centers
-from facta.data.schema import Field
+from facta.data.dataset.codes import centers
+from facta.data.dataset.schema import Field
 from facta.errors import ConfigError
 from facta.objectives.items import Items
 from facta.objectives.objective import Objective

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from facta import draws
 from facta.config import Config
-from facta.data.negatives import NegativesConfig
+from facta.data.batches.negatives import NegativesConfig
 from facta.errors import ConfigError
 from facta.kinds import Kinds
 from facta.objectives import chunked

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from facta import draws, ops
 from facta.config import Config
-from facta.data.negatives import NegativesConfig
-from facta.data.schema import Field as Column
+from facta.data.batches.negatives import NegativesConfig
+from facta.data.dataset.schema import Field as Column
 from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.objectives.items import Items

@@ -8,7 +8,7 @@ rotary positions give the same knowledge of how long ago an event was.
 
 from __future__ import annotations
 
-from facta.data.negatives import NegativesConfig
+from facta.data.batches.negatives import NegativesConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.ligr import LiGRConfig

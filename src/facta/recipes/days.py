@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 
 from facta import durable
-from facta.data.buckets import of_training
-from facta.data.histories import Dataset
-from facta.data.splits import Split, check_trainable, temporal
-from facta.data.times import Time, moment
+from facta.data.dataset.dataset import Dataset
+from facta.data.dataset.times import Time, moment
+from facta.data.split.buckets import of_training
+from facta.data.split.splits import Split, check_trainable, temporal
 from facta.errors import ArtifactError, ConfigError, ProtocolError, counted
 from facta.eval.fitting import Fitting
 from facta.eval.held_out import events_of_validation

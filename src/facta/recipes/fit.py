@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from facta.data.batches import TrainingBatches
-from facta.data.catalogue import Catalogue
-from facta.data.conditional import resolved, score_names
-from facta.data.histories import Dataset
-from facta.data.statistics import Statistics
-from facta.data.stream import StreamBatches
+from facta.data.batches.batches import TrainingBatches
+from facta.data.batches.stream import StreamBatches
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.conditional import resolved, score_names
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError, counted
 from facta.eval.evaluation import KS, validate
 from facta.eval.fitting import Fitting

@@ -14,7 +14,7 @@ import polars as pl
 
 from facta.artifact.calibration import fit_calibrator
 from facta.artifact.files import Contents
-from facta.data.conditional import score_names
+from facta.data.dataset.conditional import score_names
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate
 from facta.eval.experiment import Experiment

@@ -8,7 +8,7 @@ test. The learning rate is twice as high and falls to 0 with the last epoch, and
 
 from __future__ import annotations
 
-from facta.data.negatives import NegativesConfig
+from facta.data.batches.negatives import NegativesConfig
 from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
 from facta.encoders.hstu import HSTUConfig

@@ -13,7 +13,7 @@ The last tenth of the log's time is the test, the tenth before it the validation
 
 from __future__ import annotations
 
-from facta.data.negatives import NegativesConfig
+from facta.data.batches.negatives import NegativesConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig

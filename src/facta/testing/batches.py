@@ -12,10 +12,10 @@ import torch
 
 from facta import draws, jagged
 from facta.arrays import Ints
-from facta.data.catalogue import Catalogue
-from facta.data.features import Feature
-from facta.data.schema import Field
-from facta.data.visibility import Visibility
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.features import Feature
+from facta.data.dataset.schema import Field
+from facta.data.split.visibility import Visibility
 from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 ITEMS = 20

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facta.data.visibility import BLIND, Delayed, Visibility
+from facta.data.split.visibility import BLIND, Delayed, Visibility
 from facta.encoders.memory import Memory, RowMemory
 from facta.errors import ConfigError
 from facta.layouts.layout import ORDER, Layout, named

@@ -20,9 +20,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from facta import draws
-from facta.data.batches import Examples
-from facta.data.negatives import draw
-from facta.data.stochastic_length import StochasticLengthConfig
+from facta.data.batches.batches import Examples
+from facta.data.batches.negatives import draw
+from facta.data.batches.stochastic_length import StochasticLengthConfig
 from facta.draws import Purpose
 from facta.errors import ConfigError, TrainingError
 from facta.training import alarm

@@ -1,0 +1,33 @@
+"""What a model is built for: how many items there are, what is known of each, and which facts come with events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from facta.data.dataset.dataset import Dataset, Fields
+from facta.data.dataset.features import Feature, feature
+from facta.data.dataset.schema import Field
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items by row, and the fields that a model may read; an artifact holds all that it takes to make it again."""
+
+    items: int
+    features: Mapping[str, Feature] = field(default_factory=dict)
+    fields: tuple[Field, ...] = ()  # context and feedback of events
+    users: tuple[Field, ...] = ()  # constant facts of users
+    series: tuple[Field, ...] = ()  # slowly changing facts of users
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Catalogue:
+        return cls.described(dataset.items, dataset.manifest)
+
+    @classmethod
+    def described(cls, items: pl.DataFrame, known: Fields) -> Catalogue:
+        """From an item table and what a dataset says of its columns."""
+        features = {one.name: feature(one, items[one.name]) for one in known.item_fields}
+        return cls(items.height, features, known.fields, known.user_fields, known.series_fields)
