@@ -26,7 +26,7 @@ SEED = 20_240_531
 OURS = """
 import json, sys, time
 import facta
-from facta.data.prepare import prepare
+from facta.data.log.prepare import prepare
 from facta.hardware import memory_peak
 before = memory_peak()
 start = time.perf_counter()

@@ -35,6 +35,16 @@ ORDER = (
 )
 """A part may import itself and what stands before it."""
 
+ROOMS: dict[str, set[str]] = {
+    "dataset": set(),
+    "split": {"dataset"},
+    "batches": {"dataset", "split"},
+    "log": {"dataset", "split"},
+    "public": {"dataset", "log"},
+    "synthetic": {"dataset"},
+}
+"""Inside `data/`: a room may import itself and these. `dataset` is what was prepared; `log` prepares it."""
+
 DOORS: dict[str, tuple[str, ...]] = {
     "torch.distributed": ("training/parallel.py", "training/launch.py"),
     "matplotlib": ("eval/draw.py",),
@@ -120,10 +130,23 @@ def test_imports_go_up_the_list_only(path: Path) -> None:
         assert names[1] not in KNOWS_NOT.get(part(path), ()), f"{name(path)} imports {module}, which it may not know"
 
 
+@pytest.mark.parametrize("path", [path for path in files() if name(path).startswith("data/")], ids=name)
+def test_rooms_of_data_know_those_before_them(path: Path) -> None:
+    mine = path.relative_to(SOURCE / "data").parts
+    if len(mine) == 1:
+        assert path.name == "__init__.py", f"{name(path)} stands in no room: {', '.join(ROOMS)}"
+        return
+    for module in imported(parse(path)):
+        names = module.split(".")
+        if names[:2] == ["facta", "data"] and len(names) > 2 and names[2] != mine[0]:
+            assert names[2] in ROOMS[mine[0]], f"{name(path)} imports {module}, whose room it may not know"
+
+
 @pytest.mark.parametrize("path", [path for path in files() if name(path).startswith(MATHEMATICS)], ids=name)
 def test_models_are_given_tensors_and_read_no_log(path: Path) -> None:
     """What they take from training events they ask `Statistics` for."""
-    logs = {f"facta.data.{file}" for file in ("histories", "splits", "late", "stream", "stored")}
+    logs = {f"facta.data.{file}" for file in ("dataset.dataset", "split.splits", "split.late")}
+    logs |= {f"facta.data.batches.{file}" for file in ("stream", "stored")}
     for module in imported(parse(path)):
         assert module not in logs and module.split(".")[-1] not in ("Dataset", "Split"), f"{name(path)}: {module}"
 

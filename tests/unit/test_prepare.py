@@ -407,7 +407,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 FULL = """
 import resource, signal, sys
-from facta.data.prepare import prepare
+from facta.data.log.prepare import prepare
 from facta.errors import ResourceError
 import polars as pl
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -294,8 +294,8 @@ def test_hash_seeds_change_nothing(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from tests.rankers import dataset_of, random_log
-from facta.data.splits import leave_one_out, leave_one_out_test
-from facta.data.statistics import Statistics
+from facta.data.split.splits import leave_one_out, leave_one_out_test
+from facta.data.split.statistics import Statistics
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
