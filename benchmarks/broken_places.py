@@ -21,7 +21,7 @@ import polars as pl
 import facta
 from benchmarks.broken import Answer, Case, in_process, with_full_disk, without_privileges
 from benchmarks.broken_logs import altered, csv, prepare, rows, sound
-from facta.data.public.tables import sources
+from facta.data.public import sources
 from facta.data.public.origins import Archive, checksum
 
 

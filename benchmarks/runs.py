@@ -12,7 +12,7 @@ from typing import Any, Literal
 import facta
 from benchmarks.figures import ROOT, code, record
 from facta.artifact.files import Contents, save
-from facta.data.public.tables import sources
+from facta.data.public import sources
 from facta.eval.bootstrap import Interval
 from facta.eval.evaluation import KS
 from facta.eval.experiment import Experiment

@@ -12,7 +12,7 @@ import pytest
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.codes import codes
 from facta.data.dataset.dataset import Dataset
-from facta.data.public.tables import kuairand, sources
+from facta.data.public import kuairand, sources
 from facta.data.public.origins import checksum
 from facta.data.public.sources import Form, Source
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from facta.data.dataset.catalogue import Catalogue
-from facta.data.public.tables import movielens, origins, sources
+from facta.data.public import movielens, origins, sources
 from facta.data.public.origins import Archive, Place, WebFolder, Wheel, checksum
 from facta.data.public.sources import Form, Source
 from facta.errors import DownloadError

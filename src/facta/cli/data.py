@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from facta.cli import console
 from facta.cli.simulate import simulate
 from facta.data.dataset.dataset import Dataset
-from facta.data.public.tables import sources
+from facta.data.public import sources
 from facta.data.public.origins import Progress as Fetching
 from facta.errors import DataError
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from facta import arrays, draws, jagged
 from facta.arrays import Ints
-from facta.data.batches.batches import rows as shapes
+from facta.data.batches import rows as shapes
 from facta.data.batches.entries import entries
 from facta.data.batches.request import Asked, Windows, batch_of
 from facta.data.batches.rows import Rows

@@ -13,7 +13,7 @@ from facta.data.log.events import EventLog
 from facta.data.log.files import Part
 from facta.data.log.prepare import prepare
 from facta.data.log.repairs import Drop
-from facta.data.public.tables import amazon, kuairand, movielens
+from facta.data.public import amazon, kuairand, movielens
 from facta.data.public.origins import Archive, Files, Origin, Place, Progress, WebFolder, Wheel
 from facta.data.public.tables import Tables
 from facta.errors import DownloadError
