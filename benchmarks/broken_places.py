@@ -253,7 +253,7 @@ def _origins(*paths: str) -> Iterator[None]:
         source = sources.SOURCES["movielens-1m"]
         url = f"http://127.0.0.1:{server.server_address[1]}"
         sums = {name: checksum(content, "md5") for name, content in FILMS.items()}
-        form = sources.Form(sums, source.forms[0].read, tuple(Archive(url + path) for path in paths))
+        form = sources.FileSet(sums, source.forms[0].read, tuple(Archive(url + path) for path in paths))
         sources.SOURCES["movielens-1m"] = sources.Source(source.title, source.unit, (form,))
         try:
             yield

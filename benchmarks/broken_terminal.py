@@ -146,7 +146,7 @@ def _stopped(number: int) -> Callable[[Sequence[str]], Answer]:
     return run
 
 
-AT_ONCE = (
+REQUESTS_PER_BATCH = (
     Case(
         ONCE,
         "two prepare one place",
@@ -169,4 +169,4 @@ AT_ONCE = (
     ),
 )
 
-TERMINAL: tuple[Case, ...] = (*MARKUP, *OUTPUTS, *ODD_SEEDS, *AT_ONCE)
+TERMINAL: tuple[Case, ...] = (*MARKUP, *OUTPUTS, *ODD_SEEDS, *REQUESTS_PER_BATCH)

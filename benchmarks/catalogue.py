@@ -33,7 +33,7 @@ def one(kind: str, rows: int = ROWS, catalogue: int = ITEMS) -> dict[str, float]
     from facta.data.dataset.catalogue import Catalogue
     from facta.models.recommender import Recommender, RecommenderConfig
     from facta.training.optim import OptimiserConfig, adamw
-    from facta.training.process import kept_memory
+    from facta.training.process import retain_freed_memory
     from facta.training.step import take_step
     from facta.types import Negatives
 
@@ -45,7 +45,7 @@ def one(kind: str, rows: int = ROWS, catalogue: int = ITEMS) -> dict[str, float]
     items = torch.randint(catalogue, (rows, LENGTH + 1), generator=random).tolist()
     batch = batch_of(items, [[60_000 * i for i in range(LENGTH + 1)]] * rows)
     given = draw(model.negatives, batch, torch.ones(catalogue), 0) if model.negatives is not None else Negatives()
-    with kept_memory(model.parameters()):  # as the trainer does
+    with retain_freed_memory(model.parameters()):  # as the trainer does
         for _ in range(2):
             start = time.perf_counter()
             loss = take_step(model, optimiser, [(batch, given)], 1, clip_norm=None).loss

@@ -6,7 +6,7 @@
 2 layers, 1 head, D 50, window 200, batches of 128, 128 uniform negatives a position, dropout .2, both biases;
 everything but each user's last event; two threads. A step is loss, gradients and AdamW on the same batch on both sides.
 The other side is a process of its own: the research step with glibc's memory as it comes, and, for the note, with it
-kept as our trainer keeps it (`kept_memory`); RecTools in a virtual environment of its own (made below build/).
+kept as our trainer keeps it (`retain_freed_memory`); RecTools in a virtual environment of its own (made below build/).
 The sides take turns, a step or an epoch each, on the same number of positions; epochs from the second on, nothing
 validated. `--look` prints and records nothing.
 """
@@ -33,7 +33,7 @@ from benchmarks import eager
 from benchmarks.figures import ROOT, committed, record
 from benchmarks.runs import dataset
 from benchmarks.turns import in_turns
-from facta.data.batches.batches import TrainingBatches
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.models.recommender import Recommender
@@ -42,14 +42,14 @@ from facta.recipes.find import find
 from facta.recipes.recipe import RecipeConfig
 from facta.training.optim import OptimiserConfig, adamw
 from facta.training.prefetch import prefetched
-from facta.training.process import kept_memory
+from facta.training.process import retain_freed_memory
 from facta.training.step import take_step
 from facta.types import Negatives, SequenceBatch
 
 THREADS, EPOCHS, RECTOOLS = 2, 6, "0.19.0"
 TURNS, TRIES = 7, 2
 SLOWEST = 2_500  # tokens a second of the eager step
-KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # glibc's names for what `kept_memory` sets
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # glibc's names for what `retain_freed_memory` sets
 
 
 class Ours:
@@ -98,7 +98,7 @@ def published_steps(ours: Ours, kept: bool) -> None:
     found, expected = eager.check(model, batch, ours.negatives)
     assert abs(found - expected) < 1e-4 * expected, f"the eager step's loss is {found}, the reference's {expected}"
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
-    with kept_memory(model.parameters()) if kept else nullcontext():
+    with retain_freed_memory(model.parameters()) if kept else nullcontext():
         for _ in sys.stdin:
             drawn = torch.randint(model.num_items, (len(batch.events.item), ours.negatives))
             optimiser.zero_grad()
@@ -187,7 +187,7 @@ def main() -> None:
     if given.memory:
         published_steps(ours, given.memory == "kept")
         return
-    with kept_memory(ours.model.parameters()):  # as the trainer does
+    with retain_freed_memory(ours.model.parameters()):  # as the trainer does
         against_eager(ours, given.look) if given.side == "eager" else against_rectools(ours, data, given.look)
 
 

@@ -22,24 +22,26 @@ import torch
 from benchmarks.figures import committed, record
 from facta.retrieval.exact import ItemSets, rank_catalogue
 from facta.retrieval.reference import rank_slowly
-from facta.types import Product
+from facta.types import FactoredScores
 
 USERS, ITEMS, WIDTH, MASKED, K = 100_000, 100_000, 64, 100, 10
 THREADS, TURNS = 2, 5
 CHUNKS = [(rows, columns) for rows in (256, 512, 1024, 2048, 4096) for columns in (256, 512, 1024, 2048, 4096)]
 
 
-def world() -> tuple[Product, ItemSets, ItemSets]:
+def world() -> tuple[FactoredScores, ItemSets, ItemSets]:
     """Vectors, one target a user, and 100 masked items a user that are not its target."""
     generator = torch.Generator().manual_seed(0)
-    product = Product(torch.randn(USERS, WIDTH, generator=generator), torch.randn(ITEMS, WIDTH, generator=generator))
+    product = FactoredScores(
+        torch.randn(USERS, WIDTH, generator=generator), torch.randn(ITEMS, WIDTH, generator=generator)
+    )
     rng = np.random.default_rng(0)
     target = rng.integers(0, ITEMS, USERS)
     masked = (target[:, None] + rng.integers(1, ITEMS, (USERS, MASKED))) % ITEMS
     return product, ItemSets(np.arange(USERS + 1), target), ItemSets(np.arange(USERS + 1) * MASKED, masked.ravel())
 
 
-def bare(product: Product, users: int, rows: int, columns: int) -> None:
+def bare(product: FactoredScores, users: int, rows: int, columns: int) -> None:
     """All scores of the first `users`, chunk by chunk into one buffer."""
     chunk = torch.empty(rows * columns)
     for first in range(0, users, rows):
@@ -56,7 +58,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def fastest_chunk(product: Product, users: int = 4096, tries: int = 3) -> tuple[int, int]:
+def fastest_chunk(product: FactoredScores, users: int = 4096, tries: int = 3) -> tuple[int, int]:
     """The chunk size with the shortest time on a sample of users; the best of a few tries of each."""
     times = {chunk: min(seconds(lambda c=chunk: bare(product, users, *c)) for _ in range(tries)) for chunk in CHUNKS}
     for (rows, columns), taken in sorted(times.items(), key=lambda item: item[1])[:5]:
@@ -64,9 +66,9 @@ def fastest_chunk(product: Product, users: int = 4096, tries: int = 3) -> tuple[
     return min(times, key=lambda chunk: times[chunk])
 
 
-def check(product: Product, targets: ItemSets, masked: ItemSets, users: int = 8) -> None:
+def check(product: FactoredScores, targets: ItemSets, masked: ItemSets, users: int = 8) -> None:
     """What is timed is right: the first users against the slow twin."""
-    few = Product(product.queries[:users], product.items)
+    few = FactoredScores(product.queries[:users], product.items)
     asked = ItemSets(targets.offsets[: users + 1], targets.items[:users])
     hidden = ItemSets(masked.offsets[: users + 1], masked.items[: users * MASKED])
     fast, slow = rank_catalogue(few, asked, hidden, K), rank_slowly(few.dense(), asked, hidden, K)

@@ -22,7 +22,7 @@ from facta.arrays import Floats
 from facta.data.synthetic import simulate
 from facta.data.synthetic.floor import floor
 from facta.data.synthetic.simulator import SURFACES, SimulatorConfig, World, chunks
-from facta.eval.prediction import entropy, losses
+from facta.eval.feedback_metrics import entropy, losses
 
 WORLD, USERS, RUNS = SimulatorConfig(), 20_000, 5
 FIELDS, WHO = ("click", "long_view"), ("", "_alone", "_oracle")

@@ -23,7 +23,7 @@ import torch
 
 import facta
 from benchmarks.figures import ROOT, committed, record
-from facta.data.batches.batches import Examples, TrainingBatches
+from facta.data.batches.training import Examples, TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.split.splits import temporal
 from facta.data.synthetic import simulate
@@ -78,7 +78,7 @@ class Steps:
         inputs = length if examples == "user" else (length + 1) / 2
         self.batches = TrainingBatches(
             data, split, window=length, batch_size=max(round(EVENTS / inputs), 1),
-            wants=self.model.wants, examples=examples,
+            spec=self.model.inputs, examples=examples,
         )  # fmt: skip
         self.place = 0
         self()

@@ -23,14 +23,14 @@ import polars as pl
 
 import facta
 from benchmarks.figures import committed, record
-from facta.data.batches.batches import Wants
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import request
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stored import encoded_history
 from facta.infer.history import encoded
 
 USERS, EVENTS, ITEMS, T0 = 200, 2000, 20_000, 1_600_000_000_000
-WANTS = Wants(fields=("tab", "click", "stars", "seconds"))
+WANTS = InputSpec(fields=("tab", "click", "stars", "seconds"))
 
 
 def prepared(folder: Path) -> facta.Dataset:

@@ -32,7 +32,7 @@ import polars as pl
 
 import facta
 from benchmarks.figures import ROOT, committed, record
-from facta.eval.prediction import prediction_metrics
+from facta.eval.feedback_metrics import prediction_metrics
 
 MINUTE = 60_000
 START = 1_700_000_000_000

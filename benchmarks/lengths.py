@@ -27,7 +27,7 @@ from benchmarks.turns import seconds
 from facta import jagged, ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
-from facta.training.process import kept_memory
+from facta.training.process import retain_freed_memory
 from facta.types import TokenBatch
 
 WIDTH, THREADS, TURNS = 64, 2, 5
@@ -73,7 +73,7 @@ def memory(lengths: list[int]) -> float:
     Work([256])()  # libraries and threads are there
     work = Work(lengths)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with kept_memory([]):
+    with retain_freed_memory([]):
         work()
     return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / work.count
 
@@ -128,7 +128,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     growth = added_bytes([1024] * 128) / added_bytes([1024] * 16)
     print(f"memory a token, 131,072 tokens over 16,384: {growth:.3f}")
-    with kept_memory([]):  # as the trainer does
+    with retain_freed_memory([]):  # as the trainer does
         points = curve()
         few = [Work([1024] * 2)]
         between = {rows: statistics.median(turns(Work([1024] * rows), few)) for rows in (8, 32)}

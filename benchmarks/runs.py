@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import facta
 from benchmarks.figures import ROOT, code, record
-from facta.artifact.files import Contents, save
+from facta.artifact.files import ArtifactData, save
 from facta.data.public import sources
 from facta.eval.bootstrap import Interval
 from facta.eval.evaluation import KS
@@ -118,7 +118,7 @@ def train_again(
     return found
 
 
-def refitted(first: facta.Artifact, data: facta.Dataset, before: Path, folder: Path) -> Contents:
+def refitted(first: facta.Artifact, data: facta.Dataset, before: Path, folder: Path) -> ArtifactData:
     """An artifact of refit=no, whose run lies in `before`, under refit=yes; the second run keeps itself in `folder`."""
     recipe = RecipeConfig.parse(first.config).override(["protocol.refit=yes"])
     epochs = kept_epoch(journal.read(before)) or len(journal.read(before, "epoch"))

@@ -22,7 +22,7 @@ from facta.arrays import Floats
 from facta.data.synthetic import simulate
 from facta.data.synthetic.floor import Floor, floor
 from facta.data.synthetic.simulator import SimulatorConfig, World, chunks
-from facta.eval.prediction import entropy, losses
+from facta.eval.feedback_metrics import entropy, losses
 
 USERS = {"1m": 20_000, "10m": 200_000}
 FIELDS = ("click", "long_view")

@@ -36,7 +36,7 @@ from facta.layers.embedding import EmbeddingConfig
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.retrieval.exact import ItemSets, rank_catalogue
 from facta.training.trainer import Trainer, TrainingConfig
-from facta.types import Events, Product, SequenceBatch, Targets
+from facta.types import Events, FactoredScores, SequenceBatch, Targets
 
 WORLD = DirichletConfig()
 ARMS: dict[str, HSTUConfig | TransformerConfig] = {
@@ -122,7 +122,7 @@ def ranked(model: Recommender, records: Records) -> tuple[Ints, Ints]:
         at = np.flatnonzero(released == count)
         targets = ItemSets(np.arange(len(at) + 1), wanted[at])
         nothing = ItemSets(np.zeros(len(at) + 1, np.int64), np.zeros(0, np.int64))
-        part = Product(queries[torch.from_numpy(at)], items[: int(count)])
+        part = FactoredScores(queries[torch.from_numpy(at)], items[: int(count)])
         ranks[at], lists[at], _ = rank_catalogue(part, targets, nothing, KS[-1])
     shape = (len(records.item), -1)
     return ranks.reshape(shape), lists.reshape(*shape, KS[-1])

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from facta.data.batches.batches import Wants
+from facta.data.batches.spec import InputSpec
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
 from facta.types import SequenceBatch
@@ -36,7 +36,7 @@ def dataset_of(
 class Fixed:
     """The same scores for everybody, given by item id."""
 
-    wants = Wants()
+    spec = InputSpec()
 
     def __init__(self, dataset: Dataset, scores: Mapping[int, float], rest: float = -10.0, *, window: int = 50) -> None:
         self.window = window
@@ -50,7 +50,7 @@ class Fixed:
 class Seeded:
     """Scores drawn from a seed and the newest visible item: what a request gets depends on its history alone."""
 
-    wants = Wants()
+    spec = InputSpec()
 
     def __init__(self, items: int, seed: int = 0, *, window: int = 50) -> None:
         self.window = window

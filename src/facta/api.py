@@ -30,13 +30,13 @@ from facta.kinds import importing
 from facta.recipes.days import Days
 from facta.recipes.days import by_day as day_by_day
 from facta.recipes.find import find
-from facta.recipes.fit import fit, learn, metric_name
+from facta.recipes.fit import fit, metric_name, train_model
 from facta.recipes.measure import Progress, measured, predicted, ranked, stages
 from facta.recipes.recipe import RecipeConfig
 from facta.recipes.sizing import sized
 from facta.settings import Overrides, assignments
 from facta.training import tune as tuning
-from facta.training.folder import REFIT, claim
+from facta.training.folder import REFIT, acquire_run_folder
 from facta.training.identity import Identity
 from facta.training.log import Log
 
@@ -97,11 +97,13 @@ def train(
     Raises FactaError: a setting, the data, the protocol or the place is not usable.
     """
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
-    files.refuse_taken(out, overwrite=overwrite)
+    files.check_overwrite(out, overwrite=overwrite)
     experiment = Experiment(dataset, chosen.protocol)
     _check_trainable(chosen, experiment)
     chosen = _sized(chosen, experiment, log)
-    claim(run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite)
+    acquire_run_folder(
+        run_folder(out), Identity(chosen.model_dump(mode="json"), dataset.content_hash), overwrite=overwrite
+    )
     _say_what_is_asked(chosen, experiment, log)
     first = fit(chosen, experiment.fitting, run_folder(out), log, device)
     contents = measured(chosen, first, experiment, run_folder(out), log, device)
@@ -304,7 +306,7 @@ def tune(
 
     def run(number: int, changes: list[str]) -> float:
         folder, tried = out / f"trial-{number:03d}", chosen.override(changes)
-        _, result = learn(tried, experiment.fitting, folder, log, device)
+        _, result = train_model(tried, experiment.fitting, folder, log, device)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return result.metrics[metric_name(training.metric, dataset)]
 

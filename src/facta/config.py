@@ -22,7 +22,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def __init__(self, **values: Any) -> None:
-        with _in_sentences(values):
+        with _as_config_error(values):
             super().__init__(**values)
 
     # pydantic calls an __init__ of one's own for nested configs too, and the key would lose the path that leads to it
@@ -44,7 +44,7 @@ class Config(BaseModel):
         """Build from plain values, with sentences instead of a validation report."""
         if not isinstance(values, Mapping):
             raise ConfigError(f"Found {values!r:.80} for a {cls.__name__}; expected a mapping of its keys.")
-        with _in_sentences(values):
+        with _as_config_error(values):
             return cls.model_validate(dict(values))
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ def _check_outside(part: Config, where: str, known: Sequence[type[BaseModel]], k
 
 
 @contextmanager
-def _in_sentences(values: Mapping[str, Any]) -> Iterator[None]:
+def _as_config_error(values: Mapping[str, Any]) -> Iterator[None]:
     """Say what pydantic finds in `values` as a ConfigError."""
     try:
         yield

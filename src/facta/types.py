@@ -126,7 +126,7 @@ class Negatives:
 
 
 @dataclass(frozen=True)
-class Product:
+class FactoredScores:
     """Scores of every item in factored form: scores = queries @ items.T."""
 
     queries: Tensor  # [S, P]
@@ -136,7 +136,7 @@ class Product:
         return self.queries @ self.items.T
 
 
-CatalogueScores = Product | Tensor
+CatalogueScores = FactoredScores | Tensor
 """Scores of S requests over the whole catalogue: factored, or dense [S, V]."""
 
 

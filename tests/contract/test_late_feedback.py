@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from facta.data.batches.batches import prediction_batches, request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.request import Asked, request
 from facta.data.batches.rows import Rows, apart
+from facta.data.batches.training import prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.splits import Requests
@@ -95,7 +96,7 @@ def told(model: Model, dataset: Dataset, rows: Rows) -> Tensor:
     """[S, K] scores of the targets of rows, in their order."""
     parts = [
         (part, torch.stack(list(model.scores(batch).values()), dim=1))
-        for part, batch in prediction_batches(dataset, rows, window=10, wants=model.wants)
+        for part, batch in prediction_batches(dataset, rows, window=10, spec=model.inputs)
     ]
     return torch.cat([scores for part, scores in sorted(parts, key=lambda one: int(one[0][0]))])
 
@@ -117,7 +118,7 @@ def predicted(model: Model, dataset: Dataset) -> Found:
             places = np.arange(EVENTS)
             times, relevant = np.array(dataset.timestamp), np.array(dataset.item, dtype=np.int64)
             asked = Requests(np.zeros(EVENTS, dtype=np.int64), places, times, np.arange(EVENTS + 1), relevant)
-            found["item"] = model.queries(request_batch(dataset, asked, slice(0, EVENTS), 10, model.wants))
+            found["item"] = model.queries(request_batch(dataset, asked, slice(0, EVENTS), 10, model.inputs))
     return found
 
 
@@ -154,7 +155,7 @@ def test_prefixes_and_requests_read_the_same(case: Case, model: Model, logs: dic
             continue
         event = person()[target]
         history = history_of(dataset, 0, until=event["timestamp"] - 1)
-        one = looked_up(history, lambda ids: np.array(ids, dtype=np.int64), dataset.manifest, model.wants)
+        one = looked_up(history, lambda ids: np.array(ids, dtype=np.int64), dataset.manifest, model.inputs)
         candidate = Asked(np.array([event["item_id"]]), {"tab": code("tab", event["tab"])})
         with torch.no_grad():
             scores = model.scores(request([one], [event["timestamp"]], 10, [candidate]))

@@ -40,7 +40,7 @@ from facta.testing.contract import (
     predicted,
     rows,
 )
-from facta.training.process import exact_sums
+from facta.training.process import deterministic_algorithms
 from facta.types import Negatives, to_device
 
 ENCODERS: dict[str, EncoderConfig] = {
@@ -172,7 +172,7 @@ def test_a_gpu_says_the_same(case: Case, name: str) -> None:
 
     def found(device: str) -> tuple[dict[str, Tensor], list[Tensor]]:
         model, given = deepcopy(made(name)).train().to(device), to_device(batch(people, **case.parts), device)
-        with exact_sums(True):
+        with deterministic_algorithms(True):
             losses = model(given, Negatives(each=3))
             torch.stack([loss.total for loss in losses.values()]).sum().backward()
         says = {what: loss.total for what, loss in losses.items()} | predicted(model.eval(), given)

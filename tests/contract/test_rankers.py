@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facta.data.batches.batches import request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
@@ -32,7 +32,7 @@ from facta.models.ease import EASE, EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.models.rules import Rules, RulesConfig
-from facta.types import Product, SequenceBatch
+from facta.types import FactoredScores, SequenceBatch
 from tests import worlds
 
 Fitted = Callable[[Dataset, Split], nn.Module]
@@ -84,7 +84,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[nn.Module, D
 def scores(model: nn.Module, batch: SequenceBatch) -> Tensor:
     with torch.no_grad():
         found = model.catalogue_scores(batch)
-    return found.dense() if isinstance(found, Product) else found
+    return found.dense() if isinstance(found, FactoredScores) else found
 
 
 def test_one_finite_row_of_the_catalogue_per_target(fitted: tuple[nn.Module, Dataset, Split]) -> None:

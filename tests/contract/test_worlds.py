@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from facta import draws, jagged
-from facta.data.batches.batches import TrainingBatches, request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare

@@ -12,7 +12,7 @@ from facta import ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
 from facta.ops.buckets import LAST
-from facta.ops.loss import FEW, sampled_loss
+from facta.ops.loss import SPARSE_ROW_FACTOR, sampled_loss
 from facta.types import TokenBatch
 from tests.numerics.test_kernels import KERNELS, random_like, tokens_of
 from tests.numerics.test_past import cut
@@ -73,7 +73,7 @@ OPERATORS: dict[str, tuple[Function, Callable[[int], list[tuple[int, ...]]]]] = 
     "softmax attention": (softmax, lambda count: [(count, 2, 6), (count, 2, 6), (count, 2, 4)]),
     "gate and dropout": (gate, lambda count: [(count, 6), (count, 6)]),
     "sampled loss": (loss, lambda count: [(count, 6), (30, 6)]),
-    "sampled loss, few rows": (loss, lambda count: [(count, 6), (100 * FEW, 6)]),
+    "sampled loss, few rows": (loss, lambda count: [(count, 6), (100 * SPARSE_ROW_FACTOR, 6)]),
 }
 
 

@@ -19,7 +19,7 @@ from facta.models.recommender import RecommenderConfig
 CONFIG = {"kind": "recommender", "window": 8, "width": 8, "encoder": {"kind": "hstu", "layers": 1, "bias": "position"}}
 
 
-def contents(seed: int = 0) -> files.Contents:
+def contents(seed: int = 0) -> files.ArtifactData:
     model = parse(CONFIG).build(Catalogue(6), seed)
     assert isinstance(model.config, RecommenderConfig)
     catalogue = pl.DataFrame(
@@ -35,7 +35,7 @@ def contents(seed: int = 0) -> files.Contents:
             "metrics": {"NDCG@10": {"mean": 0.5, "low": 0.25, "high": 0.75}},
         }
     ]
-    return files.Contents(config, schema, catalogue, model, metrics)
+    return files.ArtifactData(config, schema, catalogue, model, metrics)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from facta.data.batches.batches import request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.splits import Split, leave_one_out, leave_one_out_test
 from facta.data.split.statistics import Statistics

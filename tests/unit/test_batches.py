@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from facta import jagged
-from facta.data.batches.batches import TrainingBatches, request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
 from facta.data.split.splits import leave_one_out, leave_one_out_test

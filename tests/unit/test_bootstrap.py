@@ -12,7 +12,7 @@ import pytest
 from facta.errors import ProtocolError, ResourceError
 from facta.eval.bootstrap import bootstrap_means, interval
 from facta.eval.comparison import compare
-from facta.eval.prediction import resampled
+from facta.eval.feedback_metrics import resampled
 from facta.eval.result import Result, average
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import facta
-from facta.data.batches.batches import TrainingBatches, Wants
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stored import StoredHistories
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.codes import codes, quantiles
 from facta.data.dataset.dataset import Dataset
@@ -24,7 +25,7 @@ from facta.training.log import Log
 
 T0, HOUR, USERS, ITEMS, EVENTS = 1_600_000_000_000, 3_600_000, 40, 30, 12
 CUT = T0 + 8 * HOUR
-WANTS = Wants(fields=("seconds", "price"), users=("age",), series=True, own=True)
+SPEC = InputSpec(fields=("seconds", "price"), users=("age",), series=True, own=True)
 
 
 def log(place: Path, late: float, *, declared: tuple[float, ...] | None = None) -> Dataset:
@@ -85,7 +86,7 @@ def test_values_of_the_test_period_change_no_boundary_and_no_training_batch(logs
     for data in logs:
         view, split = trained(data)
         views.append([one.model_dump() for one in (*view.manifest.fields, *view.manifest.others)])
-        made = TrainingBatches(view, split, window=20, batch_size=100, wants=WANTS).batch(0, 0)
+        made = TrainingBatches(view, split, window=20, batch_size=100, spec=SPEC).batch(0, 0)
         assert made.series is not None
         features = Catalogue.of(view).features["length"].values[: ITEMS - 1]
         batches.append([made.events.fields, made.user, made.series.value, made.targets.events.fields, features])
@@ -177,11 +178,11 @@ def test_leave_one_out_cuts_every_user_at_the_own_last_training_event(logs: tupl
 
 
 def test_histories_read_in_bulk_are_those_read_one_by_one(logs: tuple[Dataset, Dataset]) -> None:
-    data, wants = logs[1], replace(WANTS, own=False)
+    data, spec = logs[1], replace(SPEC, own=False)
     known_fields = trained(data)[0].manifest
-    bulk = StoredHistories(data, data.item_rows, known_fields, wants).encoded(np.arange(6), until=CUT + HOUR * 9)
+    bulk = StoredHistories(data, data.item_rows, known_fields, spec).encoded(np.arange(6), until=CUT + HOUR * 9)
     for user, found in enumerate(bulk):
-        one = encoded(history_of(data, user, until=CUT + HOUR * 9), data.item_rows, known_fields, wants)
+        one = encoded(history_of(data, user, until=CUT + HOUR * 9), data.item_rows, known_fields, spec)
         assert found.series is not None and one.series is not None
         assert found.series.value.tolist() == one.series.value.tolist() and len(one.series.value)
         assert found.series.time.tolist() == one.series.time.tolist()

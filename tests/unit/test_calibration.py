@@ -11,7 +11,7 @@ import pytest
 import facta
 from facta.artifact.calibration import Calibrator, fit_calibrator, logit
 from facta.errors import ArtifactError, ConfigError
-from facta.eval.prediction import losses, prediction_metrics
+from facta.eval.feedback_metrics import losses, prediction_metrics
 
 N = 4000
 

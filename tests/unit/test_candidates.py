@@ -14,9 +14,10 @@ import torch
 
 import facta.artifact.model as saved_model
 from facta.artifact import card
-from facta.artifact.files import Contents
-from facta.data.batches.batches import Wants, request_batch
+from facta.artifact.files import ArtifactData
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.request import request
+from facta.data.batches.spec import InputSpec
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.codes import codes
 from facta.data.dataset.dataset import Dataset
@@ -27,7 +28,7 @@ from facta.data.split.splits import Requests
 from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError, DataError, UnknownValueWarning
 from facta.eval.experiment import Experiment
-from facta.eval.predictions import predict
+from facta.eval.predict import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
 from facta.infer.history import History, encoded
@@ -107,7 +108,7 @@ def artifact(log: Dataset, model: str = "interleaved", *, window: int = 6, joint
             parameter.add_(torch.linspace(-0.3, 0.3, parameter.numel()).view_as(parameter))
     catalogue = log.items.with_columns(training_events=pl.Series(np.bincount(log.item, minlength=log.num_items)))
     schema = log.manifest.model_dump(mode="json")
-    return Artifact.of(Contents({"name": "t", "model": config, "protocol": {}}, schema, catalogue, built))
+    return Artifact.of(ArtifactData({"name": "t", "model": config, "protocol": {}}, schema, catalogue, built))
 
 
 def asked(log: Dataset, user: int) -> tuple[History, int]:
@@ -238,7 +239,7 @@ def test_stored_changes_keep_their_codes(log: Dataset, until: int | None) -> Non
     stored, fields = log.series, log.manifest.series_fields
     assert stored is not None
     for user in range(USERS):
-        found = encoded(history_of(log, user, until=until), log.item_rows, log.manifest, Wants(series=True)).series
+        found = encoded(history_of(log, user, until=until), log.item_rows, log.manifest, InputSpec(series=True)).series
         span = slice(int(stored.offsets[user]), int(stored.offsets[user + 1]))
         kept = np.asarray(stored.time[span]) <= (2**62 if until is None else until)
         assert found is not None and (kept.any() or not user % 4)
@@ -271,9 +272,9 @@ def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, l
     engine, window = artifact(log, layout, joint=True), 6
     users, times = np.array([11, 3, 7]), T0 + MINUTE * np.array([5000, 5000, 6000])
     ends, none = np.array([12, 4, 8]), np.zeros(4, dtype=np.int64)
-    wants = engine.model.wants
-    evaluated = request_batch(log, Requests(users, ends, times, none, none[:0]), slice(0, 3), window, wants)
-    histories = [encoded(history_of(log, int(user)), log.item_rows, log.manifest, wants) for user in users]
+    spec = engine.model.inputs
+    evaluated = request_batch(log, Requests(users, ends, times, none, none[:0]), slice(0, 3), window, spec)
+    histories = [encoded(history_of(log, int(user)), log.item_rows, log.manifest, spec) for user in users]
     made = request(histories, times.tolist(), window)
     assert set(made.events.fields) == {"tab", "click", "stars", "seconds"} and set(made.user) == {"city", "since"}
     for name, column in made.events.fields.items():

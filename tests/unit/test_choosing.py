@@ -82,7 +82,7 @@ def test_requests_of_the_test_cannot_be_put_in_the_place_of_validation(tmp_path:
 @pytest.mark.parametrize(
     "function",
     [
-        *(fit.fit, fit.refit, fit.learn, fit._counted, fit._chosen, fit._validation, fit._prior, fit._batches),
+        *(fit.fit, fit.refit, fit.train_model, fit._counted, fit._chosen, fit._validation, fit._prior, fit._batches),
         *(priors.settle, sizing.sized, choose, evaluation.validate, predictions.predict_validation),
         *(measure._calibrated, measure._contents),
     ],

@@ -15,7 +15,7 @@ import pytest
 import facta
 from facta.cli import app
 from facta.data.log.events import open_events
-from facta.data.log.resources import room_for
+from facta.data.log.resources import estimate_resources
 from facta.errors import ConfigError, DataError
 
 MARCH, DAY = 1_709_251_200, 86_400  # 2024-03-01 in UTC
@@ -158,5 +158,5 @@ def test_the_command_line_reads_ids_of_the_type_of_the_log(tmp_path: Path, text:
 
 def test_memory_for_a_part_is_said(tmp_path: Path) -> None:
     opened = open_events(LOG)
-    need = [room_for(opened, LOG.columns, tmp_path, drop=(), part=part).memory for part in (False, True)]
+    need = [estimate_resources(opened, LOG.columns, tmp_path, drop=(), part=part).memory for part in (False, True)]
     assert need[1] > need[0]

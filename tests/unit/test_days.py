@@ -48,12 +48,12 @@ def test_each_day_is_predicted_by_a_model_of_the_days_before(
     log: facta.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[np.ndarray] = []
-    learn = module.learn
+    train_model = module.train_model
 
     def spy(recipe: Any, fitting: Fitting, *rest: Any, **more: Any) -> Any:
         learned.append(fitting.split.train_end)
         assert not len(fitting.split.validation) and more["stop_after"] == 1
-        return learn(recipe, fitting, *rest, **more)
+        return train_model(recipe, fitting, *rest, **more)
 
     monkeypatch.setattr(module, "learn", spy)
     told: list[tuple[int, int]] = []
@@ -83,11 +83,11 @@ def test_epochs_are_chosen_once_before_all_days(
     log: facta.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int | None]] = []
-    learn = module.learn
+    train_model = module.train_model
 
     def spy(recipe: Any, fitting: Fitting, *rest: Any, **more: Any) -> Any:
         asked.append((int(fitting.split.validation_end.sum()), more.get("stop_after")))
-        return learn(recipe, fitting, *rest, **more)
+        return train_model(recipe, fitting, *rest, **more)
 
     monkeypatch.setattr(module, "learn", spy)
     changes = [*SMALL, "training.epochs=3", "training.patience=1"]

@@ -14,8 +14,8 @@ from facta.data.synthetic.dirichlet import (
     DirichletConfig,
     DirichletWorld,
     Records,
-    chances,
     counting,
+    next_item_probabilities,
     oracle,
     probability,
 )
@@ -75,7 +75,7 @@ def test_counts_are_of_earlier_events() -> None:
 
 def test_the_restaurant_of_a_record_written_by_hand() -> None:
     world, records = by_hand()
-    each, left = chances(world, records)
+    each, left = next_item_probabilities(world, records)
     assert np.allclose((each * left)[0], [[1 / 2, 1 / 2, 0], [2 / 3, 1 / 3, 0], [3 / 4, 1 / 4, 0], [3 / 5, 2 / 5, 0]])
 
 
@@ -112,10 +112,10 @@ def test_the_oracle_is_the_best_list(repeats: bool) -> None:
 def test_the_oracle_is_calibrated() -> None:
     world = DirichletWorld(SMALL)
     records = world.records(0, 2 * CHUNK)
-    everything = np.argsort(-chances(world, records)[0], axis=2)[:, :, :1]  # the best category an item
+    everything = np.argsort(-next_item_probabilities(world, records)[0], axis=2)[:, :, :1]  # the best category an item
     most = np.take_along_axis(records.chosen[:, None], everything, axis=2)[:, :, 0]
     own = world.category[records.item] == most
-    each, left = chances(world, records)
+    each, left = next_item_probabilities(world, records)
     expected = np.take_along_axis(each * left, everything, axis=2)
     assert own.mean() == pytest.approx(expected.mean(), abs=0.01)
 

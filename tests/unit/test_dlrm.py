@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from facta import api, jagged
 from facta.config import Config
-from facta.data.batches.batches import TrainingBatches, prediction_batches
-from facta.data.batches.rows import Rows, singles
+from facta.data.batches.rows import Rows, one_row_per_target
+from facta.data.batches.training import TrainingBatches, prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
@@ -96,7 +96,7 @@ def made(name: str, world: Dataset) -> DLRM | RateRegression:
 
 
 def batch_of(world: Dataset, model: DLRM | RateRegression, rows: Rows) -> SequenceBatch:
-    return next(iter(prediction_batches(world, rows, window=model.window, wants=model.wants)))[1]
+    return next(iter(prediction_batches(world, rows, window=model.window, spec=model.inputs)))[1]
 
 
 def rows_of(world: Dataset, model: DLRM | RateRegression, users: list[int], first: int = 0) -> Rows:
@@ -303,9 +303,9 @@ def test_targets_aside_in_line_and_in_rows_of_their_own_score_alike(world: Datas
         alone = batch_of(world, model, rows_of(world, model, [user]))
         torch.testing.assert_close(model.scores(alone)["click"], scores[24 * place : 24 * place + 24])
     user = np.array([8])
-    each = singles(user, np.array([0]), np.array([24]), model.window)
+    each = one_row_per_target(user, np.array([0]), np.array([24]), model.window)
     found = torch.empty(24)
-    for rows, batch in prediction_batches(world, each, window=model.window, wants=model.wants, events=40):
+    for rows, batch in prediction_batches(world, each, window=model.window, spec=model.inputs, events=40):
         found[torch.from_numpy(rows)] = model.scores(batch)["click"].detach()
     torch.testing.assert_close(found, scores[48:].detach())
 
@@ -316,7 +316,7 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(world: Dataset, name: str) -
     model = made(name, world).train()
 
     def batches(size: int) -> TrainingBatches:
-        return TrainingBatches(world, PROTOCOL.cut(world), window=model.window, batch_size=size, wants=model.wants)
+        return TrainingBatches(world, PROTOCOL.cut(world), window=model.window, batch_size=size, spec=model.inputs)
 
     whole, alone = model(batches(1000).batch(0, 0), Negatives())["click"], batches(1)
     parts = [model(alone.batch(0, step), Negatives())["click"] for step in range(alone.steps(0))]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from facta.data.batches.batches import Wants, request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.encoded import EncodedEvents, EncodedHistory
 from facta.data.batches.growing import Growing
 from facta.data.batches.request import request
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stored import StoredHistories, encoded_history
 from facta.data.batches.windows import window_length, window_start
 from facta.data.dataset.dataset import Dataset
@@ -25,8 +26,8 @@ from tests.late_world import FIELDS, MINUTE, T0, histories, prepared
 from tests.unit.test_candidates import log as log  # the fixture
 
 FACTS = ("rows", "places", "unknown", "times", "next_time", "fields", "late", "known_at", "user", "lists", "series")
-LATE = Wants(fields=tuple(FIELDS))
-EVERYTHING = Wants(
+LATE = InputSpec(fields=tuple(FIELDS))
+EVERYTHING = InputSpec(
     fields=("tab", "click", "stars", "seconds"), users=("city", "since"), lists=("before",), series=True
 )  # of the other log
 
@@ -152,11 +153,11 @@ def test_an_amended_value_is_shown_from_the_moment_when_it_is_known(late: Datase
 
 @pytest.mark.parametrize("until", [None, *(T0 + minutes * MINUTE for minutes in (-5, 0, 25, 75, 350, 9000))])
 def test_a_dataset_gives_the_codes_that_its_values_have(late: Dataset, log: Dataset, until: int | None) -> None:
-    for dataset, wants in ((late, LATE), (log, EVERYTHING)):
+    for dataset, spec in ((late, LATE), (log, EVERYTHING)):
         for user in range(dataset.num_users):
-            found = encoded_history(dataset, user, until, wants)
+            found = encoded_history(dataset, user, until, spec)
             id_ = dataset.users["user_id"][user]
-            wanted = encoded(history_of(dataset, id_, until=until), dataset.item_rows, dataset.manifest, wants)
+            wanted = encoded(history_of(dataset, id_, until=until), dataset.item_rows, dataset.manifest, spec)
             assert facts(found) == facts(wanted), (user, until)
 
 
@@ -172,7 +173,7 @@ def test_many_users_at_once_share_nothing(late: Dataset) -> None:
 @pytest.mark.parametrize(("window", "stride"), [(1, 1), (3, 1), (4, 3), (50, 1)])
 def test_evaluation_and_requests_make_one_batch(late: Dataset, log: Dataset, window: int, stride: int) -> None:
     """Of every user as it stood after every event, asked at its newest event and much later; alone and all together."""
-    for dataset, wants in ((late, LATE), (log, EVERYTHING)):
+    for dataset, spec in ((late, LATE), (log, EVERYTHING)):
         assert dataset.timestamp is not None
         asked = [
             (user, end, at)
@@ -180,19 +181,19 @@ def test_evaluation_and_requests_make_one_batch(late: Dataset, log: Dataset, win
             for end in range(int(dataset.offsets[user + 1] - dataset.offsets[user]) + 1)
             for at in (int(dataset.timestamp[dataset.offsets[user] + max(end - 1, 0)]), T0 + 9000 * MINUTE)
         ]
-        every = [stood(dataset, user, end, wants) for user, end, _ in asked]
+        every = [stood(dataset, user, end, spec) for user, end, _ in asked]
         users, ends, times = (np.array(column) for column in zip(*asked, strict=True))
         offsets, none = np.zeros(len(asked) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
         requests = Requests(users, ends, times, offsets, none)
         for rows in (slice(0, len(asked)), *(slice(row, row + 1) for row in range(0, len(asked), 3))):
             found = request(every[rows], times[rows].tolist(), window, stride=stride)
-            wanted = request_batch(dataset, requests, rows, window, wants, stride=stride)
+            wanted = request_batch(dataset, requests, rows, window, spec, stride=stride)
             assert plain(without_keys(found)) == plain(without_keys(wanted)), asked[rows]
 
 
-def stood(dataset: Dataset, user: int, end: int, wants: Wants) -> EncodedHistory:
+def stood(dataset: Dataset, user: int, end: int, spec: InputSpec) -> EncodedHistory:
     """The history of a user as it stood after some events."""
-    history = encoded_history(dataset, user, None, wants)
+    history = encoded_history(dataset, user, None, spec)
     history.cut(end)
     return history
 

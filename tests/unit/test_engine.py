@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import facta.artifact.model as saved_model
-from facta.data.batches.batches import request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.request import request
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset

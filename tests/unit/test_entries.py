@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 
 import facta
-from facta.data.batches.batches import TrainingBatches, Wants, request_batch
+from facta.data.batches.dataset_requests import request_batch
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.data.batches.training import TrainingBatches
 from facta.data.split.splits import leave_one_out_test, temporal
 
 T = 1_700_000_000_000
@@ -30,7 +32,7 @@ CHANGES = pl.DataFrame(
         "value": ["free", "paid", "Rome", "free", "Oslo", "paid", "free"],
     }
 )
-WANTS = Wants(fields=("liked",), series=True, own=True)
+SPEC = InputSpec(fields=("liked",), series=True, own=True)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def shown(log: facta.Dataset, batch: facta.types.SequenceBatch, row: int) -> lis
 
 def test_entries_stand_behind_the_events_that_came_no_later(log: facta.Dataset) -> None:
     split = temporal(log, test_from=T + 10**6)
-    batch = TrainingBatches(log, split, window=10, batch_size=10, wants=WANTS).batch(0, 0)
+    batch = TrainingBatches(log, split, window=10, batch_size=10, spec=SPEC).batch(0, 0)
     items = batch.events.item[batch.offsets[:-1]].tolist()
     rows = {int(length): row for row, length in enumerate(np.diff(batch.offsets))}
     assert len(items) == 2
@@ -66,7 +68,7 @@ def test_entries_stand_behind_the_events_that_came_no_later(log: facta.Dataset) 
 
 def test_a_request_knows_what_changed_before_it(log: facta.Dataset) -> None:
     requests = leave_one_out_test(log)
-    batch = request_batch(log, requests, slice(None), 2, Wants(series=True))
+    batch = request_batch(log, requests, slice(None), 2, InputSpec(series=True))
     first = requests.user.tolist().index(0)
     assert shown(log, batch, first) == [
         ("plan", "paid", 0),
@@ -79,7 +81,7 @@ def test_a_request_knows_what_changed_before_it(log: facta.Dataset) -> None:
 def test_shortened_histories_count_the_events_that_stay(log: facta.Dataset) -> None:
     split, short = temporal(log, test_from=T + 10**6), StochasticLengthConfig(alpha=1.01, subsequence="recent")
     for seed in range(8):
-        batches = TrainingBatches(log, split, window=4, batch_size=10, seed=seed, wants=WANTS, stochastic_length=short)
+        batches = TrainingBatches(log, split, window=4, batch_size=10, seed=seed, spec=SPEC, stochastic_length=short)
         batch = batches.batch(0, 0)
         assert batch.series is not None and batch.events.time is not None and batch.series.time is not None
         for row in range(2):
@@ -95,5 +97,5 @@ def test_a_model_reads_them(log: facta.Dataset, tmp_path: Path) -> None:
     changes += ['protocol={"split": "loo-val", "train_end": null, "validation_end": null}']
     changes += ["training.patience=null", "training.keep=last"]  # two events are too few to choose by
     artifact = facta.train(log, "simulator/gr-ranking", tmp_path / "out", changes)
-    assert artifact.model.wants.series  # type: ignore[union-attr]
+    assert artifact.model.inputs.series  # type: ignore[union-attr]
     assert facta.predict(artifact, log).p["liked"].min() > 0

@@ -256,7 +256,7 @@ def test_files_that_disagree_are_named(tmp_path: Path) -> None:
     pl.DataFrame({"user": ["1"], "item": [1]}).write_parquet(tmp_path / "b.parquet")
     log = open_events([tmp_path / "a.parquet", tmp_path / "b.parquet"])
     with pytest.raises(DataError, match=r"'user' is String in '.*b.parquet' and Int64 elsewhere"):
-        log.refuse_unlike(["user"], exact=["user"])
+        log.check_types(["user"], exact=["user"])
 
 
 @pytest.mark.parametrize("odd", [["x"], ["7"], [True], [datetime(2020, 1, 1)]])
@@ -288,8 +288,8 @@ def test_ids_that_are_floats_of_two_widths_do_not_meet(tmp_path: Path) -> None:
         pl.DataFrame({"user": [2.0**24]}, schema={"user": kind}).write_parquet(tmp_path / f"{name}.parquet")
     log = open_events(str(tmp_path / "*.parquet"))
     with pytest.raises(DataError, match=r"'user' is Float32 in '.*b.parquet' and Float64 elsewhere"):
-        log.refuse_unlike(["user"], exact=["user"])
-    log.refuse_unlike(["user"], exact=[])
+        log.check_types(["user"], exact=["user"])
+    log.check_types(["user"], exact=[])
 
 
 def test_json_numbers_that_lost_digits_on_the_way_to_text_are_refused(tmp_path: Path) -> None:
@@ -322,4 +322,4 @@ def test_a_field_that_some_files_lack_is_null_there(tmp_path: Path, kind: str) -
     log = open_events(str(tmp_path / f"*.{kind}"))
     assert log.loaded(["user_id", "like"]).column("like").to_list() == [None, None, None, 1, 0, 1]
     with pytest.raises(DataError, match=r"'.*0\.\w+' has no column 'like', which the other files have"):
-        log.refuse_unlike(["like"], exact=["like"])
+        log.check_types(["like"], exact=["like"])

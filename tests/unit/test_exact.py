@@ -15,7 +15,7 @@ from facta.retrieval import exact, score_block
 from facta.retrieval.exact import UNREACHABLE, ItemSets, Ranking, rank_catalogue
 from facta.retrieval.index import Index
 from facta.retrieval.reference import rank_slowly
-from facta.types import Product
+from facta.types import FactoredScores
 
 
 def sets(*rows: Sequence[int]) -> ItemSets:
@@ -32,7 +32,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Product, ItemSets, ItemSets, int, np.ndarray | None]:
+def cases(draw: st.DrawFn) -> tuple[FactoredScores, ItemSets, ItemSets, int, np.ndarray | None]:
     """Small integer vectors: products are exact in float32, and ties are everywhere."""
     requests, items = draw(st.integers(1, 8)), draw(st.integers(1, 40))
     seed = draw(st.integers(0, 2**32 - 1))
@@ -44,7 +44,7 @@ def cases(draw: st.DrawFn) -> tuple[Product, ItemSets, ItemSets, int, np.ndarray
         return sets(*(generator.permutation(items)[: generator.integers(0, most + 1)] for _ in range(requests)))
 
     ranked = np.flatnonzero(generator.random(items) < 0.7) if draw(st.booleans()) else None
-    return Product(queries, vectors), subsets(4), subsets(10), draw(st.integers(1, 6)), ranked
+    return FactoredScores(queries, vectors), subsets(4), subsets(10), draw(st.integers(1, 6)), ranked
 
 
 def same(fast: Ranking, slow: Ranking) -> None:
@@ -61,7 +61,7 @@ def test_equals_the_slow_twin(case) -> None:  # type: ignore[no-untyped-def]
     slow = rank_slowly(product.dense(), targets, masked, k, ranked)
     items = len(product.items)
     index = Index(np.arange(items) if ranked is None else ranked, items)
-    listed = Product(product.queries, product.items[index.rows])
+    listed = FactoredScores(product.queries, product.items[index.rows])
     same(index.rank(listed, targets, masked, k), slow)
     same(index.rank(index.cut(product.dense()), targets, masked, k), slow)
 
@@ -71,7 +71,7 @@ def test_ordinary_scores_in_real_blocks(shape: tuple[int, int]) -> None:
     requests, items = shape
     rng = np.random.default_rng(items)
     torch.manual_seed(items)
-    product = Product(torch.randn(requests, 16), torch.randn(items, 16))
+    product = FactoredScores(torch.randn(requests, 16), torch.randn(items, 16))
     targets = sets(*(rng.permutation(items)[: rng.integers(0, 3)] for _ in range(requests)))
     masked = sets(*(rng.permutation(items)[: rng.integers(0, min(20, items))] for _ in range(requests)))
     few = min(requests, 40)
@@ -89,7 +89,7 @@ def test_twins_of_a_target_always_stand_before_it() -> None:
     vectors = torch.randn(3000, 64)
     copies = torch.arange(0, 3000, 101)
     vectors[copies] = vectors[0].clone()
-    ranking_ = rank_catalogue(Product(vectors[:1] * 2, vectors), sets([0]), sets([]), 40)
+    ranking_ = rank_catalogue(FactoredScores(vectors[:1] * 2, vectors), sets([0]), sets([]), 40)
     better = int((vectors @ vectors[0] > vectors[0] @ vectors[0] * 1.0001).sum())
     assert ranking_.ranks.tolist() == [len(copies) + better]
     listed = ranking_.lists[0][better : better + len(copies)]
@@ -112,7 +112,7 @@ def test_equal_items_tie_whatever_the_shape_of_the_product(requests: int, thread
         for items, width in [(3, 50), (17, 64), (100, 7), (1025, 64), (1683, 200), (3001, 1)]:
             queries = torch.randn(requests, width, generator=torch.Generator().manual_seed(items))
             vectors = torch.randn(1, width, generator=torch.Generator().manual_seed(width)).repeat(items, 1)
-            found = rank_catalogue(Product(queries, vectors), sets(*[[items - 1]] * requests), none, k=3)
+            found = rank_catalogue(FactoredScores(queries, vectors), sets(*[[items - 1]] * requests), none, k=3)
             assert (found.ranks == items).all()
             assert (found.lists == [0, 1, 2]).all()
     finally:
@@ -161,7 +161,7 @@ def test_scores_are_not_written_to() -> None:
 
 def test_a_product_that_rounds_by_its_shape_is_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The target's score is asked for before its block is made; where both differ, the block's float decides."""
-    product = Product(torch.randn(4, 8), torch.randn(100, 8))
+    product = FactoredScores(torch.randn(4, 8), torch.randn(100, 8))
     targets, masked = sets([1], [2], [3], [4]), sets([], [7], [], [])
     right = rank_catalogue(product, targets, masked, 3)
     scored = score_block.Chunk._target_scores
@@ -180,7 +180,7 @@ def test_more_blocks_than_sixteen_bits_count_are_never_confused() -> None:
 def test_threads_divide_the_work_and_leave_their_number_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "ROWS", 16)
     threads = torch.get_num_threads()
-    product = Product(torch.randn(100, 8), torch.randn(300, 8))
+    product = FactoredScores(torch.randn(100, 8), torch.randn(300, 8))
     targets, masked = sets(*([i] for i in range(100))), sets(*([] for _ in range(100)))
     try:
         torch.set_num_threads(1)
@@ -202,7 +202,7 @@ def test_a_lone_chunk_of_lists_is_divided_by_items_and_gives_the_same_bits(
     torch.manual_seed(items)
     queries, vectors = torch.randn(requests, 50), torch.randn(items, 50)
     vectors[torch.randint(items, (items // 2,))] = vectors[:1].clone()
-    product, threads = Product(queries, score_block.with_whole_tiles(vectors)), torch.get_num_threads()
+    product, threads = FactoredScores(queries, score_block.with_whole_tiles(vectors)), torch.get_num_threads()
     targets, masked = sets(*([] for _ in range(requests))), sets(*([r, items - 1] for r in range(requests)))
     try:
         torch.set_num_threads(1)
@@ -226,8 +226,8 @@ def test_equal_vectors_score_equal_in_every_block(monkeypatch: pytest.MonkeyPatc
     vectors = score_block.with_whole_tiles(torch.randn(1, 50).expand(items, -1))
     none = sets(*([] for _ in range(requests)))
     for scores, count in (
-        (Product(torch.randn(requests, 50), vectors), items),
-        (Product(torch.randn(requests, 50), vectors[:items]), None),
+        (FactoredScores(torch.randn(requests, 50), vectors), items),
+        (FactoredScores(torch.randn(requests, 50), vectors[:items]), None),
     ):
         found = rank_catalogue(scores, none, none, items, count)
         assert (found.scores == found.scores[:, :1]).all()

@@ -13,8 +13,9 @@ import torch
 
 import facta
 from facta import jagged
-from facta.data.batches.batches import TrainingBatches, Wants
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stochastic_length import StochasticLengthConfig, threshold
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.splits import Split, leave_one_out
@@ -26,9 +27,9 @@ from facta.training import journal
 from facta.types import Negatives, SequenceBatch
 
 WINDOW = 16
-OWN = Wants(("liked", "surface"), own=True)
-AHEAD = Wants(("liked", "surface"), own=True, ahead=True)
-ITEM = Wants(("liked", "surface"))
+OWN = InputSpec(("liked", "surface"), own=True)
+AHEAD = InputSpec(("liked", "surface"), own=True, ahead=True)
+ITEM = InputSpec(("liked", "surface"))
 SHORT = StochasticLengthConfig(alpha=1.2, subsequence="uniform")
 
 
@@ -55,8 +56,8 @@ def split(log: Dataset) -> Split:
     return leave_one_out(log)
 
 
-def batches(log: Dataset, split: Split, wants: Wants = OWN, **changes: Any) -> TrainingBatches:
-    return TrainingBatches(log, split, **{"window": WINDOW, "batch_size": 4, "seed": 5, "wants": wants, **changes})
+def batches(log: Dataset, split: Split, spec: InputSpec = OWN, **changes: Any) -> TrainingBatches:
+    return TrainingBatches(log, split, **{"window": WINDOW, "batch_size": 4, "seed": 5, "spec": spec, **changes})
 
 
 def epoch(made: TrainingBatches, number: int = 0) -> list[SequenceBatch]:
@@ -99,7 +100,7 @@ def test_impressions_of_the_next_item_are_refused(log: Dataset, split: Split) ->
         batches(log, split, ITEM, examples="impression")
 
 
-def check(log: Dataset, wants: Wants, batch: SequenceBatch, *, shortened: bool) -> None:
+def check(log: Dataset, spec: InputSpec, batch: SequenceBatch, *, shortened: bool) -> None:
     """Every column of a batch against the dataset and the sentence that describes it."""
     assert log.timestamp is not None and batch.events.time is not None and batch.next_time is not None
     inputs, asked = told(log, batch.events.time), told(log, batch.targets.events.time)  # type: ignore[arg-type]
@@ -115,7 +116,7 @@ def check(log: Dataset, wants: Wants, batch: SequenceBatch, *, shortened: bool) 
         assert int(batch.targets.after[s]) == len(before)
         slot = [p for _, p in row].index(place) if (user, place) in row else -1
         assert int(batch.targets.slot[s]) == slot
-        if wants.own and not wants.ahead:
+        if spec.own and not spec.ahead:
             assert slot >= 0  # kept itself
         elif place > 0 and before:
             assert before[-1] == place - 1  # what it follows is its true predecessor
@@ -131,16 +132,16 @@ def check(log: Dataset, wants: Wants, batch: SequenceBatch, *, shortened: bool) 
 
 
 @pytest.mark.parametrize("subsequence", ["recent", "uniform", "weighted"])
-@pytest.mark.parametrize("wants", [OWN, AHEAD, ITEM], ids=["own", "ahead", "item"])
-def test_what_stochastic_length_leaves(log: Dataset, split: Split, wants: Wants, subsequence: str) -> None:
+@pytest.mark.parametrize("spec", [OWN, AHEAD, ITEM], ids=["own", "ahead", "item"])
+def test_what_stochastic_length_leaves(log: Dataset, split: Split, spec: InputSpec, subsequence: str) -> None:
     config = StochasticLengthConfig(alpha=1.2, subsequence=subsequence)  # type: ignore[arg-type]
-    whole, short = batches(log, split, wants), batches(log, split, wants, stochastic_length=config)
+    whole, short = batches(log, split, spec), batches(log, split, spec, stochastic_length=config)
     for batch in epoch(whole):
-        check(log, wants, batch, shortened=False)
+        check(log, spec, batch, shortened=False)
         assert batch.dropped == 0
     dropped = False
     for step, batch in enumerate(epoch(short)):
-        check(log, wants, batch, shortened=True)
+        check(log, spec, batch, shortened=True)
         before = whole.batch(0, step)
         assert batch.dropped == len(before.index) - len(batch.index)
         dropped |= batch.dropped > 0
@@ -153,10 +154,10 @@ def test_what_stochastic_length_leaves(log: Dataset, split: Split, wants: Wants,
 
 
 def test_over_epochs_every_target_has_its_turn(log: Dataset, split: Split) -> None:
-    for wants in (OWN, AHEAD, ITEM):
-        short = batches(log, split, wants, stochastic_length=SHORT)
+    for spec in (OWN, AHEAD, ITEM):
+        short = batches(log, split, spec, stochastic_length=SHORT)
         seen = set().union(*(targets(log, epoch(short, number)) for number in range(25)))
-        assert seen == set(targets(log, epoch(batches(log, split, wants))))
+        assert seen == set(targets(log, epoch(batches(log, split, spec))))
 
 
 def test_alpha_2_keeps_everything(log: Dataset, split: Split) -> None:
@@ -171,8 +172,8 @@ def test_alpha_2_keeps_everything(log: Dataset, split: Split) -> None:
 
 
 def test_impressions_keep_the_event_that_is_predicted(log: Dataset, split: Split) -> None:
-    for wants in (OWN, AHEAD):
-        short = batches(log, split, wants, examples="impression", stochastic_length=SHORT)
+    for spec in (OWN, AHEAD):
+        short = batches(log, split, spec, examples="impression", stochastic_length=SHORT)
         found = epoch(short)
         assert targets(log, found) == trained(split)
         assert sum(batch.dropped for batch in found) > 0
@@ -196,10 +197,10 @@ def rows_of(made: TrainingBatches) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     return found
 
 
-@pytest.mark.parametrize("wants", [OWN, AHEAD, ITEM], ids=["own", "ahead", "item"])
-def test_nothing_depends_on_batch_size(log: Dataset, split: Split, wants: Wants) -> None:
-    small = rows_of(batches(log, split, wants, stochastic_length=SHORT, batch_size=1))
-    large = rows_of(batches(log, split, wants, stochastic_length=SHORT, batch_size=50))
+@pytest.mark.parametrize("spec", [OWN, AHEAD, ITEM], ids=["own", "ahead", "item"])
+def test_nothing_depends_on_batch_size(log: Dataset, split: Split, spec: InputSpec) -> None:
+    small = rows_of(batches(log, split, spec, stochastic_length=SHORT, batch_size=1))
+    large = rows_of(batches(log, split, spec, stochastic_length=SHORT, batch_size=50))
     assert small == large and len(small) > 10
 
 
@@ -218,8 +219,8 @@ def model_of(log: Dataset, layout: str = "interleaved", *, joint: bool = False, 
 
 
 def test_models_say_where_they_read_feedback(log: Dataset) -> None:
-    assert model_of(log).wants.own and not model_of(log).wants.ahead
-    assert model_of(log, "fused").wants.ahead
+    assert model_of(log).inputs.own and not model_of(log).inputs.ahead
+    assert model_of(log, "fused").inputs.ahead
 
 
 @pytest.mark.parametrize("layout", ["interleaved", "paired", "fused"])
@@ -230,7 +231,7 @@ def test_user_and_impression_examples_have_the_same_loss_at_equal_history(
     model = model_of(log, layout, window=64)
 
     def total(examples: str) -> tuple[float, float]:
-        made = batches(log, split, model.wants, window=64, examples=examples)
+        made = batches(log, split, model.inputs, window=64, examples=examples)
         with torch.no_grad():
             sums = [model(batch, None)["liked"] for batch in epoch(made)]
         return sum(float(one.total) for one in sums), sum(float(one.weight) for one in sums)
@@ -245,7 +246,7 @@ def test_joint_models_learn_the_next_item_from_its_true_predecessor_alone(
 ) -> None:
     model = model_of(log, layout, joint=True).float()
     read = 0
-    for batch in epoch(batches(log, split, model.wants, stochastic_length=SHORT)):
+    for batch in epoch(batches(log, split, model.inputs, stochastic_length=SHORT)):
         inputs = told(log, batch.events.time)  # type: ignore[arg-type]
         asked = told(log, batch.targets.events.time)  # type: ignore[arg-type]
         tokens, _ = model.encode(batch, ("item", "feedback"))

@@ -14,8 +14,8 @@ import pytest
 from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError, ProtocolError
 from facta.eval import draw, feedback_report
+from facta.eval.feedback_metrics import prediction_metrics
 from facta.eval.feedback_report import write_feedback_report
-from facta.eval.prediction import prediction_metrics
 from facta.eval.predictions import Predictions
 from tests.rankers import dataset_of, random_log
 

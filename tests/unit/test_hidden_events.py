@@ -12,9 +12,10 @@ import torch
 
 import facta
 from facta import jagged
-from facta.data.batches.batches import TrainingBatches, Wants, prediction_batches
 from facta.data.batches.rows import Rows, apart, shared
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.data.batches.training import TrainingBatches, prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.splits import leave_one_out
@@ -30,10 +31,10 @@ from facta.types import SequenceBatch
 HOUR, WINDOW = 3_600_000, 12
 T0 = 1_600_000_000_000
 SEES = {"blind": BLIND, "delayed": Delayed(4 * HOUR), "long": Delayed(12 * HOUR)}
-WANTS = {
-    "own": Wants(("liked",), own=True),
-    "ahead": Wants(("liked",), own=True, ahead=True),
-    "item": Wants(("liked",)),
+SPECS = {
+    "own": InputSpec(("liked",), own=True),
+    "ahead": InputSpec(("liked",), own=True, ahead=True),
+    "item": InputSpec(("liked",)),
 }
 
 
@@ -90,13 +91,13 @@ def visible(log: Dataset, sees: Visibility, user: int, place: int) -> int:
     return sum(times[place] - time >= least for time in times[:place])
 
 
-def made(log: Dataset, wants: Wants, sees: Visibility, **changes: Any) -> list[SequenceBatch]:
-    settings = {"window": WINDOW, "batch_size": 3, "seed": 5, "wants": wants, "sees": sees, **changes}
+def made(log: Dataset, spec: InputSpec, sees: Visibility, **changes: Any) -> list[SequenceBatch]:
+    settings = {"window": WINDOW, "batch_size": 3, "seed": 5, "spec": spec, "sees": sees, **changes}
     batches = TrainingBatches(log, leave_one_out(log), **settings)  # type: ignore[arg-type]
     return [batches.batch(0, step) for step in range(batches.steps(0))]
 
 
-def check(log: Dataset, wants: Wants, sees: Visibility, batch: SequenceBatch, *, shortened: bool) -> None:
+def check(log: Dataset, spec: InputSpec, sees: Visibility, batch: SequenceBatch, *, shortened: bool) -> None:
     assert log.timestamp is not None and batch.next_time is not None and batch.targets.sees is not None
     inputs, asked = events(log, batch.events.item), events(log, batch.targets.events.item)
     for target, row in enumerate(jagged.rows(batch.targets.offsets).tolist()):
@@ -113,7 +114,7 @@ def check(log: Dataset, wants: Wants, sees: Visibility, batch: SequenceBatch, *,
             begins = places[0] - int(batch.index[first])
             assert int(batch.targets.sees[target]) == seen - begins
         if shortened and int(batch.targets.sees[target]) > 0:
-            at_own = wants.own and not wants.ahead and slot >= 0 and seen == place
+            at_own = spec.own and not spec.ahead and slot >= 0 and seen == place
             assert at_own or places[after - 1] == seen - 1  # what the prediction is read from was kept
         for e in range(first, last):
             at = log.offsets[user] + inputs[e][1]
@@ -124,26 +125,26 @@ def check(log: Dataset, wants: Wants, sees: Visibility, batch: SequenceBatch, *,
 
 
 @pytest.mark.parametrize("shortened", [False, True])
-@pytest.mark.parametrize("wants", WANTS)
+@pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("sees", SEES)
-def test_every_column_by_a_loop(log: Dataset, wants: str, sees: str, shortened: bool) -> None:
+def test_every_column_by_a_loop(log: Dataset, spec: str, sees: str, shortened: bool) -> None:
     length = StochasticLengthConfig(alpha=1.2, subsequence="uniform") if shortened else None
-    found = made(log, WANTS[wants], SEES[sees], stochastic_length=length)
+    found = made(log, SPECS[spec], SEES[sees], stochastic_length=length)
     for batch in found:
-        check(log, WANTS[wants], SEES[sees], batch, shortened=shortened)
+        check(log, SPECS[spec], SEES[sees], batch, shortened=shortened)
     targets = [pair for batch in found for pair in events(log, batch.targets.events.item)]
     assert len(targets) == len(set(targets))
     if shortened:
         assert sum(batch.dropped for batch in found) > 0
     else:
-        whole = made(log, WANTS[wants], OWN)
+        whole = made(log, SPECS[spec], OWN)
         assert set(targets) == {pair for batch in whole for pair in events(log, batch.targets.events.item)}
 
 
 @pytest.mark.parametrize("sees", SEES)
 def test_impressions_hold_what_their_target_sees(log: Dataset, sees: str) -> None:
-    for batch in made(log, WANTS["own"], SEES[sees], examples="impression"):
-        check(log, WANTS["own"], SEES[sees], batch, shortened=False)
+    for batch in made(log, SPECS["own"], SEES[sees], examples="impression"):
+        check(log, SPECS["own"], SEES[sees], batch, shortened=False)
         assert (batch.targets.slot == -1).all() and (jagged.lengths(batch.targets.offsets) == 1).all()
 
 
@@ -175,7 +176,7 @@ def said(model: Model, log: Dataset, rows: Rows) -> dict[tuple[int, int], torch.
     """Event -> all that is predicted of it."""
     found = {}
     with torch.no_grad():
-        for _, batch in prediction_batches(log, rows, window=40, wants=model.wants):
+        for _, batch in prediction_batches(log, rows, window=40, spec=model.inputs):
             columns = [torch.stack(list(model.scores(batch).values()), dim=1)]
             columns += [model.queries(batch)] if "next_item" in model.tasks else []
             found |= dict(zip(events(log, batch.targets.events.item), torch.cat(columns, dim=1), strict=True))
@@ -187,7 +188,7 @@ def test_nothing_younger_than_the_delay_moves_a_prediction(log: Dataset) -> None
     sees, model = Delayed(6 * HOUR), far_from_start(MODELS["fused"].build(Catalogue.of(log), 3)).eval()
     user = np.full(33, 7)
     rows = shared(log, user, np.arange(33), 40, sees)
-    (batch,) = [batch for _, batch in prediction_batches(log, rows, window=40, wants=model.wants)]
+    (batch,) = [batch for _, batch in prediction_batches(log, rows, window=40, spec=model.inputs)]
     assert batch.series is not None and batch.series.time is not None and batch.events.time is not None
     assert batch.targets.events.time is not None
     between = []  # whether a hidden change follows the newest visible event directly

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facta.artifact.model import parse
-from facta.data.batches.batches import Wants
+from facta.data.batches.spec import InputSpec
 from facta.data.dataset.catalogue import Catalogue
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
@@ -21,7 +21,7 @@ from facta.infer.artifact import Artifact
 from facta.retrieval import score_block
 from facta.retrieval.index import Index
 from facta.similarity.inner import InnerProduct, InnerProductConfig
-from facta.types import Product, SequenceBatch
+from facta.types import FactoredScores, SequenceBatch
 from tests.rankers import dataset_of, random_log
 
 ITEMS = 1003  # no whole number of tiles
@@ -31,7 +31,7 @@ MODEL = {"kind": "recommender", "window": 4, "width": 8, "encoder": {"kind": "hs
 class Vectors:
     """Scores that are products of the newest item's query with vectors; asked for them, it counts how often."""
 
-    window, wants = 50, Wants()
+    window, spec = 50, InputSpec()
     scoring: InnerProduct | None = InnerProductConfig(kind="dot", temperature=1.0).build(8)
 
     def __init__(self, items: int, seed: int = 0) -> None:
@@ -46,8 +46,8 @@ class Vectors:
         self.made += 1
         return self.table[1] if rows is None else self.table[1][rows]
 
-    def catalogue_scores(self, batch: SequenceBatch) -> Product:
-        return Product(self.queries(batch), self.table[1])
+    def catalogue_scores(self, batch: SequenceBatch) -> FactoredScores:
+        return FactoredScores(self.queries(batch), self.table[1])
 
 
 class Products(Vectors):

@@ -17,7 +17,7 @@ from facta.eval.bootstrap import Interval
 from facta.eval.comparison import Comparison, compare
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
-from facta.eval.prediction import BINS, calibration, losses, prediction_metrics, resampled
+from facta.eval.feedback_metrics import BINS, calibration, losses, prediction_metrics, resampled
 from facta.eval.predictions import Predictions, check_same_events
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result, average

@@ -14,7 +14,7 @@ from facta.data.dataset.codes import codes
 from facta.data.dataset.dataset import Dataset
 from facta.data.public import kuairand, sources
 from facta.data.public.origins import checksum
-from facta.data.public.sources import Form, Source
+from facta.data.public.sources import FileSet, Source
 
 T = 1_650_812_741_436
 LOG = """user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,\
@@ -51,7 +51,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
         (tmp_path / name).write_text(content)
     sums = {name: checksum((tmp_path / name).read_bytes(), "md5") for name in form.files}
     source = sources.SOURCES["kuairand-pure"]
-    small = Source(source.title, source.unit, (Form(sums, form.read),), source.schema, source.drop)
+    small = Source(source.title, source.unit, (FileSet(sums, form.read),), source.schema, source.drop)
     monkeypatch.setitem(sources.SOURCES, "kuairand-pure", small)
     return sources.get("kuairand-pure", tmp_path / "out", place=tmp_path)
 

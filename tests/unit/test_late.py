@@ -15,11 +15,13 @@ from benchmarks import late_feedback
 
 from facta.artifact.files import described
 from facta.artifact.matching import _said
-from facta.data.batches.batches import TrainingBatches, Wants, prediction_batches, request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.request import request
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stochastic_length import StochasticLengthConfig
 from facta.data.batches.stored import StoredHistories
 from facta.data.batches.stream import StreamBatches
+from facta.data.batches.training import TrainingBatches, prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.schema import Field
@@ -31,7 +33,7 @@ from facta.data.split.statistics import Statistics
 from facta.errors import DataError
 from facta.eval.experiment import Experiment
 from facta.eval.held_out import events_of_test, events_of_validation
-from facta.eval.predictions import predict
+from facta.eval.predict import predict
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.history import History
 from facta.infer.history import encoded as looked_up
@@ -41,7 +43,7 @@ from facta.types import Events, SequenceBatch
 from tests.late_world import FIELDS, ITEMS, MINUTE, T0, Event, as_it_stood, code, histories, known, prepared
 
 NAMES = tuple(FIELDS)
-FEEDBACK, ITEM = Wants(fields=NAMES, own=True), Wants(fields=NAMES)
+FEEDBACK, ITEM = InputSpec(fields=NAMES, own=True), InputSpec(fields=NAMES)
 FAR = float("inf")
 
 
@@ -103,9 +105,9 @@ def test_training_rows_show_what_was_known_at_the_next_event(
     events: list[Event], dataset: Dataset, examples: Any
 ) -> None:
     split = leave_one_out(dataset)
-    wants = (FEEDBACK, ITEM) if examples == "user" else (FEEDBACK,)
-    for one in wants:
-        batches = TrainingBatches(dataset, split, window=6, batch_size=3, wants=one, examples=examples)
+    spec = (FEEDBACK, ITEM) if examples == "user" else (FEEDBACK,)
+    for one in spec:
+        batches = TrainingBatches(dataset, split, window=6, batch_size=3, spec=one, examples=examples)
         for step in range(batches.steps(0)):
             batch, rows = batches.batch(0, step), batches.rows[batches._order(0)[step]]
             assert shown(batch) == expected(events, rows.user.tolist(), batch)
@@ -115,7 +117,7 @@ def test_rows_that_stochastic_length_shortens_show_what_was_known_at_the_true_ne
     events: list[Event], dataset: Dataset
 ) -> None:
     batches = TrainingBatches(
-        dataset, leave_one_out(dataset), window=9, batch_size=64, wants=FEEDBACK,
+        dataset, leave_one_out(dataset), window=9, batch_size=64, spec=FEEDBACK,
         stochastic_length=StochasticLengthConfig(alpha=1.01),
     )  # fmt: skip
     batch, rows = batches.batch(0, 0), batches.rows[batches._order(0)[0]]
@@ -131,7 +133,7 @@ def test_predictions_read_what_was_known_at_the_next_event_or_at_the_cut(
     split = temporal(dataset, validation_from=moments["validation"], test_from=moments["test"], state=state)
     rows = {"validation": events_of_validation, "test": events_of_test}[stage](dataset, split, state).rows(dataset, 6)
     until = moments[stage] if state == "frozen" else FAR
-    for part, batch in prediction_batches(dataset, rows, window=6, wants=FEEDBACK, events=8):
+    for part, batch in prediction_batches(dataset, rows, window=6, spec=FEEDBACK, events=8):
         assert shown(batch) == expected(events, rows.user[part].tolist(), batch, until)
 
 
@@ -150,7 +152,7 @@ def test_training_learns_from_the_log_as_it_stood_at_the_end_of_training(
     moment = cut(events, 0.6) if kind == "temporal" else T0 + 80 * MINUTE
     split = temporal(dataset, test_from=moment)
     if kind != "temporal":
-        stream = StreamBatches(dataset, split, hours=0.5, window=6, batch_size=4, wants=FEEDBACK)
+        stream = StreamBatches(dataset, split, hours=0.5, window=6, batch_size=4, spec=FEEDBACK)
         assert stream.start + stream.periods * 30 * MINUTE > moment > stream.start + 60 * MINUTE
         split = stream.learned(1 if kind == "period" else stream.periods - 1)
         moment = stream.start + 60 * MINUTE if kind == "period" else moment
@@ -158,9 +160,9 @@ def test_training_learns_from_the_log_as_it_stood_at_the_end_of_training(
     names = [field.name for field in dataset.manifest.fields]
     assert names == [field.name for field in stood.manifest.fields] and stood.num_users == dataset.num_users
     whole = temporal(stood, test_from=moment)
-    for wants in (FEEDBACK, ITEM):
+    for spec in (FEEDBACK, ITEM):
         ours, theirs = (
-            TrainingBatches(log, one, window=6, batch_size=4, wants=wants)
+            TrainingBatches(log, one, window=6, batch_size=4, spec=spec)
             for log, one in ((dataset, split), (stood, whole))
         )
         assert ours.steps(0) == theirs.steps(0) > 0
@@ -172,14 +174,14 @@ def test_training_learns_from_the_log_as_it_stood_at_the_end_of_training(
     for ordered in (False, True):
         counts = [_rates(log, one, ordered) for log, one in ((dataset, split), (stood, whole))]
         torch.testing.assert_close(counts[0].total, counts[1].total)
-        torch.testing.assert_close(counts[0].untold, counts[1].untold)
+        torch.testing.assert_close(counts[0].hidden_counts, counts[1].hidden_counts)
 
 
 def test_leave_one_out_learns_what_was_known_when_the_first_event_was_held_out(
     events: list[Event], dataset: Dataset
 ) -> None:
     split = leave_one_out(dataset)
-    batches = TrainingBatches(dataset, split, window=9, batch_size=64, wants=FEEDBACK)
+    batches = TrainingBatches(dataset, split, window=9, batch_size=64, spec=FEEDBACK)
     batch, rows = batches.batch(0, 0), batches.rows[batches._order(0)[0]]
     found, differs = batch.targets.events.fields["buy"].tolist(), 0
     wanted = []
@@ -215,17 +217,17 @@ def test_counts_of_earlier_days_hold_what_was_known_on_them(tmp_path: Path) -> N
     rates = _rates(dataset, temporal(dataset, test_from=noon + 9 * day), ordered=True)
     events = Events(torch.zeros(5, dtype=torch.int64), torch.tensor(np.asarray(dataset.timestamp)), torch.zeros(5), {})
     keys = rates.keys(events)[:, 0]
-    told = (rates.total[keys] - rates.untold[rates.periods.of(events), keys])[:, 0]
+    told = (rates.total[keys] - rates.hidden_counts[rates.periods.of(events), keys])[:, 0]
     assert told.tolist() == [[0, 0], [0, 1], [0, 2], [1, 3], [1, 4]]
     apart = _rates(dataset, temporal(dataset, test_from=noon + 9 * day), ordered=False)
-    own = (apart.total[keys] - apart.untold[apart.periods.of(events), keys])[:, 0]
+    own = (apart.total[keys] - apart.hidden_counts[apart.periods.of(events), keys])[:, 0]
     assert own[0].tolist() == [0, 3]  # its own answer is of no other day
 
 
 class _Sees:
     """A model of feedback that remembers its batches."""
 
-    window, wants = 6, FEEDBACK
+    window, spec = 6, FEEDBACK
 
     def __init__(self) -> None:
         self.batches: list[SequenceBatch] = []
@@ -481,6 +483,6 @@ def test_the_benchmark_runs_at_a_small_size(tmp_path: Path) -> None:
 def test_a_second_training_knows_what_was_known_when_the_test_began(events: list[Event], dataset: Dataset) -> None:
     """With refit=yes it ends where validation ended."""
     split = temporal(dataset, validation_from=cut(events, 0.4), test_from=cut(events, 0.7))
-    batches = TrainingBatches(dataset, split.refit, window=9, batch_size=64, wants=FEEDBACK)
+    batches = TrainingBatches(dataset, split.refit, window=9, batch_size=64, spec=FEEDBACK)
     assert batches.known_until is not None and set(batches.known_until.tolist()) == {cut(events, 0.7)}
     assert TrainingBatches(dataset, split, window=9, batch_size=64).known_until is None  # it reads no feedback

@@ -156,7 +156,7 @@ def test_what_fits_and_chooses_does_not_know_the_test(path: Path) -> None:
     """What could ask the test is not even imported. One file measures, when everything has been chosen."""
     if name(path) == "recipes/measure.py":
         return
-    asks = {"facta.eval.evaluation.evaluate", "facta.eval.predictions.predict", "facta.eval.held_out.events_of_test"}
+    asks = {"facta.eval.evaluation.evaluate", "facta.eval.predict.predict", "facta.eval.held_out.events_of_test"}
     asks |= {"facta.eval", "facta.eval.experiment", "facta.recipes.measure"}
     asks |= {f"facta.data.split.splits.{one}" for one in ("TestRequests", "leave_one_out_test", "temporal_test")}
     assert not asks & set(imported(parse(path))), name(path)

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 import facta
 from facta.cli import app
-from facta.data.batches.batches import TrainingBatches, Wants, request_batch, told
+from facta.data.batches.dataset_requests import request_batch, told
+from facta.data.batches.spec import InputSpec
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.codes import codes
 from facta.data.dataset.dataset import Dataset
@@ -151,18 +153,18 @@ def test_the_card_and_the_config_say_it(fused: Path) -> None:
 
 def test_requests_say_the_context_of_the_event_that_is_asked_for(log: Dataset) -> None:
     """Blind ties move the end of what is visible, and not the event."""
-    wants, stored = Wants(("surface",), told=("surface",)), log.manifest.fields[0]
+    spec, stored = InputSpec(("surface",), told=("surface",)), log.manifest.fields[0]
     rolling = temporal_test(log, test_from=worlds.DAY * 5 + 1_600_000_000_000, state="rolling")
     for requests in (leave_one_out_test(log), leave_one_out_test(log, ties="blind"), rolling):
         assert requests.place is not None
         event = log.offsets[requests.user] + requests.place
         assert np.array_equal(log.item[event], requests.item)
         expected = codes(stored, log.fields["surface"][event])
-        assert np.array_equal(told(log, requests, wants)["surface"], expected)
-        made = request_batch(log, requests, np.array([2, 0]), 5, wants, context=told(log, requests, wants))
+        assert np.array_equal(told(log, requests, spec)["surface"], expected)
+        made = request_batch(log, requests, np.array([2, 0]), 5, spec, context=told(log, requests, spec))
         assert made.targets.events.fields["surface"].tolist() == expected[[2, 0]].tolist()
     frozen = temporal_test(log, test_from=worlds.DAY * 5 + 1_600_000_000_000)
-    assert frozen.place is None and told(log, frozen, wants) == {}
+    assert frozen.place is None and told(log, frozen, spec) == {}
     sample = leave_one_out(log).validation.sample(5)
     assert sample.place is not None and np.array_equal(log.item[log.offsets[sample.user] + sample.place], sample.item)
 
@@ -232,7 +234,7 @@ def test_a_field_called_next_item_does_not_take_the_place_of_that_loss(tmp_path:
     model = Recommender(
         RecommenderConfig(window=6, width=8, layout="interleaved", feedback=FeedbackConfig()), Catalogue.of(log)
     )
-    batch = TrainingBatches(log, leave_one_out(log), window=6, batch_size=8, wants=model.wants).batch(0, 0)
+    batch = TrainingBatches(log, leave_one_out(log), window=6, batch_size=8, spec=model.inputs).batch(0, 0)
     found = model.train()(batch, Negatives(each=3))
     assert [*found] == ["next_item", "feedback.next_item"] == [*model.loss_weights(batch, None)]
     alone = Recommender(RecommenderConfig(window=6, width=8, layout="interleaved"), Catalogue.of(log))

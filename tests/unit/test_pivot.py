@@ -16,7 +16,7 @@ from facta.cli import app
 from facta.data.dataset.schema import recognise
 from facta.data.log.events import open_events
 from facta.data.log.pivot import AGAIN, LATER, MOST_ACTIONS, pivoted
-from facta.data.log.resources import room_for
+from facta.data.log.resources import estimate_resources
 from facta.errors import ConfigError, DataError
 
 START = 1_700_000_000
@@ -246,5 +246,5 @@ def test_the_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_memory_that_lines_need_is_said(tmp_path: Path) -> None:
     opened = open_events(log())
-    need = [room_for(opened, NAMES, tmp_path, drop=(), pivot=pivot).memory for pivot in (False, True)]
+    need = [estimate_resources(opened, NAMES, tmp_path, drop=(), pivot=pivot).memory for pivot in (False, True)]
     assert need[1] > need[0]

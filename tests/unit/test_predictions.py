@@ -14,24 +14,19 @@ import torch
 
 import facta
 from facta import jagged
-from facta.data.batches.batches import Wants, prediction_batches
 from facta.data.batches.rows import Rows
+from facta.data.batches.spec import InputSpec
+from facta.data.batches.training import prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.codes import codes
 from facta.data.dataset.dataset import Dataset
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ProtocolError
 from facta.eval.experiment import Experiment
+from facta.eval.feedback_metrics import prediction_metrics, resampled, user_auc
 from facta.eval.held_out import events_of_test
-from facta.eval.prediction import prediction_metrics, resampled, user_auc
-from facta.eval.predictions import (
-    Predictions,
-    average_predictions,
-    check_same_events,
-    differences,
-    pool,
-    predict,
-)
+from facta.eval.predict import predict
+from facta.eval.predictions import Predictions, average_predictions, check_same_events, differences, pool
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -96,7 +91,7 @@ def test_every_held_out_event_once_as_a_slow_loop_would_ask(log: Dataset, model:
     model.eval()
     for s, (user, place) in list(enumerate(wanted))[::7]:
         one = np.array([user]), np.array([0]), np.array([place + 1]), np.array([place]), np.array([place + 1])
-        ((_, batch),) = prediction_batches(log, Rows(*one), window=model.window, wants=model.wants)
+        ((_, batch),) = prediction_batches(log, Rows(*one), window=model.window, spec=model.inputs)
         assert len(batch.index) == place + 1
         with torch.no_grad():
             scores = model.scores(batch)
@@ -129,7 +124,7 @@ def test_a_frozen_state_knows_nothing_after_the_cut(
         moved.item, moved.timestamp = (_put(column, cut, event) for column in (log.item, log.timestamp))
         end = first[[user]] + 1
         row = Rows(np.array([user]), np.maximum(end - window, 0), end, end - 1, end)
-        ((_, batch),) = prediction_batches(moved, row, window=window, wants=model.wants)
+        ((_, batch),) = prediction_batches(moved, row, window=window, spec=model.inputs)
         with torch.no_grad():
             scores = model.scores(batch)
         for name in found.p:
@@ -139,7 +134,7 @@ def test_a_frozen_state_knows_nothing_after_the_cut(
 def test_batches_of_people_without_events_are_bounded(log: Dataset, model: Recommender) -> None:
     nobody = np.zeros(1000, dtype=np.int64)
     rows = Rows(nobody, nobody, nobody, nobody, nobody + 1)
-    sizes = [len(part) for part, _ in prediction_batches(log, rows, window=6, wants=model.wants, events=50)]
+    sizes = [len(part) for part, _ in prediction_batches(log, rows, window=6, spec=model.inputs, events=50)]
     assert sum(sizes) == 1000 and max(sizes) <= 51
 
 
@@ -163,7 +158,7 @@ def test_long_histories_are_read_in_part_and_batches_do_not_matter(log: Dataset,
     few, many = (
         {
             (int(rows.user[row]), int(rows.first[row])): scores
-            for part, batch in prediction_batches(log, rows, window=6, wants=model.wants, events=events)
+            for part, batch in prediction_batches(log, rows, window=6, spec=model.inputs, events=events)
             for row, scores in zip(part, _by_row(model, batch), strict=True)
         }
         for events in (10, 10_000)
@@ -182,7 +177,7 @@ class Seer:
     """Says what happened, blurred: [S] of the codes that it should not be shown, had it to learn them."""
 
     window = 8
-    wants = Wants(("liked", "rating"), own=True)
+    spec = InputSpec(("liked", "rating"), own=True)
 
     def __init__(self, blur: float) -> None:
         self.blur = blur

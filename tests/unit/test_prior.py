@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import facta
-from facta.data.batches.batches import request_batch
+from facta.data.batches.dataset_requests import request_batch
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
@@ -26,7 +26,7 @@ from facta.models.recommender import Recommender, RecommenderConfig
 from facta.models.rules import RulesConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.recipes import prior as priors
-from facta.types import Product
+from facta.types import FactoredScores
 from tests import worlds
 
 RULES = RulesConfig(window=3, distance=4, power=1.0, backward=0.5, damping=0.4, source_damping=0.2, history_power=0.75)
@@ -84,7 +84,7 @@ def test_scores_are_the_sum_that_defines_them(data: Dataset) -> None:
         found = model.catalogue_scores(batch)
         model.prior = None
         alone = model.catalogue_scores(batch)
-    assert isinstance(found, torch.Tensor) and isinstance(alone, Product)
+    assert isinstance(found, torch.Tensor) and isinstance(alone, FactoredScores)
     for row, (user, end) in enumerate(zip(requests.user, requests.end, strict=True)):
         history = data.item[data.offsets[user] : data.offsets[user] + end].tolist()
         expected = slow_scores(alone.dense()[row].numpy(), history, rules, 0.7)
@@ -100,7 +100,7 @@ def test_items_that_no_rule_names_keep_the_models_own_score(data: Dataset) -> No
         found = model.catalogue_scores(batch)
         model.prior = None
         alone = model.catalogue_scores(batch)
-    assert isinstance(found, torch.Tensor) and isinstance(alone, Product)
+    assert isinstance(found, torch.Tensor) and isinstance(alone, FactoredScores)
     torch.testing.assert_close(found, alone.dense(), rtol=0, atol=0)
 
 

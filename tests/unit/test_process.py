@@ -14,23 +14,23 @@ STATM = Path("/proc/self/statm")
 SCRIPT = """
 import resource, sys, torch
 from torch import nn
-from facta.training.process import LARGE, kept_memory
+from facta.training.process import LARGE_MODEL_BYTES, retain_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
 
 def kept(numbers):
-    with kept_memory([nn.Parameter(torch.empty(numbers))]):
+    with retain_freed_memory([nn.Parameter(torch.empty(numbers))]):
         before = resident()
         for _ in range(2):
             x = torch.ones(1 << 25)  # 128 MiB, mapped by itself otherwise
             del x
         return resident() - before
 
-small, large = kept(1000), kept(LARGE // 4 + 1)
+small, large = kept(1000), kept(LARGE_MODEL_BYTES // 4 + 1)
 print(small, large, kept(1000))
 before = resident()
-with kept_memory([]):
+with retain_freed_memory([]):
     x = torch.ones(1 << 25)
     del x
 print(resident() - before)

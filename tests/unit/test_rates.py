@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from facta import api, arrays
-from facta.data.batches.batches import prediction_batches
 from facta.data.batches.rows import Rows
+from facta.data.batches.training import prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
@@ -73,7 +73,7 @@ def made(log: Dataset) -> tuple[RateRegression, SequenceBatch]:
     model.fit_statistics(Statistics(log, PROTOCOL.cut(log)))
     length = np.diff(log.offsets)
     rows = Rows(np.arange(2), np.zeros_like(length), length, np.zeros_like(length), length)
-    ((order, batch),) = prediction_batches(log, rows, window=model.window, wants=model.wants)
+    ((order, batch),) = prediction_batches(log, rows, window=model.window, spec=model.inputs)
     assert order.tolist() == [0, 1]
     return model, batch
 

@@ -16,7 +16,7 @@ from torch import Tensor
 import facta
 from facta.eval.experiment import Experiment
 from facta.models.recommender import Recommender
-from facta.recipes.fit import Fitted, learn, refit
+from facta.recipes.fit import Fitted, refit, train_model
 from facta.training.journal import read
 from facta.training.log import Log
 from tests import worlds
@@ -134,7 +134,7 @@ def test_tensors_fitted_on_validation_are_carried_over(
     monkeypatch.setattr(Recommender, "fitted_on_validation", ("encoder.norm.weight",), raising=False)
     recipe = facta.find_recipe("debug/hstu", [*SHORT, "training.epochs=1"])
     fitting = Experiment(log, recipe.protocol).fitting
-    model, _ = learn(recipe, fitting, tmp_path / "run", QUIET)
+    model, _ = train_model(recipe, fitting, tmp_path / "run", QUIET)
     state: dict[str, Tensor] = model.state_dict()
     name = next(name for name in state if name.startswith("encoder."))
     monkeypatch.setattr(Recommender, "fitted_on_validation", (name,))

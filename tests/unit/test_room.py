@@ -30,7 +30,7 @@ import sys
 from facta.data import prepare as module
 from facta.hardware import memory_peak
 rooms = []
-module.refuse_shortage = lambda room, out: rooms.append(room)
+module.check_resources = lambda room, out: rooms.append(room)
 before = memory_peak()
 module.prepare(sys.argv[1], sys.argv[2], drop=sys.argv[3:])
 print(memory_peak() - before, rooms[0].memory)

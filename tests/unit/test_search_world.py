@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facta.data.batches.batches import TrainingBatches, prediction_batches
 from facta.data.batches.rows import Rows
+from facta.data.batches.training import TrainingBatches, prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
@@ -60,7 +60,7 @@ def entropy_of_the_last(world: Dataset, history: HistoryConfig, window: int, ste
     model = DLRM(config.change(hidden_ids=0.5), Catalogue.of(world), seed=1)
     length = np.where(np.arange(USERS) < USERS - ASKED, EVENTS, 0)
     split: Split = replace(temporal(world, test_from=1 << 60), train_end=length)
-    batches = TrainingBatches(world, split, window=model.window, batch_size=20, wants=model.wants)
+    batches = TrainingBatches(world, split, window=model.window, batch_size=20, spec=model.inputs)
     optimiser = torch.optim.Adam(model.parameters())
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
@@ -72,7 +72,7 @@ def entropy_of_the_last(world: Dataset, history: HistoryConfig, window: int, ste
     user, ends = np.arange(USERS - ASKED, USERS), np.full(ASKED, EVENTS)
     rows = Rows(user, ends * 0, ends, ends - CATEGORIES, ends)
     found = []
-    for _, given in prediction_batches(world, rows, window=model.window, wants=model.wants):
+    for _, given in prediction_batches(world, rows, window=model.window, spec=model.inputs):
         with torch.no_grad():
             p = model.eval().scores(given)["click"].clamp(1e-6, 1 - 1e-6)
         found.append(F.binary_cross_entropy(p, (given.targets.events.fields["click"] == 2).float(), reduction="none"))

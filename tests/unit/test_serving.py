@@ -76,7 +76,7 @@ def test_events_of_equal_time_keep_their_order_and_their_fields(log: Dataset) ->
         [T0 + MINUTE * (2 - n // 20) for n in range(60)],
         {"click": clicks, "stars": stars, "tab": [["home", "search"][n % 5 % 2] for n in range(60)]},
     )
-    found = encoded(history, engine.rows_of, engine._engine.fields, engine.model.wants)
+    found = encoded(history, engine.rows_of, engine._engine.fields, engine.model.inputs)
     order = [*range(40, 60), *range(20, 40), *range(20)]
     assert found.rows.tolist() == [items[n] for n in order]
     assert found.fields["click"].tolist() == [1 + clicks[n] for n in order]
@@ -112,10 +112,10 @@ def test_equal_candidates_stay_in_their_order() -> None:
 @pytest.mark.parametrize("model", ["interleaved", "dlrm"])
 def test_earlier_lists_keep_their_order_and_unknown_items_are_no_item(log: Dataset, model: str) -> None:
     engine = rich(log, model)
-    stored, schema, wants = history_of(log, 11), engine._engine.fields, engine.model.wants
-    assert stored.user["before"] == [3, 6] and wants.lists == ("before",)
+    stored, schema, spec = history_of(log, 11), engine._engine.fields, engine.model.inputs
+    assert stored.user["before"] == [3, 6] and spec.lists == ("before",)
     histories = [History([1], [T0], user={"before": [5, 2, 999, 7]}), History([1], [T0]), stored]
-    read = [encoded(one, engine.rows_of, schema, wants) for one in histories]
+    read = [encoded(one, engine.rows_of, schema, spec) for one in histories]
     assert [one.lists["before"].tolist() for one in read] == [[5, 2, -1, 7], [], [3, 6]]
     batch = request(read, [T0 + MINUTE, T0 + MINUTE, T0 + 2000 * MINUTE], 6)
     assert batch.lists is not None

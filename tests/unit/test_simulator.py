@@ -13,7 +13,7 @@ from facta.arrays import Floats
 from facta.data.synthetic import floor as floors
 from facta.data.synthetic import simulator
 from facta.data.synthetic.simulator import Memory, SimulatorConfig, World
-from facta.eval.prediction import prediction_metrics
+from facta.eval.feedback_metrics import prediction_metrics
 
 SMALL = SimulatorConfig(users=600, items=500, events_per_user=30)
 TINY = SimulatorConfig(users=8, items=12, events_per_user=5, tastes=3, categories=3, length_spread=0.3, switch=0.2)

@@ -18,7 +18,7 @@ import pytest
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.public import movielens, origins, sources
 from facta.data.public.origins import Archive, Place, WebFolder, Wheel, checksum
-from facta.data.public.sources import Form, Source
+from facta.data.public.sources import FileSet, Source
 from facta.errors import DownloadError
 
 GENRE_FLAGS = "0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0"  # Animation, Children's, Comedy
@@ -93,8 +93,8 @@ def films(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def declare(published: tuple[Any, ...] = (), recbole: tuple[Any, ...] = ()) -> None:
         forms = (
-            Form(files=sums(PUBLISHED), read=movielens.published_100k, origins=published),
-            Form(files=sums(RECBOLE), read=movielens.recbole_100k, origins=recbole, notes=("a note",)),
+            FileSet(files=sums(PUBLISHED), read=movielens.published_100k, origins=published),
+            FileSet(files=sums(RECBOLE), read=movielens.recbole_100k, origins=recbole, notes=("a note",)),
         )
         monkeypatch.setitem(
             sources.SOURCES, "films", Source(title="Films", unit="s", forms=forms, schema=movielens.SCHEMA)

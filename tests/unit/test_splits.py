@@ -118,9 +118,9 @@ def test_what_cannot_be_split_is_refused_with_a_sentence(tmp_path: Path, dataset
         leave_one_out(order_only, ties="blind")
     with pytest.raises(ProtocolError, match="must come first"):
         temporal(dataset, validation_from=10, test_from=5)
-    singles = dataset_of(tmp_path / "s", {"a": [(1, 0)], "b": [(2, 0)]})
+    one_row_per_target = dataset_of(tmp_path / "s", {"a": [(1, 0)], "b": [(2, 0)]})
     with pytest.raises(ProtocolError, match="at least two events"):
-        leave_one_out(singles)
+        leave_one_out(one_row_per_target)
     pairs = dataset_of(tmp_path / "p", {"a": [(1, 0), (2, 1)]})
     with pytest.raises(DataError, match="two events to train on"):
         check_trainable(pairs, leave_one_out(pairs), events=2)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import facta
-from facta.data.batches.batches import Wants
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stream import HOUR, StreamBatches
 from facta.data.split.splits import temporal, training_events
-from facta.eval.predictions import Predictions, predict_rows
+from facta.eval.predict import predict_rows
+from facta.eval.predictions import Predictions
 from facta.layers.items import ItemTower
 from facta.models.recommender import Recommender
 from facta.recipes import fit
@@ -22,7 +23,7 @@ from facta.training import journal
 
 # the log declares no features of items
 PLAIN = [f"model.embedding.{change}" for change in ("features=false", "id_width=null", "hidden_ids=0")]
-WANTS = Wants(fields=("liked",), own=True)
+SPEC = InputSpec(fields=("liked",), own=True)
 STREAM = [
     "model.feedback.fields=null",
     "model.width=8",
@@ -65,7 +66,7 @@ def test_every_training_event_is_a_target_once_and_in_its_own_period(log: facta.
     assert log.timestamp is not None
     cut = 1_700_000_000_000 + 80 * HOUR
     split = temporal(log, test_from=cut + 10 * HOUR, validation_from=cut)
-    batches = StreamBatches(log, split, hours=8, window=10, batch_size=3, wants=WANTS)
+    batches = StreamBatches(log, split, hours=8, window=10, batch_size=3, spec=SPEC)
     periods = [targets(log, batches, epoch) for epoch in range(batches.periods)]
     assert [] in periods  # a day on which nothing happened
     times = np.sort(log.timestamp[log.timestamp < cut])
@@ -78,7 +79,7 @@ def test_what_is_asked_is_the_next_period_and_last_what_was_held_out(log: facta.
     assert log.timestamp is not None
     cut = 1_700_000_000_000 + 83 * HOUR
     split = temporal(log, test_from=cut + 10 * HOUR, validation_from=cut)
-    batches = StreamBatches(log, split, hours=8, window=10, batch_size=3, wants=WANTS)
+    batches = StreamBatches(log, split, hours=8, window=10, batch_size=3, spec=SPEC)
     for epoch in range(batches.periods):
         rows = batches.asked(epoch, 10)
         assert int((rows.last - rows.first).sum()) == len(targets(log, batches, epoch))

@@ -16,7 +16,7 @@ from facta.data.split.splits import leave_one_out, leave_one_out_test, temporal,
 from facta.data.split.statistics import Statistics
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
-from facta.eval.predictions import predict
+from facta.eval.predict import predict
 from facta.models.baselines import (
     DecayedPopularity,
     DecayedPopularityConfig,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta import arrays
-from facta.data.batches.rows import Rows, apart, newest, shared, singles, tiles
+from facta.data.batches.rows import Rows, apart, last_window, one_row_per_target, overlapping_windows, shared
 from facta.data.split.visibility import BLIND, OWN, Delayed
 from tests.unit.test_visibility import log_of
 
@@ -34,7 +34,7 @@ def test_tiles_hold_every_target_once_with_all_before_it_or_half_a_window(
     given: list[tuple[int, int]], window: int
 ) -> None:
     user, first, last = bounds(given)
-    rows = tiles(user, first, last, window)
+    rows = overlapping_windows(user, first, last, window)
     spans_of = zip(user.tolist(), first.tolist(), last.tolist(), strict=True)
     asked = Counter((u, p) for u, a, b in spans_of for p in range(a, b))
     assert targets(rows) == asked
@@ -47,10 +47,10 @@ def test_tiles_hold_every_target_once_with_all_before_it_or_half_a_window(
 
 
 def test_tiles_by_hand() -> None:
-    rows = tiles(np.array([7]), np.array([0]), np.array([11]), 4)
+    rows = overlapping_windows(np.array([7]), np.array([0]), np.array([11]), 4)
     assert rows.start.tolist() == [0, 2, 4, 6, 7] and rows.end.tolist() == [4, 6, 8, 10, 11]
     assert rows.first.tolist() == [0, 4, 6, 8, 10] and rows.last.tolist() == [4, 6, 8, 10, 11]
-    late = tiles(np.array([7]), np.array([9]), np.array([11]), 4)  # the older ones are read alone
+    late = overlapping_windows(np.array([7]), np.array([9]), np.array([11]), 4)  # the older ones are read alone
     assert (late.start.tolist(), late.end.tolist(), late.first.tolist()) == ([7], [11], [9])
 
 
@@ -60,8 +60,8 @@ def test_singles_hold_one_target_each_and_the_window_that_ends_with_it(
     given: list[tuple[int, int]], window: int
 ) -> None:
     user, first, last = bounds(given)
-    rows = singles(user, first, last, window)
-    assert targets(rows) == targets(tiles(user, first, last, window))
+    rows = one_row_per_target(user, first, last, window)
+    assert targets(rows) == targets(overlapping_windows(user, first, last, window))
     assert (rows.last - rows.first == 1).all() and (rows.end == rows.last).all()
     np.testing.assert_array_equal(rows.start, np.maximum(rows.end - window, 0))
 
@@ -69,7 +69,7 @@ def test_singles_hold_one_target_each_and_the_window_that_ends_with_it(
 @pytest.mark.parametrize("window", [1, 3, 50])
 def test_newest_predicts_the_successor_of_every_input(window: int) -> None:
     last = np.array([0, 1, 2, 5, 9])
-    rows = newest(last, window)
+    rows = last_window(last, window)
     assert rows.user.tolist() == [2, 3, 4]
     np.testing.assert_array_equal(rows.lengths, np.minimum(last[2:] - 1, window))
     np.testing.assert_array_equal(rows.first, rows.start + 1)
@@ -78,7 +78,7 @@ def test_newest_predicts_the_successor_of_every_input(window: int) -> None:
 
 
 def test_rows_are_chosen_by_slice_and_by_place() -> None:
-    rows = tiles(np.array([1, 2]), np.array([0, 0]), np.array([3, 4]), 2)
+    rows = overlapping_windows(np.array([1, 2]), np.array([0, 0]), np.array([3, 4]), 2)
     assert len(rows[1:]) == len(rows) - 1
     assert rows[np.array([0])].end.tolist() == rows.end[:1].tolist()
 

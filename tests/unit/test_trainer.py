@@ -14,7 +14,7 @@ from facta.data.batches.negatives import NegativesConfig
 from facta.errors import ArtifactError, ConfigError, ResourceError, TrainingError
 from facta.training import journal
 from facta.training.log import Log
-from facta.training.prefetch import AHEAD, prefetched
+from facta.training.prefetch import BATCHES_AHEAD, prefetched
 from facta.training.trainer import TrainingConfig
 from facta.types import LossSum, Negatives, SequenceBatch
 from tests.toy_training import ITEMS, Accuracy, ToyBatches, ToyModel, toy_config, toy_trainer
@@ -308,7 +308,7 @@ def test_prefetching_keeps_the_order_and_builds_little_ahead() -> None:
     stream = prefetched(build, range(100))
     assert [next(stream) for _ in range(5)] == [0, 1, 4, 9, 16]
     stream.close()
-    assert len(built) <= 5 + AHEAD
+    assert len(built) <= 5 + BATCHES_AHEAD
 
 
 def test_an_error_while_building_reaches_the_caller() -> None:

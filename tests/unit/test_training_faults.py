@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import facta
 from facta import jagged, ops
-from facta.data.batches.batches import TrainingBatches, Wants
 from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.batches.spec import InputSpec
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.schema import Field
 from facta.data.split.splits import leave_one_out, training_events
@@ -150,8 +151,8 @@ def test_every_seed_draws_negatives_of_its_own(tmp_path: Path) -> None:
 
 def test_a_target_draws_other_negatives_than_the_event_before_it(log: facta.Dataset) -> None:
     """Fault: targets share the draws of the event before them, so that dropout and negatives are no longer apart."""
-    for wants in (Wants(), Wants(own=True)):
-        batch = TrainingBatches(log, leave_one_out(log), window=50, batch_size=40, wants=wants).batch(0, 0)
+    for spec in (InputSpec(), InputSpec(own=True)):
+        batch = TrainingBatches(log, leave_one_out(log), window=50, batch_size=40, spec=spec).batch(0, 0)
         assert not set(batch.targets.events.key.tolist()) & set(batch.events.key.tolist())
         assert len(set(batch.targets.events.key.tolist())) == len(batch.targets.events.key)
 
@@ -247,7 +248,7 @@ def test_negatives_and_log_q_are_counted_on_training_events(
     monkeypatch.setattr(fit, "Trainer", trainer)
     split = leave_one_out(log)
     with pytest.raises(Stopped):
-        fit.learn(
+        fit.train_model(
             facta.find_recipe("debug/hstu"), Fitting(log, facta.ProtocolConfig(), split), tmp_path / "run", Log("quiet")
         )
     expected = np.bincount(log.item[training_events(log, split)], minlength=log.num_items)

@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from facta.data.batches.batches import TrainingBatches, Wants
 from facta.data.batches.negatives import NegativesConfig, draw
+from facta.data.batches.spec import InputSpec
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
 from facta.data.split.splits import leave_one_out, leave_one_out_test, training_events
@@ -37,7 +38,7 @@ from facta.models.baselines import (
 )
 from facta.models.rules import Rules, RulesConfig
 from facta.recipes.find import every
-from facta.types import Product, SequenceBatch
+from facta.types import FactoredScores, SequenceBatch
 from tests.rankers import MINUTE, T0, Fixed, Seeded, dataset_of, random_log
 
 PROTOCOL = ProtocolConfig()
@@ -206,10 +207,10 @@ def test_ndcg_is_macro_with_the_ideal_of_what_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["dense", "product"])
 def test_ndcg_a_model_that_scores_everything_the_same_gets_nothing(data: Dataset, form: str) -> None:
     class Constant:
-        window, wants = 50, Wants()
+        window, spec = 50, InputSpec()
 
-        def catalogue_scores(self, batch: SequenceBatch) -> Product | torch.Tensor:
-            product = Product(torch.ones(len(batch.targets.after), 4), torch.ones(data.num_items, 4))
+        def catalogue_scores(self, batch: SequenceBatch) -> FactoredScores | torch.Tensor:
+            product = FactoredScores(torch.ones(len(batch.targets.after), 4), torch.ones(data.num_items, 4))
             return product if form == "product" else product.dense()
 
     found = evaluate(Constant(), Experiment(data, PROTOCOL), ks=(10,))
@@ -370,16 +371,16 @@ def test_seeds_are_averaged_and_the_interval_is_over_users(data: Dataset) -> Non
 
 def test_dropout_is_off_while_judged_and_on_again_after(data: Dataset) -> None:
     class Noisy(nn.Module):
-        window, wants = 50, Wants()
+        window, spec = 50, InputSpec()
 
         def __init__(self) -> None:
             super().__init__()
             self.table = nn.Parameter(torch.randn(data.num_items, 64))
             self.dropout = nn.Dropout(0.5)
 
-        def catalogue_scores(self, batch: SequenceBatch) -> Product:
+        def catalogue_scores(self, batch: SequenceBatch) -> FactoredScores:
             newest = batch.events.item[batch.offsets[1:] - 1]
-            return Product(self.dropout(self.table[newest]), self.table)
+            return FactoredScores(self.dropout(self.table[newest]), self.table)
 
     model = Noisy().train()
     first, second = (evaluate(model, Experiment(data, PROTOCOL)) for _ in range(2))

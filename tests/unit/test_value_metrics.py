@@ -12,8 +12,8 @@ import pytest
 import facta
 from facta.eval.alarms import alarms
 from facta.eval.bootstrap import Interval, interval, resamples
+from facta.eval.feedback_metrics import prediction_metrics, resampled
 from facta.eval.metrics import lower_is_better
-from facta.eval.prediction import prediction_metrics, resampled
 from facta.eval.predictions import Predictions, average_predictions, differences, pool
 from facta.eval.value_metrics import VALUE_METRICS, _Weighted, resampled_values, value_metrics
 from facta.training.journal import read

@@ -15,7 +15,7 @@ from facta.artifact.items import ItemLookup
 from facta.data.dataset.ids import ItemId, id_from_text
 
 
-class StoredArtifact(files.Contents):
+class StoredArtifact(files.ArtifactData):
     """What an artifact holds, and its items. `infer.artifact.Artifact` adds requests."""
 
     @classmethod
@@ -25,9 +25,9 @@ class StoredArtifact(files.Contents):
         return cls.of(files.load(path))
 
     @classmethod
-    def of(cls, contents: files.Contents) -> Self:
+    def of(cls, contents: files.ArtifactData) -> Self:
         """The same contents, able to recommend."""
-        return cls(**{one.name: getattr(contents, one.name) for one in fields(files.Contents)})
+        return cls(**{one.name: getattr(contents, one.name) for one in fields(files.ArtifactData)})
 
     def __repr__(self) -> str:
         return f"Artifact({self.config['name']}, {self.catalogue.height:,} items, fingerprint {self.fingerprint})"
@@ -52,7 +52,7 @@ class StoredArtifact(files.Contents):
     @property
     def reads_time(self) -> bool:
         """Whether histories and requests need times: for time itself, or to tell what had changed by then."""
-        return self.model.config.uses_time or self.model.wants.series
+        return self.model.config.uses_time or self.model.inputs.series
 
     @property
     def changing(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facta.models.model import Task
 
 if TYPE_CHECKING:
-    from facta.artifact.files import Contents
+    from facta.artifact.files import ArtifactData
 
 
 _NAMES: dict[Task, str] = {"next_item": "recommender", "feedback": "ranker"}
@@ -26,13 +26,13 @@ def version() -> str:
     return installed("facta")
 
 
-def text(contents: Contents) -> str:
+def text(contents: ArtifactData) -> str:
     """The card as Markdown."""
     parts = [_head(contents), _numbers(contents), _use(contents), _limits(contents.model.tasks)]
     return "\n\n".join(parts) + "\n"
 
 
-def _head(contents: Contents) -> str:
+def _head(contents: ArtifactData) -> str:
     data, model = contents.schema, contents.config["model"]
     parameters = sum(contents.model.parameter_counts().values())
     what = " and ".join(_NAMES[task] for task in contents.model.tasks)
@@ -60,7 +60,7 @@ def _trained_on(config: Mapping[str, Any]) -> list[str]:
     return [f"- trained {again if protocol.get('refit') == 'yes' else once}"]
 
 
-def _numbers(contents: Contents) -> str:
+def _numbers(contents: ArtifactData) -> str:
     if not contents.metrics:
         return "## Numbers\n\nNone were measured."
     lines = ["## Numbers", "", "Numbers under different protocols must not be compared.", ""]
@@ -82,10 +82,10 @@ def _line(name: str, value: Mapping[str, Any]) -> str:
     return f"| {name} | {mean} | {between} |"
 
 
-def _use(contents: Contents) -> str:
+def _use(contents: ArtifactData) -> str:
     known = [one["name"] for one in contents.schema.get("fields", ()) if one["role"] == "context"]
-    said = _values(contents.model.wants.told, "...")
-    context = _values([name for name in known if name in contents.model.wants.fields], "...")
+    said = _values(contents.model.inputs.told, "...")
+    context = _values([name for name in known if name in contents.model.inputs.fields], "...")
     at = "at='2030-01-01T12:00'"
     verbs: dict[Task, str] = {
         "next_item": f"artifact.recommend(history, k=10, {at}{said and f', context={said}'})\n",
@@ -98,15 +98,15 @@ def _use(contents: Contents) -> str:
     )
 
 
-def _history(contents: Contents) -> str:
+def _history(contents: ArtifactData) -> str:
     """With all that the model reads of it."""
-    wants = contents.model.wants
-    changing = [one["name"] for one in contents.schema.get("series_fields", ())] if wants.series else []
+    spec = contents.model.inputs
+    changing = [one["name"] for one in contents.schema.get("series_fields", ())] if spec.series else []
     timed = [one["name"] for one in contents.schema.get("fields", ()) if one.get("given_when")]
     parts = {
-        "fields": _values(wants.fields, "[...]"),
-        "known_at": _values([name for name in timed if name in wants.fields], "[...]"),
-        "user": _values([*wants.users, *wants.lists], "..."),
+        "fields": _values(spec.fields, "[...]"),
+        "known_at": _values([name for name in timed if name in spec.fields], "[...]"),
+        "user": _values([*spec.users, *spec.lists], "..."),
         "series": f"[{', '.join(f'(..., {name!r}, ...)' for name in changing)}]" if changing else "",
     }
     given = ["items=[...]", "times=[...]", *(f"{name}={value}" for name, value in parts.items() if value)]

@@ -40,7 +40,7 @@ FILES = ("README.md", "config.json", "items.parquet", "metrics.json", "model.saf
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
+class ArtifactData:
     """What an artifact holds."""
 
     config: Mapping[str, Any]  # the recipe as plain values
@@ -52,14 +52,14 @@ class Contents:
     calibration: Mapping[str, Calibrator] = field(default_factory=dict)  # feedback field -> what its score goes through
 
 
-def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> str:
+def save(contents: ArtifactData, path: Path | str, *, overwrite: bool = False) -> str:
     """Write the directory beside its place and rename it there; returns the fingerprint.
 
     Raises ArtifactError where something lies at `path` already (`overwrite` replaces an artifact, and nothing else) and
     ResourceError where the place cannot be written.
     """
     path = Path(path)
-    refuse_taken(path, overwrite=overwrite)
+    check_overwrite(path, overwrite=overwrite)
     with durable.directory(path, replace=overwrite) as draft:
         _write(contents, draft)
         names = (*FILES, CALIBRATION) if contents.calibration else FILES
@@ -69,7 +69,7 @@ def save(contents: Contents, path: Path | str, *, overwrite: bool = False) -> st
     return fingerprint(sums)
 
 
-def refuse_taken(path: Path, *, overwrite: bool) -> None:
+def check_overwrite(path: Path, *, overwrite: bool) -> None:
     """Nothing is replaced unasked, and nothing but an artifact when asked. Raises ArtifactError."""
     replaceable = (path / CHECKSUMS).is_file()
     if path.exists() and not (overwrite and replaceable):
@@ -78,7 +78,7 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
         raise ArtifactError(f"'{path}' {found}; choose another place{hint}.")
 
 
-def _write(contents: Contents, draft: Path) -> None:
+def _write(contents: ArtifactData, draft: Path) -> None:
     _write_json(draft / "config.json", contents.config)
     _write_json(draft / "schema.json", contents.schema)
     _write_json(draft / "metrics.json", list(contents.metrics))
@@ -91,7 +91,7 @@ def _write(contents: Contents, draft: Path) -> None:
     (draft / "model.safetensors").chmod(mode)  # safetensors lets nobody but the writer read it
 
 
-def load(path: Path | str) -> Contents:
+def load(path: Path | str) -> ArtifactData:
     """Read a directory written by `save`, every checksum verified. Raises ArtifactError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -117,7 +117,7 @@ def load(path: Path | str) -> Contents:
     found = _read_json(path / CALIBRATION) if (path / CALIBRATION).is_file() else {}
     calibration = {name: Calibrator.from_json(values) for name, values in found.items()}
     metrics = _read_json(path / "metrics.json")
-    return Contents(config, schema, catalogue, model, metrics, fingerprint=mark, calibration=calibration)
+    return ArtifactData(config, schema, catalogue, model, metrics, fingerprint=mark, calibration=calibration)
 
 
 def described(schema: Mapping[str, Any]) -> Fields:

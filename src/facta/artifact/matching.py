@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from facta.artifact.files import Contents, described
+from facta.artifact.files import ArtifactData, described
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.schema import Field
 from facta.errors import DataError, ProtocolError
 
 
-def check_match(artifact: Contents, dataset: Dataset, *, other_data: bool) -> None:
+def check_match(artifact: ArtifactData, dataset: Dataset, *, other_data: bool) -> None:
     """Raises DataError for other items or values, ProtocolError for another log that is not allowed (`other_data`)."""
     _same_items(artifact, dataset)
     _same_codes(artifact, dataset)
@@ -16,7 +16,7 @@ def check_match(artifact: Contents, dataset: Dataset, *, other_data: bool) -> No
         _same_data(artifact, dataset)
 
 
-def _same_items(artifact: Contents, dataset: Dataset) -> None:
+def _same_items(artifact: ArtifactData, dataset: Dataset) -> None:
     """Rows mean the same where the dataset's items begin with the artifact's; new ones may follow."""
     ours, theirs = artifact.catalogue["item_id"], dataset.items["item_id"]
     if ours.dtype != theirs.dtype or not ours.equals(theirs.head(len(ours))):
@@ -26,16 +26,16 @@ def _same_items(artifact: Contents, dataset: Dataset) -> None:
         )
 
 
-def _same_codes(artifact: Contents, dataset: Dataset) -> None:
+def _same_codes(artifact: ArtifactData, dataset: Dataset) -> None:
     """Codes mean the same only where both tell the same values of a field apart, in the same order."""
-    wants, ours, theirs = artifact.model.wants, described(artifact.schema), dataset.manifest
-    facts = (*wants.users, *wants.lists)
+    spec, ours, theirs = artifact.model.inputs, described(artifact.schema), dataset.manifest
+    facts = (*spec.users, *spec.lists)
     pairs = [
-        ([one for one in ours.fields if one.name in wants.fields], theirs.fields),
+        ([one for one in ours.fields if one.name in spec.fields], theirs.fields),
         ([one for one in ours.user_fields if one.name in facts], theirs.user_fields),
-        (list(ours.series_fields) if wants.series else [], theirs.series_fields),
+        (list(ours.series_fields) if spec.series else [], theirs.series_fields),
     ]
-    if wants.series and [one.name for one in ours.series_fields] != [one.name for one in theirs.series_fields]:
+    if spec.series and [one.name for one in ours.series_fields] != [one.name for one in theirs.series_fields]:
         raise DataError(
             f"The dataset '{dataset.path}' has other facts of users that change "
             f"({', '.join(one.name for one in theirs.series_fields) or 'none'}) than the artifact "
@@ -61,7 +61,7 @@ def _said(field: Field) -> str:
     return f"{kind}, known from '{waiting[0]}' on" if waiting else kind
 
 
-def _same_data(artifact: Contents, dataset: Dataset) -> None:
+def _same_data(artifact: ArtifactData, dataset: Dataset) -> None:
     """What one log holds out may stand in the training events of another, for other users or at other places."""
     trained = artifact.schema["content_hash"]
     if trained != dataset.content_hash:

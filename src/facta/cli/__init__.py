@@ -22,7 +22,7 @@ from facta.kinds import import_named
 
 app = typer.Typer(
     name="facta",
-    cls=console.Verbs,
+    cls=console.CommandGroup,
     help="Generative recommenders from event logs: trained, honestly evaluated, and able to recommend.",
     no_args_is_help=True,
     add_completion=False,
@@ -65,4 +65,4 @@ for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, info):
 
 def main() -> None:
     """The console script `facta`."""
-    console.speaking_plainly(app)
+    console.run_cli(app)

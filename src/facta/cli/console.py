@@ -85,7 +85,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def speaking_plainly(command: Callable[[], object]) -> None:
+def run_cli(command: Callable[[], object]) -> None:
     """Run the command line: a FactaError is a sentence on stderr and exit code 1; --debug asks for the stack. A warning
     for people is a note."""
     try:
@@ -142,7 +142,7 @@ def _note_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     note(str(message))
 
 
-class Verbs(TyperGroup):
+class CommandGroup(TyperGroup):
     """The verbs; Ctrl-C in any of them is a sentence and exit code 130 (typer alone ends without a word)."""
 
     def invoke(self, ctx: Any) -> Any:

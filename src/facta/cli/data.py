@@ -20,7 +20,7 @@ from facta.data.public.origins import Progress as Fetching
 from facta.errors import DataError
 
 
-class Names(TyperGroup):
+class DatasetGroup(TyperGroup):
     """The names of public datasets as commands, and `simulate`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -30,7 +30,7 @@ class Names(TyperGroup):
 
 
 data = typer.Typer(
-    cls=Names, no_args_is_help=True, help="Get a public dataset, checked and prepared, or simulate a service."
+    cls=DatasetGroup, no_args_is_help=True, help="Get a public dataset, checked and prepared, or simulate a service."
 )
 
 

@@ -113,8 +113,8 @@ def note_unread(artifact: Artifact, history: History, unknown: int, *, stored: b
     """Say what of a history was not read, and what it lacks where it is not `stored` in a dataset."""
     if unknown:
         console.note(f"Left out {counted(unknown, 'event')}: their items are not in the catalogue of this artifact.")
-    wants = artifact.model.wants
-    read = [*(wants.fields if history.items else ()), *(artifact.changing if wants.series else ())]
+    spec = artifact.model.inputs
+    read = [*(spec.fields if history.items else ()), *(artifact.changing if spec.series else ())]
     if read and not stored:
         console.note(
             f"This model reads {', '.join(read)}; a --history has items and times alone. "

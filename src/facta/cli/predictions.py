@@ -14,8 +14,8 @@ from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError
 from facta.eval import frames
 from facta.eval.comparison import Comparison
+from facta.eval.feedback_metrics import RESAMPLED
 from facta.eval.feedback_report import write_feedback_report
-from facta.eval.prediction import RESAMPLED
 from facta.eval.predictions import Predictions, differences
 from facta.eval.protocol import ProtocolConfig, Stage
 from facta.eval.value_metrics import COMPARED_VALUES

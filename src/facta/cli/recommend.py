@@ -80,7 +80,7 @@ def recommend(
         console.emit(_values(loaded, answer, asked, beside, context or []))
     else:
         histories.note_unread(loaded, given, answer.unknown[0], stored=dataset is not None)
-        if unsaid := [name for name in loaded.model.wants.told if name not in said]:
+        if unsaid := [name for name in loaded.model.inputs.told if name not in said]:
             console.note(
                 f"This model recommends for a context, and {', '.join(unsaid)} is not said (--context NAME=VALUE)."
             )

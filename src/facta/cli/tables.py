@@ -8,8 +8,8 @@ from typing import Any
 
 from facta.cli import console
 from facta.errors import counted
+from facta.eval.feedback_metrics import SHOWN
 from facta.eval.metrics import shown as shown_metrics
-from facta.eval.prediction import SHOWN
 from facta.eval.value_metrics import VALUE_METRICS
 
 

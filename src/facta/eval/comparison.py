@@ -11,8 +11,8 @@ from facta.arguments import TEXT, arguments, instance
 from facta.data.dataset.conditional import resolved
 from facta.errors import ProtocolError
 from facta.eval.bootstrap import Interval, bootstrap_means, interval
+from facta.eval.feedback_metrics import RESAMPLED
 from facta.eval.metrics import lower_is_better
-from facta.eval.prediction import RESAMPLED
 from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result, check_comparable
 

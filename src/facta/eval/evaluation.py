@@ -17,7 +17,8 @@ from torch import nn
 
 from facta import arrays
 from facta.arrays import Bools, Ints
-from facta.data.batches.batches import Wants, request_batch, told
+from facta.data.batches.dataset_requests import request_batch, told
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.windows import window_length
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.known import known_part
@@ -42,7 +43,7 @@ class HistoryRanker(Ranker, Protocol):
     window: int  # newest events
 
     @property
-    def wants(self) -> Wants:
+    def inputs(self) -> InputSpec:
         """What it reads of them beside items and times, and which context of the held-out event its requests say (none
         where one request is for several events)."""
         ...
@@ -107,16 +108,16 @@ class _Asking:
         known = targets.items < items
         reachable, at = keep(targets, known), np.flatnonzero(known)
         seen, visible = known_part(dataset, requests, items)
-        context = told(dataset, requests, ranker.wants)
+        context = told(dataset, requests, ranker.inputs)
         ranks = np.full(len(targets.items), UNREACHABLE)
         lists = np.empty((len(requests), max(ks)), dtype=np.int32)
         done, readable = 0, _readable(seen, visible, counts)
-        with judging(ranker) as device:
+        with eval_mode(ranker) as device:
             index = Index.of(ranker, ranked, items, device)
             popularity = None if counts is None else index.cut(torch.from_numpy(counts.astype(np.float32))[None])
             for rows in _batches(visible, readable, ranker.window, batch_size):
                 if popularity is None or readable[rows[0]]:
-                    batch = request_batch(seen, visible, rows, ranker.window, ranker.wants, context=context)
+                    batch = request_batch(seen, visible, rows, ranker.window, ranker.inputs, context=context)
                     scores = index.scores(ranker, to_device(batch, device))
                 else:
                     scores = popularity.expand(len(rows), -1)
@@ -162,7 +163,7 @@ def _population(requests: Requests, counts: Ints | None) -> dict[str, int]:
 
 
 @contextmanager
-def judging(ranker: object) -> Iterator[torch.device]:
+def eval_mode(ranker: object) -> Iterator[torch.device]:
     """Without gradients and, for a module, without dropout, until its training mode returns; yields where it lives."""
     if not isinstance(ranker, nn.Module):
         yield torch.device("cpu")

@@ -20,8 +20,8 @@ from facta.errors import ConfigError, ProtocolError
 from facta.eval.alarms import alarms
 from facta.eval.bootstrap import interval
 from facta.eval.draw import FEWEST_FOR_A_LINE, Picture, axes, legend, look, svg
+from facta.eval.feedback_metrics import RESAMPLED, entropy, losses, resampled_ne
 from facta.eval.page import Provenance, page, prediction_facts, prediction_tables
-from facta.eval.prediction import RESAMPLED, entropy, losses, resampled_ne
 from facta.eval.predictions import Predictions, check_same_events
 from facta.eval.report import BINS, title_of
 from facta.eval.value_metrics import COMPARED_VALUES

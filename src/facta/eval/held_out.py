@@ -11,7 +11,7 @@ import numpy as np
 
 from facta import arrays
 from facta.arrays import Ints
-from facta.data.batches.rows import Rows, apart, tiles
+from facta.data.batches.rows import Rows, apart, overlapping_windows
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.known import known_before
 from facta.data.split.late import period_moments
@@ -43,7 +43,7 @@ class HeldOut:
         where they see what a frozen state shows.
         """
         if self.state == "rolling":
-            return tiles(self.user, self.first, self.last, window)
+            return overlapping_windows(self.user, self.first, self.last, window)
         ends = np.zeros(len(log.offsets) - 1, dtype=np.int64)
         ends[self.user] = self.first
         return apart(log, *self.places, window, Frozen(ends, self.moments))

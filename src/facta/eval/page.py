@@ -19,8 +19,8 @@ from facta.data.dataset.dataset import Dataset
 from facta.eval.bootstrap import Interval
 from facta.eval.comparison import Comparison, compare
 from facta.eval.draw import Picture, mark
+from facta.eval.feedback_metrics import SHOWN
 from facta.eval.metrics import shown
-from facta.eval.prediction import SHOWN
 from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result
 from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS

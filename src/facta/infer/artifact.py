@@ -20,7 +20,7 @@ from facta.data.dataset.times import Time
 from facta.infer.engine import Answer, Engine, Exclude
 from facta.infer.history import History
 from facta.infer.parts import Progress
-from facta.infer.ranking import By, Ranking
+from facta.infer.ranking import Ranking, ScoreWeights
 
 __all__ = ["Answer", "Artifact", "Exclude"]
 
@@ -72,7 +72,7 @@ class Artifact(StoredArtifact):
         *,
         at: Time | Iterable[Time] | None = None,
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
-        by: By | None = None,
+        by: ScoreWeights | None = None,
     ) -> Ranking:
         """Candidates for one history or for each of many, by what the person would do with them.
 
@@ -129,23 +129,23 @@ class Artifact(StoredArtifact):
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
         users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
-        context: Mapping[str, Any] | None = None, by: By | None = None, out: None = None, overwrite: bool = False,
-        progress: Progress | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, out: None = None,
+        overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
         users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
-        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str, overwrite: bool = False,
-        progress: Progress | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, out: Path | str,
+        overwrite: bool = False, progress: Progress | None = None,
     ) -> None: ...  # fmt: skip
 
     @arguments(**_FOR_USERS)
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
         users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
-        context: Mapping[str, Any] | None = None, by: By | None = None, out: Path | str | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, out: Path | str | None = None,
         overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame | None:  # fmt: skip
         """Candidates for every user of a dataset, ranked as by `rank`; the first k of them, or all (None).

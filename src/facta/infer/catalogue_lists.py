@@ -21,10 +21,12 @@ from facta.models.model import Model
 from facta.retrieval.index import Index, has_vectors
 from facta.retrieval.item_sets import ItemSets
 from facta.retrieval.shortlist import Shortlist
-from facta.types import CatalogueScores, Product, SequenceBatch
+from facta.types import CatalogueScores, FactoredScores, SequenceBatch
 
-AT_ONCE = 256  # requests encoded together
-CELLS = 1 << 25  # scores that are written out at a time: 128 MB; this and AT_ONCE bound memory and change no answer
+REQUESTS_PER_BATCH = 256  # requests encoded together
+CELLS = (
+    1 << 25
+)  # scores that are written out at a time: 128 MB; this and REQUESTS_PER_BATCH bound memory and change no answer
 
 
 class Lists(NamedTuple):
@@ -64,7 +66,7 @@ class CatalogueLists:
         rows = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
         rough = np.flatnonzero(of_model) if shortlist is not None else np.empty(0, dtype=np.int64)
-        for chosen in _parts(rough, AT_ONCE):
+        for chosen in _parts(rough, REQUESTS_PER_BATCH):
             assert shortlist is not None and has_vectors(self.model)
             with torch.inference_mode():
                 batch, masked = self._request(histories, at, chosen, asked), _sets(hidden, chosen)
@@ -86,21 +88,21 @@ class CatalogueLists:
         asked: Sequence[Asked] | None,
     ) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), each of the places once."""
-        dense = min(AT_ONCE, max(CELLS // len(self.trained), 1))
+        dense = min(REQUESTS_PER_BATCH, max(CELLS // len(self.trained), 1))
         for chosen in _parts(by_popularity, dense):
             yield chosen, self._popularity.expand(len(chosen), -1)
         if not len(by_model):
             return
         with torch.inference_mode():
-            parts = _parts(by_model, AT_ONCE if self._index.products else dense)
+            parts = _parts(by_model, REQUESTS_PER_BATCH if self._index.products else dense)
             requests = ((chosen, self._request(histories, at, chosen, asked)) for chosen in parts)
             each = ((chosen, self._index.scores(self.model, batch)) for chosen, batch in requests)
             if not self._index.products:
                 yield from each
                 return
-            found = [one for _, one in each if isinstance(one, Product)]
+            found = [one for _, one in each if isinstance(one, FactoredScores)]
             queries = torch.cat([one.queries for one in found])
-            yield by_model, Product(queries, found[0].items)  # ranked together: requests share blocks
+            yield by_model, FactoredScores(queries, found[0].items)  # ranked together: requests share blocks
 
     def _request(
         self,

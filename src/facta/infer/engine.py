@@ -32,7 +32,7 @@ from facta.infer import bulk, ranking
 from facta.infer.catalogue_lists import CatalogueLists
 from facta.infer.history import History, as_histories, context_codes, encoded
 from facta.infer.parts import Progress
-from facta.infer.ranking import By, Ranking
+from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.request_times import request_times
 from facta.models.model import Model
 
@@ -108,14 +108,14 @@ class Engine:
         candidates: Iterable[Any],
         at: Time | Iterable[Time] | None,
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None,
-        by: By | None,
+        by: ScoreWeights | None,
     ) -> Ranking:
         names, histories = self._score_names(), self._histories(history)
         weights = names.chosen(by)
         times = self._times_of_all(histories, at)
         rows = [self.items.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
-            Asked(one[one >= 0], context_codes(given, self.fields, self.model.wants))
+            Asked(one[one >= 0], context_codes(given, self.fields, self.model.inputs))
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
         found, best = self._ranked(histories, times, asked, names, weights)
@@ -157,13 +157,13 @@ class Engine:
 
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None, *,
-        users: Iterable[ItemId] | pl.Series | None, at: Time | None, context: Mapping[str, Any] | None, by: By | None,
-        out: Path | str | None, overwrite: bool, progress: Progress | None,
+        users: Iterable[ItemId] | pl.Series | None, at: Time | None, context: Mapping[str, Any] | None,
+        by: ScoreWeights | None, out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         names, dataset = self._score_names(), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
         weights = names.chosen(by)
         rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
-        codes = context_codes(context or {}, self.fields, self.model.wants)
+        codes = context_codes(context or {}, self.fields, self.model.inputs)
         listed = bulk.candidates_of(candidates, dataset, rows, self.items.rows_of)
         rows, stored = rows[np.isin(rows, list(listed))], self.stored(dataset)
 
@@ -180,22 +180,22 @@ class Engine:
 
     def stored(self, dataset: Dataset) -> StoredHistories:
         """The histories of a dataset in the rows and codes of the artifact."""
-        return StoredHistories(dataset, self.items.rows_of, self.fields, self.model.wants)
+        return StoredHistories(dataset, self.items.rows_of, self.fields, self.model.inputs)
 
     def _histories(self, given: History | Iterable[Any]) -> list[EncodedHistory]:
-        return [encoded(one, self.items.rows_of, self.fields, self.model.wants) for one in as_histories(given)]
+        return [encoded(one, self.items.rows_of, self.fields, self.model.inputs) for one in as_histories(given)]
 
     def _any_item(self, contexts: Sequence[Mapping[str, Any]]) -> list[Asked] | None:
         """[B] any item in the context of each request; None where none says one. Raises ConfigError where the model
         recommends the same items in every context."""
         if not any(contexts):
             return None
-        if not self.model.wants.told:
+        if not self.model.inputs.told:
             raise ConfigError(
                 f"Found the context {next(filter(None, contexts))!r:.80}; this artifact recommends the same items in "
                 'every context: leave it out, or train one whose recipe sets model.next_item.late to ["context"].'
             )
-        return [Asked(np.array([-1]), context_codes(one, self.fields, self.model.wants)) for one in contexts]
+        return [Asked(np.array([-1]), context_codes(one, self.fields, self.model.inputs)) for one in contexts]
 
     def _times_of_all(self, histories: Sequence[EncodedHistory], at: Time | Iterable[Time] | None) -> list[int] | None:
         """Ranking asks the model of every history."""

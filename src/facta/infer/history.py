@@ -13,8 +13,8 @@ import numpy as np
 
 from facta.arguments import unlike
 from facta.arrays import Ints, offsets_of
-from facta.data.batches.batches import Wants
 from facta.data.batches.encoded import EncodedEvents, EncodedHistory
+from facta.data.batches.spec import InputSpec
 from facta.data.batches.stored import RowsOf
 from facta.data.dataset.dataset import Fields
 from facta.data.dataset.ids import ItemId, plain_value
@@ -73,7 +73,9 @@ def _refuse_text(items: Any) -> None:
         raise unlike("the history", items, "a list of item ids or a facta.History")
 
 
-def encoded(history: History, rows_of: RowsOf, schema: Fields = Fields(), wants: Wants = Wants()) -> EncodedHistory:
+def encoded(
+    history: History, rows_of: RowsOf, schema: Fields = Fields(), spec: InputSpec = InputSpec()
+) -> EncodedHistory:
     """Look a history up, once: in the order of time, in rows and codes. `rows_of` gives -1 for unknown ids.
 
     Of the fields of the schema, those that the model wants are coded. Raises DataError for ids or values of another
@@ -83,7 +85,7 @@ def encoded(history: History, rows_of: RowsOf, schema: Fields = Fields(), wants:
     rows = rows_of(history.items)
     times = _event_times(history, len(rows))
     order = np.arange(len(rows)) if times is None else np.argsort(times, kind="stable")
-    fields, later = _event_codes(history, len(rows), schema, wants), _known_times(history, len(rows), schema, wants)
+    fields, later = _event_codes(history, len(rows), schema, spec), _known_times(history, len(rows), schema, spec)
     events = EncodedEvents(
         rows=rows[order],
         times=None if times is None else times[order],
@@ -93,9 +95,9 @@ def encoded(history: History, rows_of: RowsOf, schema: Fields = Fields(), wants:
     return EncodedHistory(
         events,
         schema.fields,
-        user=_user_codes(history, schema, wants),
-        lists={name: _listed(history.user.get(name) or [], rows_of) for name in wants.lists},
-        series=_series(history, schema.series_fields) if wants.series else None,
+        user=_user_codes(history, schema, spec),
+        lists={name: _listed(history.user.get(name) or [], rows_of) for name in spec.lists},
+        series=_series(history, schema.series_fields) if spec.series else None,
     )
 
 
@@ -111,9 +113,9 @@ def _event_times(history: History, events: int) -> Ints | None:
     return times
 
 
-def _known_times(history: History, events: int, schema: Fields, wants: Wants) -> dict[str, Ints]:
+def _known_times(history: History, events: int, schema: Fields, spec: InputSpec) -> dict[str, Ints]:
     """[n] when the values of fields with a time became known, in ms; nothing of fields for which none is given."""
-    if not wants.fields:
+    if not spec.fields:
         return {}
     timed = [one for one in schema.fields if one.given_when is not None]
     refuse_unknown(history.known_at, timed, "fields of a history that say when they became known")
@@ -160,14 +162,14 @@ def _listed(ids: Any, rows_of: RowsOf) -> Ints:
     return rows_of(ids)
 
 
-def _event_codes(history: History, events: int, schema: Fields, wants: Wants) -> dict[str, Ints]:
+def _event_codes(history: History, events: int, schema: Fields, spec: InputSpec) -> dict[str, Ints]:
     """[n] of every wanted field; undefined where the history does not give it."""
-    if wants.fields:  # else nothing is read
+    if spec.fields:  # else nothing is read
         refuse_unknown(history.fields, schema.fields, "fields of a history")
     found = {}
     for one in schema.fields:
         values = history.fields.get(one.name)
-        if one.name not in wants.fields:
+        if one.name not in spec.fields:
             continue
         if values is not None and len(values) != events:
             raise DataError(
@@ -177,17 +179,17 @@ def _event_codes(history: History, events: int, schema: Fields, wants: Wants) ->
     return found
 
 
-def _user_codes(history: History, schema: Fields, wants: Wants) -> dict[str, int]:
-    if wants.users or wants.lists:
+def _user_codes(history: History, schema: Fields, spec: InputSpec) -> dict[str, int]:
+    if spec.users or spec.lists:
         refuse_unknown(history.user, schema.user_fields, "facts of a user")
-    return _one_each(history.user, [one for one in schema.user_fields if one.name in wants.users], "facts of a user")
+    return _one_each(history.user, [one for one in schema.user_fields if one.name in spec.users], "facts of a user")
 
 
-def context_codes(context: Mapping[str, Any], schema: Fields, wants: Wants) -> dict[str, int]:
+def context_codes(context: Mapping[str, Any], schema: Fields, spec: InputSpec) -> dict[str, int]:
     """The context of a request, in codes. Raises DataError for what is no context field, and for other types."""
     known = [one for one in schema.fields if one.role == "context"]
     refuse_unknown(context, known, "context of a request")
-    return _one_each(context, [one for one in known if one.name in wants.fields], "the context of a request")
+    return _one_each(context, [one for one in known if one.name in spec.fields], "the context of a request")
 
 
 def _one_each(given: Mapping[str, Any], fields: Sequence[Field], where: str) -> dict[str, int]:

@@ -41,7 +41,7 @@ def started(out: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def refuse_taken(out: Path, *, overwrite: bool) -> None:
+def check_overwrite(out: Path, *, overwrite: bool) -> None:
     """Raises ConfigError where something lies at `out` that may not be replaced."""
     if out.is_dir() or (out.exists() and not overwrite):
         hint = "choose another place" if out.is_dir() else "choose another place, or replace it (--overwrite)"
@@ -57,7 +57,7 @@ def write(
     `identity`: plain values that say what the file is of. Raises ConfigError where `out` is taken, ResourceError where
     it cannot be written or another process is writing it.
     """
-    refuse_taken(out, overwrite=overwrite)
+    check_overwrite(out, overwrite=overwrite)
     folder = folder_of(out)
     with _held(folder):
         if started(out) != identity:

@@ -29,7 +29,7 @@ from facta.models.model import Model
 MICROBATCH = 1024  # candidates of a history that are scored together; both bound memory and change no answer
 EVENTS = 16_384  # inputs and candidates of a batch
 
-By = str | Mapping[str, float]
+ScoreWeights = str | Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def contexts_of(
     return each
 
 
-def weights_of(by: By | None, fields: Sequence[str]) -> dict[str, float]:
+def weights_of(by: ScoreWeights | None, fields: Sequence[str]) -> dict[str, float]:
     """What candidates are ordered by, as weights of scores; None: the first score. Raises ConfigError."""
     weights = {fields[0]: 1.0} if by is None else {by: 1.0} if isinstance(by, str) else by
     known = isinstance(weights, Mapping) and bool(weights) and set(weights) <= set(fields)
@@ -114,7 +114,7 @@ class ScoreNames:
                 refused[name] = str(error)
         return cls(own, products, refused)
 
-    def chosen(self, by: By | None) -> dict[str, float]:
+    def chosen(self, by: ScoreWeights | None) -> dict[str, float]:
         """What candidates are ordered by, as weights of scores.
 
         None: what the first field is in every event, or its score as it stands where that is unknown. Raises

@@ -18,7 +18,7 @@ from facta.layers.codes import FeatureVectors
 if TYPE_CHECKING:
     from facta.layers.embedding import EmbeddingConfig
 
-FEW = 4  # rows are few where the table has this many times more
+SPARSE_ROW_FACTOR = 4  # rows are few where the table has this many times more
 _HIDDEN = 2  # salt of the draws that hide ids
 
 
@@ -50,7 +50,7 @@ class ItemTable(nn.Module):
         """
         if rows is None:
             return self.weight
-        return nn.functional.embedding(rows, self.weight, sparse=rows.numel() * FEW < len(self.weight))
+        return nn.functional.embedding(rows, self.weight, sparse=rows.numel() * SPARSE_ROW_FACTOR < len(self.weight))
 
     def dropped(self, key: int, rows: Tensor | None = None) -> Tensor:
         """The same as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""

@@ -40,7 +40,7 @@ class SmoothedRates(nn.Module):
     base: Tensor  # [Q] where each key's values begin
     total: Tensor  # [C, K, 2] successes and events that define the field
     overall: Tensor  # [K, 2] the same of all training events
-    untold: Tensor  # [F, C, K, 2] what of them events of each period are not told; needed for training alone
+    hidden_counts: Tensor  # [F, C, K, 2] what of them events of each period are not told; needed for training alone
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class SmoothedRates(nn.Module):
         self.register_buffer("base", torch.tensor(starts, device="cpu"), persistent=False)
         self.register_buffer("total", torch.zeros(count, len(fields), 2))
         self.register_buffer("overall", torch.zeros(len(fields), 2))
-        self.register_buffer("untold", torch.zeros(0, device="cpu"), persistent=False)
+        self.register_buffer("hidden_counts", torch.zeros(0, device="cpu"), persistent=False)
 
     @property
     def width(self) -> int:
@@ -75,7 +75,7 @@ class SmoothedRates(nn.Module):
         counts = statistics.feedback(self.counted, self.periods, ordered=self.ordered)
         self.total.copy_(counts.total)
         self.overall.copy_(counts.overall)
-        self.untold, self.periods = counts.untold, counts.periods
+        self.hidden_counts, self.periods = counts.hidden_counts, counts.periods
 
     def keys(self, events: Events) -> Tensor:
         """[n, Q] rows of `total`."""
@@ -98,9 +98,9 @@ class SmoothedRates(nn.Module):
         """[n, Q · (K + 1)] of items, their features and context."""
         keys = self.keys(events)
         found = self.total[keys]
-        if self.training and len(self.untold):
-            found = found - self.untold[self.periods.of(events)[:, None], keys]
-        return _described(found, self._base_odds(), self.prior)
+        if self.training and len(self.hidden_counts):
+            found = found - self.hidden_counts[self.periods.of(events)[:, None], keys]
+        return _log_odds_features(found, self._base_odds(), self.prior)
 
     def _base_odds(self) -> Tensor:
         """[K] log odds of success among all training events."""
@@ -116,7 +116,9 @@ class SmoothedRates(nn.Module):
         person = _odds(every, odds, self.prior)
         same = own == keys[pairs.target]  # [P, Q]
         alike = torch.stack([pairs.sums(label * one[:, None, None]) for one in same.unbind(1)], dim=1)
-        return torch.cat([_described(every, odds, self.prior), _described(alike, person, self.prior)], dim=1)
+        return torch.cat(
+            [_log_odds_features(every, odds, self.prior), _log_odds_features(alike, person, self.prior)], dim=1
+        )
 
 
 def _odds(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
@@ -124,7 +126,7 @@ def _odds(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
     return torch.logit((counts[..., 0] + prior * torch.sigmoid(odds)) / (counts[..., 1] + prior))
 
 
-def _described(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
+def _log_odds_features(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
     """[S, Q, K, 2] -> [S, Q · (K + 1)]: log odds above those expected, and the logarithm of the number of events."""
     above = _odds(counts, odds, prior) - odds
     events = torch.log1p(counts[..., 1].amax(dim=2, keepdim=True)) / 5

@@ -65,14 +65,14 @@ class Layout:
         `sees`. Raises ConfigError where a prediction would be read from one of them, for a target that sees itself or
         what came later, and for one that needs several tokens of its own.
         """
-        made = _Tokens(self, batch, predicted).made()
+        made = _TokenBuilder(self, batch, predicted).made()
         return made if cached is None else _without(made, cached)
 
     def closed(self, batch: SequenceBatch) -> Tensor:
         """[B] the first tokens of each row that no later event changes: those before the newest event's. That one looks
         back from the time of what comes next, and its feedback may still become known.
         """
-        made, count = _Tokens(self, batch, ()), jagged.lengths(batch.offsets)
+        made, count = _TokenBuilder(self, batch, ()), jagged.lengths(batch.offsets)
         row = torch.arange(len(count), device=count.device)
         return torch.where(count > 0, made.place_of(row, (count - 1).clamp_min(0)), 0)
 
@@ -104,7 +104,7 @@ def _known(name: str) -> str:
 LayoutName = Annotated[str, AfterValidator(_known)]
 
 
-class _Tokens:
+class _TokenBuilder:
     """The places of everything, row by row, and the columns that follow."""
 
     def __init__(self, layout: Layout, batch: SequenceBatch, predicted: Collection[Fact]) -> None:
@@ -139,7 +139,11 @@ class _Tokens:
         return found & (self._sight() == self.place_of(row, targets.after))
 
     def made(self) -> TokenBatch:
-        parts = [part for part in (self._prefix(), self._lists(), self._series(), self._asides()) if len(part["at"])]
+        parts = [
+            part
+            for part in (self._prefix(), self._lists(), self._series(), self._candidate_tokens())
+            if len(part["at"])
+        ]
         parts.append(self._events())
         at = torch.cat([part["at"] for part in parts])
         order = torch.empty_like(at)
@@ -204,7 +208,7 @@ class _Tokens:
             columns |= {"time": own[source], "query_time": torch.where(last, after[source], own[source])}
         return columns
 
-    def _asides(self) -> dict[str, Tensor]:
+    def _candidate_tokens(self) -> dict[str, Tensor]:
         """Tokens of targets aside: candidates, held-out events. Of the tokens before the fact only one is made."""
         batch, which = self.batch, self.aside
         row, after = self.target_row[which], batch.targets.after[which]
@@ -212,7 +216,7 @@ class _Tokens:
         newest = batch.offsets[row] + after - 1
         position = torch.where(after > 0, batch.index[newest.clamp_min(0)] + 1, 0) if len(batch.index) else after
         columns = {
-            "at": first + torch.arange(len(which), device=row.device) - _first_of(row),
+            "at": first + torch.arange(len(which), device=row.device) - _group_starts(row),
             "kind": torch.full_like(row, self.own_read - 1),
             "source": len(self.row) + which,
             "position": position,
@@ -268,12 +272,12 @@ class _Tokens:
             "at": self.offsets[row] + place,
             "kind": torch.full_like(row, SERIES),
             "source": torch.arange(len(row), device=row.device),
-            "position": _behind(self.batch.index, newest, series.after, torch.zeros_like(row)),
+            "position": _gather_last_event(self.batch.index, newest, series.after, torch.zeros_like(row)),
             "sees": place,
             "key": series.key,
         }
         if series.time is not None and self.batch.next_time is not None:
-            asked = _behind(self.batch.next_time, newest, series.after, series.time)
+            asked = _gather_last_event(self.batch.next_time, newest, series.after, series.time)
             columns |= {"time": series.time, "query_time": torch.maximum(asked, series.time)}
         return columns
 
@@ -288,7 +292,7 @@ class _Tokens:
         state = self.offsets[self.target_row[inline]] + place
         target = torch.cat([inline, self.aside])
         order = torch.argsort(target, stable=True)
-        return Read(torch.cat([state, self._asides()["at"]])[order], target[order], self.layout.late(fact))
+        return Read(torch.cat([state, self._candidate_tokens()["at"]])[order], target[order], self.layout.late(fact))
 
     def _gap(self) -> Tensor:
         """[S] whether the newest event that a target may see was left out: no request is ever asked across a gap."""
@@ -339,7 +343,7 @@ class _Entries:
         return torch.searchsorted(self.row * self.FAR + changed, row * self.FAR + asked) - self.offsets[row]
 
 
-def _behind(values: Tensor, newest: Tensor, after: Tensor, otherwise: Tensor) -> Tensor:
+def _gather_last_event(values: Tensor, newest: Tensor, after: Tensor, otherwise: Tensor) -> Tensor:
     """[A] of the newest event before each entry; `otherwise` where no event is."""
     return torch.where(after > 0, values[newest.clamp_min(0)], otherwise) if len(values) else otherwise
 
@@ -363,6 +367,6 @@ def _first(batch: SequenceBatch, of_targets: Tensor | None, of_events: Tensor | 
     return found
 
 
-def _first_of(row: Tensor) -> Tensor:
+def _group_starts(row: Tensor) -> Tensor:
     """[n] ascending rows -> the index of the first of its like."""
     return torch.searchsorted(row.contiguous(), row.contiguous())

@@ -10,7 +10,7 @@ from typing import Self
 from torch import Tensor
 
 from facta import jagged
-from facta.data.batches.batches import Wants
+from facta.data.batches.spec import InputSpec
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.split.statistics import Statistics
 from facta.layers.rates import SmoothedRates
@@ -23,7 +23,7 @@ class ImpressionModel(Model):
     """A model of feedback that recommends nothing from the catalogue.
 
     `window`: rows hold twice the events that a target sees, so that every target of a long history's row
-    (`data.rows.tiles`) has all of its own.
+    (`overlapping_windows`) has all of its own.
     """
 
     rates: SmoothedRates | None
@@ -39,10 +39,10 @@ class ImpressionModel(Model):
         self.known = [*self.context, *self.users, *catalogue.series]  # of a target, beside its item
 
     @property
-    def wants(self) -> Wants:
+    def inputs(self) -> InputSpec:
         """What its batches have to hold."""
         fields, users = (tuple(field.name for field in of) for of in (self.events, self.users))
-        return Wants(fields, users, self.lists, series=bool(self.changing), own=True)
+        return InputSpec(fields, users, self.lists, series=bool(self.changing), own=True)
 
     def told(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Name -> [S] codes of all that is known of each target: context, facts of its user, and those in force."""

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from facta.config import Config
-from facta.data.batches.batches import Wants
 from facta.data.batches.negatives import NegativesConfig
+from facta.data.batches.spec import InputSpec
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError
@@ -94,9 +94,9 @@ class Model(nn.Module):
         return self.config.tasks
 
     @property
-    def wants(self) -> Wants:
+    def inputs(self) -> InputSpec:
         """What its batches have to hold."""
-        return Wants()
+        return InputSpec()
 
     @property
     def predicted(self) -> list[str]:

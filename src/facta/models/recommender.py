@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from facta.data.batches.batches import Wants
 from facta.data.batches.negatives import NegativesConfig
+from facta.data.batches.spec import InputSpec
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.split.statistics import Statistics
 from facta.encoders.hstu import HSTUConfig
@@ -32,7 +32,17 @@ from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.objective import Objective
 from facta.objectives.readout import ReadOut
 from facta.similarity.similarity import Similarity
-from facta.types import CatalogueScores, Cost, Events, Fact, LossSum, Negatives, Product, SequenceBatch, TokenBatch
+from facta.types import (
+    CatalogueScores,
+    Cost,
+    Events,
+    Fact,
+    FactoredScores,
+    LossSum,
+    Negatives,
+    SequenceBatch,
+    TokenBatch,
+)
 
 Named = TypeVar("Named", LossSum, Tensor)
 
@@ -148,7 +158,7 @@ class Recommender(Model):
         return Feedback(config.feedback, catalogue.fields, config.width, self.layout.late("feedback"))
 
     @property
-    def wants(self) -> Wants:
+    def inputs(self) -> InputSpec:
         """What its batches have to hold."""
         read = self.embedder.fields
         success = [] if self.next_item is None or self.next_item.success is None else [self.next_item.success[0]]
@@ -158,7 +168,7 @@ class Recommender(Model):
         own, series = self.feedback is not None, self.embedder.series is not None
         ahead = own and not self.layout.own("feedback")
         told = () if self.next_item is None else self.next_item.context
-        return Wants(fields, users, self.embedder.lists, series, own=own, ahead=ahead, told=told)
+        return InputSpec(fields, users, self.embedder.lists, series, own=own, ahead=ahead, told=told)
 
     @property
     def objectives(self) -> list[Objective]:
@@ -278,7 +288,7 @@ class Recommender(Model):
         """Scores of every item for every target; dense [S, V] where they are no products."""
         queries, items = self.queries(batch), self.item_vectors()
         if self.factored:
-            return Product(queries, items)
+            return FactoredScores(queries, items)
         assert self.next_item is not None
         dense = self.next_item.similarity.all_scores(queries, items)
         return dense if self.prior is None else self.prior.added(dense, batch)

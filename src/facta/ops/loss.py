@@ -16,7 +16,7 @@ from facta.ops.once import first_derivatives
 from facta.ops.sums import summed
 
 EPS = 1e-6  # the shortest length that an item vector is divided by, as in F.normalize
-FEW = 4  # draws are few where the table has this many times more rows: its gradient is row-sparse then
+SPARSE_ROW_FACTOR = 4  # draws are few where the table has this many times more rows: its gradient is row-sparse then
 
 
 @torch.library.custom_op("facta::sampled_loss", mutates_args=(), device_types="cpu")
@@ -117,7 +117,11 @@ def sampled_loss(
     that is a parameter is row-sparse where S · (1 + R) rows are few; what was computed wants a dense one, and so does
     torch.compile, which traces no sparse tensors.
     """
-    few = table.is_leaf and len(queries) * (1 + negatives) * FEW < len(table) and not torch.compiler.is_compiling()
+    few = (
+        table.is_leaf
+        and len(queries) * (1 + negatives) * SPARSE_ROW_FACTOR < len(table)
+        and not torch.compiler.is_compiling()
+    )
     total: Tensor = _SampledLoss.apply(  # type: ignore[no-untyped-call]
         few, kernels, queries, table, positive, keys, weight, negatives, cosine, binary, beta
     )

@@ -25,8 +25,9 @@ from facta.data.split.splits import Split, check_trainable, temporal
 from facta.errors import ArtifactError, ConfigError, ProtocolError, counted
 from facta.eval.fitting import Fitting
 from facta.eval.held_out import events_of_validation
-from facta.eval.predictions import Predictions, pool, predict_rows
-from facta.recipes.fit import learn
+from facta.eval.predict import predict_rows
+from facta.eval.predictions import Predictions, pool
+from facta.recipes.fit import train_model
 from facta.recipes.recipe import RecipeConfig
 from facta.training.log import Log
 
@@ -147,7 +148,7 @@ def _one_day(
     split = temporal(dataset, test_from=begin, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     fitting = Fitting.of(dataset, recipe.protocol, split)
-    model, _ = learn(settled, fitting, place.with_suffix(".run"), log, device, stop_after=epochs)
+    model, _ = train_model(settled, fitting, place.with_suffix(".run"), log, device, stop_after=epochs)
     rows = events_of_validation(fitting.dataset, asked, recipe.protocol.state).rows(fitting.dataset, model.window)
     found = predict_rows(model, fitting.dataset, rows, f"feedback/day={_text(begin)}", "test")
     found.save(place)
@@ -167,7 +168,7 @@ def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, de
     split = temporal(dataset, validation_from=days.first - DAY, test_from=days.first, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     log.say(f"Choosing the number of epochs on the day before {_text(days.first)}.")
-    _, result = learn(recipe, Fitting.of(dataset, recipe.protocol, split), folder / "epochs.run", log, device)
+    _, result = train_model(recipe, Fitting.of(dataset, recipe.protocol, split), folder / "epochs.run", log, device)
     epochs = result.best_epoch or result.epochs
     durable.file(place, json.dumps({"epochs": epochs}).encode())
     shutil.rmtree(folder / "epochs.run" / "checkpoints", ignore_errors=True)
@@ -192,7 +193,7 @@ def _stream(
     done = folder / "stream.json"
     if not done.exists():
         fitting = Fitting(read, recipe.protocol.before_refit, split)
-        learn(recipe, fitting, folder / "stream.run", log, device, predicted=keep)
+        train_model(recipe, fitting, folder / "stream.run", log, device, predicted=keep)
         durable.file(done, b"{}")
     places = sorted(folder.glob("period-*.json"))
     progress(len(places), len(places))

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from facta.data.batches.batches import TrainingBatches
 from facta.data.batches.stream import StreamBatches
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.conditional import resolved, score_names
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.statistics import Statistics
 from facta.errors import ConfigError, counted
 from facta.eval.evaluation import KS, validate
+from facta.eval.feedback_metrics import CHOSEN, METRICS
 from facta.eval.fitting import Fitting
-from facta.eval.prediction import CHOSEN, METRICS
-from facta.eval.predictions import Predictions, predict_rows, predict_validation
+from facta.eval.predict import predict_rows, predict_validation
+from facta.eval.predictions import Predictions
 from facta.eval.tuning import choose
 from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
 from facta.kinds import kind_of
@@ -33,7 +34,7 @@ from facta.recipes.recipe import RecipeConfig
 from facta.training.folder import REFIT
 from facta.training.log import Log
 from facta.training.model import Validate
-from facta.training.process import usable
+from facta.training.process import parse_device
 from facta.training.progress import TrainingResult
 from facta.training.trainer import Trainer, TrainingConfig
 
@@ -55,9 +56,9 @@ DECIDING = (*CHOSEN, *COMPARED_VALUES)
 def fit(recipe: RecipeConfig, fitting: Fitting, folder: Path, log: Log | None, device: str = "cpu") -> Fitted:
     """The recipe's model, trained on `device` (with its run in `folder`) or counted. Raises FactaError."""
     if recipe.training is not None:
-        model, result = learn(recipe, fitting, folder, log, device)
+        model, result = train_model(recipe, fitting, folder, log, device)
         return Fitted(model, result.best_epoch or result.epochs)
-    if usable(device).type != "cpu":
+    if parse_device(device).type != "cpu":
         raise ConfigError(
             f"Found the device '{device}' for a model of kind '{kind_of(recipe.model)}', which is counted on the CPU: "
             "leave it out (--device)."
@@ -92,7 +93,7 @@ def refit(
     once = recipe.training.change(keep="last", patience=None)
     stop_after = None if once.hours is not None else first.epochs
     settled = settled.change(training=once)
-    model, _ = learn(settled, fitting, folder / REFIT, log, device, stop_after=stop_after)
+    model, _ = train_model(settled, fitting, folder / REFIT, log, device, stop_after=stop_after)
     carried, state = first.model.state_dict(), model.state_dict()
     for name in first.model.fitted_on_validation:
         state[name].copy_(carried[name])
@@ -147,7 +148,7 @@ def _prior(recipe: RecipeConfig, fitting: Fitting, log: Log) -> Prior | None:
     return prior
 
 
-def learn(
+def train_model(
     recipe: RecipeConfig,
     fitting: Fitting,
     folder: Path,
@@ -162,7 +163,7 @@ def learn(
     Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
     `predicted` is given what a stream says of each period before it learns it: (periods learned, predictions).
     """
-    place, log, dataset = usable(device), log or Log(), fitting.dataset
+    place, log, dataset = parse_device(device), log or Log(), fitting.dataset
     log.say(f"{recipe.name}: {counted(dataset.num_events, 'event')}, {counted(dataset.num_items, 'item')}.")
     model = _untrained(recipe, dataset)
     assert recipe.training is not None  # RecipeConfig sees to it
@@ -208,13 +209,13 @@ def _batches(training: TrainingConfig, model: Model, fitting: Fitting) -> Traini
         "window": model.window,
         "batch_size": training.batch_size,
         "seed": training.seed,
-        "wants": model.wants,
+        "spec": model.inputs,
         "examples": training.examples,
         "stochastic_length": training.stochastic_length,
     }
     if training.hours is None:
         return TrainingBatches(fitting.dataset, fitting.split, **settings)
-    if not model.wants.own or (training.epochs, training.keep, training.patience) != (1, "last", None):
+    if not model.inputs.own or (training.epochs, training.keep, training.patience) != (1, "last", None):
         raise ConfigError(
             "A stream (training.hours) goes once through the log of a model of feedback: set training.epochs=1, "
             "training.keep=last and training.patience=null."

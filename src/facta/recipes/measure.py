@@ -13,13 +13,14 @@ from typing import Any, get_args
 import polars as pl
 
 from facta.artifact.calibration import fit_calibrator
-from facta.artifact.files import Contents
+from facta.artifact.files import ArtifactData
 from facta.data.dataset.conditional import score_names
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate
 from facta.eval.experiment import Experiment
 from facta.eval.fitting import Fitting
-from facta.eval.predictions import Predictions, predict, predict_validation
+from facta.eval.predict import predict, predict_validation
+from facta.eval.predictions import Predictions
 from facta.eval.protocol import Stage
 from facta.eval.result import Result
 from facta.kinds import plain
@@ -39,7 +40,7 @@ def measured(
     folder: Path,
     log: Log | None,
     device: str = "cpu",
-) -> Contents:
+) -> ArtifactData:
     """The artifact of a model that was fitted to `experiment.fitting`, with its numbers on both stages.
 
     Under refit=yes the first model is measured on validation alone, under the protocol with refit=no. A second model is
@@ -60,7 +61,7 @@ def measured(
 
 
 def ranked(
-    contents: Contents,
+    contents: ArtifactData,
     experiment: Experiment,
     stage: Stage,
     *,
@@ -74,7 +75,7 @@ def ranked(
 
 
 def predicted(
-    contents: Contents,
+    contents: ArtifactData,
     experiment: Experiment,
     stage: Stage,
     *,
@@ -100,10 +101,10 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
     return [stage for stage, requests in asked.items() if requests]
 
 
-def _contents(recipe: RecipeConfig, model: Model, fitting: Fitting) -> Contents:
+def _contents(recipe: RecipeConfig, model: Model, fitting: Fitting) -> ArtifactData:
     """An artifact without numbers."""
     counts = pl.Series("training_events", fitting.statistics.counts.numpy())
-    return Contents(
+    return ArtifactData(
         config={**recipe.model_dump(mode="json"), "model": plain(model.config), "choose": False},
         schema=fitting.dataset.manifest.model_dump(mode="json"),
         catalogue=fitting.dataset.items.with_columns(counts),
@@ -111,7 +112,7 @@ def _contents(recipe: RecipeConfig, model: Model, fitting: Fitting) -> Contents:
     )
 
 
-def _metrics(contents: Contents, experiment: Experiment, asked: Sequence[Stage]) -> list[dict[str, Any]]:
+def _metrics(contents: ArtifactData, experiment: Experiment, asked: Sequence[Stage]) -> list[dict[str, Any]]:
     """What the model reaches in each task and in those of the stages that hold something out."""
     raw = replace(contents, calibration={})
     return [
@@ -123,13 +124,13 @@ def _metrics(contents: Contents, experiment: Experiment, asked: Sequence[Stage])
     ]
 
 
-def _measure(contents: Contents, experiment: Experiment, stage: Stage, task: Task) -> Result | Predictions:
+def _measure(contents: ArtifactData, experiment: Experiment, stage: Stage, task: Task) -> Result | Predictions:
     if task == "feedback":
         return predicted(contents, experiment, stage)
     return ranked(contents, experiment, stage)
 
 
-def _calibrated(recipe: RecipeConfig, contents: Contents, fitting: Fitting) -> Contents:
+def _calibrated(recipe: RecipeConfig, contents: ArtifactData, fitting: Fitting) -> ArtifactData:
     """The artifact with calibrators, if its recipe asks for them: fitted on the validation events and nothing else."""
     kind = recipe.calibration
     if kind is None:

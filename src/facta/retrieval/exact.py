@@ -25,7 +25,7 @@ from facta.arrays import Floats32, Ints
 from facta.retrieval.item_sets import ItemSets, keep, owners, take
 from facta.retrieval.score_block import TILE, Chunk, padded
 from facta.retrieval.topk import best_of
-from facta.types import CatalogueScores, Product
+from facta.types import CatalogueScores, FactoredScores
 
 __all__ = ["UNREACHABLE", "ItemSets", "Ranking", "rank_catalogue"]
 
@@ -58,7 +58,7 @@ def rank_catalogue(
     float32; one that is not a number is a `ProtocolError`. Chunks are taken in the order of their requests' numbers of
     targets, many first, and divided among threads.
     """
-    items = count or (scores.items if isinstance(scores, Product) else scores.T).shape[0]
+    items = count or (scores.items if isinstance(scores, FactoredScores) else scores.T).shape[0]
     spans = min(torch.get_num_threads(), items * padded(len(targets.offsets) - 1) // SPAN)
     if spans > 1 and len(targets.offsets) <= ROWS and not len(targets.items):
         return _lists_by_span(scores, masked, k, items, spans)
@@ -100,15 +100,15 @@ def _lists_by_span(scores: CatalogueScores, masked: ItemSets, k: int, count: int
 
 def _span(scores: CatalogueScores, first: int, size: int) -> CatalogueScores:
     """The scores of some items; vectors of zeros that follow the last of all stay behind it."""
-    if isinstance(scores, Product):
-        return Product(scores.queries, scores.items[first : first + -(-size // TILE) * TILE])
+    if isinstance(scores, FactoredScores):
+        return FactoredScores(scores.queries, scores.items[first : first + -(-size // TILE) * TILE])
     return scores[:, first : first + size]
 
 
 def _part(scores: CatalogueScores, rows: Ints) -> CatalogueScores:
     """The scores of some requests, float32 on the CPU."""
     at = torch.from_numpy(rows)
-    return Product(scores.queries[at], scores.items) if isinstance(scores, Product) else scores[at]
+    return FactoredScores(scores.queries[at], scores.items) if isinstance(scores, FactoredScores) else scores[at]
 
 
 def _in_threads(work: Callable[[Part], Made], parts: Sequence[Part]) -> list[Made]:

@@ -18,7 +18,7 @@ from facta.arrays import Ints
 from facta.retrieval.exact import UNREACHABLE, Ranking, rank_catalogue
 from facta.retrieval.item_sets import ItemSets, keep
 from facta.retrieval.score_block import with_whole_tiles
-from facta.types import CatalogueScores, Product, Ranker, SequenceBatch, to_device
+from facta.types import CatalogueScores, FactoredScores, Ranker, SequenceBatch, to_device
 
 
 class Scoring(Protocol):
@@ -83,13 +83,13 @@ class Index:
         """Scores of the listed items for every target of a batch, on the CPU."""
         if self.vectors is None:
             scores = to_device(ranker.catalogue_scores(batch), "cpu")
-            if not isinstance(scores, Product):
+            if not isinstance(scores, FactoredScores):
                 return self.cut(scores)
-            return scores if self.every else Product(scores.queries, scores.items[torch.from_numpy(self.rows)])
+            return scores if self.every else FactoredScores(scores.queries, scores.items[torch.from_numpy(self.rows)])
         assert has_vectors(ranker)
         queries = ranker.queries(batch)
         if self.products:
-            return Product(queries.to("cpu"), self.vectors)
+            return FactoredScores(queries.to("cpu"), self.vectors)
         return ranker.scoring.all_scores(queries, self.vectors).to("cpu")
 
     def cut(self, scores: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from facta import arrays
 from facta.arrays import Floats32, Ints
 from facta.retrieval.item_sets import ItemSets, owners
 from facta.retrieval.topk import TopK
-from facta.types import CatalogueScores, Product
+from facta.types import CatalogueScores, FactoredScores
 
 TILE = 16  # rows: a multiple of what matrix products compute at once
 
@@ -57,8 +57,8 @@ class Chunk:
         self._scores, self._group = scores, group
         self._rows = len(targets.offsets) - 1
         height = padded(self._rows)
-        self._vectors = _padded(scores.queries, height) if isinstance(scores, Product) else None
-        self._matrix = scores.items if isinstance(scores, Product) else scores.T
+        self._vectors = _padded(scores.queries, height) if isinstance(scores, FactoredScores) else None
+        self._matrix = scores.items if isinstance(scores, FactoredScores) else scores.T
         self._columns = len(self._matrix) if count is None else count
         blocks = max(-(-self._columns // columns), 1)
         self._width = _whole(-(-self._columns // blocks), group)  # the last block hardly overlaps the one before

@@ -21,7 +21,7 @@ from facta.retrieval.index import Index, VectorRanker, has_vectors
 from facta.retrieval.item_sets import ItemSets
 from facta.retrieval.score_block import with_whole_tiles
 from facta.retrieval.topk import best_of
-from facta.types import Product, Ranker, SequenceBatch
+from facta.types import FactoredScores, Ranker, SequenceBatch
 
 
 class Shortlist:
@@ -52,7 +52,7 @@ class Shortlist:
         vectors, hidden = self.index.vectors, self.index.listed(masked)
         assert vectors is not None
         queries = ranker.queries(batch)
-        found = Product(ranker.scoring.rough_queries(queries, self.mean).to("cpu"), self.rough)
+        found = FactoredScores(ranker.scoring.rough_queries(queries, self.mean).to("cpu"), self.rough)
         none = ItemSets(np.zeros_like(hidden.offsets), np.empty(0, dtype=np.int64))
         places = rank_catalogue(found, none, hidden, max(k, length), len(self.index.rows)).lists
         at = torch.from_numpy(np.maximum(places, 0)).to(vectors.device)

@@ -94,7 +94,7 @@ class RunFolder:
         checkpoint.restore_weights(self.model, best.tensors("weights"))
 
 
-def claim(out: Path, identity: Identity, *, overwrite: bool) -> None:
+def acquire_run_folder(out: Path, identity: Identity, *, overwrite: bool) -> None:
     """See to it that the run of `identity` may live in `out`; `overwrite` empties the folder of any other run.
 
     Raises ArtifactError where something else than a run lies there, which is left as it is; ResourceError where another

@@ -11,17 +11,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Built = TypeVar("Built")
-AHEAD = 2
+BATCHES_AHEAD = 2
 
 
 def prefetched(build: Callable[[int], Built], places: Iterable[int]) -> Generator[Built]:
-    """`build(place)` for each place, in order, at most AHEAD built before they are asked for."""
+    """`build(place)` for each place, in order, at most BATCHES_AHEAD built before they are asked for."""
     with ThreadPoolExecutor(1, thread_name_prefix="facta-batches") as pool:
         waiting: deque[Future[Built]] = deque()
         try:
             for place in places:
                 waiting.append(pool.submit(build, place))
-                if len(waiting) > AHEAD:
+                if len(waiting) > BATCHES_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -49,7 +49,7 @@ class Interrupts:
         self._before = {}
 
 
-def usable(device: str) -> torch.device:
+def parse_device(device: str) -> torch.device:
     """A device by torch's name for it ("cpu", "cuda", "cuda:1"). Raises ConfigError where this machine has none."""
     try:
         found = torch.device(device)
@@ -60,13 +60,13 @@ def usable(device: str) -> torch.device:
     return found
 
 
-LARGE = 1 << 27  # bytes of parameters
+LARGE_MODEL_BYTES = 1 << 27  # bytes of parameters
 _TRIM, _MAPPED_FROM, _MAPPED = -1, -3, -4  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX of malloc.h
 _NEVER, _MANY, _MOST = -1, 65_536, 32 << 20  # no trimming; glibc's own number of mapped blocks; its largest threshold
 
 
 @contextmanager
-def kept_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def retain_freed_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Have glibc keep what a step frees for the next one, in the whole process, and give it back at the end.
 
     It returns freed memory to the kernel after every step otherwise, a tensor of more than 32 MiB at once, and asking
@@ -80,7 +80,7 @@ def kept_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     if mallopt is None or trim is None:
         yield
         return
-    large = sum(parameter.nbytes for parameter in parameters) > LARGE
+    large = sum(parameter.nbytes for parameter in parameters) > LARGE_MODEL_BYTES
     mallopt(_MAPPED_FROM, _MOST)
     mallopt(_MAPPED, _MANY if large else 0)
     mallopt(_TRIM, 1 << 30 if large else _NEVER)
@@ -93,7 +93,7 @@ def kept_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def exact_sums(wanted: bool) -> Iterator[None]:
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     """Add in a fixed order, so that equal inputs give equal bits.
 
     Without it the gradient of `x[index]` is added with atomics by several threads, on a CPU too, and no two runs agree.

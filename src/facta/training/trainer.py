@@ -20,9 +20,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from facta import draws
-from facta.data.batches.batches import Examples
 from facta.data.batches.negatives import draw
 from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.data.batches.training import Examples
 from facta.draws import Purpose
 from facta.errors import ConfigError, TrainingError
 from facta.training import alarm
@@ -32,7 +32,7 @@ from facta.training.log import Log
 from facta.training.model import Batches, Model, Validate
 from facta.training.optim import OptimiserConfig, adamw, learning_rate
 from facta.training.prefetch import prefetched
-from facta.training.process import Interrupts, exact_sums, kept_memory
+from facta.training.process import Interrupts, deterministic_algorithms, retain_freed_memory
 from facta.training.progress import Progress, TrainingResult
 from facta.training.step import NonFinite, Step, mean, take_step
 from facta.types import Negatives, SequenceBatch, to_device
@@ -115,7 +115,11 @@ class Trainer:
         whole checkpoint; KeyboardInterrupt, after a checkpoint, where the run was interrupted.
         """
         parameters = (p for group in self._optimiser.param_groups for p in group["params"])
-        with kept_memory(parameters), exact_sums(self.config.deterministic), Interrupts() as interrupts:
+        with (
+            retain_freed_memory(parameters),
+            deterministic_algorithms(self.config.deterministic),
+            Interrupts() as interrupts,
+        ):
             self._progress, self._journal = self._folder.open(self.log, tensorboard=self.config.tensorboard)
             self.log.begin(self.epochs)
             try:
@@ -133,7 +137,7 @@ class Trainer:
             raise TrainingError("There is nothing to learn from: no user has two training events. Check the split.")
         if steps == 0:  # a period of a stream in which nothing happened
             self._end_epoch(progress)
-            self._heed(progress, interrupts)
+            self._stop_if_interrupted(progress, interrupts)
             return
         if self.before is not None:
             self.before(epoch)
@@ -146,9 +150,9 @@ class Trainer:
                     due = self._end_epoch(progress) or due
                 if due or interrupts.received is not None:
                     self._folder.save(progress, self._journal)
-                self._heed(progress, interrupts)
+                self._stop_if_interrupted(progress, interrupts)
 
-    def _heed(self, progress: Progress, interrupts: Interrupts) -> None:
+    def _stop_if_interrupted(self, progress: Progress, interrupts: Interrupts) -> None:
         if interrupts.received is not None:
             self.log.say(f"Interrupted after step {progress.step}; the same command goes on from there.")
             interrupts.raise_received()

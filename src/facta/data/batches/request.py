@@ -1,7 +1,7 @@
 """Requests: what is asked of histories becomes the one batch type, the same in evaluation and for an artifact.
 
-`request` takes encoded histories, `request_batch` (`data/batches/batches.py`) the arrays of a dataset; both lay out
-windows, and `batch_of` alone makes the batch.
+`request` takes encoded histories, `request_batch` (`data/batches/dataset_requests.py`) the arrays of a dataset; both lay
+out windows, and `batch_of` alone makes the batch.
 
 Letters: B histories, E events in their windows, S candidates. Rows are catalogue rows.
 """
@@ -158,7 +158,7 @@ def _windows(histories: Sequence[EncodedHistory], window: int, stride: int, *, t
             for name in names
         },
         user={name: torch.tensor([history.user[name] for history in histories]) for name in first.user},
-        lists=_lists(histories),
+        lists=lists(histories),
         series=_joined([one.series for one in histories if one.series is not None]) if timed else None,
     )
 
@@ -182,7 +182,7 @@ def _joined(each: Sequence[series.Series]) -> series.Series | None:
     return series.Series(arrays.offsets_of(counts), time, which, value)
 
 
-def _lists(histories: Sequence[EncodedHistory]) -> Lists | None:
+def lists(histories: Sequence[EncodedHistory]) -> Lists | None:
     """Earlier histories, list after list in each row."""
     names = list(histories[0].lists)
     if not names:

@@ -1,10 +1,10 @@
 """Rows of training and evaluation: which part of a history is read, and which of its events are predicted.
 
-    newest    next item: inputs up to the event before the newest target, which is predicted aside
-    tiles     feedback: the newest target is an input too, as its context and item are read before its feedback
-    singles   the same, a row for each target
-    shared    targets that do not see all before them: inputs are the events that at least one of them sees
-    apart     the same, a row for each target
+    last_window           next item: inputs up to the event before the newest target, which is predicted aside
+    overlapping_windows   feedback: the newest target is an input too, its context and item are read before its feedback
+    one_row_per_target    the same, a row for each target
+    shared                targets that do not see all before them: inputs are the events that at least one of them sees
+    apart                 the same, a row for each target
 
 Letters: R rows, U users, S targets, N the window (inputs of a row at most). Places count the events of a user's history
 from 0.
@@ -53,7 +53,7 @@ class Rows:
         return np.repeat(self.user, count), arrays.spans(self.first, count)
 
 
-def newest(last: Ints, window: int) -> Rows:
+def last_window(last: Ints, window: int) -> Rows:
     """Of every user with two events before place `last` [U]: the newest N that have a successor, all of them targets'
     predecessors."""
     user = np.flatnonzero(last >= 2)
@@ -62,7 +62,7 @@ def newest(last: Ints, window: int) -> Rows:
     return Rows(user, start, end, start + 1, end + 1)
 
 
-def tiles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
+def overlapping_windows(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     """Targets [first, last) of the given users, all of them once, each with all events before it or at least N/2.
 
     Rows overlap: half of a long one is there to be read alone. That costs twice the events, at most.
@@ -78,7 +78,7 @@ def tiles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     return Rows(user[row], window_start(ends, window), ends, begins, ends)
 
 
-def singles(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
+def one_row_per_target(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
     """One row per target: the events of an impression-level example, N with the target itself."""
     count = np.maximum(last - first, 0)
     place = arrays.spans(first, count)
@@ -93,13 +93,14 @@ def apart(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> R
 
 def shared(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
     """Targets [S], of each user those in successive places, all of them once: each with all events that it sees, or the
-    newest N/2 of them at least. These are tiles over the numbers of visible events, which grow with the places.
+    newest N/2 of them at least. These are overlapping windows over the numbers of visible events, which grow with the
+    places.
     """
     seen = sees.events(log, user, place)
     newest = np.flatnonzero(np.append(user[1:] != user[:-1], True)[: len(user)])  # each user's last target
     oldest = np.append(0, newest + 1)[: len(newest)]
     group = np.arange(len(newest))
-    over = tiles(group, seen[oldest], seen[newest] + 1, window)
+    over = overlapping_windows(group, seen[oldest], seen[newest] + 1, window)
     keys = np.repeat(group, newest - oldest + 1) * FAR + seen  # ascending
     first, last = (np.searchsorted(keys, over.user * FAR + bound) for bound in (over.first, over.last))
     some = first < last

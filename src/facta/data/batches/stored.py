@@ -18,8 +18,8 @@ import torch
 
 from facta import arrays
 from facta.arrays import Ints
-from facta.data.batches.batches import Wants
 from facta.data.batches.encoded import EncodedEvents, EncodedHistory
+from facta.data.batches.spec import InputSpec
 from facta.data.dataset.codes import codes, defined
 from facta.data.dataset.dataset import Dataset, Fields
 from facta.data.dataset.ids import ItemId
@@ -34,9 +34,11 @@ RowsOf = Callable[[Sequence[ItemId]], Ints]
 """Catalogue rows of item ids; -1 for unknown ones."""
 
 
-def encoded_history(dataset: Dataset, user: int, until: Time | None = None, wants: Wants = Wants()) -> EncodedHistory:
+def encoded_history(
+    dataset: Dataset, user: int, until: Time | None = None, spec: InputSpec = InputSpec()
+) -> EncodedHistory:
     """The history of the user in a row, up to and including a moment, in the rows and codes of the dataset itself."""
-    return StoredHistories(dataset, None, dataset.manifest, wants).encoded(np.array([user]), until)[0]
+    return StoredHistories(dataset, None, dataset.manifest, spec).encoded(np.array([user]), until)[0]
 
 
 class StoredHistories:
@@ -46,15 +48,15 @@ class StoredHistories:
     Raises DataError for ids of another type and for fields that the artifact's data does not have.
     """
 
-    def __init__(self, dataset: Dataset, rows_of: RowsOf | None, schema: Fields, wants: Wants) -> None:
-        _check_fields(dataset, schema, wants)
-        self._dataset, self._rows_of, self._wants = dataset, rows_of, wants
+    def __init__(self, dataset: Dataset, rows_of: RowsOf | None, schema: Fields, spec: InputSpec) -> None:
+        _check_fields(dataset, schema, spec)
+        self._dataset, self._rows_of, self._spec = dataset, rows_of, spec
         self._rows = None if rows_of is None else rows_of(dataset.items["item_id"].to_list())  # [V]
         self._schema = schema
-        self._fields = {one.name: one for one in schema.fields if one.name in wants.fields}
+        self._fields = {one.name: one for one in schema.fields if one.name in spec.fields}
         self._stored = {one.name: one for one in dataset.manifest.fields}
-        self._facts = {one.name: one for one in schema.user_fields}
-        self._changing = _changing(dataset, schema) if wants.series else None
+        self.facts = {one.name: one for one in schema.user_fields}
+        self._changing = _changing(dataset, schema) if spec.series else None
 
     def encoded(self, users: Ints, until: Time | None = None) -> list[EncodedHistory]:
         """[B] rows of users -> their histories, up to and including a moment. Raises DataError as `history_of`."""
@@ -64,7 +66,7 @@ class StoredHistories:
         times = None if stored_times is None else np.asarray(stored_times[place], dtype=np.int64)
         fields = {name: self._codes(name, place, until) for name in self._fields}
         later = self._known_at(place, until)
-        facts, lists, series = self._user_facts(users), self._lists(users), self._series(users, until)
+        facts, lists, series = self._user_facts(users), self.lists(users), self._series(users, until)
         return [
             EncodedHistory(
                 EncodedEvents(
@@ -119,8 +121,8 @@ class StoredHistories:
         """Name -> [B] codes."""
         stored = {one.name: one for one in self._dataset.manifest.user_fields}
         found = {}
-        for name in self._wants.users:
-            ours, theirs = self._facts[name], stored.get(name)
+        for name in self._spec.users:
+            ours, theirs = self.facts[name], stored.get(name)
             if theirs is not None and theirs.coding == ours.coding:
                 found[name] = self._dataset.user_facts[name].values[torch.from_numpy(users)].tolist()
                 continue
@@ -128,11 +130,11 @@ class StoredHistories:
             found[name] = coded(ours, values, "facts of a user").tolist()
         return found
 
-    def _lists(self, users: Ints) -> dict[str, list[Ints]]:
+    def lists(self, users: Ints) -> dict[str, list[Ints]]:
         """Name -> [B] catalogue rows of earlier items; -1 for items that the catalogue lacks."""
         found: dict[str, list[Ints]] = {}
         stored = {one.name: one for one in self._dataset.manifest.user_fields}
-        for name in self._wants.lists:
+        for name in self._spec.lists:
             theirs = stored.get(name)
             if theirs is None or theirs.kind != "items":
                 assert self._rows_of is not None  # a dataset's own lists are lists of items
@@ -182,16 +184,16 @@ def translated(theirs: Field, ours: Field, stored: npt.NDArray[Any]) -> Ints:
     return coded(ours, raw_values(theirs, distinct), "the histories of a dataset")[which]
 
 
-def _check_fields(dataset: Dataset, schema: Fields, wants: Wants) -> None:
+def _check_fields(dataset: Dataset, schema: Fields, spec: InputSpec) -> None:
     """The dataset has nothing that the artifact's data did not have, as far as the artifact reads it."""
     manifest = dataset.manifest
-    if wants.fields:
+    if spec.fields:
         refuse_unknown([one.name for one in manifest.fields], schema.fields, "fields of a history")
         timed = [one for one in schema.fields if one.given_when is not None]
         refuse_unknown(dataset.delays, timed, "fields of a history that say when they became known")
-    if wants.users or wants.lists:
+    if spec.users or spec.lists:
         refuse_unknown([one.name for one in manifest.user_fields], schema.user_fields, "facts of a user")
-    if wants.series and dataset.series is not None:
+    if spec.series and dataset.series is not None:
         refuse_unknown([one.name for one in manifest.series_fields], schema.series_fields, "changing facts of a user")
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from facta.arrays import Ints
-from facta.data.batches.batches import TrainingBatches
-from facta.data.batches.rows import Rows, tiles
+from facta.data.batches.rows import Rows, overlapping_windows
+from facta.data.batches.training import TrainingBatches
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.splits import Split, events_before
 from facta.errors import ProtocolError
@@ -53,7 +53,7 @@ class StreamBatches:
         it has not learned yet. Behind the last period lies what the split holds out."""
         first, last = self._bounds(epoch)
         users = np.flatnonzero(last > first)
-        return tiles(users, first[users], last[users], window)
+        return overlapping_windows(users, first[users], last[users], window)
 
     def learned(self, epoch: int) -> Split:
         """The split whose training events end with a period: what is known when that one has been learned."""

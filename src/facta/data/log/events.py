@@ -96,7 +96,7 @@ class EventLog:
                 out[name] = kind if out.get(name, pl.Null()) == pl.Null else out[name]
         return out
 
-    def refuse_unlike(self, columns: Sequence[str], exact: Sequence[str]) -> None:
+    def check_types(self, columns: Sequence[str], exact: Sequence[str]) -> None:
         """Raise DataError where parts disagree about the type of a column (whole and broken numbers may mix) or, where
         it is `exact`, about its presence, whether it is whole and how many digits it holds."""
         known = self.types

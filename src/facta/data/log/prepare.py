@@ -33,13 +33,13 @@ from facta.data.log.order import history_order, tied
 from facta.data.log.overlap import refuse_overlap
 from facta.data.log.pivot import check_pivot, pivoted
 from facta.data.log.repairs import Drop, check_drops, cleaned
-from facta.data.log.resources import refuse_shortage, room_for
+from facta.data.log.resources import check_resources, estimate_resources
 from facta.data.log.roles import no_feedback, unclear, undeclared
 from facta.data.log.separators import means_list, parted
 from facta.data.log.series import read_series
 from facta.data.log.tables import item_table, read_catalogue, read_table
 from facta.data.log.users import read_users
-from facta.data.log.writing import DatasetWriter, refuse_loss
+from facta.data.log.writing import DatasetWriter, check_overwrite
 from facta.data.split.late import NO_TIME, delays, given_times, shown_before, waits_for
 from facta.errors import ConfigError, DataError
 
@@ -122,11 +122,11 @@ def prepare(
     _check_both("series", series, schema.series)
     asked = _Asked(unit, drop, pivot, Choice(drop_users, since, until))
     declared, needed = _wanted(log, mapping, schema, asked)
-    log.refuse_unlike(needed, exact=list(mapping.values()))
-    room = room_for(log, needed, out, drop=drop, pivot=pivot is not None, part=bool(asked.choice))
+    log.check_types(needed, exact=list(mapping.values()))
+    room = estimate_resources(log, needed, out, drop=drop, pivot=pivot is not None, part=bool(asked.choice))
     say(f"{room}.", True)
-    refuse_shortage(room, out)
-    refuse_loss(out, overwrite=overwrite)
+    check_resources(room, out)
+    check_overwrite(out, overwrite=overwrite)
     with durable.directory(out, replace=overwrite) as draft:
         writer = DatasetWriter(draft)
         left = [name for name in log.columns if name not in needed]

@@ -38,7 +38,7 @@ class Room:
         return f"about {self.events:,} events: {human(self.memory)} of memory needed, {free} free"
 
 
-def room_for(
+def estimate_resources(
     log: EventLog, columns: Iterable[str], out: Path, *, drop: Collection[Drop], pivot: bool = False, part: bool = False
 ) -> Room:
     """Bound memory and disk before anything is read. Text files are held in memory; Parquet only to `drop` events,
@@ -56,7 +56,7 @@ def room_for(
     return Room(events, memory, events * 8 * len(columns), memory_free(), disk_free(out))
 
 
-def refuse_shortage(room: Room, out: Path) -> None:
+def check_resources(room: Room, out: Path) -> None:
     """Raise ResourceError where memory or disk would not suffice."""
     if room.memory_free is not None and room.memory > room.memory_free:
         raise ResourceError(

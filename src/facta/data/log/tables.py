@@ -31,7 +31,7 @@ def read_table(
     name = f"{what}_id"
     log = open_events(source, {name: named})
     column = _id_column(log.columns, what, named, columns)
-    log.refuse_unlike(log.columns, exact=[column])
+    log.check_types(log.columns, exact=[column])
     frame = pl.DataFrame([log.column(one) for one in log.columns])
     refuse_odd_ids(frame[column], what)
     ids = _ids_like(frame[column], what, known, text=log.text)

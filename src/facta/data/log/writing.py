@@ -47,7 +47,7 @@ class DatasetWriter:
         (self.folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def refuse_loss(out: Path, *, overwrite: bool) -> None:
+def check_overwrite(out: Path, *, overwrite: bool) -> None:
     """Only a dataset of ours, or an empty folder, is ever replaced, and the former only on demand. Raises DataError."""
     if not (out.exists() or out.is_symlink()):
         return

@@ -28,7 +28,7 @@ RECONSTRUCTED = "17.7 % of timestamps reconstructed"
 
 
 @dataclass(frozen=True)
-class Form:
+class FileSet:
     """One way in which a dataset is written down; every form of a dataset gives the same tables."""
 
     files: Mapping[str, str]  # name -> checksum
@@ -43,7 +43,7 @@ class Source:
 
     title: str
     unit: Unit | None  # of the timestamps
-    forms: tuple[Form, ...]
+    forms: tuple[FileSet, ...]
     schema: SchemaConfig = _TOLD  # what its columns mean
     drop: tuple[Drop, ...] = ()  # events that its publisher advises to leave out
 
@@ -56,7 +56,7 @@ SOURCES: dict[str, Source] = {
         unit="s",
         schema=movielens.SCHEMA,
         forms=(
-            Form(
+            FileSet(
                 files={
                     "u.data": "md5:6e47046882bad158b0efbb84cd5cb987",
                     "u.item": "md5:c9e7f390115d79079537301d5204f3f7",
@@ -64,7 +64,7 @@ SOURCES: dict[str, Source] = {
                 read=movielens.published_100k,
                 origins=(Archive(f"{_GROUPLENS}/ml-100k.zip"),),
             ),
-            Form(
+            FileSet(
                 files={
                     "ml-100k.inter": "md5:a8a8c3f165aedc53f63b5dc0a0463b14",
                     "ml-100k.item": "md5:fb748e97e64d9a35421d06d7083d0959",
@@ -79,12 +79,12 @@ SOURCES: dict[str, Source] = {
         unit="s",
         schema=movielens.SCHEMA,
         forms=(
-            Form(
+            FileSet(
                 files={"ratings.dat": "git:77a7c4b150f588c23bb9e1f068aa996c0b413695", "movies.dat": MOVIES_1M},
                 read=movielens.published_1m,
                 origins=(Archive(f"{_GROUPLENS}/ml-1m.zip"), Archive(f"{_ARCHIVED}/ml-1m.zip")),
             ),
-            Form(
+            FileSet(
                 files={"ratings.csv": "md5:c59df8d4202ac7890a64ba59e043bdb1", "movies.dat": MOVIES_1M},
                 read=movielens.reconstructed_1m,
                 notes=(RECONSTRUCTED,),
@@ -95,7 +95,7 @@ SOURCES: dict[str, Source] = {
         title="Amazon Beauty, 5-core 2014, S3-Rec cut (research use)",
         unit=None,
         forms=(
-            Form(
+            FileSet(
                 files={"Beauty.txt": "md5:cb03635343187f36526ed4ba48102b53"},
                 read=amazon.beauty,
                 origins=(
@@ -111,7 +111,7 @@ SOURCES: dict[str, Source] = {
         schema=kuairand.SCHEMA,
         drop=("duplicates",),
         forms=(
-            Form(
+            FileSet(
                 files={
                     "log_standard_4_25_to_5_08_pure.csv": "md5:b0bdaddc46e9b7346dc66667a92eb1f5",
                     "user_features_pure.csv": "md5:c7ad8218429f511868c6335970555de5",
@@ -192,7 +192,7 @@ def find(name: str) -> Source:
     return SOURCES[name]
 
 
-def _tries(source: Source, place: str | Path | None) -> Sequence[tuple[Form, Origin]]:
+def _tries(source: Source, place: str | Path | None) -> Sequence[tuple[FileSet, Origin]]:
     if place is not None:
         return [(form, Place(Path(place))) for form in source.forms]
     return [(form, origin) for form in source.forms for origin in form.origins]

@@ -99,7 +99,7 @@ class FeedbackCounts:
 
     total: Tensor  # [C, K, 2]
     overall: Tensor  # [K, 2] of all training events
-    untold: Tensor  # [F, C, K, 2] the part of `total` that events of each period are not told
+    hidden_counts: Tensor  # [F, C, K, 2] the part of `total` that events of each period are not told
     periods: Periods
 
 
@@ -127,8 +127,8 @@ def feedback_counts(
         counted = counted + _tally(rows, torch.stack(settled, dim=1), label - at_once, size)
     else:
         counted = _tally(rows, own, label, size)
-    untold = counted.flip(0).cumsum(0).flip(0) if ordered else counted
-    return FeedbackCounts(counted.sum(0), label.sum(0), untold, periods)
+    hidden_counts = counted.flip(0).cumsum(0).flip(0) if ordered else counted
+    return FeedbackCounts(counted.sum(0), label.sum(0), hidden_counts, periods)
 
 
 def _events(dataset: Dataset, places: Ints, names: Sequence[str], moment: Ints | None) -> Events:

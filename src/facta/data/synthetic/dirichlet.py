@@ -157,7 +157,7 @@ def _restaurant(prior: Floats, alpha: Floats, length: int, rng: np.random.Genera
     return slot
 
 
-def chances(world: DirichletWorld, records: Records) -> tuple[Floats, Ints]:
+def next_item_probabilities(world: DirichletWorld, records: Records) -> tuple[Floats, Ints]:
     """[B, N, K] the probability that event n brings a given item of each category, and how many items there it may be;
     for one who knows H and α.
 
@@ -173,13 +173,13 @@ def chances(world: DirichletWorld, records: Records) -> tuple[Floats, Ints]:
 
 def oracle(world: DirichletWorld, records: Records, ks: Sequence[int]) -> dict[int, Floats]:
     """k -> [B, N] the chance that the next item is among the best k, for one who knows everything but the future."""
-    each, left = chances(world, records)
+    each, left = next_item_probabilities(world, records)
     return _hit_rates(each, left, each, ks)
 
 
 def counting(world: DirichletWorld, records: Records, ks: Sequence[int]) -> dict[int, Floats]:
     """The same for one who knows the categories but neither H nor α, and goes by how often each came before."""
-    (each, left), counts = chances(world, records), records.counts()
+    (each, left), counts = next_item_probabilities(world, records), records.counts()
     return _hit_rates(each * (counts > 0), left, counts / left, ks)
 
 
@@ -197,7 +197,7 @@ def probability(world: DirichletWorld, records: Records, items: Ints) -> Floats:
     Summed over a list it is the hit rate of the list without the luck of the draw. Without repeats: of items that are
     left.
     """
-    each = chances(world, records)[0][:, -items.shape[1] :]
+    each = next_item_probabilities(world, records)[0][:, -items.shape[1] :]
     own = world.category[items][..., None] == records.chosen[:, None, None]
     found: Floats = (own * each[:, :, None]).sum(axis=3) * (items < records.released[:, None, None])
     return found

@@ -1,0 +1,156 @@
+"""From a dataset to batches: training rows with many targets, feedback to be predicted, requests for an item.
+
+Letters: B rows, E input events, S targets, N the window (longest history of a row).
+
+Every batch is a function of (dataset, rows, seed, epoch, step) alone: there is no iterator state, so a run resumes
+at any position, batches may be built ahead by another thread, and processes may divide the steps of an epoch among
+themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facta import arrays, draws
+from facta.arrays import Ints
+from facta.data.batches import rows as shapes
+from facta.data.batches.assembly import assemble
+from facta.data.batches.rows import Rows
+from facta.data.batches.spec import InputSpec
+from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.late import period_moments
+from facta.data.split.splits import Split
+from facta.data.split.visibility import OWN, Visibility
+from facta.draws import Purpose
+from facta.errors import ConfigError
+from facta.types import SequenceBatch
+
+LENGTH_JITTER = 0.25  # spread of log length within a batch: mixes users between epochs, costs about 12 % padding
+
+Examples = Literal["user", "impression"]
+
+
+class TrainingBatches:
+    """The training rows of a split; a step holds about `batch_size` rows and always about the same number of events.
+
+    Rows of similar length share a batch, so little is computed on padding; equal numbers of events a batch give every
+    event the same weight over an epoch, whatever the length of its history.
+
+    To predict the next item, a row is the newest N events of a user. To predict feedback (`spec.own`), every training
+    event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024, section 2.3),
+    or of a row of its own ("impression": what that paper compares it with). `since` [U]: the first place of each
+    history whose event may be a target. `sees`: what each target sees of the events before it
+    (`data/split/visibility.py`).
+
+    Stochastic Length keeps a target if the event that its prediction is read from is kept: its own event, or the newest
+    one that it sees. When a request is answered, nothing is missing in between. A row's only target stays.
+
+    The feedback of a target is what was known of it when the training period ended (`data/split/late.py`).
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: Split,
+        *,
+        window: int,
+        batch_size: int,
+        seed: int = 0,
+        spec: InputSpec = InputSpec(),
+        examples: Examples = "user",
+        since: Ints | None = None,
+        stochastic_length: StochasticLengthConfig | None = None,
+        sees: Visibility = OWN,
+    ) -> None:
+        if batch_size < 1 or window < 1:
+            raise ConfigError(f"Found batch_size {batch_size} and window {window}; both must be at least 1.")
+        self.dataset, self.window, self.batch_size, self.seed, self.inputs = dataset, window, batch_size, seed, spec
+        self.shortened = stochastic_length
+        self.rows = _training_rows(split, window, spec, examples, since)
+        if sees is not OWN:
+            rows = shapes.shared if examples == "user" else shapes.apart
+            self.rows = rows(dataset, *self.rows.targets, window, sees)
+        self.known_until = period_moments(dataset, spec.fields, split.train_end, split.train_cut)
+        self._order = lru_cache(maxsize=2)(self._draw_order)
+
+    @property
+    def events(self) -> int:
+        """Targets in one epoch, before histories are shortened."""
+        return int((self.rows.last - self.rows.first).sum())
+
+    def steps(self, epoch: int) -> int:
+        """Batches in an epoch."""
+        return len(self._order(epoch))
+
+    def batch(self, epoch: int, step: int) -> SequenceBatch:
+        """The batch at a place in training."""
+        rows = self.rows[self._order(epoch)[step]]
+        key = draws.mix_int(self.seed, epoch, Purpose.EVENT)
+        return assemble(
+            self.dataset, rows, self.inputs, window=self.window, key=key, shortened=self.shortened,
+            known_until=self.known_until, step_key=draws.mix_int(self.seed, epoch, Purpose.STEP, step),
+        )  # fmt: skip
+
+    def _draw_order(self, epoch: int) -> list[Ints]:
+        """Rows of each step: sorted by jittered log length, cut at equal numbers of events, the pieces shuffled."""
+        length, count = np.maximum(self.rows.lengths, 1), len(self.rows)
+        if not count:
+            return []
+        bits = draws.below(self._draws(epoch, Purpose.LENGTH, self._names()), 1 << 30).numpy()
+        near = np.argsort(np.log(length) + LENGTH_JITTER * bits / (1 << 30), kind="stable")
+        budget = max(self.batch_size * length.mean(), float(length.max()))
+        step = (arrays.offsets_of(length[near])[:-1] / budget).astype(np.int64)
+        pieces = np.split(near, np.flatnonzero(np.diff(step)) + 1)
+        shuffle = np.argsort(self._draws(epoch, Purpose.SHUFFLE, torch.arange(len(pieces))).numpy(), kind="stable")
+        return [pieces[place] for place in shuffle]
+
+    def _names(self) -> Tensor:
+        """[R] what rows are known by to random draws: their user, and where in its history they end."""
+        user = torch.from_numpy(self.rows.user)
+        alone = len(np.unique(self.rows.user)) == len(self.rows)
+        return user if alone else draws.mix(user, torch.from_numpy(self.rows.end))
+
+    def _draws(self, epoch: int, purpose: Purpose, place: Tensor) -> Tensor:
+        return draws.mix(torch.tensor(draws.mix_int(self.seed, epoch, purpose)), place)
+
+
+def prediction_batches(
+    dataset: Dataset, rows: Rows, *, window: int, spec: InputSpec, events: int = 16_384
+) -> Iterator[tuple[Ints, SequenceBatch]]:
+    """(places in `rows`, batch) of all rows, those of similar length together, about `events` inputs a batch.
+
+    What is known of a user, and a target aside, are inputs too: of people without events there are many in a row.
+    """
+    order, size = np.argsort(-rows.lengths, kind="stable"), _sizes(dataset, rows, spec)
+    step = (arrays.offsets_of(size[order])[:-1] / events).astype(np.int64)
+    for part in np.split(order, np.flatnonzero(np.diff(step)) + 1) if len(order) else []:
+        yield part, assemble(dataset, rows[part], spec, window=window, key=0)
+
+
+def _sizes(dataset: Dataset, rows: Rows, spec: InputSpec) -> Ints:
+    """[R] inputs of each row, of its user and of a target aside."""
+    size = rows.lengths + (rows.first >= rows.end) + len(spec.users)
+    for name in spec.lists:
+        offsets = dataset.user_facts[name].offsets
+        assert offsets is not None
+        size = size + np.diff(offsets.numpy())[rows.user]
+    return size
+
+
+def _training_rows(split: Split, window: int, spec: InputSpec, examples: Examples, since: Ints | None) -> Rows:
+    last = split.train_end
+    if not spec.own:
+        if examples != "user" or since is not None:
+            raise ConfigError("Found impression-level examples of the next item; they are of models of feedback alone.")
+        return shapes.last_window(last, window)
+    first = np.zeros_like(last) if since is None else since
+    user = np.flatnonzero(last > first)
+    make = shapes.overlapping_windows if examples == "user" else shapes.one_row_per_target
+    return make(user, first[user], last[user], window)
