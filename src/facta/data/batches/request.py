@@ -1,6 +1,6 @@
 """Requests: what is asked of histories becomes the one batch type, the same in evaluation and for an artifact.
 
-`request` takes encoded histories, `request_batch` (`data/batches/dataset_requests.py`) the arrays of a dataset; both lay
+`request` takes encoded histories, `request_batch` (`dataset_requests.py`) the arrays of a dataset; both lay
 out windows, and `batch_of` alone makes the batch.
 
 Letters: B histories, E events in their windows, S candidates. Rows are catalogue rows.
