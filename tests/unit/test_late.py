@@ -227,7 +227,7 @@ def test_counts_of_earlier_days_hold_what_was_known_on_them(tmp_path: Path) -> N
 class _Sees:
     """A model of feedback that remembers its batches."""
 
-    window, spec = 6, FEEDBACK
+    window, inputs = 6, FEEDBACK
 
     def __init__(self) -> None:
         self.batches: list[SequenceBatch] = []
