@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,13 @@ def test_imports_go_up_the_list_only(path: Path) -> None:
         assert names[1] in ORDER, f"{name(path)} imports {module}: say facta.<part>, not the facade"
         assert ORDER.index(names[1]) <= mine, f"{name(path)} imports {module}, which stands below it"
         assert names[1] not in KNOWS_NOT.get(part(path), ()), f"{name(path)} imports {module}, which it may not know"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Imports for types and inside functions count too."""
+    modules = {".".join(("facta", *path.relative_to(SOURCE).with_suffix("").parts)): path for path in files()}
+    needs = {module: set(imported(parse(path))) & set(modules) for module, path in modules.items()}
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", [path for path in files() if name(path).startswith("data/")], ids=name)
