@@ -81,3 +81,5 @@ def test_a_prediction_from_a_kept_token_is_refused() -> None:
     early = replace(batch, targets=replace(batch.targets, after=batch.targets.after // 2))
     with pytest.raises(ConfigError, match="read from a token that is left out"):
         layout.tokens(early, ("item",), layout.closed(batch))
+    with pytest.raises(ConfigError, match="read from a token that is left out"):
+        layout.tokens(batch, ("item",), jagged.lengths(batch.offsets))  # of the newest event, too

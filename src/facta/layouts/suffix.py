@@ -42,8 +42,7 @@ def suffix_tokens(
 def _first_events(batch: SequenceBatch, cached: Tensor, per_event: int) -> Tensor | None:
     """[B] how many of a row's first events no token behind the cached ones asks for; None where that cannot be told.
 
-    All tokens of these events are cached. One more event stays, because what follows an event may ask for its place and
-    time, and so do those that a target has not seen.
+    All tokens of these events are cached. The newest event that a target sees stays: the target's place follows from it.
     """
     targets = batch.targets
     if targets.until is not None:  # hidden changes are counted from the start of the row
@@ -51,7 +50,7 @@ def _first_events(batch: SequenceBatch, cached: Tensor, per_event: int) -> Tenso
     free = cached - prefix_tokens(batch)
     if batch.series is not None:
         free = free - jagged.lengths(batch.series.offsets)
-    first = (free // per_event - 1).clamp_min(0).minimum(jagged.lengths(batch.offsets))
+    first = (free // per_event).clamp_min(0).minimum(jagged.lengths(batch.offsets))
     rows = jagged.rows(targets.offsets)
     needed = (targets.after - 1).clamp_min(0)
     first = first.scatter_reduce(0, rows, needed, "amin", include_self=True)
