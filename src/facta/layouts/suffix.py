@@ -42,7 +42,8 @@ def suffix_tokens(
 def _first_events(batch: SequenceBatch, cached: Tensor, per_event: int) -> Tensor | None:
     """[B] how many of a row's first events no token behind the cached ones asks for; None where that cannot be told.
 
-    All tokens of these events are cached. The newest event that a target sees stays: the target's place follows from it.
+    All tokens of these events are cached. The newest event that a target sees stays: the place of the target follows
+    from it.
     """
     targets = batch.targets
     if targets.until is not None:  # hidden changes are counted from the start of the row
