@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import facta
-from benchmarks.figures import ROOT, code, record
+from benchmarks.record import ROOT, code, record
 from facta.artifact.contents import ArtifactData
 from facta.artifact.files import save
 from facta.data.public import sources

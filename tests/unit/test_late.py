@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from benchmarks import late_feedback
+from benchmarks.quality import late_feedback
 
 from facta.artifact.files import described
 from facta.artifact.matching import _said
