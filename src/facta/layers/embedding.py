@@ -1,4 +1,4 @@
-"""Token vectors: the facts that a token shows, and its place in time.
+"""Token vectors: the facts that a token shows, and its place in time. A hidden event shows one vector, the mask.
 
 Letters: V catalogue items, D width, T tokens, E input events, S targets, N window.
 """
@@ -22,7 +22,7 @@ from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
 from facta.layers.items import ItemTable, ItemTower
 from facta.layers.rates import SmoothedRates
-from facta.types import LIST, PREFIX, SERIES, Events, Fact, SequenceBatch, TokenBatch
+from facta.types import HIDDEN, LIST, PREFIX, SERIES, Events, Fact, SequenceBatch, TokenBatch
 
 MINUTE, HOUR = 60_000, 3_600_000
 Shows = tuple[tuple[Fact, ...], ...]
@@ -91,7 +91,9 @@ class Embedder(nn.Module):
         success: Sequence[FeedbackField] = (),
         *,
         late: Collection[Fact] = (),
+        hides: bool = False,
     ) -> None:
+        """`late`: facts that heads are given; `hides`: there are events to be predicted, whose tokens show nothing."""
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
         read = bool(catalogue.features) if config.features is None else config.features
@@ -121,6 +123,7 @@ class Embedder(nn.Module):
             self.rates = SmoothedRates(catalogue, success, config.rates, history=False, ordered=True)
             self.rate = nn.Linear(self.rates.width, width, bias=False)
             nn.init.normal_(self.rate.weight, std=std)
+        self.hidden = nn.Parameter(torch.randn(width) * std) if hides else None  # the mask vector
         self.dropout = Dropout(config.dropout, self.SALT)
 
     @property
@@ -145,7 +148,8 @@ class Embedder(nn.Module):
 
     def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
         """[T, D]: the sum of the facts that each token shows, and of its place."""
-        if self.shows == (("item",),) and not batch.user and batch.lists is None and batch.series is None:
+        plain = not batch.user and batch.lists is None and batch.series is None and self.hidden is None
+        if plain and self.shows == (("item",),):
             x = self.item.read(batch.key, batch.events.item[tokens.source], tokens.key) * self.scale
         else:
             x = self._shown(batch, tokens) * self.scale
@@ -167,6 +171,7 @@ class Embedder(nn.Module):
         made: dict[int, Callable[[Tensor], Tensor]] = {PREFIX: lambda at: self._prefix(batch, tokens.source[at])}
         made[SERIES] = lambda at: self._series(batch, tokens.source[at])
         made[LIST] = lambda at: self._listed(batch, tokens.source[at], tokens.key[at])
+        made[HIDDEN] = self._hidden
         for kind, facts in enumerate(self.shows):
             made[kind] = partial(self._facts, batch, columns, tokens, facts)
         for kind, make in made.items():
@@ -224,6 +229,10 @@ class Embedder(nn.Module):
         item = batch.lists.item[source]
         known = (item >= 0)[:, None]
         return self.list[batch.lists.which[source]] + known * self.item.read(batch.key, item.clamp_min(0), key)
+
+    def _hidden(self, at: Tensor) -> Tensor:
+        assert self.hidden is not None
+        return self.hidden.expand(len(at), -1)
 
     def _series(self, batch: SequenceBatch, source: Tensor) -> Tensor:
         assert self.series is not None and batch.series is not None

@@ -8,6 +8,7 @@ test. The learning rate is twice as high and falls to 0 with the last epoch, and
 
 from __future__ import annotations
 
+from facta.data.batches.cloze import ClozeConfig
 from facta.data.batches.negatives import NegativesConfig
 from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
@@ -111,6 +112,20 @@ def sasrec_ce() -> RecipeConfig:
     recipe = sasrec_ss()
     model = recipe.model.change(next_item=NextItemConfig(similarity=_DOT, loss=SoftmaxConfig()))
     return recipe.change(name="movielens-1m/sasrec-ce", model=model, search=_SEARCH)
+
+
+def bert4rec() -> RecipeConfig:
+    """BERT4Rec (Sun et al. 2019) with the authors' sizes (window 200, width 64, 2 layers of 2 heads, feed-forward 256,
+    a fifth of the events hidden) and SASRec's block.
+
+    An epoch learns a fifth of the events that SASRec's learns, and replications found about 30 times SASRec's epochs
+    until it converges.
+    """
+    recipe = sasrec_ce()
+    encoder = TransformerConfig(preset="sasrec", layers=2, heads=2, hidden=256, dropout=0.2)
+    model = recipe.model.change(width=64, layout="cloze", cloze=ClozeConfig(share=0.2), encoder=encoder)
+    search = {**recipe.search, "model.cloze.share": (0.1, 0.2, 0.4)}
+    return recipe.change(name="movielens-1m/bert4rec", model=model, search=search)
 
 
 def gsasrec() -> RecipeConfig:
