@@ -332,8 +332,8 @@ def _check_hidden(batch: SequenceBatch, row: Tensor) -> None:
     targets = batch.targets
     if ((targets.slot >= 0) | (targets.after < jagged.lengths(batch.offsets)[row])).any():
         raise ConfigError(
-            "Found a target among the inputs of its row, or one that sees less than all of them; where every token sees "
-            "its whole row, a target is none of the inputs: hide it, or use a layout that looks back."
+            "Found a target among the inputs of its row, or one that sees less than all of them; where every token "
+            "sees its whole row, a target is none of the inputs: hide it, or use a layout that looks back."
         )
     if targets.index is None and (jagged.lengths(targets.offsets) > 1).any():
         raise ConfigError(

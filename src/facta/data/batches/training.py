@@ -153,7 +153,7 @@ def _check_whole(stochastic_length: StochasticLengthConfig | None, sees: Visibil
     """Raises ConfigError where a hidden event would not see all that its row shows."""
     if stochastic_length is not None:
         raise ConfigError(
-            "Found training.stochastic_length, which leaves events out of rows, and model.cloze, which hides some itself: "
+            "Found training.stochastic_length, which leaves out events, and model.cloze, which hides some: "
             "set training.stochastic_length to null."
         )
     if sees is not OWN:
