@@ -105,7 +105,7 @@ def test_the_world_is_solved_with_shared_negatives(world: tuple[str, Dataset, Sp
         ("copy-last", "sasrec", "softmax", 100, 0.01),
         ("checkerboard", "sasrec", "softmax", 100, 0.01),
         ("cycle", "hstu", "uniform", 250, 0.01),
-        ("cycle", "hstu", "gbce", 500, 0.02),
+        ("cycle", "hstu", "gbce", 500, 0.01),
     ],
     indirect=["world"],
 )

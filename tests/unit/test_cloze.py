@@ -195,12 +195,12 @@ def test_a_token_costs_the_attention_of_its_whole_row(log: Dataset) -> None:
 
 def by_hand(model: Recommender, seen: dict[int, int], hidden: list[int]) -> dict[int, Tensor]:
     """One row of BERT4Rec as the paper draws it: items in their places, the mask vector in those that are hidden, and
-    softmax attention of all to all, written out. Place -> state."""
+    softmax attention of all to all, written out; places count back from the newest. Place -> state."""
     embedder, encoder = model.embedder, model.encoder
     assert embedder.position is not None and embedder.hidden is not None and isinstance(encoder, Transformer)
     places = sorted([*seen, *hidden])
     vectors = [embedder.hidden if place in hidden else embedder.item.vectors(None)[seen[place]] for place in places]
-    x = torch.stack(vectors) * embedder.scale + embedder.position.weight[places]
+    x = torch.stack(vectors) * embedder.scale + embedder.position.weight[[places[-1] - place for place in places]]
     for block in encoder.layers:
         attention, q_in = block.attention, block.norm_attention(x)
         q, k, v = attention.q(q_in), *attention.kv(x).chunk(2, dim=1)

@@ -154,7 +154,7 @@ class Embedder(nn.Module):
         else:
             x = self._shown(batch, tokens) * self.scale
         if self.position is not None:
-            x = x + self.position(tokens.position)
+            x = x + self.position(tokens.position if self.hidden is None else _from_newest(tokens))
         if self.gap is not None:
             x = x + self._gaps(batch, tokens)
         dropped: Tensor = self.dropout(x, tokens.key)
@@ -276,6 +276,15 @@ def _since_previous(batch: SequenceBatch) -> Tensor:
     before = torch.cat([torch.arange(len(time), device=time.device) - 1, _first(batch) + targets.after - 1])
     some = torch.cat([jagged.places(batch.offsets) > 0, targets.after > 0])
     return torch.where(some, own - time[torch.where(some, before, 0)], 0) if len(time) else own * 0
+
+
+def _from_newest(tokens: TokenBatch) -> Tensor:
+    """[T] places counted back from the newest event of the row. Where a hidden event has its place alone, that of a
+    request is then 0, which every row teaches; counted from the oldest one it is new to all who are asked later than
+    the longest history of training. Nothing is kept of such rows, so that their places may move."""
+    row = jagged.rows(tokens.offsets)
+    newest = tokens.position.new_zeros(len(tokens.offsets) - 1)
+    return newest.scatter_reduce(0, row, tokens.position, "amax")[row] - tokens.position
 
 
 def _first(batch: SequenceBatch) -> Tensor:
