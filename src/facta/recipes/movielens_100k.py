@@ -32,7 +32,7 @@ def derive(recipe: RecipeConfig) -> RecipeConfig:
     if getattr(recipe.model, "cloze", None) is None:
         return changed
     return changed.override(
-        [  # a fifth of the events is learned in an epoch: they are not soon known by heart
+        [  # an epoch learns a fifth of the events: they are not soon known by heart
             "model.embedding.dropout=0.2",
             "model.encoder.dropout=0.2",
             "training.epochs=400",
