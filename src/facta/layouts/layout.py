@@ -23,7 +23,6 @@ Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -35,6 +34,7 @@ from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.kinds import outside
 from facta.layouts.entries import Entries
+from facta.layouts.suffix import prefix_tokens, suffix_tokens
 from facta.types import HIDDEN, LIST, PREFIX, SERIES, Fact, Read, SequenceBatch, TokenBatch
 
 ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
@@ -83,18 +83,22 @@ class Layout:
         what came later, and for one that needs several tokens of its own. Where tokens see both ways: for a target
         among the inputs, for one that sees less than all of them, and for several requests in one row.
         """
-        made = _TokenBuilder(self, batch, predicted).made()
-        return made if cached is None else _without(made, cached)
+        if cached is None:
+            return _TokenBuilder(self, batch, predicted).made()
+        return suffix_tokens(batch, cached, len(self.shows), lambda part: _TokenBuilder(self, part, predicted).made())
 
     def closed(self, batch: SequenceBatch) -> Tensor:
         """[B] the first tokens of each row that no later event changes: those before the newest event's. That one looks
         back from the time of what comes next, and its feedback may still become known.
         """
-        made, count = _TokenBuilder(self, batch, ()), jagged.lengths(batch.offsets)
+        count = jagged.lengths(batch.offsets)
         if self.both_ways:
             return torch.zeros_like(count)
-        row = torch.arange(len(count), device=count.device)
-        return torch.where(count > 0, made.place_of(row, (count - 1).clamp_min(0)), 0)
+        newest = (count - 1).clamp_min(0)
+        place = prefix_tokens(batch) + len(self.shows) * newest
+        if batch.series is not None:
+            place = place + Entries(batch.series).until(torch.arange(len(count), device=count.device), newest)
+        return torch.where(count > 0, place, 0)
 
 
 ITEM = Layout(("item",))
@@ -131,9 +135,7 @@ class _TokenBuilder:
     def __init__(self, layout: Layout, batch: SequenceBatch, predicted: Collection[Fact]) -> None:
         self.layout, self.batch, self.predicted = layout, batch, predicted
         self.m, self.facts = len(layout.shows), len(batch.user)
-        self.prefix = torch.full_like(batch.offsets[1:], self.facts)  # [B] tokens
-        if batch.lists is not None:
-            self.prefix = self.prefix + jagged.lengths(batch.lists.offsets)
+        self.prefix = prefix_tokens(batch)  # [B]
         self.row, self.event = jagged.rows(batch.offsets), jagged.places(batch.offsets)  # [E]
         self.entries = None if batch.series is None else Entries(batch.series)
         targets = batch.targets
@@ -340,25 +342,6 @@ def _check_hidden(batch: SequenceBatch, row: Tensor) -> None:
             "Found several requests in one row; where every token sees its whole row, they would see each other: give "
             "each a row of its own."
         )
-
-
-def _without(tokens: TokenBatch, cached: Tensor) -> TokenBatch:
-    """The same without the first `cached` [B] tokens of each row."""
-    row, place = jagged.rows(tokens.offsets), jagged.places(tokens.offsets)
-    left = place >= cached[row]
-    at = torch.cumsum(left, 0) - 1
-    columns = {name: value[left] for name in _COLUMNS if (value := getattr(tokens, name)) is not None}
-    for read in tokens.reads.values():
-        if not bool(left[read.state].all()):
-            raise ConfigError(
-                "A prediction would be read from a token that is left out: keep no more than closed ones."
-            )
-    reads = {fact: replace(read, state=at[read.state]) for fact, read in tokens.reads.items()}
-    count = jagged.lengths(tokens.offsets) - cached
-    return replace(tokens, offsets=jagged.offsets_of(count), reads=reads, **columns)
-
-
-_COLUMNS = ("kind", "source", "time", "query_time", "position", "sees", "key")
 
 
 def _gather_last_event(values: Tensor, newest: Tensor, after: Tensor, otherwise: Tensor) -> Tensor:
