@@ -24,6 +24,18 @@ def copy_last(users: int = 48, items: int = 12, length: int = 10) -> pl.DataFram
     return _frame(user, user % items, place)
 
 
+def pairs(users: int = 96, items: int = 12, length: int = 10, seed: int = 0) -> pl.DataFrame:
+    """A random item of the first half, then its partner of the second half, and so on; every second person begins with
+    a partner. An opening is told by the event behind it alone, a partner by the one before it. Who only looks back is
+    right about every second event, and about the last one of those who began with an opening."""
+    rng = np.random.default_rng(seed)
+    user, place = np.divmod(np.arange(users * (length + 1)), length + 1)
+    item = rng.integers(0, items // 2, users * (length + 1)).reshape(users, length + 1)
+    item[:, 1::2] = item[:, :length:2] + items // 2
+    kept = (place >= user % 2) & (place < length + user % 2)
+    return _frame(user[kept], item.flatten()[kept], (place - user % 2)[kept])
+
+
 def checkerboard(users: int = 160, items: int = 12, seed: int = 0) -> pl.DataFrame:
     """Everyone takes all items of one colour (parity) in random order: with the history masked, the only right
     recommendation before the last event is the one item of that colour that is left."""

@@ -61,6 +61,8 @@ def walked() -> dict[str, float]:
     found = {}
     for encoder in ENCODERS:
         for name, case in cases(encoder).items():
+            if case.hides:  # nothing is kept of rows that see both ways
+                continue
             if isinstance(encoder, GRUConfig):  # recurrence has no prefix that sees itself, and no target aside
                 case = replace(case, users=False, aside="next" in name or not case.layout.own("feedback"))  # type: ignore[union-attr]
             model = case.build().eval()

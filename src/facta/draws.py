@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     PREFIX = EVENT + 7  # keys of tokens that stand before a history
     HIDDEN_HOURS = EVENT + 8  # how long before a target events are hidden from it
     CONTEXT = EVENT + 9  # which targets do not say their context
+    CLOZE = EVENT + 10  # which events of a row are hidden and predicted
 
 
 def _signed(value: int) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 Fact = Literal["time", "context", "item", "feedback"]
 """The facts of one event, in the order in which they become known."""
 
-LIST, PREFIX, SERIES = -3, -2, -1
+HIDDEN, LIST, PREFIX, SERIES = -4, -3, -2, -1
 """Kinds of tokens that are no token of an event; those count 0 … m - 1."""
 
 
@@ -42,6 +42,7 @@ class Targets:
     weight: Tensor  # [S] float32; 0: no loss (the papers' ∅)
     sees: Tensor | None = None  # [S] it may see the events with `index` below this, inputs or not; None: all are inputs
     until: Tensor | None = None  # [S] ms: changes of the user's facts from then on are hidden; None: from its own time
+    index: Tensor | None = None  # [S] its place in the user's window; None: behind the newest event that it sees
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class TokenBatch:
     """What the encoder is told about T tokens; the vectors come beside it."""
 
     offsets: Tensor  # [B+1]
-    kind: Tensor  # [T] which token of an event, 0 and up; below 0: of the prefix, of a series
+    kind: Tensor  # [T] which token of an event, 0 and up; below 0: of a hidden event, of the prefix, of a series
     source: Tensor  # [T] the input event (or E + s: target s aside; or prefix or series entry) that it was made from
     time: Tensor | None  # [T] int64 ms, its own time: the key side
     query_time: Tensor | None  # [T] int64 ms, the time it looks back from: the query side

@@ -26,7 +26,7 @@ from facta.infer.history import encoded as looked_up
 from facta.infer.history_of import history_of
 from facta.layouts.layout import ITEM
 from facta.models.model import Model
-from facta.testing.contract import OTHER, SAME, Case, far_from_start
+from facta.testing.case import OTHER, SAME, Case, far_from_start
 from tests.contract.test_order_of_facts import MODELS
 from tests.late_world import ITEMS, T0, Event, code, known, prepared
 

@@ -26,8 +26,8 @@ from facta.models.rates import RatesConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.testing import cases
 from facta.testing.batches import batch
+from facta.testing.case import Case, predicted, rows
 from facta.testing.contract import (
-    Case,
     check_aside,
     check_batch_mates,
     check_cut_rows,
@@ -36,9 +36,8 @@ from facta.testing.contract import (
     check_hidden_events,
     check_memory,
     check_order_of_facts,
+    check_requests_of_hidden_events,
     check_same_again,
-    predicted,
-    rows,
 )
 from facta.training.process import deterministic_algorithms
 from facta.types import Negatives, to_device
@@ -143,6 +142,10 @@ def test_aside_equals_in_line(case: Case, model: Model) -> None:
 
 def test_hidden_events_change_nothing_and_a_target_says_what_it_says_alone(case: Case, model: Model) -> None:
     check_hidden_events(case, model)
+
+
+def test_a_request_is_one_hidden_event_behind_the_history(case: Case, model: Model) -> None:
+    check_requests_of_hidden_events(case, model)
 
 
 def test_batch_mates_and_their_order_do_not_matter(case: Case, model: Model) -> None:

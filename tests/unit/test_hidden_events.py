@@ -25,7 +25,7 @@ from facta.models.dlrm import DLRMConfig
 from facta.models.model import Model, ModelConfig
 from facta.models.recommender import RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
-from facta.testing.contract import SAME, far_from_start
+from facta.testing.case import SAME, far_from_start
 from facta.types import SequenceBatch
 
 HOUR, WINDOW = 3_600_000, 12

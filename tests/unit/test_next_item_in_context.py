@@ -25,7 +25,7 @@ from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.testing.batches import batch, catalogue
-from facta.testing.contract import rows
+from facta.testing.case import rows
 from facta.training.log import Log
 from facta.types import Negatives
 from tests import worlds

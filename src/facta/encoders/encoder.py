@@ -8,7 +8,7 @@ Letters: T tokens, D width, N window.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -42,6 +42,9 @@ class Encoder(nn.Module):
 
 class EncoderConfig(Config):
     """The base of every encoder's config."""
+
+    both_ways: ClassVar[bool] = False
+    """Whether a token may see tokens behind itself, up to its whole row (`TokenBatch.sees`), as attention can."""
 
     @abstractmethod
     def build(self, width: int, window: int) -> Encoder:

@@ -10,7 +10,7 @@ Letters: T tokens, D width, H heads, dqk, dv head widths.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -35,6 +35,7 @@ class HSTUConfig(EncoderConfig):
     `init_std` belong together when published numbers are to be matched.
     """
 
+    both_ways: ClassVar[bool] = True
     kind: Literal["hstu"] = "hstu"
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=1, ge=1)

@@ -10,7 +10,7 @@ Letters: T tokens, D width, H heads.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,6 +29,7 @@ EPS = 1e-6
 
 
 class LiGRConfig(EncoderConfig):
+    both_ways: ClassVar[bool] = True
     kind: Literal["ligr"] = "ligr"
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=1, ge=1)

@@ -12,7 +12,7 @@ Letters: T tokens, D width, H heads, dqk, dv head widths.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, cat, nn
@@ -27,6 +27,7 @@ from facta.types import TokenBatch
 
 
 class HSTUProductionConfig(EncoderConfig):
+    both_ways: ClassVar[bool] = True
     kind: Literal["hstu-production"] = "hstu-production"
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)

@@ -5,7 +5,7 @@ Letters: T tokens, D width, H heads, d head width.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,7 @@ class TransformerConfig(EncoderConfig):
     """`sasrec`: post-residual LayerNorms, ReLU feed-forward, positions of the embedding unless `rotary` is set.
     `modern`: pre-norm RMSNorm, rotary positions, SwiGLU feed-forward, no biases."""
 
+    both_ways: ClassVar[bool] = True
     kind: Literal["transformer"] = "transformer"
     preset: Literal["sasrec", "modern"] = "sasrec"
     layers: int = Field(default=2, ge=1)

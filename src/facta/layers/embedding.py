@@ -1,4 +1,4 @@
-"""Token vectors: the facts that a token shows, and its place in time.
+"""Token vectors: the facts that a token shows, and its place in time. A hidden event shows one vector, the mask.
 
 Letters: V catalogue items, D width, T tokens, E input events, S targets, N window.
 """
@@ -22,7 +22,7 @@ from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
 from facta.layers.items import ItemTable, ItemTower
 from facta.layers.rates import SmoothedRates
-from facta.types import LIST, PREFIX, SERIES, Events, Fact, SequenceBatch, TokenBatch
+from facta.types import HIDDEN, LIST, PREFIX, SERIES, Events, Fact, SequenceBatch, TokenBatch
 
 MINUTE, HOUR = 60_000, 3_600_000
 Shows = tuple[tuple[Fact, ...], ...]
@@ -91,7 +91,9 @@ class Embedder(nn.Module):
         success: Sequence[FeedbackField] = (),
         *,
         late: Collection[Fact] = (),
+        hides: bool = False,
     ) -> None:
+        """`late`: facts that heads are given; `hides`: there are events to be predicted, whose tokens show nothing."""
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
         read = bool(catalogue.features) if config.features is None else config.features
@@ -121,6 +123,7 @@ class Embedder(nn.Module):
             self.rates = SmoothedRates(catalogue, success, config.rates, history=False, ordered=True)
             self.rate = nn.Linear(self.rates.width, width, bias=False)
             nn.init.normal_(self.rate.weight, std=std)
+        self.hidden = nn.Parameter(torch.randn(width) * std) if hides else None  # the mask vector
         self.dropout = Dropout(config.dropout, self.SALT)
 
     @property
@@ -145,12 +148,13 @@ class Embedder(nn.Module):
 
     def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
         """[T, D]: the sum of the facts that each token shows, and of its place."""
-        if self.shows == (("item",),) and not batch.user and batch.lists is None and batch.series is None:
+        plain = not batch.user and batch.lists is None and batch.series is None and self.hidden is None
+        if plain and self.shows == (("item",),):
             x = self.item.read(batch.key, batch.events.item[tokens.source], tokens.key) * self.scale
         else:
             x = self._shown(batch, tokens) * self.scale
         if self.position is not None:
-            x = x + self.position(tokens.position)
+            x = x + self.position(tokens.position if self.hidden is None else _from_newest(tokens))
         if self.gap is not None:
             x = x + self._gaps(batch, tokens)
         dropped: Tensor = self.dropout(x, tokens.key)
@@ -167,6 +171,7 @@ class Embedder(nn.Module):
         made: dict[int, Callable[[Tensor], Tensor]] = {PREFIX: lambda at: self._prefix(batch, tokens.source[at])}
         made[SERIES] = lambda at: self._series(batch, tokens.source[at])
         made[LIST] = lambda at: self._listed(batch, tokens.source[at], tokens.key[at])
+        made[HIDDEN] = self._hidden
         for kind, facts in enumerate(self.shows):
             made[kind] = partial(self._facts, batch, columns, tokens, facts)
         for kind, make in made.items():
@@ -225,6 +230,10 @@ class Embedder(nn.Module):
         known = (item >= 0)[:, None]
         return self.list[batch.lists.which[source]] + known * self.item.read(batch.key, item.clamp_min(0), key)
 
+    def _hidden(self, at: Tensor) -> Tensor:
+        assert self.hidden is not None
+        return self.hidden.expand(len(at), -1)
+
     def _series(self, batch: SequenceBatch, source: Tensor) -> Tensor:
         assert self.series is not None and batch.series is not None
         return self.series.each(batch.series.value[source], batch.series.field[source])
@@ -267,6 +276,15 @@ def _since_previous(batch: SequenceBatch) -> Tensor:
     before = torch.cat([torch.arange(len(time), device=time.device) - 1, _first(batch) + targets.after - 1])
     some = torch.cat([jagged.places(batch.offsets) > 0, targets.after > 0])
     return torch.where(some, own - time[torch.where(some, before, 0)], 0) if len(time) else own * 0
+
+
+def _from_newest(tokens: TokenBatch) -> Tensor:
+    """[T] places counted back from the newest event of the row. Where a hidden event has its place alone, that of a
+    request is then 0, which every row teaches; counted from the oldest one it is new to all who are asked later than
+    the longest history of training. Nothing is kept of such rows, so that their places may move."""
+    row = jagged.rows(tokens.offsets)
+    newest = tokens.position.new_zeros(len(tokens.offsets) - 1)
+    return newest.scatter_reduce(0, row, tokens.position, "amax")[row] - tokens.position
 
 
 def _first(batch: SequenceBatch) -> Tensor:

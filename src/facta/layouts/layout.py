@@ -5,10 +5,14 @@ order of facts: time < context < item < feedback < time of the next event.
     fused         c+i+f          GR retrieval, ARGUS
     interleaved   c+i, f         GR ranking: Φ0, a0, Φ1, a1, …
     paired        c+i, c+i+f     the same, where an action's token also shows what it was done to
+    cloze         i              BERT4Rec: an event is predicted from those on both sides
 
 A prediction of fact X of event t reads the last token up to which every token shows only facts before X: one of the
 event's own, if its first tokens are such, and the last token before t otherwise. A token looks back from the time of
 the next event if nothing but that event reads it, and from its own time otherwise.
+
+In `cloze` every token sees its whole row, so a target is none of the row's inputs: it has a token that shows nothing,
+behind them, with the position of its event. What no token shows cannot leak.
 
 A target reads its own event's token if that token sees what the target does. A target that sees less (events of its own
 time are hidden, or those younger than a delay) is read at a token of its own, aside, or at the last token that it sees.
@@ -29,20 +33,32 @@ from facta import draws, jagged
 from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.kinds import outside
+from facta.layouts.entries import Entries
 from facta.layouts.suffix import prefix_tokens, suffix_tokens
-from facta.types import LIST, PREFIX, SERIES, Fact, Read, SequenceBatch, Series, TokenBatch
+from facta.types import HIDDEN, LIST, PREFIX, SERIES, Fact, Read, SequenceBatch, TokenBatch
 
 ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
 
 
 class Layout:
-    """Integer arithmetic alone: no parameters, no embeddings. One function serves training, evaluation and requests."""
+    """Integer arithmetic alone: no parameters, no embeddings. One function serves training, evaluation and requests.
 
-    def __init__(self, *shows: tuple[Fact, ...]) -> None:
-        self.shows = shows
+    `both_ways`: every token sees its whole row, and a target has a token that shows nothing.
+    """
+
+    def __init__(self, *shows: tuple[Fact, ...], both_ways: bool = False) -> None:
+        self.shows, self.both_ways = shows, both_ways
+
+    @property
+    def prefix_stable(self) -> bool:
+        """Whether a prediction stays the same if the row is cut behind it: a row then predicts its own events, and what
+        is computed of it may be kept."""
+        return not self.both_ways
 
     def own(self, fact: Fact) -> int:
         """How many of an event's first tokens show only facts before this one; the last of them predicts it."""
+        if self.both_ways:
+            return 1
         before = ORDER[: ORDER.index(fact)]
         count = 0
         for shown in self.shows:
@@ -53,7 +69,8 @@ class Layout:
 
     def late(self, fact: Fact) -> tuple[Fact, ...]:
         """Facts of the event before this one that the state read has not seen; time is told by looking back from it."""
-        seen = {shown for token in self.shows[: self.own(fact)] for shown in token}
+        read = () if self.both_ways else self.shows[: self.own(fact)]
+        seen = {shown for token in read for shown in token}
         return tuple(one for one in ORDER[1 : ORDER.index(fact)] if one not in seen)
 
     def tokens(self, batch: SequenceBatch, predicted: Collection[Fact], cached: Tensor | None = None) -> TokenBatch:
@@ -63,7 +80,8 @@ class Layout:
         each target aside that is read at a token of its own, which sees what its target does and no other target.
         `cached` [B]: the first tokens of each row that are left out, for an encoder remembers them; they are counted by
         `sees`. Raises ConfigError where a prediction would be read from one of them, for a target that sees itself or
-        what came later, and for one that needs several tokens of its own.
+        what came later, and for one that needs several tokens of its own. Where tokens see both ways: for a target
+        among the inputs, for one that sees less than all of them, and for several requests in one row.
         """
         if cached is None:
             return _TokenBuilder(self, batch, predicted).made()
@@ -74,10 +92,12 @@ class Layout:
         back from the time of what comes next, and its feedback may still become known.
         """
         count = jagged.lengths(batch.offsets)
+        if self.both_ways:
+            return torch.zeros_like(count)
         newest = (count - 1).clamp_min(0)
         place = prefix_tokens(batch) + len(self.shows) * newest
         if batch.series is not None:
-            place = place + _Entries(batch.series).until(torch.arange(len(count), device=count.device), newest)
+            place = place + Entries(batch.series).until(torch.arange(len(count), device=count.device), newest)
         return torch.where(count > 0, place, 0)
 
 
@@ -85,8 +105,9 @@ ITEM = Layout(("item",))
 FUSED = Layout(("context", "item", "feedback"))
 INTERLEAVED = Layout(("context", "item"), ("feedback",))
 PAIRED = Layout(("context", "item"), ("context", "item", "feedback"))
+CLOZE = Layout(("item",), both_ways=True)
 
-LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "paired": PAIRED}
+LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "paired": PAIRED, "cloze": CLOZE}
 """The layouts that facta brings along: a new one adds a word here."""
 
 
@@ -116,9 +137,11 @@ class _TokenBuilder:
         self.m, self.facts = len(layout.shows), len(batch.user)
         self.prefix = prefix_tokens(batch)  # [B]
         self.row, self.event = jagged.rows(batch.offsets), jagged.places(batch.offsets)  # [E]
-        self.entries = None if batch.series is None else _Entries(batch.series)
+        self.entries = None if batch.series is None else Entries(batch.series)
         targets = batch.targets
         self.target_row = jagged.rows(targets.offsets)
+        if layout.both_ways:
+            _check_hidden(batch, self.target_row)
         if ((targets.slot >= 0) & (targets.after > targets.slot)).any():
             raise ConfigError("A target sees itself or what came later; layouts predict an event from those before it.")
         self.own_read = max((layout.own(fact) for fact in predicted), default=0)
@@ -157,6 +180,7 @@ class _TokenBuilder:
             return torch.cat([part[name] for part in parts])[order]
 
         timed = self.batch.events.time is not None
+        sees = jagged.lengths(self.offsets)[jagged.rows(self.offsets)] if self.layout.both_ways else column("sees")
         return TokenBatch(
             offsets=self.offsets,
             kind=column("kind"),
@@ -164,7 +188,7 @@ class _TokenBuilder:
             time=column("time") if timed else None,
             query_time=column("query_time") if timed and self.batch.next_time is not None else None,
             position=column("position"),
-            sees=column("sees"),
+            sees=sees,
             key=column("key"),
             reads={fact: self._read(fact) for fact in self.predicted},
         )
@@ -219,9 +243,9 @@ class _TokenBuilder:
         position = torch.where(after > 0, batch.index[newest.clamp_min(0)] + 1, 0) if len(batch.index) else after
         columns = {
             "at": first + torch.arange(len(which), device=row.device) - _group_starts(row),
-            "kind": torch.full_like(row, self.own_read - 1),
+            "kind": torch.full_like(row, HIDDEN if self.layout.both_ways else self.own_read - 1),
             "source": len(self.row) + which,
-            "position": position,
+            "position": position if batch.targets.index is None else batch.targets.index[which],
             "sees": self._sight()[which],
             "key": batch.targets.events.key[which],
         }
@@ -305,25 +329,19 @@ class _TokenBuilder:
         return newest + 1 < targets.sees
 
 
-class _Entries:
-    """Series entries by the events that come before them."""
-
-    FAR = 1 << 32  # more than the events of any row
-
-    def __init__(self, series: Series) -> None:
-        self.series, self.offsets, self.row = series, series.offsets, jagged.rows(series.offsets)
-        self._at = self.row * self.FAR + series.after  # ascending
-
-    def until(self, row: Tensor, event: Tensor) -> Tensor:
-        """How many of a row's entries come before an event: those with no more events before them than it has."""
-        return torch.searchsorted(self._at, row * self.FAR + event, right=True) - self.offsets[row]
-
-    def before(self, row: Tensor, time: Tensor) -> Tensor:
-        """How many of a row's entries are earlier than a time."""
-        assert self.series.time is not None
-        rank = torch.unique(torch.cat([self.series.time, time]), return_inverse=True)[1]  # times are too large
-        changed, asked = rank[: len(self.row)], rank[len(self.row) :]
-        return torch.searchsorted(self.row * self.FAR + changed, row * self.FAR + asked) - self.offsets[row]
+def _check_hidden(batch: SequenceBatch, row: Tensor) -> None:
+    """Raises ConfigError where targets are not what tokens that see both ways can predict."""
+    targets = batch.targets
+    if ((targets.slot >= 0) | (targets.after < jagged.lengths(batch.offsets)[row])).any():
+        raise ConfigError(
+            "Found a target among the inputs of its row, or one that sees less than all of them; where every token "
+            "sees its whole row, a target is none of the inputs: hide it, or use a layout that looks back."
+        )
+    if targets.index is None and (jagged.lengths(targets.offsets) > 1).any():
+        raise ConfigError(
+            "Found several requests in one row; where every token sees its whole row, they would see each other: give "
+            "each a row of its own."
+        )
 
 
 def _gather_last_event(values: Tensor, newest: Tensor, after: Tensor, otherwise: Tensor) -> Tensor:

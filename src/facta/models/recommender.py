@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from facta.data.batches.cloze import ClozeConfig
 from facta.data.batches.negatives import NegativesConfig
 from facta.data.batches.spec import InputSpec
 from facta.data.dataset.catalogue import Catalogue
@@ -63,10 +64,12 @@ class RecommenderConfig(ModelConfig):
     next_item: NextItemConfig | None = NextItemConfig()
     feedback: FeedbackConfig | None = None
     prior: PriorConfig | None = Field(default=None, description="pairwise rules beside the learned scores of items")
+    cloze: ClozeConfig | None = Field(default=None, description="which events the layout 'cloze' hides in training")
 
     @model_validator(mode="after")
     def _consistent(self) -> RecommenderConfig:
         self.encoder.check(self.width)
+        self._check_both_ways()
         if self.next_item is None and self.feedback is None:
             raise ConfigError("A recommender learns the next item, feedback or both; set next_item or feedback.")
         if self.next_item is None and self.prior is not None:
@@ -82,6 +85,26 @@ class RecommenderConfig(ModelConfig):
                 "'interleaved', 'paired' or 'fused'."
             )
         return self
+
+    def _check_both_ways(self) -> None:
+        """Raises ConfigError where hidden events cannot be predicted from both sides, or are not."""
+        layout = f"The layout '{self.layout}'"
+        if not named(self.layout).both_ways:
+            if self.cloze is not None:
+                raise ConfigError(f"{layout} hides no events: set model.cloze to null, or model.layout to cloze.")
+            return
+        if self.cloze is None:
+            raise ConfigError(f"{layout} predicts hidden events, and model.cloze says how many: set it to {{}}.")
+        if self.next_item is None or self.feedback is not None:
+            raise ConfigError(f"{layout} predicts items alone: set model.next_item, and model.feedback to null.")
+        if not self.encoder.both_ways:
+            raise ConfigError(
+                f"{layout} shows every token its whole row, and the encoder '{kind_of(self.encoder)}' only looks back: "
+                "use transformer, ligr, hstu or hstu-production."
+            )
+        if self.settings_without_time:
+            settings = " and ".join(f"model.{setting}" for setting in self.settings_without_time)
+            raise ConfigError(f"{layout} tells of a hidden event its place and no time: set {settings}.")
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -125,6 +148,11 @@ class Recommender(Model):
             torch.manual_seed(seed)
             self.embedder = self._embedder(config, catalogue)
             self.encoder = config.encoder.build(config.width, config.window)
+            if self.layout.prefix_stable and not self.encoder.prefix_stable:
+                raise ConfigError(
+                    f"The states of the encoder '{kind_of(config.encoder)}' depend on later events, and the layout "
+                    f"'{config.layout}' predicts those: use the layout 'cloze', which hides what it predicts."
+                )
             self.next_item = self._next_item(config, catalogue)
             self.feedback = self._feedback(config, catalogue)
         self.prior = None if config.prior is None else Prior(config.prior, catalogue.items)
@@ -139,7 +167,10 @@ class Recommender(Model):
             )
         late = () if config.next_item is None else config.next_item.late
         shows = self.layout.shows
-        return Embedder(config.embedding, catalogue, config.width, config.window, shows, success, late=late)
+        return Embedder(
+            config.embedding, catalogue, config.width, config.window, shows, success,
+            late=late, hides=self.layout.both_ways,
+        )  # fmt: skip
 
     def _next_item(self, config: RecommenderConfig, catalogue: Catalogue) -> NextItem | None:
         if config.next_item is None:
@@ -168,7 +199,15 @@ class Recommender(Model):
         own, series = self.feedback is not None, self.embedder.series is not None
         ahead = own and not self.layout.own("feedback")
         told = () if self.next_item is None else self.next_item.context
-        return InputSpec(fields, users, self.embedder.lists, series, own=own, ahead=ahead, told=told)
+        return InputSpec(
+            fields, users, self.embedder.lists, series, own=own, ahead=ahead, told=told, cloze=self.config.cloze
+        )
+
+    @property
+    def prefix_stable(self) -> bool:
+        """Whether a prediction stays the same if the history is cut behind it, so that what is computed of a history
+        may be kept. Otherwise events are predicted that are none of the inputs."""
+        return self.layout.prefix_stable and self.encoder.prefix_stable
 
     @property
     def objectives(self) -> list[Objective]:
@@ -221,13 +260,14 @@ class Recommender(Model):
         """The tokens, which of them predict the given facts, and their states [T, D].
 
         With a `memory` of the batch's rows only the tokens that it does not hold are computed, and it then holds all
-        closed ones. Without gradients. Raises ConfigError where the encoder remembers nothing.
+        closed ones. Without gradients. Raises ConfigError where nothing may be kept.
         """
         if memory is None:
             tokens = self.layout.tokens(batch, predicted)
             return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
-        if not (self.encoder.remembers and self.encoder.prefix_stable):
-            raise ConfigError(f"The encoder '{kind_of(self.config.encoder)}' keeps no memory: give it all events.")
+        if not (self.encoder.remembers and self.prefix_stable):
+            kept_by = f"The encoder '{kind_of(self.config.encoder)}' under the layout '{self.config.layout}'"
+            raise ConfigError(f"{kept_by} keeps no memory of a history: give it all events.")
         tokens = self.layout.tokens(batch, predicted, memory.cached)
         memory.closed = self.layout.closed(batch)
         return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens, memory)
@@ -309,8 +349,10 @@ class Recommender(Model):
 
         Norms, activations, biases, dropout and the embedding are not counted.
         """
-        flops, kept, cached = self.config.encoder.cost(self.config.width, (tokens + 1) / 2)
+        seen = tokens if self.layout.both_ways else (tokens + 1) / 2
+        flops, kept, cached = self.config.encoder.cost(self.config.width, seen)
         heads = [part.flops(self.num_items) for part in self.objectives]
+        cached = cached if self.prefix_stable else 0.0
         return Cost(self.parameter_counts(), flops, kept, cached, flops_per_target=sum(heads))
 
 

@@ -1,8 +1,8 @@
 """Recipes for a log of your own: retrieval (which item comes next) and ranking (what a person does with an item).
 
-Retrieval: `hstu` and `sasrec-ss`, both also with rules as a prior (`hstu-rules`, `sasrec-rules`), beside the baselines
-`rules`, `item-knn` and `popularity`. Nothing is masked, because people of most services come back to items; sizes and
-epochs follow from the size of the log (`recipes.sizing`).
+Retrieval: `hstu` and `sasrec-ss`, both also with rules as a prior (`hstu-rules`, `sasrec-rules`), and `bert4rec`,
+beside the baselines `rules`, `item-knn` and `popularity`. Nothing is masked, because people of most services come back
+to items; sizes and epochs follow from the size of the log (`recipes.sizing`).
 
 Ranking: the systems of the simulated service, of whatever feedback and features a dataset has. They learn every
 feedback field, read the features of items where any are declared, and are chosen by NE, the mean over the fields that
@@ -13,6 +13,7 @@ The last tenth of the log's time is the test, the tenth before it the validation
 
 from __future__ import annotations
 
+from facta.data.batches.cloze import ClozeConfig
 from facta.data.batches.negatives import NegativesConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.encoders.transformer import TransformerConfig
@@ -73,6 +74,14 @@ def sasrec_ss() -> RecipeConfig:
     encoder = TransformerConfig(preset="sasrec", layers=2, heads=1)
     derived = {key: "" for key in sizing.KEYS if key != "model.encoder.bias"}
     return recipe.change(name="own-log/sasrec-ss", model=recipe.model.change(encoder=encoder), derived=derived)
+
+
+def bert4rec() -> RecipeConfig:
+    """BERT4Rec with SASRec-SS's loss: hidden events, from those on both sides; reads no times."""
+    recipe = sasrec_ss()
+    encoder = TransformerConfig(preset="modern", rotary=False, layers=2, heads=2)
+    model = recipe.model.change(layout="cloze", cloze=ClozeConfig(), encoder=encoder)
+    return recipe.change(name="own-log/bert4rec", model=model, derived=recipe.derived)
 
 
 def hstu_rules() -> RecipeConfig:

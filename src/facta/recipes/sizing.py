@@ -78,6 +78,9 @@ def _value(key: str, size: LogSize, recipe: RecipeConfig) -> tuple[Any, str]:
             batch = _power_of_two(users // STEPS, 16, 256)
             return batch, f"{users:,} users then make about {-(-users // batch):,} steps an epoch"
         case "training.epochs":
+            cloze = _setting(recipe, "model.cloze")
+            if cloze is not None:
+                return _epochs_of_hidden(read, cloze.share)
             epochs = int(np.clip(BUDGET_EVENTS // max(read, 1), 3, 100))
             return epochs, f"an epoch reads {read:,} events, and about {BUDGET_EVENTS:,} take minutes (3 to 100 epochs)"
         case _:
@@ -88,6 +91,15 @@ def _value(key: str, size: LogSize, recipe: RecipeConfig) -> tuple[Any, str]:
                 f"{size.requests:,} requests are asked each time, and {epochs} epochs are validated about "
                 f"{validations} times"
             )
+
+
+def _epochs_of_hidden(read: int, share: float) -> tuple[int, str]:
+    """As many as learn the events that others learn, for hidden events alone are learned."""
+    epochs = int(np.clip(BUDGET_EVENTS / (share * max(read, 1)), 3 / share, 100 / share))
+    return epochs, (
+        f"an epoch reads {read:,} events and learns {share:.0%} of them, and about {BUDGET_EVENTS / share:,.0f} take "
+        f"up to half an hour ({3 / share:.0f} to {100 / share:.0f} epochs)"
+    )
 
 
 def _power_of_two(least: int, low: int, high: int) -> int:

@@ -5,6 +5,10 @@ Every function raises AssertionError where something is not kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
+from facta.data.batches.cloze import ClozeConfig
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.hstu import HSTUConfig
 from facta.layers.embedding import EmbeddingConfig
@@ -14,7 +18,8 @@ from facta.models.recommender import RecommenderConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.objectives.next_item import NextItemConfig
 from facta.similarity.similarity import SimilarityConfig
-from facta.testing.contract import CHECKS, Case, check
+from facta.testing.case import Case
+from facta.testing.contract import CHECKS, check
 
 __all__ = ["CHECKS", "Case", "cases", "check", "check_encoder", "check_layout", "check_model", "check_similarity"]
 
@@ -28,10 +33,10 @@ TASKS = {
 def cases(
     encoder: EncoderConfig, layouts: tuple[str, ...] = tuple(LAYOUTS), *, rates: bool = False, gaps: bool = False
 ) -> dict[str, Case]:
-    """An encoder in every layout and task that there is, by "layout-task"."""
+    """An encoder in every layout and task that it can do, by "layout-task"."""
     embedding = EmbeddingConfig(gaps=gaps, features=True, hidden_ids=0.3)
-    found = {}
-    for layout in layouts:
+    found = _hiding(encoder, [layout for layout in layouts if named(layout).both_ways])
+    for layout in (layout for layout in layouts if not named(layout).both_ways):
         for task, (next_item, feedback) in TASKS.items():
             if feedback is not None and "feedback" not in {fact for token in named(layout).shows for fact in token}:
                 continue
@@ -44,6 +49,17 @@ def cases(
     return found
 
 
+def _hiding(encoder: EncoderConfig, layouts: Sequence[str]) -> dict[str, Case]:
+    """The same of layouts that hide what they predict, for encoders that see both ways and read no times."""
+    if not encoder.both_ways or encoder.settings_without_time:
+        return {}
+    model = RecommenderConfig(
+        window=10, width=8, layout="cloze", cloze=ClozeConfig(), encoder=encoder,
+        embedding=EmbeddingConfig(features=True, hidden_ids=0.3),
+    )  # fmt: skip
+    return {f"{layout}-next-item": Case(model.change(layout=layout), aside=False) for layout in layouts}
+
+
 def check_encoder(config: EncoderConfig, *, sees_all: bool = True) -> None:
     """An encoder under every layout and objective. `sees_all=False`: it may leave earlier events out."""
     for case in cases(config).values():
@@ -52,7 +68,8 @@ def check_encoder(config: EncoderConfig, *, sees_all: bool = True) -> None:
 
 def check_layout(name: str) -> None:
     """A layout, by its name or `module:NAME`, under every objective that it has facts for."""
-    for case in cases(HSTUConfig(heads=2), (name,)).values():
+    bias: Literal["position", "both"] = "position" if named(name).both_ways else "both"
+    for case in cases(HSTUConfig(heads=2, bias=bias), (name,)).values():
         check(case)
 
 

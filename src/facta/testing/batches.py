@@ -195,6 +195,42 @@ def aside(rows: Sequence[tuple[Row, Sequence[int]]], **parts: bool) -> SequenceB
     return replace(whole, targets=targets)
 
 
+def hidden_places(events: int) -> list[int]:
+    """Which events of a row are hidden: 1, 4, 7 …, and the last one."""
+    return [place for place in range(events) if place % 3 == 1 or place == events - 1]
+
+
+def hiding(rows: Sequence[Row], places: Sequence[int] | None, **parts: bool) -> SequenceBatch:
+    """Rows without some of their events, which are targets: the given ones of each row; None: `hidden_places`."""
+    whole = batch(rows, **parts)
+    row, hidden = jagged.rows(whole.offsets), torch.zeros(len(whole.index), dtype=torch.bool)
+    for start, one in zip(whole.offsets.tolist(), rows, strict=False):
+        hidden[[start + place for place in (hidden_places(len(one)) if places is None else places)]] = True
+    kept = ~hidden
+
+    def offsets(mask: torch.Tensor) -> torch.Tensor:
+        return jagged.offsets_of(torch.bincount(row[mask], minlength=len(rows)))
+
+    targets = Targets(
+        offsets(hidden),
+        _only(whole.targets.events, hidden),
+        after=jagged.lengths(offsets(kept))[row[hidden]],
+        slot=torch.full_like(whole.index[hidden], -1),
+        weight=whole.targets.weight[hidden],
+        index=whole.index[hidden],
+    )
+    series = whole.series
+    if series is not None:
+        before = torch.cat([row.new_zeros(1), kept.cumsum(0)])
+        first = whole.offsets[jagged.rows(series.offsets)]
+        series = replace(series, after=before[first + series.after] - before[first])
+    assert whole.next_time is not None
+    return replace(
+        whole, offsets=offsets(kept), events=_only(whole.events, kept), index=whole.index[kept],
+        next_time=whole.next_time[kept], targets=targets, series=series,
+    )  # fmt: skip
+
+
 def request(row: Row, event: int, candidates: Sequence[Row] = (), **parts: bool) -> SequenceBatch:
     """The history before an event, and that event of the row (and of the candidates) to be judged, at its time."""
     past = batch([row.cut(event)], **parts)
@@ -252,6 +288,12 @@ def _events(rows: Sequence[tuple[Row, Sequence[int]]]) -> Events:
         key=draws.mix(draws.mix(column([row.name for row, _ in chosen]), 3), column([at for _, at in chosen])),
         fields={one.name: column([row.fields[one.name][at] for row, at in chosen]) for one in FIELDS},
     )
+
+
+def _only(events: Events, mask: torch.Tensor) -> Events:
+    assert events.time is not None
+    fields = {name: column[mask] for name, column in events.fields.items()}
+    return Events(events.item[mask], events.time[mask], events.key[mask], fields)
 
 
 def _as_targets(events: Events) -> Events:

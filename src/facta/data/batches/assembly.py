@@ -11,6 +11,7 @@ from torch import Tensor
 
 from facta import draws, jagged
 from facta.arrays import Ints
+from facta.data.batches.cloze import hidden_events
 from facta.data.batches.entries import entries
 from facta.data.batches.facts import facts, lists
 from facta.data.batches.rows import Rows
@@ -33,7 +34,8 @@ def assemble(
     shortened: StochasticLengthConfig | None = None,
     known_until: Ints | None = None,
 ) -> SequenceBatch:
-    """Rows with targets among their inputs, or behind them; `known_until` [U]: of the feedback of targets."""
+    """Rows with targets among their inputs, behind them, or hidden between them (`spec.cloze`); `known_until` [U]: of
+    the feedback of targets."""
     inputs = _inputs(dataset, rows.user, rows.start, rows.end, key)
     first, last = (torch.from_numpy(places - rows.start) for places in (rows.first, rows.last))
     offsets = jagged.offsets_of(last - first)
@@ -43,14 +45,18 @@ def assemble(
     seen = torch.from_numpy(rows.sees.events(dataset, *rows.targets) - rows.start[row.numpy()])
     seen = seen.clamp_min(0).minimum(length)  # [S] inputs
     visible, slot = seen, torch.where(place < length, place, -1)
-    whole = len(inputs.place)
-    if shortened is not None:
+    whole, kept = len(inputs.place), None
+    if spec.cloze is not None:  # until here every event of the row is a target, and an input
+        kept = ~hidden_events(inputs.offsets, inputs.key, _names(rows, key), spec.cloze)
+        predicted = ~kept
+    elif shortened is not None:
         kept = _kept(dataset, rows, inputs, key, shortened, window)
         at_own = (slot == seen) & (spec.own and not spec.ahead)
         read = inputs.offsets[row] + torch.where(at_own, seen, (seen - 1).clamp_min(0))
         read = torch.where(length > 0, read, whole)  # a row without inputs loses none
         kept[read[(last - first == 1)[row]]] = True
         predicted = kept[read]
+    if kept is not None:
         row, place, seen, offsets = (
             row[predicted],
             place[predicted],
@@ -83,12 +89,13 @@ def assemble(
             weight=torch.ones(len(target)),
             sees=seen,
             until=hidden,
+            index=None if spec.cloze is None else place,
         ),
         key=step_key,
         user=facts(dataset, rows.user, spec),
         lists=lists(dataset, rows.user, spec),
         series=_series(dataset, rows.user, inputs.offsets, events, changes, key, spec),
-        dropped=whole - len(inputs.place),
+        dropped=0 if shortened is None else whole - len(inputs.place),
     )
 
 
@@ -161,11 +168,15 @@ def _kept(
 ) -> Tensor:
     """[E+1] which inputs stay; behind them one that always does."""
     time = None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[inputs.place.numpy()]))
-    names = draws.mix(draws.mix(torch.from_numpy(rows.user), key), torch.from_numpy(rows.end))
     kept = torch.zeros(len(inputs.place) + 1, dtype=torch.bool)
-    kept[kept_events(inputs.offsets, time, names, config, window)] = True
+    kept[kept_events(inputs.offsets, time, _names(rows, key), config, window)] = True
     kept[-1] = True
     return kept
+
+
+def _names(rows: Rows, key: int) -> Tensor:
+    """[B] keys of the rows."""
+    return draws.mix(draws.mix(torch.from_numpy(rows.user), key), torch.from_numpy(rows.end))
 
 
 def _ranks(inputs: _Inputs, kept: Tensor, row: Tensor, place: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Rows of training and evaluation: which part of a history is read, and which of its events are predicted.
 
     last_window           next item: inputs up to the event before the newest target, which is predicted aside
+    hidden_among          the same of hidden events: the newest target is one event of the row as any other
     overlapping_windows   feedback: the newest target is an input too, its context and item are read before its feedback
     one_row_per_target    the same, a row for each target
     shared                targets that do not see all before them: inputs are the events that at least one of them sees
@@ -19,7 +20,7 @@ import numpy as np
 from facta import arrays
 from facta.arrays import Ints
 from facta.data.batches.windows import window_start
-from facta.data.split.visibility import OWN, Log, Visibility
+from facta.data.split.visibility import OWN, Around, Log, Visibility
 
 FAR = 1 << 32  # more than the events of any history
 
@@ -60,6 +61,14 @@ def last_window(last: Ints, window: int) -> Rows:
     end = last[user] - 1
     start = window_start(end, window)
     return Rows(user, start, end, start + 1, end + 1)
+
+
+def hidden_among(last: Ints, window: int) -> Rows:
+    """Of every user with two events before place `last` [U]: the newest N + 1, all of them targets that see the whole
+    row, until it is drawn which of them are hidden. At least one is, so at most N are inputs, and a request with N of
+    them asks for a place that training has met."""
+    rows = last_window(last, window)
+    return Rows(rows.user, rows.start, rows.last, rows.start, rows.last, Around(last))
 
 
 def overlapping_windows(user: Ints, first: Ints, last: Ints, window: int) -> Rows:

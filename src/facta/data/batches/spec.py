@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from facta.data.batches.cloze import ClozeConfig
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -16,3 +18,4 @@ class InputSpec:
     own: bool = False  # it predicts feedback: of events among its inputs
     ahead: bool = False  # from what it has read before the event (and not where the event's own item is shown)
     told: tuple[str, ...] = ()  # context of the event that a request for its item says
+    cloze: ClozeConfig | None = None  # which events of a training row are hidden and predicted; None: none

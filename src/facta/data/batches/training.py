@@ -49,6 +49,9 @@ class TrainingBatches:
     history whose event may be a target. `sees`: what each target sees of the events before it
     (`data/split/visibility.py`).
 
+    With `spec.cloze` a row is the newest N + 1 events, of which each epoch hides some anew: they are the targets, and
+    the others are the inputs.
+
     Stochastic Length keeps a target if the event that its prediction is read from is kept: its own event, or the newest
     one that it sees. When a request is answered, nothing is missing in between. A row's only target stays.
 
@@ -73,6 +76,8 @@ class TrainingBatches:
             raise ConfigError(f"Found batch_size {batch_size} and window {window}; both must be at least 1.")
         self.dataset, self.window, self.batch_size, self.seed, self.inputs = dataset, window, batch_size, seed, spec
         self.shortened = stochastic_length
+        if spec.cloze is not None:
+            _check_whole(stochastic_length, sees)
         self.rows = _training_rows(split, window, spec, examples, since)
         if sees is not OWN:
             rows = shapes.shared if examples == "user" else shapes.apart
@@ -82,7 +87,7 @@ class TrainingBatches:
 
     @property
     def events(self) -> int:
-        """Targets in one epoch, before histories are shortened."""
+        """Targets in one epoch, before histories are shortened; with `spec.cloze` those that may be drawn."""
         return int((self.rows.last - self.rows.first).sum())
 
     def steps(self, epoch: int) -> int:
@@ -144,12 +149,23 @@ def _sizes(dataset: Dataset, rows: Rows, spec: InputSpec) -> Ints:
     return size
 
 
+def _check_whole(stochastic_length: StochasticLengthConfig | None, sees: Visibility) -> None:
+    """Raises ConfigError where a hidden event would not see all that its row shows."""
+    if stochastic_length is not None:
+        raise ConfigError(
+            "Found training.stochastic_length, which leaves out events, and model.cloze, which hides some: "
+            "set training.stochastic_length to null."
+        )
+    if sees is not OWN:
+        raise ConfigError(f"Found {sees} for targets that see their whole row (model.cloze): leave `sees` out.")
+
+
 def _training_rows(split: Split, window: int, spec: InputSpec, examples: Examples, since: Ints | None) -> Rows:
     last = split.train_end
     if not spec.own:
         if examples != "user" or since is not None:
             raise ConfigError("Found impression-level examples of the next item; they are of models of feedback alone.")
-        return shapes.last_window(last, window)
+        return (shapes.last_window if spec.cloze is None else shapes.hidden_among)(last, window)
     first = np.zeros_like(last) if since is None else since
     user = np.flatnonzero(last > first)
     make = shapes.overlapping_windows if examples == "user" else shapes.one_row_per_target

@@ -4,6 +4,7 @@
     blind     the events of an earlier time: those of the target's own time are hidden
     delayed   the events that are at least so much older than the target
     frozen    the events before a cut
+    around    all events of a row, before and after the target, which is none of its inputs
 
 Events are hidden from the newest one back, so one number says what is visible. The layouts turn it into tokens.
 
@@ -41,7 +42,8 @@ class Visibility(ABC):
 
     @abstractmethod
     def events(self, log: Log, user: Ints, place: Ints) -> Ints:
-        """Users [S] and places [S] of the targets -> [S] how many events each of them sees, at most `place`."""
+        """Users [S] and places [S] of the targets -> [S] how many events each of them sees; at most `place`, but for
+        `Around`."""
 
     def moment(self, user: Ints) -> Ints | None:
         """Users [n] -> [n] ms: feedback of visible events that became known later is hidden. None: an event shows what
@@ -102,6 +104,17 @@ class Frozen(Visibility):
 
     def moment(self, user: Ints) -> Ints | None:
         return None if self.moments is None else self.moments[user]
+
+
+@dataclass(frozen=True, eq=False)
+class Around(Visibility):
+    """The first `ends` [U] events of every user: also those behind the target. The target itself has to be left out of
+    the inputs (`data/batches/cloze.py`)."""
+
+    ends: Ints
+
+    def events(self, log: Log, user: Ints, place: Ints) -> Ints:
+        return self.ends[user]
 
 
 OWN, BLIND = Own(), Blind()

@@ -1,0 +1,98 @@
+"""A model to be checked, the facts that it reads, and random people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facta.layouts.layout import Layout, named
+from facta.models.model import Model, ModelConfig
+from facta.testing.batches import Row, batch, catalogue, hidden_places, hiding, random_row
+from facta.types import SequenceBatch
+
+EVENTS = 7
+SAME, OTHER = 1e-12, 1e-9  # at most, and more than: of numbers about 1
+MEMORY = 1e-11  # at most: keys and values kept are added up in another order
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, and which facts it reads."""
+
+    config: ModelConfig
+    users: bool = True  # constant facts of people
+    history: bool = True  # events before the one that is judged
+    series: bool = True  # facts of people that change
+    aside: bool = True  # it predicts events that are none of its inputs
+    looks_back: bool = False  # from the time of what it predicts
+    gaps: bool = False  # each event shows the time since the one before
+    exact: bool = True  # in float64, as models without counts are
+    sees_all: bool = True  # whatever it may read moves its predictions
+
+    @property
+    def layout(self) -> Layout | None:
+        name = getattr(self.config, "layout", None)
+        return None if name is None else named(name)
+
+    @property
+    def hides(self) -> bool:
+        """Whether it predicts hidden events from those on both sides."""
+        return self.layout is not None and self.layout.both_ways
+
+    def given(self, people: Sequence[Row]) -> SequenceBatch:
+        """Rows with targets in `places`, as in training."""
+        return hiding(people, None, **self.parts) if self.hides else batch(people, **self.parts)
+
+    def places(self, row: Row) -> Sequence[int]:
+        """Which events of a row are predicted."""
+        return hidden_places(len(row)) if self.hides else range(len(row))
+
+    @property
+    def parts(self) -> dict[str, bool]:
+        return {"users": self.users, "series": self.series}
+
+    @property
+    def told(self) -> bool:
+        """Whether the next item is predicted in the context of its event."""
+        next_item = getattr(self.config, "next_item", None)
+        return next_item is not None and "context" in next_item.late
+
+    def build(self) -> Model:
+        """In float64, far from the initial point, where attention is so small that a leak would not show."""
+        return far_from_start(self.config.build(catalogue(users=self.users, series=self.series, described=True), 3))
+
+
+def far_from_start(model: Model) -> Model:
+    """Weights of another size, and counts of feedback."""
+    random = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0).add_(0.1 * torch.randn(parameter.shape, generator=random))
+        for buffer in (value for of, value in model.named_buffers() if of.endswith(("rates.total", "rates.overall"))):
+            events = torch.randint(5, 30, buffer.shape[:-1], generator=random)
+            buffer.copy_(torch.stack([events - 3, events], dim=-1))
+    return model.double()
+
+
+def predicted(model: Model, given: SequenceBatch) -> dict[str, Tensor]:
+    """Fact -> [S, …] what is said of it: the scores of all feedback fields; of the next item the query, or all scores
+    where there is none."""
+    found = {}
+    with torch.no_grad():
+        if "feedback" in model.tasks:
+            found["feedback"] = torch.stack(list(model.scores(given).values()), dim=1)
+        if "next_item" in model.tasks:
+            scores = None if model.factored else model.catalogue_scores(given)
+            found["item"] = scores if isinstance(scores, Tensor) else model.queries(given)
+    return found
+
+
+def rows(seed: int, count: int = 1, length: int | None = EVENTS) -> list[Row]:
+    """Random people."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, EVENTS + 1, count) if length is None else [length] * count
+    return [random_row(rng, int(n), name) for name, n in enumerate(lengths, 2)]
