@@ -16,6 +16,7 @@ from facta.encoders.ligr import LiGRConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
+from facta.models.bpr_mf import BPRMFConfig
 from facta.models.ease import EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import RecommenderConfig
@@ -190,6 +191,11 @@ def decayed_popularity() -> RecipeConfig:
 def ease() -> RecipeConfig:
     """λ chosen on validation; a matrix of all pairs of items, so for small catalogues."""
     return RecipeConfig(name="movielens-1m/ease", model=EASEConfig(), choose=True)
+
+
+def bpr_mf() -> RecipeConfig:
+    """λ chosen on validation; the vector of a person is folded in from the history."""
+    return RecipeConfig(name="movielens-1m/bpr-mf", model=BPRMFConfig(), choose=True)
 
 
 def item_knn() -> RecipeConfig:
