@@ -21,6 +21,8 @@ RULES: dict[str, Figure] = {
     **_pair("ml1m_rules_refit", "", "ml1m rules", "ML-1M, loo-val, refit: pairwise rules, untrained"),
     **_pair("ml1m_ease", "", "ml1m ease", "ML-1M, loo-val: EASE"),
     **_pair("ml1m_ease_refit", "", "ml1m ease", "ML-1M, loo-val, refit: EASE"),
+    **_pair("ml1m_bprmf", "", "ml1m bpr-mf", "ML-1M, loo-val: BPR-MF"),
+    **_pair("ml1m_bprmf_refit", "", "ml1m bpr-mf", "ML-1M, loo-val, refit: BPR-MF"),
     **_pair(
         "ml1m_hstu_refit", "", "ml1m hstu-refit", "ML-1M, loo-val, refit: HSTU, 17.7 % of timestamps reconstructed"
     ),

@@ -36,7 +36,7 @@ def dataset_of(
 class Fixed:
     """The same scores for everybody, given by item id."""
 
-    spec = InputSpec()
+    inputs = InputSpec()
 
     def __init__(self, dataset: Dataset, scores: Mapping[int, float], rest: float = -10.0, *, window: int = 50) -> None:
         self.window = window
@@ -50,7 +50,7 @@ class Fixed:
 class Seeded:
     """Scores drawn from a seed and the newest visible item: what a request gets depends on its history alone."""
 
-    spec = InputSpec()
+    inputs = InputSpec()
 
     def __init__(self, items: int, seed: int = 0, *, window: int = 50) -> None:
         self.window = window

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import facta
-from facta import draws, jagged
+from facta import draws
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.splits import leave_one_out
 from facta.data.split.statistics import Statistics
@@ -152,16 +152,6 @@ def test_a_history_is_a_set_and_an_empty_one_leaves_the_biases() -> None:
     batch.targets.after.zero_()
     assert torch.equal(model.queries(batch)[:, :-1], torch.zeros(2, 5, dtype=torch.float64))
     torch.testing.assert_close(model.catalogue_scores(batch).dense()[1], model.vectors[:, -1])
-
-
-def test_requests_are_folded_in_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made()
-    together = folded(model, HISTORIES)
-    monkeypatch.setattr(bpr_mf, "CELLS", 1)
-    torch.testing.assert_close(folded(model, HISTORIES), together, rtol=1e-12, atol=1e-12)
-    lengths = jagged.offsets_of(torch.tensor([3, 0, 9, 1, 1]))
-    monkeypatch.setattr(bpr_mf, "CELLS", 60)
-    assert list(bpr_mf._chunks(lengths, 10)) == [slice(0, 2), slice(2, 3), slice(3, 5)]
 
 
 def test_it_keeps_the_contract_of_models() -> None:

@@ -7,7 +7,7 @@ over the pairs (u, i) of training and items j that u did not meet (LearnBPR: gra
 nor repetition counts. The bias b_i is that of the authors' code (MyMediaLite); the paper leaves it out.
 
 A request names nobody: it gives a history. So the vector of a person is always folded in, that of a known person too:
-it is the p that the same objective has its optimum at, given the item vectors and the history (`_folded_in`). The
+it is the p that the same objective has its optimum at, given the item vectors and the history (`folded_in`). The
 vectors of users are learned beside those of items and not kept; decision 027 says what that is worth.
 
 Letters: V items, U users, E pairs of training, D width, S targets of a batch, n distinct items of a history, M items
@@ -16,7 +16,6 @@ that folding in compares them with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, Self
 
 import torch
@@ -33,12 +32,11 @@ from facta.similarity.inner import InnerProductConfig
 from facta.similarity.similarity import Similarity
 from facta.types import FactoredScores, SequenceBatch
 
-REGULARISATIONS = (0.01, 0.02, 0.04)
+REGULARISATIONS = (0.005, 0.01, 0.02)
 STD = 0.1  # of initial vectors
 DRAWS = 5  # of a j that the user did not meet; a pair whose draws were all met waits for the next epoch
 OTHERS = 256  # M at most
 STEPS = 20  # of folding in
-CELLS = 1 << 19  # comparisons of folding in at a time: 4 MB, which stay in the cache
 
 
 class BPRMFConfig(CountedConfig):
@@ -47,7 +45,7 @@ class BPRMFConfig(CountedConfig):
     kind: Literal["bpr-mf"] = "bpr-mf"
     window: int = Field(default=2000, ge=1, description="newest events of a history that are read")
     width: int = Field(default=64, ge=1, description="D")
-    regularisation: float = Field(default=0.02, gt=0, description="λ, of every vector and bias that a step moves")
+    regularisation: float = Field(default=0.01, gt=0, description="λ, of every vector and bias that a step moves")
     learning_rate: float = Field(default=0.1, gt=0, description="at first; it falls to 0 in a straight line")
     epochs: int = Field(default=40, ge=1, description="passes over all pairs of a person and an item")
     batch_size: int = Field(default=1024, ge=1, description="pairs whose gradients are added up in a step")
@@ -99,66 +97,39 @@ class BPRMF(Model):
         read = jagged.spans(batch.offsets[row], targets.after)
         request = torch.repeat_interleave(torch.arange(len(row)), targets.after)
         met = torch.unique(torch.stack([request, batch.events.item[read]]), dim=1)  # an item counts once
-        offsets = jagged.offsets_of(torch.bincount(met[0], minlength=len(row)))
         found = self.vectors.new_ones(len(row), self.config.width + 1)
-        for some in _chunks(offsets, len(self.others)):
-            own = offsets[some.start : some.stop + 1]
-            found[some, :-1] = self._folded_in(own - own[0], met[1, own[0] : own[-1]].contiguous()).to(found)
+        found[:, :-1] = 0.0
+        others = self.vectors[self.others].double()
+        for place, items in enumerate(torch.split(met[1], torch.bincount(met[0], minlength=len(row)).tolist())):
+            outside = others[~torch.isin(self.others, items)]
+            if len(items) and len(outside):
+                found[place, :-1] = folded_in(self.vectors[items].double(), outside, self.config.regularisation)
         return found
 
     def catalogue_scores(self, batch: SequenceBatch) -> FactoredScores:
         """[S, V] in factors."""
         return FactoredScores(self.queries(batch), self.vectors)
 
-    def _folded_in(self, offsets: Tensor, met: Tensor) -> Tensor:
-        """Histories of distinct items, jagged -> [S, D] float64: the p that minimises
 
-            mean over i of the history and j of `others` outside it of -ln σ(x_i - x_j), + λ/2 |p|²
+def folded_in(own: Tensor, others: Tensor, regularisation: float) -> Tensor:
+    """(q, b) of the items of a history [n, D + 1] and of others [M, D + 1] -> [D], the p that minimises
 
-        by steps from 0 that cannot fail: a logistic loss curves at most a quarter as much as the square of what it is
-        given (Böhning & Lindsay 1988), so with ¼ Σ (q_i - q_j)(q_i - q_j)ᵀ + λ I in the Hessian's place each step
-        lowers the loss. A step costs n · M.
-        """
-        own, r = jagged.to_padded(self.vectors[met].double(), offsets), self.vectors[self.others].double()
-        q, b, r, c = own[..., :-1], own[..., -1:], r[:, :-1], r[:, -1:]
-        i, j = self._weights(offsets, met)
-        penalty = self.config.regularisation * torch.eye(self.config.width, dtype=torch.float64)
-        bound = torch.linalg.cholesky(_curvature(q, i, r, j) + penalty)
-        p = q.new_zeros(len(q), self.config.width, 1)
-        for _ in range(STEPS):
-            x, y = q @ p + b, r @ p + c  # [S, n, 1], [S, M, 1]
-            wrong = (x.exp() * (-y).exp().mT).add_(1.0).reciprocal_()  # [S, n, M]: 1 - σ(x_i - x_j)
-            slope = r.T @ (wrong.mT @ i * j) - q.mT @ (wrong @ j * i) + self.config.regularisation * p
-            p = p - torch.cholesky_solve(slope, bound)
-        return p[..., 0]
+        mean over i of the history and j of the others of -ln σ(x_i - x_j), + λ/2 |p|²
 
-    def _weights(self, offsets: Tensor, met: Tensor) -> tuple[Tensor, Tensor]:
-        """[S, n, 1] of the items of a history and [S, M, 1] of the others: each adds up to 1, or all are 0."""
-        i = jagged.to_padded(torch.ones(len(met), 1, dtype=torch.float64), offsets)
-        place = torch.searchsorted(self.others, met).clamp_max(len(self.others) - 1)
-        both = self.others[place] == met
-        j = torch.ones(len(i), len(self.others), 1, dtype=torch.float64)
-        j[jagged.rows(offsets)[both], place[both]] = 0.0
-        return i / i.sum(1, keepdim=True).clamp_min(1), j / j.sum(1, keepdim=True).clamp_min(1)
-
-
-def _curvature(q: Tensor, i: Tensor, r: Tensor, j: Tensor) -> Tensor:
-    """¼ Σ_ij i j (q_i - q_j)(q_i - q_j)ᵀ: [S, D, D]; 0 without a history."""
-    own, other, some = q.mT @ i, r.T @ j, i.sum(1, keepdim=True) * j.sum(1, keepdim=True)
-    cross = own @ other.mT
-    return 0.25 * some * ((i * q).mT @ q + (j * r).mT @ r - cross - cross.mT)
-
-
-def _chunks(offsets: Tensor, others: int) -> Iterator[slice]:
-    """Runs of requests whose padded comparisons are about CELLS."""
-    lengths, first, longest = jagged.lengths(offsets).tolist(), 0, 0
-    for place, length in enumerate(lengths):
-        longest = max(longest, length)
-        if first < place and (place + 1 - first) * longest * others > CELLS:
-            yield slice(first, place)
-            first, longest = place, length
-    if lengths:
-        yield slice(first, len(lengths))
+    by steps from 0 that cannot fail: a logistic loss curves at most a quarter as much as the square of what it is given
+    (Böhning & Lindsay 1988), so with ¼ mean (q_i - q_j)(q_i - q_j)ᵀ + λ I in the Hessian's place each step lowers the
+    loss. A step costs n · M. One history at a time: [n, M] then stays in the cache, and nobody's company matters.
+    """
+    q, b, r, c = own[:, :-1], own[:, -1], others[:, :-1], others[:, -1]
+    cross = torch.outer(q.mean(0), r.mean(0))
+    curvature = 0.25 * (q.T @ q / len(q) + r.T @ r / len(r) - cross - cross.T)
+    inverse = torch.linalg.inv(curvature + regularisation * torch.eye(len(cross), dtype=q.dtype, device=q.device))
+    p = q.new_zeros(len(cross))
+    for _ in range(STEPS):
+        wrong = torch.sigmoid((r @ p + c) - (q @ p + b)[:, None])  # [n, M]: 1 - σ(x_i - x_j)
+        slope = wrong.mean(0) @ r / len(r) - wrong.mean(1) @ q / len(q) + regularisation * p
+        p = p - inverse @ slope
+    return p
 
 
 def learned(config: BPRMFConfig, user: Tensor, item: Tensor, users: int, items: int) -> Tensor:
