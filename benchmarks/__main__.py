@@ -11,8 +11,9 @@ import shlex
 import subprocess
 import sys
 
-from benchmarks.figures import FIGURES, ROOT, commands, committed, hardware, latest, table, versions
-from benchmarks.turns import copy_rate, product_rate
+from benchmarks.figures import FIGURES, commands, table
+from benchmarks.record import ROOT, committed, hardware, latest, versions
+from benchmarks.speed.turns import copy_rate, product_rate
 
 
 def card() -> str:

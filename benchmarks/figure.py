@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,20 @@ class Figure:
     what: str
 
 
-def module(name: str) -> str:
-    """The command of a measurement."""
-    return f"python -m benchmarks.{name}"
+ROOMS = ("quality", "speed")
+HERE = Path(__file__).parent
+
+
+def module(call: str) -> str:
+    """The command of a measurement, with its arguments."""
+    name = call.split()[0]
+    room = next(room for room in ROOMS if (HERE / room / f"{name}.py").exists())
+    return f"python -m benchmarks.{room}.{call}"
+
+
+def pair(name: str, bar: str, command: str, what: str) -> dict[str, Figure]:
+    """NDCG@10, which has the bar, and HR@10 of the same runs."""
+    return {
+        f"{name}_ndcg10": Figure(bar, "NDCG@10", module(command), what),
+        f"{name}_hr10": Figure("", "HR@10", module(command), "the same runs"),
+    }

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import facta
-from benchmarks.figures import ROOT, code, record
-from facta.artifact.files import ArtifactData, save
+from benchmarks.record import ROOT, code, record
+from facta.artifact.contents import ArtifactData
+from facta.artifact.files import save
 from facta.data.public import sources
 from facta.eval.bootstrap import Interval
 from facta.eval.evaluation import KS

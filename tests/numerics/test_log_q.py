@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.logq import OWN, bias, full_gradient, mean_gradient, world
+from benchmarks.quality.logq import OWN, bias, full_gradient, mean_gradient, world
 
 from facta.arrays import Floats
 from facta.artifact.model import parse

@@ -11,6 +11,7 @@ import torch
 
 from facta import durable
 from facta.artifact import files
+from facta.artifact.contents import ArtifactData
 from facta.artifact.model import parse, state_of
 from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ArtifactError, ResourceError
@@ -19,7 +20,7 @@ from facta.models.recommender import RecommenderConfig
 CONFIG = {"kind": "recommender", "window": 8, "width": 8, "encoder": {"kind": "hstu", "layers": 1, "bias": "position"}}
 
 
-def contents(seed: int = 0) -> files.ArtifactData:
+def contents(seed: int = 0) -> ArtifactData:
     model = parse(CONFIG).build(Catalogue(6), seed)
     assert isinstance(model.config, RecommenderConfig)
     catalogue = pl.DataFrame(
@@ -35,7 +36,7 @@ def contents(seed: int = 0) -> files.ArtifactData:
             "metrics": {"NDCG@10": {"mean": 0.5, "low": 0.25, "high": 0.75}},
         }
     ]
-    return files.ArtifactData(config, schema, catalogue, model, metrics)
+    return ArtifactData(config, schema, catalogue, model, metrics)
 
 
 @pytest.fixture

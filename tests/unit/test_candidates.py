@@ -14,7 +14,7 @@ import torch
 
 import facta.artifact.model as saved_model
 from facta.artifact import card
-from facta.artifact.files import ArtifactData
+from facta.artifact.contents import ArtifactData
 from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.request import request
 from facta.data.batches.spec import InputSpec

@@ -55,7 +55,7 @@ def test_each_day_is_predicted_by_a_model_of_the_days_before(
         assert not len(fitting.split.validation) and more["stop_after"] == 1
         return train_model(recipe, fitting, *rest, **more)
 
-    monkeypatch.setattr(module, "learn", spy)
+    monkeypatch.setattr(module, "train_model", spy)
     told: list[tuple[int, int]] = []
     found = facta.by_day(
         log, "own-log/dlrm", tmp_path / "d", FIXED, days=2, progress=lambda done, total: told.append((done, total))
@@ -89,7 +89,7 @@ def test_epochs_are_chosen_once_before_all_days(
         asked.append((int(fitting.split.validation_end.sum()), more.get("stop_after")))
         return train_model(recipe, fitting, *rest, **more)
 
-    monkeypatch.setattr(module, "learn", spy)
+    monkeypatch.setattr(module, "train_model", spy)
     changes = [*SMALL, "training.epochs=3", "training.patience=1"]
     facta.by_day(log, "own-log/dlrm", tmp_path / "d", changes, days=2, since="2023-11-17T00:00:00Z")
     (until, stop), first, second = asked

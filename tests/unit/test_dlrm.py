@@ -353,12 +353,12 @@ def trained(config: Config, world: Dataset, out: Path, epochs: int = 20, rate: f
     return api.train(world, recipe(config, epochs, rate), out, log=Log("quiet"))
 
 
-# without counts a rate of .02 leaves most seeds at the base rate
+# Without counts a rate of .02 leaves some seeds at the base rate; which ones depends on the processor.
 @pytest.mark.parametrize(
     ("name", "epochs", "rate"),
     [
         *(("din", 20, 2e-2), ("gr", 40, 5e-3), ("bst", 20, 2e-2), ("rates", 20, 2e-2)),
-        *(("sim", 20, 2e-2), ("sim-soft", 20, 2e-2), ("twin", 20, 2e-2), ("transact", 20, 2e-2)),
+        *(("sim", 20, 2e-2), ("sim-soft", 40, 5e-3), ("twin", 20, 2e-2), ("transact", 40, 5e-3)),
     ],
 )
 def test_a_history_tells_what_is_clicked(world: Dataset, tmp_path: Path, name: str, epochs: int, rate: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from benchmarks import late_feedback
+from benchmarks.quality import late_feedback
 
 from facta.artifact.files import described
 from facta.artifact.matching import _said
@@ -227,7 +227,7 @@ def test_counts_of_earlier_days_hold_what_was_known_on_them(tmp_path: Path) -> N
 class _Sees:
     """A model of feedback that remembers its batches."""
 
-    window, spec = 6, FEEDBACK
+    window, inputs = 6, FEEDBACK
 
     def __init__(self) -> None:
         self.batches: list[SequenceBatch] = []

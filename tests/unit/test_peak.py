@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-from benchmarks import figures
-from benchmarks.block import HEADS, SHAPES, WIDTH, step_operations
-from benchmarks.peak import BUILDS, peak_rate
+from benchmarks import record
+from benchmarks.speed.block import HEADS, SHAPES, WIDTH, step_operations
+from benchmarks.speed.peak import BUILDS, peak_rate
 
 from facta.ops import backend
 
@@ -18,14 +18,14 @@ def test_the_peak_is_a_rate_that_no_scalar_loop_reaches() -> None:
 
 
 def test_figures_name_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    described = figures.hardware()
+    described = record.hardware()
     assert described["cpu"] and described["cores"] >= 1
     first = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\nflags\t\t: fma avx2 sse"
     lines = first + "\n\nprocessor\t: 1\n"
-    monkeypatch.setattr(figures.Path, "read_text", lambda *_, **__: lines)
-    assert figures._generation() == {"family": 25, "model": 1, "vectors": "AVX2, 256 bits"}
-    monkeypatch.setattr(figures.Path, "read_text", lambda *_, **__: lines.replace("avx2", "avx2 avx512f"))
-    assert figures._generation()["vectors"] == "AVX-512, 512 bits"
+    monkeypatch.setattr(record.Path, "read_text", lambda *_, **__: lines)
+    assert record._generation() == {"family": 25, "model": 1, "vectors": "AVX2, 256 bits"}
+    monkeypatch.setattr(record.Path, "read_text", lambda *_, **__: lines.replace("avx2", "avx2 avx512f"))
+    assert record._generation()["vectors"] == "AVX-512, 512 bits"
 
 
 def test_the_operations_of_a_step_are_those_of_its_products() -> None:

@@ -24,7 +24,7 @@ from facta.infer.history import History
 from facta.models.baselines import ItemKNNConfig
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.objectives.losses import GBCEConfig
-from facta.recipes.find import every, find
+from facta.recipes.find import every, find, summary
 from facta.recipes.recipe import RecipeConfig
 from facta.training.log import Log
 from facta.training.trainer import TrainingConfig
@@ -302,3 +302,9 @@ def test_a_config_class_of_ones_own_is_refused_where_nothing_would_build_it() ->
         RecommenderConfig(encoder=Wider())
     with pytest.raises(ConfigError, match="Found model of class Own in a RecipeConfig"):
         find("debug/hstu").change(model=Own())
+
+
+@pytest.mark.parametrize("name", every())
+def test_a_recipe_says_what_it_is(name: str) -> None:
+    said = summary(every()[name])
+    assert said.endswith(".") and 20 < len(said) < 200, said

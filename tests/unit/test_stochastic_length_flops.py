@@ -1,12 +1,12 @@
-"""What benchmarks.stochastic_length counts and draws: FLOPs against a counter and by hand, rows kept in their order."""
+"""What `stochastic_length.py` counts and draws: FLOPs against a counter and by hand, rows kept in their order."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks.block import HEADS, WIDTH, Block
-from benchmarks.lengths import tokens_of
-from benchmarks.stochastic_length import (
+from benchmarks.speed.block import HEADS, WIDTH, Block
+from benchmarks.speed.lengths import tokens_of
+from benchmarks.speed.stochastic_length import (
     HISTORIES,
     HSTU,
     LONGEST,

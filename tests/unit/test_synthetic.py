@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import synthetic
+from benchmarks.quality import synthetic
 from torch import Tensor
 
 from facta.data.synthetic.dirichlet import DirichletConfig, DirichletWorld

@@ -11,11 +11,12 @@ from typing import Self
 from facta.arguments import FLAG, PATH, arguments
 from facta.arrays import Ints
 from facta.artifact import files
+from facta.artifact.contents import ArtifactData
 from facta.artifact.items import ItemLookup
 from facta.data.dataset.ids import ItemId, id_from_text
 
 
-class StoredArtifact(files.ArtifactData):
+class StoredArtifact(ArtifactData):
     """What an artifact holds, and its items. `infer.artifact.Artifact` adds requests."""
 
     @classmethod
@@ -25,9 +26,9 @@ class StoredArtifact(files.ArtifactData):
         return cls.of(files.load(path))
 
     @classmethod
-    def of(cls, contents: files.ArtifactData) -> Self:
+    def of(cls, contents: ArtifactData) -> Self:
         """The same contents, able to recommend."""
-        return cls(**{one.name: getattr(contents, one.name) for one in fields(files.ArtifactData)})
+        return cls(**{one.name: getattr(contents, one.name) for one in fields(ArtifactData)})
 
     def __repr__(self) -> str:
         return f"Artifact({self.config['name']}, {self.catalogue.height:,} items, fingerprint {self.fingerprint})"

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from facta.artifact.contents import ArtifactData
 from facta.models.model import Task
-
-if TYPE_CHECKING:
-    from facta.artifact.files import ArtifactData
-
 
 _NAMES: dict[Task, str] = {"next_item": "recommender", "feedback": "ranker"}
 _LIMITS: dict[Task, str] = {

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +25,17 @@ import polars as pl
 from facta import durable
 from facta.artifact import card
 from facta.artifact.calibration import Calibrator
+from facta.artifact.contents import ArtifactData
 from facta.artifact.model import parse, restored, state_of
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Fields, shown_early
 from facta.data.dataset.parquet import read_parquet
 from facta.errors import ArtifactError, ConfigError
-from facta.models.model import Model
 
 FORMAT = 2
 CHECKSUMS = "checksums.json"
 CALIBRATION = "calibration.json"
 FILES = ("README.md", "config.json", "items.parquet", "metrics.json", "model.safetensors", "schema.json")
-
-
-@dataclass(frozen=True, eq=False)
-class ArtifactData:
-    """What an artifact holds."""
-
-    config: Mapping[str, Any]  # the recipe as plain values
-    schema: Mapping[str, Any]  # the dataset's manifest as plain values
-    catalogue: pl.DataFrame  # row, item_id, training_events, features
-    model: Model
-    metrics: Sequence[Mapping[str, Any]] = ()  # each with its protocol id
-    fingerprint: str = ""  # empty until saved
-    calibration: Mapping[str, Calibrator] = field(default_factory=dict)  # feedback field -> what its score goes through
 
 
 def save(contents: ArtifactData, path: Path | str, *, overwrite: bool = False) -> str:

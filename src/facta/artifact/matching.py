@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from facta.artifact.files import ArtifactData, described
+from facta.artifact.contents import ArtifactData
+from facta.artifact.files import described
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.schema import Field
 from facta.errors import DataError, ProtocolError

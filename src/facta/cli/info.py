@@ -20,7 +20,7 @@ from facta.errors import ConfigError
 from facta.infer.artifact import Artifact
 from facta.kinds import plain
 from facta.ops import backend
-from facta.recipes.find import every, find
+from facta.recipes.find import every, find, summary
 from facta.recipes.keys import Key, keys
 
 PACKAGES = ("facta", "torch", "numpy", "polars", "pyarrow", "pydantic", "safetensors", "typer", "rich")
@@ -42,8 +42,10 @@ def info(
         _keys(what, as_json=as_json)
         return
     if recipes:
-        values: Mapping[str, Any] = {"recipes": list(every())}
-    elif what is None:
+        _recipes(as_json=as_json)
+        return
+    values: Mapping[str, Any]
+    if what is None:
         values = _machine()
     elif (Path(what) / files.CHECKSUMS).exists():
         values = _artifact(Path(what))
@@ -57,6 +59,14 @@ def info(
         console.emit(values)
     else:
         _show(values)
+
+
+def _recipes(*, as_json: bool) -> None:
+    found = {name: summary(build) for name, build in every().items()}
+    if as_json:
+        console.emit({"recipes": list(found), "summaries": found})
+        return
+    console.table("facta train NAME --data DATASET --out ARTIFACT", ["name", "what it is"], [*map(list, found.items())])
 
 
 def _is_recipe_file(path: Path) -> bool:
@@ -145,8 +155,8 @@ def _show(values: Mapping[str, Any]) -> None:
     results = values.get("results", [])
     rows = _rows({name: value for name, value in values.items() if name != "results"})
     console.table("", ["", ""], rows)
-    for summary in results:
-        tables.shown([(values["name"], summary)])
+    for result in results:
+        tables.shown([(values["name"], result)])
 
 
 def _rows(values: Mapping[str, Any], prefix: str = "") -> list[list[object]]:

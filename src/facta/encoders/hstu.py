@@ -104,7 +104,7 @@ def _recency(size: int, recent: int) -> Tensor:
     twentieth of the sum at first, and training finds them late or never. ALiBi (Press et al. 2022) falls alike, under a
     softmax; under SiLU the newest events count for themselves (1.8), those behind half of `recent` against themselves
     (-.3 at most), and the far ones next to nothing each (-.015). A fall that stays above 0 and ends at -10, where SiLU
-    has no gradient, learned less: NE(click) .925 on validation after two passes of `benchmarks.shortened`, not .891.
+    has no gradient, learned less: NE(click) .925 on validation after two passes of `shortened.py`, not .891.
     """
     return 2.0 - 8.0 * (torch.arange(size) / (2.0 * recent)).clamp_max(1.0)
 

@@ -19,7 +19,6 @@ Letters: B rows, E input events, S targets, A series entries, T tokens, m tokens
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -30,6 +29,7 @@ from facta import draws, jagged
 from facta.draws import Purpose
 from facta.errors import ConfigError
 from facta.kinds import outside
+from facta.layouts.suffix import prefix_tokens, suffix_tokens
 from facta.types import LIST, PREFIX, SERIES, Fact, Read, SequenceBatch, Series, TokenBatch
 
 ORDER: tuple[Fact, ...] = ("time", "context", "item", "feedback")
@@ -65,16 +65,20 @@ class Layout:
         `sees`. Raises ConfigError where a prediction would be read from one of them, for a target that sees itself or
         what came later, and for one that needs several tokens of its own.
         """
-        made = _TokenBuilder(self, batch, predicted).made()
-        return made if cached is None else _without(made, cached)
+        if cached is None:
+            return _TokenBuilder(self, batch, predicted).made()
+        return suffix_tokens(batch, cached, len(self.shows), lambda part: _TokenBuilder(self, part, predicted).made())
 
     def closed(self, batch: SequenceBatch) -> Tensor:
         """[B] the first tokens of each row that no later event changes: those before the newest event's. That one looks
         back from the time of what comes next, and its feedback may still become known.
         """
-        made, count = _TokenBuilder(self, batch, ()), jagged.lengths(batch.offsets)
-        row = torch.arange(len(count), device=count.device)
-        return torch.where(count > 0, made.place_of(row, (count - 1).clamp_min(0)), 0)
+        count = jagged.lengths(batch.offsets)
+        newest = (count - 1).clamp_min(0)
+        place = prefix_tokens(batch) + len(self.shows) * newest
+        if batch.series is not None:
+            place = place + _Entries(batch.series).until(torch.arange(len(count), device=count.device), newest)
+        return torch.where(count > 0, place, 0)
 
 
 ITEM = Layout(("item",))
@@ -110,9 +114,7 @@ class _TokenBuilder:
     def __init__(self, layout: Layout, batch: SequenceBatch, predicted: Collection[Fact]) -> None:
         self.layout, self.batch, self.predicted = layout, batch, predicted
         self.m, self.facts = len(layout.shows), len(batch.user)
-        self.prefix = torch.full_like(batch.offsets[1:], self.facts)  # [B] tokens
-        if batch.lists is not None:
-            self.prefix = self.prefix + jagged.lengths(batch.lists.offsets)
+        self.prefix = prefix_tokens(batch)  # [B]
         self.row, self.event = jagged.rows(batch.offsets), jagged.places(batch.offsets)  # [E]
         self.entries = None if batch.series is None else _Entries(batch.series)
         targets = batch.targets
@@ -301,25 +303,6 @@ class _TokenBuilder:
             return torch.zeros_like(targets.slot, dtype=torch.bool)
         newest = torch.where(targets.after > 0, index[(first + targets.after - 1).clamp_min(0)], -1)
         return newest + 1 < targets.sees
-
-
-def _without(tokens: TokenBatch, cached: Tensor) -> TokenBatch:
-    """The same without the first `cached` [B] tokens of each row."""
-    row, place = jagged.rows(tokens.offsets), jagged.places(tokens.offsets)
-    left = place >= cached[row]
-    at = torch.cumsum(left, 0) - 1
-    columns = {name: value[left] for name in _COLUMNS if (value := getattr(tokens, name)) is not None}
-    for read in tokens.reads.values():
-        if not bool(left[read.state].all()):
-            raise ConfigError(
-                "A prediction would be read from a token that is left out: keep no more than closed ones."
-            )
-    reads = {fact: replace(read, state=at[read.state]) for fact, read in tokens.reads.items()}
-    count = jagged.lengths(tokens.offsets) - cached
-    return replace(tokens, offsets=jagged.offsets_of(count), reads=reads, **columns)
-
-
-_COLUMNS = ("kind", "source", "time", "query_time", "position", "sees", "key")
 
 
 class _Entries:

@@ -72,7 +72,7 @@ def hstu() -> RecipeConfig:
 
 
 def hstu_large() -> RecipeConfig:
-    """8 layers of 2 heads, position bias only."""
+    """HSTU with 8 layers of 2 heads and position bias only."""
     recipe = hstu()
     encoder = HSTUConfig(layers=8, heads=2, bias="position", dropout=0.5)
     search = {key: choices for key, choices in recipe.search.items() if key != "model.encoder.layers"}
@@ -141,20 +141,21 @@ def sasrec_rules() -> RecipeConfig:
 
 
 def hstu_rules() -> RecipeConfig:
-    """HSTU with the same prior."""
+    """HSTU with pairwise rules as a prior, their settings and weight chosen on validation."""
     recipe = hstu()
     return recipe.change(name="amazon-beauty/hstu-rules", model=recipe.model.change(prior=PriorConfig()))
 
 
 def popularity() -> RecipeConfig:
+    """The most frequent items of the training part, for everybody."""
     return RecipeConfig(name="amazon-beauty/popularity", model=PopularityConfig())
 
 
 def item_knn() -> RecipeConfig:
-    """Shrinkage and decay chosen on validation."""
+    """Item-kNN: items met by the same users; shrinkage and decay are chosen on validation."""
     return RecipeConfig(name="amazon-beauty/item-knn", model=ItemKNNConfig(), choose=True)
 
 
 def rules() -> RecipeConfig:
-    """Decays, backward weight and damping chosen on validation."""
+    """Pairwise rules: what follows what, counted and not trained; their settings are chosen on validation."""
     return RecipeConfig(name="amazon-beauty/rules", model=RulesConfig(), choose=True)

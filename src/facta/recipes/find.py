@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from inspect import isfunction
+from inspect import getdoc, isfunction
 from pathlib import Path
 from types import ModuleType
 
@@ -74,6 +74,12 @@ def every() -> dict[str, Build]:
         if module.name not in _TOOLS:
             found.update(_recipes(import_module(f"facta.recipes.{module.name}")))
     return dict(sorted(found.items()))
+
+
+def summary(build: Build) -> str:
+    """What a recipe is: the first paragraph of the function that builds it."""
+    made = build.args[1] if isinstance(build, partial) else build
+    return " ".join((getdoc(made) or "").partition("\n\n")[0].split())
 
 
 def _recipes(module: ModuleType) -> dict[str, Build]:

@@ -80,12 +80,12 @@ def gr_interleaved() -> RecipeConfig:
 
 
 def gr_no_rates() -> RecipeConfig:
-    """Nothing but the sequence: no counts, as in the paper."""
+    """The generative ranker with nothing but the sequence: no counts, as in the paper."""
     return _without(gr_ranking(), "gr-no-rates", {"rates": None})
 
 
 def gr_interactions() -> RecipeConfig:
-    """Items by their ids alone, without features and counts (Zhai et al. 2024, table 7)."""
+    """The generative ranker of item ids alone, without features and counts (Zhai et al. 2024, table 7)."""
     plain = {"features": False, "hidden_ids": 0.0, "id_width": None, "rates": None}
     return _without(gr_ranking(), "gr-interactions", plain)
 
@@ -98,7 +98,10 @@ def _without(recipe: RecipeConfig, name: str, embedding: dict[str, Any]) -> Reci
 
 
 def dlrm() -> RecipeConfig:
-    """The best of 20 trials; of those of `gr_ranking` the first was, its settings found by hand on the same day."""
+    """DLRM: target attention (DIN), crosses (DCN-v2) and experts (MMoE) over all features.
+
+    The best of 20 trials; of those of `gr_ranking` the first was, its settings found by hand on the same day.
+    """
     training = _TRAINING.change(batch_size=32, learning_rate=1.23e-3)
     recipe = classical.dlrm("kuairand-pure", _FIELDS, training, _PROTOCOL, dropout=0.179)
     model = recipe.model.change(width=64, crosses=2, hidden_ids=0.317, prior=21.5, midnight=_MIDNIGHT)
@@ -106,26 +109,32 @@ def dlrm() -> RecipeConfig:
 
 
 def dlrm_one_expert() -> RecipeConfig:
+    """The DLRM with one expert for all fields."""
     return classical.one_expert(dlrm())
 
 
 def dlrm_gr_features() -> RecipeConfig:
+    """The DLRM, given the features alone that the generative ranker reads."""
     return classical.gr_features(dlrm())
 
 
 def dlrm_no_history() -> RecipeConfig:
+    """The DLRM without what the user did before."""
     return classical.no_history(dlrm())
 
 
 def bst() -> RecipeConfig:
+    """BST: a transformer over the last 20 events and the item, in the place of target attention (Chen et al. 2019)."""
     return classical.bst(dlrm(), dropout=0.2)
 
 
 def rates() -> RecipeConfig:
+    """Logistic regression on rates of success: the baseline of ranking."""
     training, tried = _TRAINING.change(learning_rate=1e-2, epochs=10, patience=3), Range(low=1e-3, high=5e-2, log=True)
     recipe = classical.rates("kuairand-pure", _FIELDS, training, _PROTOCOL, learning_rate=tried)
     return recipe.change(model=recipe.model.change(midnight=_MIDNIGHT))
 
 
 def rates_no_history() -> RecipeConfig:
+    """The same regression without what the user did before."""
     return classical.no_history(rates())

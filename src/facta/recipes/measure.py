@@ -13,7 +13,7 @@ from typing import Any, get_args
 import polars as pl
 
 from facta.artifact.calibration import fit_calibrator
-from facta.artifact.files import ArtifactData
+from facta.artifact.contents import ArtifactData
 from facta.data.dataset.conditional import score_names
 from facta.errors import ConfigError
 from facta.eval.evaluation import KS, evaluate

@@ -60,7 +60,7 @@ def hstu() -> RecipeConfig:
 
 
 def hstu_large() -> RecipeConfig:
-    """8 layers of 2 heads."""
+    """HSTU with 8 layers of 2 heads."""
     recipe = hstu()
     encoder = HSTUConfig(layers=8, heads=2, bias="both", dropout=0.2)
     search = {key: choices for key, choices in recipe.search.items() if key != "model.encoder.layers"}
@@ -174,22 +174,25 @@ def hstu_rules() -> RecipeConfig:
 
 
 def sasrec_rules() -> RecipeConfig:
-    """SASRec-SS with the same prior."""
+    """SASRec-SS with pairwise rules as a prior, their settings and weight chosen on validation."""
     recipe = sasrec_ss()
     return recipe.change(name="movielens-1m/sasrec-rules", model=recipe.model.change(prior=PriorConfig()))
 
 
 def popularity() -> RecipeConfig:
+    """The most frequent items of the training part, for everybody."""
     return RecipeConfig(name="movielens-1m/popularity", model=PopularityConfig())
 
 
 def decayed_popularity() -> RecipeConfig:
-    """Half-life chosen on validation."""
+    """Popularity that fades with time; its half-life is chosen on validation."""
     return RecipeConfig(name="movielens-1m/decayed-popularity", model=DecayedPopularityConfig(), choose=True)
 
 
 def ease() -> RecipeConfig:
-    """λ chosen on validation; a matrix of all pairs of items, so for small catalogues."""
+    """EASE, a linear model in closed form: a matrix of all pairs of items, so for small catalogues; λ is chosen on
+    validation.
+    """
     return RecipeConfig(name="movielens-1m/ease", model=EASEConfig(), choose=True)
 
 
@@ -199,10 +202,10 @@ def bpr_mf() -> RecipeConfig:
 
 
 def item_knn() -> RecipeConfig:
-    """Shrinkage and decay chosen on validation."""
+    """Item-kNN: items met by the same users; shrinkage and decay are chosen on validation."""
     return RecipeConfig(name="movielens-1m/item-knn", model=ItemKNNConfig(), choose=True)
 
 
 def rules() -> RecipeConfig:
-    """Decays, backward weight and damping chosen on validation."""
+    """Pairwise rules: what follows what, counted and not trained; their settings are chosen on validation."""
     return RecipeConfig(name="movielens-1m/rules", model=RulesConfig(), choose=True)

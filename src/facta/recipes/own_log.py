@@ -82,7 +82,7 @@ def hstu_rules() -> RecipeConfig:
 
 
 def sasrec_rules() -> RecipeConfig:
-    """SASRec-SS with the same prior; reads no times."""
+    """SASRec-SS with pairwise rules as a prior; reads no times."""
     return _with_rules(sasrec_ss(), "own-log/sasrec-rules")
 
 
@@ -92,12 +92,14 @@ def _with_rules(recipe: RecipeConfig, name: str) -> RecipeConfig:
 
 
 def rules() -> RecipeConfig:
-    """Pairwise rules; decays, backward weight and damping chosen on validation."""
+    """Pairwise rules: what follows what, counted and not trained; their settings are chosen on validation."""
     return RecipeConfig(name="own-log/rules", model=RulesConfig(), choose=True, protocol=_RETRIEVAL)
 
 
 def ease() -> RecipeConfig:
-    """λ chosen on validation; a matrix of all pairs of items, so for small catalogues."""
+    """EASE, a linear model in closed form: a matrix of all pairs of items, so for small catalogues; λ is chosen on
+    validation.
+    """
     return RecipeConfig(name="own-log/ease", model=EASEConfig(), choose=True, protocol=_RETRIEVAL)
 
 
@@ -107,7 +109,7 @@ def bpr_mf() -> RecipeConfig:
 
 
 def item_knn() -> RecipeConfig:
-    """Shrinkage and decay chosen on validation."""
+    """Item-kNN: items met by the same users; shrinkage and decay are chosen on validation."""
     return RecipeConfig(name="own-log/item-knn", model=ItemKNNConfig(), choose=True, protocol=_RETRIEVAL)
 
 

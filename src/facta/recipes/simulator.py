@@ -88,41 +88,44 @@ def gr_fused() -> RecipeConfig:
 
 
 def gr_unconditioned() -> RecipeConfig:
-    """The same without the item: what a history says of a user's mood alone."""
+    """The fused ranker without the item: what a history says of a user's mood alone."""
     recipe = gr_fused()
     feedback = FeedbackConfig(fields=("click", "long_view"), late=("context",))
     return recipe.change(name="simulator/gr-unconditioned", model=recipe.model.change(feedback=feedback))
 
 
 def transformer_ranking() -> RecipeConfig:
-    """The same tokens, with a modern transformer in HSTU's place."""
+    """The tokens of gr-ranking, with a modern transformer in HSTU's place."""
     recipe = gr_ranking()
     encoder = TransformerConfig(preset="modern", layers=3, heads=4, dropout=0.1)
     return recipe.change(name="simulator/transformer-ranking", model=recipe.model.change(encoder=encoder))
 
 
 def gr_fuxi_linear() -> RecipeConfig:
-    """The same tokens, with FuXi-Linear in HSTU's place: a state of constant size for each user."""
+    """The tokens of gr-ranking, with FuXi-Linear in HSTU's place: a state of constant size for each user."""
     recipe = gr_ranking()
     encoder = FuXiLinearConfig(layers=3, heads=4, second_residual=True, dropout=0.1)
     return recipe.change(name="simulator/gr-fuxi-linear", model=recipe.model.change(encoder=encoder))
 
 
 def dlrm() -> RecipeConfig:
-    """What generative rankers replace."""
+    """DLRM: target attention (DIN), crosses (DCN-v2) and experts (MMoE) over all features."""
     protocol = gr_ranking().protocol
     return classical.dlrm("simulator", _FIELDS, _TRAINING, protocol, most_dropout=0.4, most_hidden=0.3)
 
 
 def dlrm_gr_features() -> RecipeConfig:
+    """The DLRM, given the features alone that the generative ranker reads."""
     return classical.gr_features(dlrm())
 
 
 def dlrm_no_history() -> RecipeConfig:
+    """The DLRM without what the user did before."""
     return classical.no_history(dlrm())
 
 
 def bst() -> RecipeConfig:
+    """BST: a transformer over the last 20 events and the item, in the place of target attention (Chen et al. 2019)."""
     return classical.bst(dlrm(), dropout=0.1)
 
 
@@ -153,9 +156,11 @@ def _long(system: str, history: HistoryConfig) -> RecipeConfig:
 
 
 def rates() -> RecipeConfig:
+    """Logistic regression on rates of success: the baseline of ranking."""
     training, tried = _TRAINING.change(learning_rate=2e-2), Range(low=3e-3, high=1e-1, log=True)
     return classical.rates("simulator", _FIELDS, training, gr_ranking().protocol, learning_rate=tried)
 
 
 def rates_no_history() -> RecipeConfig:
+    """The same regression without what the user did before."""
     return classical.no_history(rates())
