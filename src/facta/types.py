@@ -158,6 +158,7 @@ class Cost:
     activation_bytes_per_token: float  # kept for the backward pass by the backend in use, float32
     cache_bytes_per_token: float = 0.0  # kept of a token for those that come later
     flops_per_target: float = 0.0  # of heads and losses in training
+    table_bytes: int = 0  # of item vectors as they are kept, and of what leads from an item to them
 
 
 Moved = TypeVar("Moved")

@@ -66,7 +66,18 @@ def models() -> dict[str, Case]:
                 for of, case in made.items()
             }
         found |= {f"{of.replace('-', f'-{name}-', 1)}": case for of, case in made.items()}
-    return found | in_context(found) | rankers()
+    return found | in_context(found) | with_hashed_tables(found) | rankers()
+
+
+def with_hashed_tables(found: dict[str, Case]) -> dict[str, Case]:
+    """Models whose items share rows, beside features and without."""
+    hashed = {"kind": "hashed", "rows": 31}
+    alone = {"table": hashed, "features": False, "hidden_ids": 0.0}
+    beside, plain = found["interleaved-hstu-joint"], found["item-sasrec-next-item"]
+    return {
+        "interleaved-hstu-joint-hashed": replace(beside, config=beside.config.change(embedding={"table": hashed})),
+        "item-sasrec-next-item-hashed": replace(plain, config=plain.config.change(embedding=alone)),
+    }
 
 
 def in_context(found: dict[str, Case]) -> dict[str, Case]:

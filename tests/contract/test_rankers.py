@@ -28,6 +28,7 @@ from facta.models.baselines import (
     Popularity,
     PopularityConfig,
 )
+from facta.models.bpr_mf import BPRMF, BPRMFConfig
 from facta.models.ease import EASE, EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import Recommender, RecommenderConfig
@@ -63,6 +64,9 @@ RANKERS: dict[str, Fitted] = {
         Statistics(d, split)
     ),
     "ease": lambda data, split: EASE(EASEConfig(window=20), data.num_items).fit_statistics(Statistics(data, split)),
+    "bpr-mf": lambda data, split: BPRMF(BPRMFConfig(window=20, epochs=3), data.num_items).fit_statistics(
+        Statistics(data, split)
+    ),
     "item-knn": lambda data, split: ItemKNN(ItemKNNConfig(window=20), data.num_items).fit_statistics(
         Statistics(data, split)
     ),

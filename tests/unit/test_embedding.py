@@ -11,7 +11,7 @@ from torch import Tensor
 
 from facta.data.dataset.catalogue import Catalogue
 from facta.layers.embedding import Embedder, EmbeddingConfig
-from facta.layers.items import ItemTable
+from facta.layers.tables import PlainTable
 from facta.layouts.layout import INTERLEAVED
 from facta.models.recommender import Recommender, RecommenderConfig
 from facta.testing.batches import batch, catalogue, random_row
@@ -22,7 +22,7 @@ ROWS, TIMES = [[1, 2, 3, 4], [5, 6, 7]], [[0, 9, 99, 999], [0, 5, 50]]
 
 
 def test_a_step_drops_entries_by_its_key_and_scoring_drops_none() -> None:
-    table = ItemTable(300, 20, std=0.02, dropout=0.3)
+    table = PlainTable(300, 20, std=0.02, dropout=0.3)
     dropped = table.dropped(key=5)
     assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
     kept = dropped != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from facta.recipes.find import every, find
 from facta.testing import batches as feedback_world
 from tests.unit.test_recipes import catalogue_for
 
-RICH = {
+RICH: dict[str, Any] = {
     "window": 8,
     "width": 8,
     "layout": "interleaved",
@@ -42,14 +43,15 @@ def held(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", [*every(), "rich"])
+@pytest.mark.parametrize("name", [*every(), "rich", "hashed"])
 def test_a_loaded_model_has_every_tensor_of_the_saved_one(name: str) -> None:
-    config = RecommenderConfig.parse(RICH) if name == "rich" else find(name).model
+    own = {"rich": RICH, "hashed": {**RICH, "embedding": {**RICH["embedding"], "table": {"kind": "hashed", "rows": 9}}}}
+    config = RecommenderConfig.parse(own[name]) if name in own else find(name).model
     rich = feedback_world.catalogue(users=True, series=True, described=True)
-    catalogue: Catalogue = rich if name == "rich" else catalogue_for(name)
-    saved = config.build(catalogue, seed=1)
+    catalogue: Catalogue = rich if name in own else catalogue_for(name)
     with torch.device("meta"):
         unfilled = config.build(catalogue)
+    saved = config.build(catalogue, seed=1)
     assert all(tensor.is_meta for tensor in unfilled.state_dict().values())  # nothing was drawn or filled
     loaded = held(restored(config, catalogue, state_of(saved)))
     assert loaded.keys() == held(saved).keys()

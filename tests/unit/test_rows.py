@@ -74,7 +74,7 @@ def test_few_rows_leave_a_row_sparse_gradient_that_is_the_dense_one(
     assert found.is_sparse != (name in PER_TARGET and (table_dropout > 0 or backend.current() == backend.REFERENCE))
     if found.is_sparse:
         assert found.coalesce().values().numel() < table.numel() / 10
-    monkeypatch.setattr("facta.layers.items.SPARSE_ROW_FACTOR", V)  # no rows are few
+    monkeypatch.setattr("facta.layers.tables.SPARSE_ROW_FACTOR", V)  # no rows are few
     monkeypatch.setattr("facta.ops.loss.SPARSE_ROW_FACTOR", V)
     dense = gradient()
     assert not dense.is_sparse
@@ -104,7 +104,7 @@ def test_it_makes_no_difference_how_a_gradient_is_stored(
         return model
 
     sparse = trained().embedder.item.weight
-    monkeypatch.setattr("facta.layers.items.SPARSE_ROW_FACTOR", V)
+    monkeypatch.setattr("facta.layers.tables.SPARSE_ROW_FACTOR", V)
     torch.testing.assert_close(sparse, trained().embedder.item.weight, rtol=1e-5, atol=1e-6)
 
 

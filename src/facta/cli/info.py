@@ -142,6 +142,7 @@ def _cost(artifact: Artifact) -> dict[str, Any]:
     return {
         "parameters": sum(cost.parameters.values()),
         "parameters_by_group": dict(cost.parameters),
+        "item_table_bytes": cost.table_bytes,
         "flops_per_event": round(tokens * cost.flops_per_token),
         "flops_per_target_in_training": round(cost.flops_per_target),
         "activation_bytes_per_event": round(tokens * cost.activation_bytes_per_token),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,15 +21,22 @@ class Choice(Generic[R]):
 
 
 def choose(
-    candidates: Sequence[R],
+    candidates: Iterable[R],
     fitting: Fitting,
     *,
     k: int = 10,
     judged: Callable[[R, float], None] = lambda candidate, value: None,
 ) -> Choice[R]:
-    """The candidate with the highest NDCG@k on the validation requests; the first of equals. `judged` hears of each."""
-    values = []
+    """The candidate with the highest NDCG@k on the validation requests; the first of equals. `judged` hears of each.
+
+    They may be made one after the other: none but the best so far is kept.
+    """
+    best, values = None, list[float]()
     for candidate in candidates:
-        values.append(validate(candidate, fitting, ks=(k,)).means[f"NDCG@{k}"])
-        judged(candidate, values[-1])
-    return Choice(candidates[values.index(max(values))], tuple(values))
+        value = validate(candidate, fitting, ks=(k,)).means[f"NDCG@{k}"]
+        judged(candidate, value)
+        best = candidate if best is None or value > max(values) else best
+        values.append(value)
+    if best is None:
+        raise AssertionError("nothing to choose among")
+    return Choice(best, tuple(values))

@@ -10,17 +10,15 @@ from functools import partial
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from facta import jagged
-from facta.config import Config
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.schema import Field as FeedbackField
-from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
 from facta.layers.dropout import Dropout
-from facta.layers.items import ItemTable, ItemTower
+from facta.layers.items import ItemsConfig
 from facta.layers.rates import SmoothedRates
 from facta.types import HIDDEN, LIST, PREFIX, SERIES, Events, Fact, SequenceBatch, TokenBatch
 
@@ -30,10 +28,9 @@ Shows = tuple[tuple[Fact, ...], ...]
 GAPS = 2049  # buckets of √minutes: the last one holds all from eight years on
 
 
-class EmbeddingConfig(Config):
+class EmbeddingConfig(ItemsConfig):
     """How facts become vectors; the defaults are those of the HSTU research code."""
 
-    item_std: float = Field(default=0.02, gt=0, description="of the initial vectors")
     scale_by_width: bool = Field(default=True, description="multiply vectors of facts by √D at the input")
     positions: Literal["learned", "none"] = "learned"
     gaps: bool = Field(default=False, description="add a vector for the √minutes since the event before")
@@ -41,39 +38,12 @@ class EmbeddingConfig(Config):
         default=False, description="hour of the day and day of the week (UTC) are part of the context"
     )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="of the token vectors")
-    table_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="of the item table: one draw per step, the same where items are read and scored",
-    )
-    features: bool | None = Field(
-        default=False, description="read the features of items that the dataset declares; None: where it declares any"
-    )
-    id_width: int | None = Field(
-        default=None, ge=1, description="of the items' own part beside features, made D wide by one matrix; None: D"
-    )
-    hidden_ids: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="share of input items shown by their features alone, so that those of new items suffice",
-    )
     rates: float | None = Field(
         default=None,
         gt=0,
         description="show with an item, also one whose id is hidden, how often it, what shares a feature with it, and "
         "anything in its context succeeded: rates, pulled towards the mean as by so many events",
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> EmbeddingConfig:
-        if self.features is False and (self.id_width or self.hidden_ids):
-            raise ConfigError(
-                f"embedding.id_width is {self.id_width} and embedding.hidden_ids {self.hidden_ids}, which are of items "
-                "with features, and embedding.features is false: set them to null and 0, or features to true."
-            )
-        return self
 
 
 class Embedder(nn.Module):
@@ -96,8 +66,7 @@ class Embedder(nn.Module):
         """`late`: facts that heads are given; `hides`: there are events to be predicted, whose tokens show nothing."""
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
-        read = bool(catalogue.features) if config.features is None else config.features
-        self.item = ItemTower(config, catalogue, width) if read else ItemTable.of(config, catalogue, width)
+        self.item = config.build(catalogue, width)
         self.scale = width**0.5 if config.scale_by_width else 1.0
         self.position = nn.Embedding(window + 1, width) if config.positions == "learned" else None
         if self.position is not None:

@@ -5,64 +5,64 @@ Letters: V catalogue items, U rows asked for, D width.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from facta import draws, ops
+from facta import draws
+from facta.config import Config
 from facta.data.dataset.catalogue import Catalogue
 from facta.errors import ConfigError
 from facta.layers.codes import FeatureVectors
+from facta.layers.tables import AnyTable, PlainTableConfig, Table, bytes_of
 
-if TYPE_CHECKING:
-    from facta.layers.embedding import EmbeddingConfig
-
-SPARSE_ROW_FACTOR = 4  # rows are few where the table has this many times more
 _HIDDEN = 2  # salt of the draws that hide ids
 
 
-class ItemTable(nn.Module):
-    """The item tower of plain ids: one learned vector per catalogue row, shared by input and output."""
+class ItemsConfig(Config):
+    """How items become vectors."""
 
-    def __init__(self, num_items: int, width: int, std: float, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.width, self.dropout = width, dropout
-        self.weight = nn.Parameter(torch.empty(num_items, width))
-        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+    item_std: float = Field(default=0.02, gt=0, description="of the initial vectors")
+    table: AnyTable | None = Field(
+        default=None,
+        description="where the vectors of ids are kept: null: a row for every item; or hashed: a fixed number of rows",
+    )
+    table_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="of the item table: one draw per step, the same where items are read and scored",
+    )
+    features: bool | None = Field(
+        default=False, description="read the features of items that the dataset declares; None: where it declares any"
+    )
+    id_width: int | None = Field(
+        default=None, ge=1, description="of the items' own part beside features, made D wide by one matrix; None: D"
+    )
+    hidden_ids: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of input items shown by their features alone, so that those of new items suffice",
+    )
 
-    @classmethod
-    def of(cls, config: EmbeddingConfig, catalogue: Catalogue, width: int) -> ItemTable:
-        return cls(catalogue.items, width, config.item_std, config.table_dropout)
+    @model_validator(mode="after")
+    def _of_features(self) -> ItemsConfig:
+        if self.features is False and (self.id_width or self.hidden_ids):
+            raise ConfigError(
+                f"embedding.id_width is {self.id_width} and embedding.hidden_ids {self.hidden_ids}, which are of items "
+                "with features, and embedding.features is false: set them to null and 0, or features to true."
+            )
+        return self
 
-    @property
-    def tables(self) -> list[nn.Parameter]:
-        """What has a row for every item."""
-        return [self.weight]
+    def build(self, catalogue: Catalogue, width: int) -> Table | ItemTower:
+        """A table of ids alone, or a tower of ids and features."""
+        read = bool(catalogue.features) if self.features is None else self.features
+        return ItemTower(self, catalogue, width) if read else self.ids(catalogue, width)
 
-    def mark_trained(self, trained: Tensor) -> None:
-        """Every row has a vector of its own, whether it is trained or not."""
-
-    def vectors(self, rows: Tensor | None = None) -> Tensor:
-        """[U] rows -> [U, D]; None: the whole catalogue [V, D], in row order.
-
-        The gradient of few rows is row-sparse: writing zeros for all others would cost more than the step itself.
-        """
-        if rows is None:
-            return self.weight
-        return nn.functional.embedding(rows, self.weight, sparse=rows.numel() * SPARSE_ROW_FACTOR < len(self.weight))
-
-    def dropped(self, key: int, rows: Tensor | None = None) -> Tensor:
-        """The same as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""
-        vectors = self.vectors(rows)
-        if not self.training or self.dropout == 0.0:
-            return vectors
-        rows = torch.arange(len(self.weight), device=vectors.device) if rows is None else rows
-        return ops.dropout(vectors, self.dropout, rows, key)
-
-    def read(self, key: int, rows: Tensor, token_keys: Tensor | None = None) -> Tensor:
-        """[n] rows as inputs of a step: [n, D]."""
-        return self.dropped(key, rows)
+    def ids(self, catalogue: Catalogue, width: int) -> Table:
+        """The table of ids. `null` and `plain` are the same: the first is what recipes of older versions say."""
+        return (self.table or PlainTableConfig()).build(catalogue, width, self.item_std, self.table_dropout)
 
 
 class ItemTower(nn.Module):
@@ -70,7 +70,7 @@ class ItemTower(nn.Module):
 
     trained: Tensor  # [V] bool
 
-    def __init__(self, config: EmbeddingConfig, catalogue: Catalogue, width: int) -> None:
+    def __init__(self, config: ItemsConfig, catalogue: Catalogue, width: int) -> None:
         super().__init__()
         if not catalogue.features:
             raise ConfigError(
@@ -78,20 +78,26 @@ class ItemTower(nn.Module):
                 "(where there are any), or declare some when the log is prepared."
             )
         self.width, self.hidden = width, config.hidden_ids
-        self.ids = ItemTable.of(config, catalogue, config.id_width or width)
+        self.ids = config.ids(catalogue, config.id_width or width)
         self.wide = nn.Linear(config.id_width, width, bias=False) if config.id_width else None
         self.unknown = nn.Parameter(torch.zeros(width))
         self.features = FeatureVectors(catalogue.features, width, config.item_std)
         self.register_buffer("trained", torch.ones(catalogue.items, dtype=torch.bool))
 
-    @classmethod
-    def of(cls, config: EmbeddingConfig, catalogue: Catalogue, width: int) -> ItemTower:
-        return cls(config, catalogue, width)
+    @property
+    def plain(self) -> bool:
+        """Whether losses may ask for all vectors: those of a plain table are made once a step."""
+        return self.ids.plain
 
     @property
     def tables(self) -> list[nn.Parameter]:
         """What has a row for every item, or for every code of a feature."""
         return [*self.ids.tables, *self.features.tables]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what is learned, of features, and of what leads from an item to its rows."""
+        return bytes_of(self)
 
     def mark_trained(self, trained: Tensor) -> None:
         """[V] bool: which items have training events."""

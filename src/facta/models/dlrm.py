@@ -29,10 +29,10 @@ from facta.errors import ConfigError
 from facta.layers.codes import CodeTable
 from facta.layers.crosses import Crosses, Experts
 from facta.layers.dropout import Dropout
-from facta.layers.embedding import EmbeddingConfig
-from facta.layers.items import ItemTable, ItemTower
+from facta.layers.items import ItemsConfig
 from facta.layers.rates import SmoothedRates
 from facta.layers.recent import recent
+from facta.layers.tables import AnyTable
 from facta.models.histories import AnyHistory
 from facta.models.history import DINConfig, Reading
 from facta.models.impressions import ImpressionModel
@@ -55,6 +55,10 @@ class DLRMConfig(ModelConfig):
         "is searched has a length of its own",
     )
     width: int = Field(default=32, ge=1, description="D, of items and events")
+    table: AnyTable | None = Field(
+        default=None,
+        description="where the vectors of ids are kept: null: a row for every item; or hashed: a fixed number of rows",
+    )
     code_width: int = Field(default=8, ge=1, description="of each field of context and of users, side by side in x0")
     features: Literal["all", "gr", "no-history"] = "all"
     history: AnyHistory = DINConfig()
@@ -115,8 +119,9 @@ class DLRM(ImpressionModel):
         with torch.random.fork_rng(devices=[]):  # initial weights are a function of (config, seed) alone
             torch.manual_seed(seed)
             described = bool(catalogue.features)
-            tower = EmbeddingConfig(item_std=STD, features=described, hidden_ids=config.hidden_ids * described)
-            self.item = (ItemTower if described else ItemTable).of(tower, catalogue, width)
+            hidden = config.hidden_ids * described
+            items = ItemsConfig(item_std=STD, table=config.table, features=described, hidden_ids=hidden)
+            self.item = items.build(catalogue, width)
             self.facts = CodeTable(self.known, config.code_width, STD) if self.known else None
             fields = chosen(config.feedback, catalogue.fields)
             success = [field for field in fields if field.positives]
@@ -248,4 +253,4 @@ class DLRM(ImpressionModel):
         if self.history is not None:
             of_history, kept_of_history = self.history.cost(tokens)
             flops, kept = flops + of_history, kept + kept_of_history
-        return Cost(self.parameter_counts(), flops, kept)
+        return Cost(self.parameter_counts(), flops, kept, table_bytes=self.item.bytes)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from facta.kinds import Kinds
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
+from facta.models.bpr_mf import BPRMFConfig
 from facta.models.dlrm import DLRMConfig
 from facta.models.ease import EASEConfig
 from facta.models.model import ModelConfig
@@ -25,6 +26,7 @@ AnyModel = Annotated[
             DecayedPopularityConfig,
             ItemKNNConfig,
             EASEConfig,
+            BPRMFConfig,
             RulesConfig,
         ),
     ),

@@ -9,7 +9,7 @@ Letters: S targets of a batch, V catalogue items, P width of a query.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -26,7 +26,7 @@ from facta.similarity.similarity import Similarity
 from facta.types import CatalogueScores, Cost, LossSum, Negatives, SequenceBatch
 
 Task = Literal["next_item", "feedback"]
-Judge = Callable[[Sequence["Model"]], "Model"]
+Judge = Callable[[Iterable["Model"]], "Model"]
 """Fitted models -> the one with the highest NDCG@10 on validation."""
 
 

@@ -275,7 +275,8 @@ class Recommender(Model):
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
         """Loss by objective, of feedback by field; targets without anything to read from have no next-item loss."""
         tokens, states = self.encode(batch, tuple(one.fact for one in self.objectives))
-        items = Items(self.num_items, partial(self.embedder.item.dropped, batch.key))
+        table = self.embedder.item
+        items = Items(self.num_items, partial(table.dropped, batch.key), table.plain)
         losses = {
             one.name: one.losses(self._read(one, batch, tokens, states), items, negatives) for one in self.objectives
         }
@@ -353,7 +354,8 @@ class Recommender(Model):
         flops, kept, cached = self.config.encoder.cost(self.config.width, seen)
         heads = [part.flops(self.num_items) for part in self.objectives]
         cached = cached if self.prefix_stable else 0.0
-        return Cost(self.parameter_counts(), flops, kept, cached, flops_per_target=sum(heads))
+        table = self.embedder.item.bytes
+        return Cost(self.parameter_counts(), flops, kept, cached, flops_per_target=sum(heads), table_bytes=table)
 
 
 def _named(found: Mapping[str, Mapping[str, Named]]) -> dict[str, Named]:

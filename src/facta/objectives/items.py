@@ -13,10 +13,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Items:
-    """`vectors(rows)`: [U] rows -> [U, P]; `vectors(None)`: all of them, [V, P], in row order."""
+    """`vectors(rows)`: [U] rows -> [U, P]; `vectors(None)`: all of them, [V, P], in row order.
+
+    `plain`: all of them are at hand (`layers/tables.py`). Losses that read few items then pick them from all, as the
+    fused kernels do; else they ask for those that they meet.
+    """
 
     count: int  # V
     vectors: Callable[[Tensor | None], Tensor]
+    plain: bool = True
 
     @classmethod
     def of(cls, vectors: Tensor) -> Items:
@@ -25,4 +30,4 @@ class Items:
 
     def through(self, change: Callable[[Tensor], Tensor]) -> Items:
         """The same with every vector changed by a function of that vector alone."""
-        return Items(self.count, lambda rows: change(self.vectors(rows)))
+        return Items(self.count, lambda rows: change(self.vectors(rows)), self.plain)

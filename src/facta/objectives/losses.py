@@ -211,7 +211,8 @@ def _total(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tens
     items, positive, weight, negatives = contrast.items, contrast.positive, contrast.weight, contrast.negatives
     if negatives.each:
         drawn = uniform(contrast.keys, negatives.each, items.count)
-        logits = gathered_logits(contrast.queries, items.vectors(None), torch.cat([positive[:, None], drawn], dim=1))
+        vectors, place = _met(items, torch.cat([positive[:, None], drawn], dim=1))
+        logits = gathered_logits(contrast.queries, vectors, place)
         others = logits[:, 1:].masked_fill(drawn == positive[:, None], MASKED)
         return summed(loss(logits[:, 0], others) * weight)
     rows = _shared_rows(negatives)
@@ -222,6 +223,14 @@ def _total(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tens
         return summed(loss(own, others) * weight[chunk])
 
     return chunked.shared(part, items.vectors(rows), contrast.queries, items.vectors(positive))
+
+
+def _met(items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors [U, P], and where among them the items of rows [S, K] stand."""
+    if items.plain:
+        return items.vectors(None), rows
+    met, place = torch.unique(rows, return_inverse=True)
+    return items.vectors(met), place
 
 
 def _total_of_pairs(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tensor:

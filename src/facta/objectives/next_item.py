@@ -128,7 +128,8 @@ class NextItem(Objective):
 
     def _loss(self, read: ReadOut, items: Items, given: Negatives) -> LossSum:
         queries = self.queries(read)
-        fused = isinstance(self.similarity, InnerProduct) and isinstance(self.config.loss, FUSED) and given.each > 0
+        own_draws = isinstance(self.config.loss, FUSED) and given.each > 0
+        fused = own_draws and items.plain and isinstance(self.similarity, InnerProduct)
         kernels = ops.backend.native_for(queries) if fused and queries.dtype == torch.float32 else None
         if kernels is not None:
             return LossSum(self._fused(kernels, queries, items.vectors(None), read, given.each), summed(read.weight))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ def _chosen(config: ModelConfig, fitting: Fitting, log: Log) -> Model:
         said = ", ".join(f"{name}={setting}" for name, setting in settings.items()) or "the default settings"
         log.say(f"{kind_of(model.config)}: NDCG@10 {value:.4f} on validation with {said}.")
 
-    def judge(candidates: Sequence[Model]) -> Model:
+    def judge(candidates: Iterable[Model]) -> Model:
         return choose(candidates, fitting, judged=judged).best
 
     return config.tuned(fitting.statistics, judge)

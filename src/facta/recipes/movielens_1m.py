@@ -17,6 +17,7 @@ from facta.encoders.ligr import LiGRConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import DecayedPopularityConfig, ItemKNNConfig, PopularityConfig
+from facta.models.bpr_mf import BPRMFConfig
 from facta.models.ease import EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import RecommenderConfig
@@ -212,6 +213,11 @@ def ease() -> RecipeConfig:
     validation.
     """
     return RecipeConfig(name="movielens-1m/ease", model=EASEConfig(), choose=True)
+
+
+def bpr_mf() -> RecipeConfig:
+    """λ chosen on validation; the vector of a person is folded in from the history."""
+    return RecipeConfig(name="movielens-1m/bpr-mf", model=BPRMFConfig(), choose=True)
 
 
 def item_knn() -> RecipeConfig:

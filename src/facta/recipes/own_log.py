@@ -20,6 +20,7 @@ from facta.encoders.transformer import TransformerConfig
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
 from facta.models.baselines import ItemKNNConfig, PopularityConfig
+from facta.models.bpr_mf import BPRMFConfig
 from facta.models.ease import EASEConfig
 from facta.models.prior import PriorConfig
 from facta.models.recommender import RecommenderConfig
@@ -109,6 +110,11 @@ def ease() -> RecipeConfig:
     validation.
     """
     return RecipeConfig(name="own-log/ease", model=EASEConfig(), choose=True, protocol=_RETRIEVAL)
+
+
+def bpr_mf() -> RecipeConfig:
+    """λ chosen on validation; the vector of a person is folded in from the history."""
+    return RecipeConfig(name="own-log/bpr-mf", model=BPRMFConfig(), choose=True, protocol=_RETRIEVAL)
 
 
 def item_knn() -> RecipeConfig:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
+from torch import Tensor
 
 from facta.data.dataset.dataset import Dataset, Fields
 from facta.data.dataset.features import Feature, feature
+from facta.data.dataset.keys import id_keys
 from facta.data.dataset.schema import Field
 
 
@@ -21,6 +24,12 @@ class Catalogue:
     fields: tuple[Field, ...] = ()  # context and feedback of events
     users: tuple[Field, ...] = ()  # constant facts of users
     series: tuple[Field, ...] = ()  # slowly changing facts of users
+    ids: pl.Series | None = None  # of the items, by row; None: rows are the ids, as in synthetic worlds
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """[V] int64: a key of each item's own id. Computed where it is asked for: a million texts take a second."""
+        return id_keys(pl.Series("item_id", range(self.items), dtype=pl.Int64) if self.ids is None else self.ids)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Catalogue:
@@ -30,4 +39,4 @@ class Catalogue:
     def described(cls, items: pl.DataFrame, known: Fields) -> Catalogue:
         """From an item table and what a dataset says of its columns."""
         features = {one.name: feature(one, items[one.name]) for one in known.item_fields}
-        return cls(items.height, features, known.fields, known.user_fields, known.series_fields)
+        return cls(items.height, features, known.fields, known.user_fields, known.series_fields, items["item_id"])

@@ -1,0 +1,51 @@
+"""64-bit keys of ids: functions of the id alone, whatever its row, its catalogue and the versions of libraries.
+
+    number n:  mix_int(n)
+    text:      mix_int(length, word 0, word 1, …)
+
+Length and words are of the text's UTF-8 bytes; a word is eight of them, little-endian, with zeros behind the last.
+`mix_int` is `facta.draws.mix_int`. Two different numbers never share a key; two texts do with a probability of 2^-64.
+
+Letters: V ids, n texts that still have words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from facta import arrays, draws
+from facta.arrays import Ints
+
+_WORD = 8  # bytes
+
+
+def id_keys(ids: pl.Series) -> Tensor:
+    """Int64, UInt64 or String ids [V] -> int64 [V], on the CPU."""
+    if ids.dtype == pl.String:
+        return _of_texts(ids)
+    numbers = torch.from_numpy(ids.to_numpy().astype(np.int64))  # an id above 2^63 wraps around, and stays distinct
+    return draws.mix(torch.zeros_like(numbers), numbers)
+
+
+def _of_texts(ids: pl.Series) -> Tensor:
+    length = ids.str.len_bytes().to_numpy().astype(np.int64)
+    words, starts = _words(ids, length)
+    count = -(-length // _WORD)
+    keys = torch.from_numpy(length)
+    keys = draws.mix(torch.zeros_like(keys), keys)
+    for place in range(int(count.max(initial=0))):
+        open_ = torch.from_numpy(np.flatnonzero(count > place))
+        keys[open_] = draws.mix(keys[open_], words[torch.from_numpy(starts)[open_] + place])
+    return keys
+
+
+def _words(ids: pl.Series, length: Ints) -> tuple[Tensor, Ints]:
+    """The words of all texts, one text behind the other, and [V] where each begins."""
+    starts = arrays.offsets_of(-(-length // _WORD))
+    padded = np.zeros(int(starts[-1]) * _WORD, dtype=np.uint8)
+    whole = (ids.str.join("").item() or "").encode()
+    padded[arrays.spans(starts[:-1] * _WORD, length)] = np.frombuffer(whole, dtype=np.uint8)
+    return torch.from_numpy(padded.view("<i8").astype(np.int64)), starts[:-1]

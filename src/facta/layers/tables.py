@@ -1,0 +1,155 @@
+"""Tables of items: where the vector of an item's id is kept, and what a training step sees of it.
+
+All tables have one face, `Table`. A plain table has a row for every item. A hashed one has a fixed number of rows,
+whatever the catalogue: the vector of an item is the sum of a few of them, chosen by hashes of its id (Svenstrup,
+Hansen & Winther, "Hash Embeddings for Efficient Word Representations", NeurIPS 2017, without its learned weights). It
+does not depend on the order of the catalogue, nor on what is added to it.
+
+Letters: V catalogue items, U rows asked for, D width, R rows of a hashed table, H hashes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facta import draws, ops
+from facta.config import Config
+from facta.data.dataset.catalogue import Catalogue
+from facta.kinds import Kinds
+
+SPARSE_ROW_FACTOR = 4  # rows are few where the table has this many times more
+
+
+class Table(nn.Module):
+    """A vector for each of V items. `count`: V. `width`: D. `weight`: its rows, which are what is learned.
+
+    `plain`: `vectors()` is `weight` itself, so a loss may read all vectors and costs no more for it (fused kernels do).
+    Of any other table a loss asks for the items that it meets.
+    """
+
+    plain = False
+    weight: nn.Parameter
+
+    def __init__(self, count: int, rows: int, width: int, std: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.count, self.width, self.dropout = count, width, dropout
+        self.weight = nn.Parameter(torch.empty(rows, width))
+        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+
+    @abstractmethod
+    def vectors(self, rows: Tensor | None = None) -> Tensor:
+        """[U] catalogue rows -> [U, D]; None: of the whole catalogue [V, D], in row order."""
+
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """Parameters of which a step moves few rows."""
+        return [self.weight]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what is learned, and of what leads from an item to its rows."""
+        return bytes_of(self)
+
+    def mark_trained(self, trained: Tensor) -> None:
+        """Every item has a vector, whether it is trained or not."""
+
+    def dropped(self, key: int, rows: Tensor | None = None) -> Tensor:
+        """The same as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""
+        vectors = self.vectors(rows)
+        if not self.training or self.dropout == 0.0:
+            return vectors
+        rows = torch.arange(self.count, device=vectors.device) if rows is None else rows
+        return ops.dropout(vectors, self.dropout, rows, key)
+
+    def read(self, key: int, rows: Tensor, token_keys: Tensor | None = None) -> Tensor:
+        """[n] rows as inputs of a step: [n, D]."""
+        return self.dropped(key, rows)
+
+    def _few(self, read: int) -> bool:
+        """Whether the gradient of so many rows is row-sparse: zeros for all others would cost more than the step."""
+        return read * SPARSE_ROW_FACTOR < len(self.weight)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Memory of all tensors of a module."""
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+class TableConfig(Config):
+    """The base of every table's config."""
+
+    @abstractmethod
+    def build(self, catalogue: Catalogue, width: int, std: float, dropout: float = 0.0) -> Table:
+        """`std` is that of the items' initial vectors."""
+
+
+class PlainTableConfig(TableConfig):
+    """A row for every item."""
+
+    kind: Literal["plain"] = "plain"
+
+    def build(self, catalogue: Catalogue, width: int, std: float, dropout: float = 0.0) -> PlainTable:
+        return PlainTable(catalogue.items, width, std, dropout)
+
+
+class HashedTableConfig(TableConfig):
+    """A fixed number of rows, whatever the catalogue."""
+
+    kind: Literal["hashed"] = "hashed"
+    rows: int = Field(default=65_536, ge=2, lt=2**31, description="R")
+    hashes: int = Field(default=2, ge=1, le=16, description="H, rows that make the vector of an item")
+
+    def build(self, catalogue: Catalogue, width: int, std: float, dropout: float = 0.0) -> HashedTable:
+        return HashedTable(self, catalogue.keys, width, std, dropout)
+
+
+AnyTable = Annotated[TableConfig, Kinds(TableConfig, (PlainTableConfig, HashedTableConfig))]
+"""The type of a config's field that holds a table."""
+
+
+class PlainTable(Table):
+    """One row for each item of the catalogue, shared by input and output."""
+
+    plain = True
+
+    def __init__(self, count: int, width: int, std: float, dropout: float = 0.0) -> None:
+        super().__init__(count, count, width, std, dropout)
+
+    def vectors(self, rows: Tensor | None = None) -> Tensor:
+        """[U] catalogue rows -> [U, D]; None: the table itself."""
+        if rows is None:
+            return self.weight
+        return F.embedding(rows, self.weight, sparse=self._few(rows.numel()))
+
+
+class HashedTable(Table):
+    """vector(item) = Σ_h weight[place_h], place_h = below(mix(key of the item's id, h), R), for h < H (`facta.draws`).
+
+    Two items have one vector where all H places are the same, about V² / 2R^H pairs of a catalogue. A file holds the
+    rows alone: keys follow from the ids. Places are computed when they are asked for (8 bytes an item are kept, of its
+    key), so asking for all V vectors costs V · H · D; losses ask for those that they meet.
+    """
+
+    keys: Tensor  # [V] int64
+
+    def __init__(self, config: HashedTableConfig, keys: Tensor, width: int, std: float, dropout: float = 0.0) -> None:
+        super().__init__(len(keys), config.rows, width, std / config.hashes**0.5, dropout)  # the sum has `std`
+        self.hashes = config.hashes
+        self.register_buffer("keys", keys, persistent=False)
+
+    def places(self, rows: Tensor | None = None) -> Tensor:
+        """[U] catalogue rows -> [U, H] rows of the table."""
+        keys = self.keys if rows is None else self.keys[rows]
+        hashes = torch.arange(self.hashes, device=keys.device)
+        return draws.below(draws.mix(keys[:, None], hashes), len(self.weight))
+
+    def vectors(self, rows: Tensor | None = None) -> Tensor:
+        """[U] catalogue rows -> [U, D]."""
+        places = self.places(rows)
+        return F.embedding_bag(places, self.weight, mode="sum", sparse=self._few(places.numel()))
