@@ -34,7 +34,7 @@ from facta.recipes.fit import fit, metric_name, train_model
 from facta.recipes.measure import Progress, measured, predicted, ranked, stages
 from facta.recipes.recipe import RecipeConfig
 from facta.recipes.sizing import sized
-from facta.settings import Overrides, assignments
+from facta.settings import Overrides, assignments, parts
 from facta.training import tune as tuning
 from facta.training.folder import REFIT, acquire_run_folder
 from facta.training.identity import Identity
@@ -46,8 +46,8 @@ _LOG = instance("a facta.training.log.Log", Log) | NONE
 
 
 def find_recipe(name: str | RecipeConfig, overrides: Overrides = ()) -> RecipeConfig:
-    """A recipe by name ("movielens-100k/hstu") with settings changed: ["training.epochs=3"] as on the command line, or
-    {"training.epochs": 3}. Raises ConfigError."""
+    """A recipe by name ("movielens-100k/hstu") with settings changed: ["training.epochs=3"] as on the command line,
+    {"training.epochs": 3}, or nested: {"training": {"epochs": 3}}. Raises ConfigError."""
     chosen = find(name) if isinstance(name, str) else name
     if not isinstance(chosen, RecipeConfig):
         raise ConfigError(
@@ -186,7 +186,7 @@ def _sized(recipe: RecipeConfig, experiment: Experiment, log: Log | None) -> Rec
 def evaluate(
     artifact: Artifact | Path | str,
     dataset: Dataset | Path | str,
-    protocol: ProtocolConfig | None = None,
+    protocol: ProtocolConfig | Overrides | None = None,
     *,
     stage: Stage = "test",
     ks: Sequence[int] = KS,
@@ -195,6 +195,7 @@ def evaluate(
 ) -> Result:
     """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
 
+    `protocol`: a facta.ProtocolConfig, or changes to the artifact's own, as in ["mask=nothing"] or {"mask": "nothing"}.
     `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown. It
     may have new items behind those of the artifact: as targets they are misses, and the result counts them. Raises
     DataError where the other items are not the artifact's, or for other values of what it reads; ConfigError
@@ -212,7 +213,7 @@ def evaluate(
 def predict(
     artifact: Artifact | Path | str,
     dataset: Dataset | Path | str,
-    protocol: ProtocolConfig | None = None,
+    protocol: ProtocolConfig | Overrides | None = None,
     *,
     stage: Stage = "test",
     other_data: bool = False,
@@ -239,9 +240,9 @@ def _asked(
     return loaded, dataset
 
 
-def _allowed(artifact: Artifact, protocol: ProtocolConfig | None, stage: Stage) -> ProtocolConfig:
+def _allowed(artifact: Artifact, protocol: ProtocolConfig | Overrides | None, stage: Stage) -> ProtocolConfig:
     own = ProtocolConfig.parse(artifact.config["protocol"])
-    chosen = own if protocol is None else _protocol(protocol)
+    chosen = protocol if isinstance(protocol, ProtocolConfig) else own.override(() if protocol is None else protocol)
     check_unseen(own, chosen, stage)
     return chosen
 
@@ -288,8 +289,8 @@ def tune(
 ) -> list[tuning.Trial]:
     """Random search over the recipe's `search` on validation alone; the test requests are never asked.
 
-    Called again it goes on, also with more trials. Trial 0 is the recipe itself; what `overrides`
-    fixes is not searched. Raises FactaError.
+    Called again it goes on, also with more trials. Trial 0 is the recipe itself; what `overrides` fixes is not
+    searched. Raises FactaError.
     """
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     training = chosen.training
@@ -311,7 +312,7 @@ def tune(
         return result.metrics[metric_name(training.metric, dataset)]
 
     identity = Identity(chosen.model_dump(mode="json"), dataset.content_hash)
-    space = tuning.without(chosen.search, [path for path, _ in assignments(overrides)])
+    space = tuning.without(chosen.search, [path for path, _ in assignments(overrides, parts(chosen))])
     return tuning.search(run, space, out, identity, trials=trials, seed=seed, progress=progress)
 
 
@@ -324,15 +325,6 @@ def run_folder(out: Path | str) -> Path:
 
 def _open(dataset: Dataset | Path | str) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
-
-
-def _protocol(given: Any) -> ProtocolConfig:
-    if not isinstance(given, ProtocolConfig):
-        raise ConfigError(
-            f"Found the protocol {given!r}; expected a facta.ProtocolConfig, as in "
-            "facta.ProtocolConfig(split='loo-val'), or None for the one that the artifact was trained for."
-        )
-    return given
 
 
 def _say_what_is_asked(recipe: RecipeConfig, experiment: Experiment, log: Log | None) -> None:

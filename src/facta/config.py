@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from facta.errors import ConfigError
 from facta.kinds import Kinds
-from facta.settings import Overrides, kinds_within, merge, nested, part_classes, parts
+from facta.settings import Overrides, assignments, kinds_within, merge, nested, part_classes, parts
 
 
 class Config(BaseModel):
@@ -68,10 +68,12 @@ class Config(BaseModel):
         return self.parse(merge(parts(self), values, "the recipe"))
 
     def override(self, settings: Overrides) -> Self:
-        """A copy with dotted settings applied: `["training.epochs=3"]` as on the command line, or a mapping as in
-        `{"training.epochs": 3}`. Parts change as in `change`. Of two settings for one key the later counts.
+        """A copy with settings applied: `["training.epochs=3"]` as on the command line, or a mapping with dotted keys,
+        `{"training.epochs": 3}`, or a nested one, `{"training": {"epochs": 3}}`. Parts change as in `change`. Of two
+        settings for one key the later counts.
         """
-        return self.parse(merge(parts(self), nested(settings), "the recipe"))
+        part = parts(self)
+        return self.parse(merge(part, nested(assignments(settings, part)), "the recipe"))
 
 
 def _check_outside(part: Config, where: str, known: Sequence[type[BaseModel]], kinds: Sequence[Kinds]) -> None:

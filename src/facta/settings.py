@@ -14,25 +14,30 @@ from facta.errors import ConfigError
 from facta.kinds import Kinds, kind_of, kinds_of
 
 Overrides = str | Sequence[str] | Mapping[str, Any]
-"""Settings by dotted key: ["training.epochs=3"], values in JSON or as plain text, or {"training.epochs": 3}."""
+"""Settings: ["training.epochs=3"], values in JSON or as plain text; {"training.epochs": 3}; or nested,
+{"training": {"epochs": 3}}."""
 
 
-def nested(given: Overrides) -> dict[str, Any]:
+def nested(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Settings by dotted key -> nested changes, as `merge` takes them. Of two settings for one key the later counts."""
     changes = _Below()
-    for path, value in assignments(given):
+    for path, value in settings:
         *parents, last = path.split(".")
         place: dict[str, Any] = changes
         for key in parents:
             if not isinstance(place.get(key), Mapping):
                 place[key] = _Below()
             place = place[key]
-        place[last] = value
+        place[last] = dict(value) if isinstance(value, Mapping) else value  # a later key may be put into it
     return changes
 
 
-def assignments(given: Overrides) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of each setting, in any form of `Overrides`. Raises ConfigError."""
+def assignments(given: Overrides, part: Part) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of each setting, in any form of `Overrides`, for the config that `part` holds.
+
+    A mapping for a key that holds a config is the settings within that config; for any other key it is a value.
+    Raises ConfigError.
+    """
     if isinstance(given, Mapping):
         settings = list(given.items())
     elif isinstance(given, str):
@@ -40,17 +45,32 @@ def assignments(given: Overrides) -> Iterator[tuple[str, Any]]:
     elif isinstance(given, Iterable):
         settings = [_assignment(one) for one in given]
     else:
-        raise ConfigError(f"Found the settings {given!r}; expected ['training.epochs=3'] or {{'training.epochs': 3}}.")
+        raise ConfigError(
+            f"Found the settings {given!r:.80}; expected ['training.epochs=3'], {{'training.epochs': 3}} or "
+            "{'training': {'epochs': 3}}."
+        )
     for path, value in settings:
-        if not isinstance(path, str):
-            raise ConfigError(f"Found the setting {path!r}; expected a key such as 'training.epochs'.")
+        yield from _within(path, value, part)
+
+
+def _within(path: Any, value: Any, part: Part) -> Iterator[tuple[str, Any]]:
+    """A setting, or those in its mapping."""
+    if not isinstance(path, str):
+        raise ConfigError(f"Found the setting {path!r:.80}; expected a key such as 'training.epochs'.")
+    place: Any = part
+    for key in path.split("."):
+        place = place.get(key) if isinstance(place, Part) else None
+    if not (isinstance(place, Part) and isinstance(value, Mapping)):
         yield path, value
+        return
+    for key, below in value.items():
+        yield from ((f"{path}.{rest}", one) for rest, one in _within(key, below, place))
 
 
 def _assignment(text: Any) -> tuple[str, Any]:
     path, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
     if not equals:
-        raise ConfigError(f"Found the setting {text!r}; expected KEY=VALUE, as in training.epochs=3.")
+        raise ConfigError(f"Found the setting {text!r:.80}; expected KEY=VALUE, as in training.epochs=3.")
     try:
         return path.strip(), json.loads(value)
     except json.JSONDecodeError:

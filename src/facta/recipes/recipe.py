@@ -13,7 +13,7 @@ from facta.errors import ConfigError
 from facta.eval.protocol import ProtocolConfig
 from facta.kinds import kind_of
 from facta.models.known import AnyModel
-from facta.settings import Overrides, assignments
+from facta.settings import Overrides, assignments, parts
 from facta.training.trainer import TrainingConfig
 from facta.training.tune import Space
 
@@ -61,7 +61,7 @@ class RecipeConfig(Config):
         return self._without_derived(super().change(**values), values)
 
     def override(self, settings: Overrides) -> Self:
-        return self._without_derived(super().override(settings), dict(assignments(settings)))
+        return self._without_derived(super().override(settings), dict(assignments(settings, parts(self))))
 
     def _without_derived(self, changed: Self, values: Mapping[str, Any]) -> Self:
         """What somebody has set is no longer derived."""
