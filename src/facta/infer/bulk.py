@@ -25,7 +25,7 @@ from facta.data.batches.stored import RowsOf
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.times import Time, moment
 from facta.errors import DataError
-from facta.infer import parts
+from facta.infer import frames, parts
 from facta.infer.catalogue_lists import Lists
 from facta.infer.parts import Progress
 from facta.infer.ranking import lists_of
@@ -106,7 +106,7 @@ def ranked(
     chosen, every = np.concatenate([*best, none]), np.concatenate([*(one.rows for one in asked), none])
     lengths = np.array([len(line) for line in best], dtype=np.int64)
     lines = _lines(dataset, catalogue, users, lengths, every[chosen], value[chosen].astype(np.float32))
-    return lines.with_columns(pl.Series(name, column[chosen], dtype=pl.Float32) for name, column in scores.items())
+    return frames.with_scores(lines, {name: column[chosen] for name, column in scores.items()})
 
 
 def _lines(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,7 +28,7 @@ from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
 from facta.data.split.mask import ALL, masked_events
 from facta.errors import ConfigError
-from facta.infer import bulk, ranking
+from facta.infer import bulk, frames, ranking
 from facta.infer.catalogue_lists import CatalogueLists
 from facta.infer.history import History, as_histories, context_codes, encoded
 from facta.infer.parts import Progress
@@ -49,6 +49,14 @@ class Answer:
     scores: list[list[float]]
     source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
     unknown: list[int]  # events left out because their item is not in the catalogue
+    item_type: pl.DataType = field(default_factory=pl.Int64, repr=False, compare=False)  # of ids in a frame
+
+    def frame(self) -> pl.DataFrame:
+        """A line for each item: request (from 0), rank (from 1), item_id, score, title (null where there is none) and
+        source, as in `recommend_users`. A request without items has no line."""
+        lines = frames.lines(self.ids, self.titles, self.scores, self.item_type)
+        source = np.repeat(np.array(self.source, dtype=object), frames.lengths(self.ids))
+        return lines.with_columns(pl.Series(frames.SOURCE, source.tolist(), dtype=pl.String))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +108,7 @@ class Engine:
             scores=_each(found.scores[listed].tolist(), counts),
             source=["model" if read else "popularity" for read in found.of_model],
             unknown=[one.unknown for one in histories],
+            item_type=self.items.catalogue["item_id"].dtype,
         )
 
     def rank(
@@ -130,6 +139,7 @@ class Engine:
             left_out=[int((one < 0).sum()) for one in rows],
             untrained=[int((~self.items.trained[one.rows]).sum()) for one in asked],
             unknown=[one.unknown for one in histories],
+            item_type=self.items.catalogue["item_id"].dtype,
         )
 
     def recommend_users(

@@ -7,10 +7,11 @@ Letters: B histories, M candidates of one, S of all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from facta import arrays
@@ -24,6 +25,7 @@ from facta.data.dataset.conditional import factors, score_names
 from facta.data.dataset.ids import ItemId, plain_value
 from facta.data.dataset.schema import Field
 from facta.errors import ConfigError, DataError
+from facta.infer import frames
 from facta.models.model import Model
 
 MICROBATCH = 1024  # candidates of a history that are scored together; both bound memory and change no answer
@@ -44,6 +46,23 @@ class Ranking:
     left_out: list[int]  # candidates that are not in the catalogue
     untrained: list[int]  # candidates without training events: known by their features alone, if the model reads any
     unknown: list[int]  # events left out because their item is not in the catalogue
+    item_type: pl.DataType = field(default_factory=pl.Int64, repr=False, compare=False)  # of ids in a frame
+
+    def frame(self) -> pl.DataFrame:
+        """A line for each candidate: request (from 0), rank (from 1), item_id, score (what orders them), title (null
+        where there is none), then each predicted score, as in `rank_users`. A request without candidates has no line.
+        """
+        scores = {name: _joined(lists) for name, lists in self.scores.items()}
+        order = _cut(values(scores, self.by), frames.lengths(self.ids))
+        return frames.with_scores(frames.lines(self.ids, self.titles, order, self.item_type), scores)
+
+
+def _joined(lists: Sequence[Sequence[float]]) -> Floats32:
+    return np.array([score for one in lists for score in one], dtype=np.float32)
+
+
+def _cut(values: Floats, lengths: Ints) -> list[list[float]]:
+    return [one.tolist() for one in np.split(values, np.cumsum(lengths)[:-1])]
 
 
 def lists_of(candidates: Iterable[Any], histories: int) -> list[list[ItemId]]:

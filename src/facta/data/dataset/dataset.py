@@ -28,11 +28,22 @@ from pydantic import PositiveInt, Strict, ValidationError
 from facta.arguments import PATH, arguments
 from facta.arrays import Ints
 from facta.config import Config
+from facta.data.dataset.columns import condition
 from facta.data.dataset.digests import array_digest, content_hash, table_digest
+from facta.data.dataset.event_frame import (
+    EventColumn,
+    event_times,
+    field_values,
+    first_of,
+    given_times,
+    item_ids,
+    lazy_events,
+    user_ids,
+)
 from facta.data.dataset.features import Feature, feature, listed
 from facta.data.dataset.ids import Ids
 from facta.data.dataset.parquet import read_parquet, reading
-from facta.data.dataset.schema import Field
+from facta.data.dataset.schema import Field, FieldConfig
 from facta.data.dataset.series import ARRAYS as SERIES
 from facta.data.dataset.series import Series, coded
 from facta.errors import ConfigError, DataError
@@ -183,6 +194,44 @@ class Dataset:
     @property
     def content_hash(self) -> str:
         return self.manifest.content_hash
+
+    @property
+    def events(self) -> pl.LazyFrame:
+        """All events, by user and time: user_id, item_id, timestamp (UTC), fields, and when late feedback was given.
+
+        Values are as in the log, of a category its text; null is undefined. Columns are read when the frame is
+        collected, each at 1 to 16 bytes an event and twice that on the way; those that are not selected cost nothing,
+        and `collect(engine="streaming")` makes a part of the events at a time. An id or the time keeps its name in the
+        source where a field has the usual one. `facta.prepare(dataset.events, out, fields=dataset.declared_fields)`
+        makes the dataset again, or one of a part of its events; docs/python.md says where it does not.
+        """
+        return lazy_events(self._event_columns, self.num_events)
+
+    @property
+    def declared_fields(self) -> dict[str, FieldConfig]:
+        """What the columns of `events` mean, as `prepare` is told. A condition is left out that reads other columns."""
+        there, found = set(self._event_columns), {field.name: field.declared for field in self.manifest.fields}
+        for name, one in found.items():
+            read = () if one.undefined is None else condition(name, one.undefined).meta.root_names()
+            found[name] = one if there.issuperset(read) else one.change(undefined=None)
+        return found
+
+    @property
+    def _event_columns(self) -> dict[str, EventColumn]:
+        fields = self.manifest.fields
+        taken = {field.name for field in fields} | {field.given_when for field in fields}
+        user, item, time = (
+            self.manifest.columns[role] if role in taken and role in self.manifest.columns else role
+            for role in ("user_id", "item_id", "timestamp")
+        )
+        found = {user: user_ids(self.users["user_id"], self.offsets), item: item_ids(self.items["item_id"], self.item)}
+        found |= {} if self.timestamp is None else {time: event_times(self.timestamp)}
+        found |= {field.name: field_values(field, self.fields[field.name]) for field in fields}
+        given: dict[str, list[EventColumn]] = {}
+        for field in fields:
+            if field.given_when is not None and field.given_when not in found and self.timestamp is not None:
+                given.setdefault(field.given_when, []).append(given_times(self.timestamp, self.delays[field.name]))
+        return found | {name: first_of(columns) for name, columns in given.items()}
 
     @cached_property
     def items(self) -> pl.DataFrame:

@@ -131,6 +131,20 @@ class Field(Config):
     waits_for: tuple[str, ...] | None = None  # fields with a time that the declared condition reads
 
     @property
+    def declared(self) -> FieldConfig:
+        """What makes this field of a column of events again."""
+        return FieldConfig.parse(
+            {
+                "role": self.role,
+                "kind": self.kind,
+                "boundaries": None if self.quantiles else self.boundaries,
+                "positive": self.positive_when,
+                "undefined": self.undefined_when,
+                "time": self.given_when,
+            }
+        )
+
+    @property
     def codes(self) -> int:
         """How many codes there are, "undefined" included."""
         match self.kind:
