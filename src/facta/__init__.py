@@ -34,6 +34,7 @@ from facta.infer.artifact import Answer, Artifact
 from facta.infer.history import History
 from facta.infer.history_of import histories_of, history_of
 from facta.infer.ranking import Ranking
+from facta.infer.similar import SimilarItems
 from facta.recipes.recipe import RecipeConfig
 
 __version__ = _version()
@@ -61,6 +62,7 @@ __all__ = [
     "RecipeConfig",
     "ResourceError",
     "Result",
+    "SimilarItems",
     "TrainingError",
     "UnknownValueWarning",
     "by_day",

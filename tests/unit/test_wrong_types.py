@@ -43,6 +43,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
     place, number = tmp_path_factory.mktemp("wrong"), count()
     data = facta.prepare(worlds.checkerboard(), place / "data")
     artifact = facta.train(data, "debug/popularity", place / "artifact", log=Log("quiet"))
+    similar = facta.train(data, "debug/item-knn", place / "similar", log=Log("quiet"))
     result, recipe = facta.evaluate(artifact, data), facta.find_recipe("debug/hstu")
 
     def out() -> Path:
@@ -98,6 +99,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
         ),
         "Artifact.recommend": Call(artifact.recommend, lambda: {**asked, "k": 3, "exclude": None}),
         "Artifact.rank": Call(artifact.rank, lambda: {**asked, "candidates": [1], "context": None, "by": None}),
+        "Artifact.similar_items": Call(similar.similar_items, lambda: {"item": 1, "k": 3}),
         "Artifact.save": Call(artifact.save, lambda: {"path": out(), "overwrite": False}),
         "Artifact.rows_of": Call(artifact.rows_of, lambda: {"ids": [1]}),
         "Artifact.titles": Call(artifact.titles, lambda: {"ids": [1]}),
@@ -118,7 +120,15 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
 NAMES = (
     *("compare", "doctor", "evaluate", "predict", "find_recipe", "history_of", "histories_of", "by_day", "load"),
     *("prepare", "run_folder", "train", "train_seeds", "tune", "Artifact.recommend", "Artifact.rank", "Artifact.save"),
-    *("Artifact.rows_of", "Artifact.titles", "History", "Dataset.open", "ProtocolConfig", "FieldConfig"),
+    *(
+        "Artifact.similar_items",
+        "Artifact.rows_of",
+        "Artifact.titles",
+        "History",
+        "Dataset.open",
+        "ProtocolConfig",
+        "FieldConfig",
+    ),
     *("FeatureConfig", "RecipeConfig.parse", "RecipeConfig.change", "RecipeConfig.override"),
 )
 OF_FEEDBACK = ("predict", "tune", "Artifact.rank", "by_day")  # refused as given: popularity is counted

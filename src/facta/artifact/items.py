@@ -34,6 +34,10 @@ class ItemLookup:
             raise unlike("the ids", ids, "a list of item ids")
         return self._ids.rows_if_known(self.same_type(list(ids)))
 
+    def known_rows(self, ids: Iterable[Any]) -> Ints:
+        """[n] item ids -> [n] catalogue rows. Raises DataError for unknown ids, too."""
+        return self._ids.rows(self.same_type(list(ids)))
+
     def same_type(self, ids: list[Any]) -> list[ItemId]:
         """[n] ids as plain values. Raises DataError for ids of another type than the catalogue's."""
         plain, first = [plain_value(id_) for id_ in ids], self._ids.ids[0]

@@ -16,6 +16,7 @@ from facta.cli.info import info
 from facta.cli.prepare import prepare
 from facta.cli.rank import rank
 from facta.cli.recommend import recommend
+from facta.cli.similar import similar
 from facta.cli.train import train
 from facta.cli.tune import tune
 from facta.kinds import import_named
@@ -59,7 +60,7 @@ def options(
 
 
 app.add_typer(data, name="data")
-for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, info):
+for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, similar, info):
     app.command()(verb)
 
 

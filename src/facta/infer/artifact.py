@@ -21,6 +21,7 @@ from facta.infer.engine import Answer, Engine, Exclude
 from facta.infer.history import History
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking, ScoreWeights
+from facta.infer.similar import SimilarItems
 
 __all__ = ["Answer", "Artifact", "Exclude"]
 
@@ -88,6 +89,19 @@ class Artifact(StoredArtifact):
         where the model reads any. Raises DataError and ConfigError.
         """
         return self._engine.rank(history, candidates, at, context, by)
+
+    def similar_items(self, item: ItemId | Iterable[ItemId], k: int = 10) -> SimilarItems:
+        """The k items of the catalogue that are most like an item, or like each of several; `frame()` has their lines.
+
+        Similar are, by the cosine of their vectors, items that the model recommends to the same people: also a sequel,
+        or what is bought together. A counted model says what it counted: item-knn the people who met both, rules and
+        EASE what leads from the item to the other one, so that a may be similar to b and not b to a.
+
+        The item itself is left out, and items without a training event are. Asked for one of these, the list is empty
+        (`untrained`), unless the model makes its vector of features. Raises DataError for an unknown id, ConfigError
+        for a model that compares no items: popularity, a mixture of logits, one that has learned feedback alone.
+        """
+        return self._engine.similar_items(item, k)
 
     @overload
     def recommend_users(

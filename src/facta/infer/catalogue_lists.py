@@ -75,7 +75,7 @@ class CatalogueLists:
         for chosen, found in self._scores(histories, at, np.flatnonzero(~of_model), by_model, asked):
             none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
             with torch.inference_mode():
-                best = self._index.rank(found, none, _sets(hidden, chosen), k)
+                best = self.index.rank(found, none, _sets(hidden, chosen), k)
             rows[chosen], scores[chosen] = best.lists, best.scores
         return Lists(rows, scores, of_model)
 
@@ -94,10 +94,10 @@ class CatalogueLists:
         if not len(by_model):
             return
         with torch.inference_mode():
-            parts = _parts(by_model, REQUESTS_PER_BATCH if self._index.products else dense)
+            parts = _parts(by_model, REQUESTS_PER_BATCH if self.index.products else dense)
             requests = ((chosen, self._request(histories, at, chosen, asked)) for chosen in parts)
-            each = ((chosen, self._index.scores(self.model, batch)) for chosen, batch in requests)
-            if not self._index.products:
+            each = ((chosen, self.index.scores(self.model, batch)) for chosen, batch in requests)
+            if not self.index.products:
                 yield from each
                 return
             found = [one for _, one in each if isinstance(one, FactoredScores)]
@@ -116,14 +116,15 @@ class CatalogueLists:
         return request([histories[place] for place in chosen], moments, self.model.window, said)
 
     @cached_property
-    def _index(self) -> Index:
+    def index(self) -> Index:
+        """Of the items that may be recommended."""
         with torch.inference_mode():
             return Index.of(self.model, np.flatnonzero(self.trained), len(self.trained))
 
     @cached_property
     def _shortlist(self) -> Shortlist:
         with torch.inference_mode():
-            return Shortlist.of(self._index, self.model)
+            return Shortlist.of(self.index, self.model)
 
     @cached_property
     def _popularity(self) -> Tensor:

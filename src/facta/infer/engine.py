@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -34,6 +35,7 @@ from facta.infer.history import History, as_histories, context_codes, encoded
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.request_times import request_times
+from facta.infer.similar import ItemNeighbours, SimilarItems
 from facta.models.model import Model
 
 Exclude = Literal["history", "nothing"] | Sequence[ItemId]
@@ -142,6 +144,22 @@ class Engine:
             item_type=self.items.catalogue["item_id"].dtype,
         )
 
+    def similar_items(self, item: ItemId | Iterable[ItemId], k: int) -> SimilarItems:
+        ids = item if isinstance(item, Iterable) and not isinstance(item, (str, bytes)) else [item]
+        rows, k = self.items.known_rows(ids), _length(k)
+        found, scores = self._neighbours.best(rows, k)
+        listed = found >= 0
+        counts = listed.sum(axis=1)
+        return SimilarItems(
+            items=self.items.ids(rows),
+            ids=_each(self.items.ids(found[listed]), counts),
+            titles=_each(self.items.titles(found[listed]), counts),
+            scores=_each(scores[listed].tolist(), counts),
+            by=self.model.similar_by,
+            untrained=(~self.items.trained[rows]).tolist(),
+            item_type=self.items.catalogue["item_id"].dtype,
+        )
+
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int, *, users: Iterable[ItemId] | pl.Series | None, at: Time | None,
         context: Mapping[str, Any] | None, exclude: Exclude | None, out: Path | str | None, overwrite: bool,
@@ -187,6 +205,10 @@ class Engine:
         digest = bulk.digest([listed[row].tolist() for row in rows.tolist()])
         named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, by=weights, context=codes, candidates=digest)
         return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
+
+    @cached_property
+    def _neighbours(self) -> ItemNeighbours:
+        return ItemNeighbours(self.model, self.lists.index, self.lists.trained)
 
     def stored(self, dataset: Dataset) -> StoredHistories:
         """The histories of a dataset in the rows and codes of the artifact."""

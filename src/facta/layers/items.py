@@ -68,6 +68,7 @@ class ItemsConfig(Config):
 class ItemTower(nn.Module):
     """Id and features together: vector = id + Σ features. The id of an item without training events is `unknown`."""
 
+    of_features = True
     trained: Tensor  # [V] bool
 
     def __init__(self, config: ItemsConfig, catalogue: Catalogue, width: int) -> None:

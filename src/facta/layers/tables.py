@@ -34,6 +34,7 @@ class Table(nn.Module):
     """
 
     plain = False
+    of_features = False  # whether the vector of an item without training events says something
     weight: nn.Parameter
 
     def __init__(self, count: int, rows: int, width: int, std: float, dropout: float = 0.0) -> None:

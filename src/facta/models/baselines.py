@@ -21,7 +21,7 @@ from facta.arrays import Ints
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.split.statistics import Statistics
 from facta.errors import DataError
-from facta.models.counted import CountedConfig, neighbour_scores
+from facta.models.counted import CountedConfig, neighbour_scores, neighbour_similarities
 from facta.models.model import Judge, Model
 from facta.types import SequenceBatch
 
@@ -181,6 +181,14 @@ class ItemKNN(Model):
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
         """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
         return neighbour_scores(batch, self.neighbours, self.similarity, self._place_weight)
+
+    @property
+    def similar_by(self) -> str:
+        return "cosine of the people who met both items, shrunk"
+
+    def item_similarities(self, rows: Tensor) -> Tensor:
+        """[n] rows -> [n, V]; -inf beyond the K neighbours."""
+        return neighbour_similarities(rows, self.neighbours, self.similarity)
 
     def _place_weight(self, place: Tensor) -> Tensor:
         """[E] places, 0 for the newest event -> [E] what each event's neighbours count."""

@@ -55,6 +55,17 @@ def tuned_in_turn(
     return kept
 
 
+def positive_only(scores: Tensor) -> Tensor:
+    """Scores of pairs, -inf in place of those that speak of no similarity."""
+    return scores.masked_fill(scores <= 0, -torch.inf)
+
+
+def neighbour_similarities(rows: Tensor, neighbours: Tensor, weight: Tensor) -> Tensor:
+    """[n] rows -> [n, V]: the weight of each kept neighbour, -inf for all other items."""
+    dense = torch.zeros(len(rows), len(neighbours))
+    return positive_only(dense.scatter_add_(1, neighbours[rows].long(), weight[rows]))  # row 0 stands behind the last
+
+
 def neighbour_scores(
     batch: SequenceBatch, neighbours: Tensor, weight: Tensor, place_weight: Callable[[Tensor], Tensor]
 ) -> Tensor:

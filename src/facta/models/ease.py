@@ -23,7 +23,7 @@ from facta.data.split.statistics import Statistics
 from facta.errors import ResourceError
 from facta.hardware import human, memory_free
 from facta.models.baselines import co_occurrences
-from facta.models.counted import CountedConfig
+from facta.models.counted import CountedConfig, positive_only
 from facta.models.model import Judge, Model
 from facta.types import SequenceBatch
 
@@ -72,6 +72,14 @@ class EASE(Model):
         met = torch.unique(torch.stack([request, batch.events.item[read]]), dim=1)  # an item counts once
         shown = torch.zeros(len(row), len(self.weight)).index_put_((met[0], met[1]), torch.ones(met.shape[1]))
         return shown @ self.weight
+
+    @property
+    def similar_by(self) -> str:
+        return "weight of EASE from the item to the other one"
+
+    def item_similarities(self, rows: Tensor) -> Tensor:
+        """[n] rows -> [n, V] of B; -inf where it is not above 0."""
+        return positive_only(self.weight[rows])
 
 
 def fit_all(configs: Sequence[EASEConfig], statistics: Statistics) -> list[EASE]:

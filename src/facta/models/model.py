@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from facta.config import Config
 from facta.data.batches.negatives import NegativesConfig
@@ -163,6 +164,27 @@ class Model(nn.Module):
     def item_vectors(self, rows: Tensor | None = None) -> Tensor:
         """[V, P] (or of the given rows [U, P]) of a model with a `scoring`: what an index stores."""
         raise ConfigError(f"A model of kind '{kind_of(self.config)}' has no vectors of queries and items.")
+
+    @property
+    def similar_by(self) -> str:
+        """What makes two items similar, as people are told; empty: it compares no items."""
+        return "cosine of the item vectors" if self.factored else ""
+
+    @property
+    def knows_new_items(self) -> bool:
+        """Whether the vector of an item without training events says something: it is made of features."""
+        return False
+
+    @torch.no_grad()
+    def item_similarities(self, rows: Tensor) -> Tensor:
+        """[n] rows -> [n, V] how similar every item is to each of them; -inf: nothing says that it is."""
+        if not self.similar_by:
+            raise ConfigError(
+                "This artifact compares no items: its model has neither item vectors whose products are its scores nor "
+                "counts of pairs of items. Ask one that has, such as hstu, sasrec, item-knn, rules or ease."
+            )
+        every = functional.normalize(self.item_vectors(), dim=1)
+        return every[rows] @ every.T
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""

@@ -250,6 +250,16 @@ class Recommender(Model):
         return None if self.next_item is None or self.prior is not None else self.next_item.similarity
 
     @property
+    def similar_by(self) -> str:
+        """By its own vectors, also beside a prior."""
+        learned = self.next_item is not None and self.next_item.similarity.factored
+        return "cosine of the item vectors" if learned else ""
+
+    @property
+    def knows_new_items(self) -> bool:
+        return self.embedder.item.of_features
+
+    @property
     def negatives(self) -> NegativesConfig | None:
         """What the loss wants drawn for each step; None: nothing."""
         return None if self.config.next_item is None else self.config.next_item.negatives

@@ -25,7 +25,7 @@ from facta import arrays
 from facta.arrays import Floats, Ints
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.split.statistics import Statistics, TrainingEvents
-from facta.models.counted import CountedConfig, neighbour_scores, tuned_in_turn
+from facta.models.counted import CountedConfig, neighbour_scores, neighbour_similarities, tuned_in_turn
 from facta.models.model import Judge, Model
 from facta.types import SequenceBatch
 
@@ -131,6 +131,14 @@ class Rules(Model):
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
         """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
         return neighbour_scores(batch, self.neighbours, self.weight, self.place_weights)
+
+    @property
+    def similar_by(self) -> str:
+        return "rule from the item to the other one: how often people meet it near"
+
+    def item_similarities(self, rows: Tensor) -> Tensor:
+        """[n] rows -> [n, V]; -inf where no rule is kept."""
+        return neighbour_similarities(rows, self.neighbours, self.weight)
 
     def place_weights(self, place: Tensor) -> Tensor:
         """[E] places, 0 for the newest event -> [E] what each event's rules count."""
