@@ -30,6 +30,7 @@ from facta.eval.comparison import Comparison, compare
 from facta.eval.predictions import Predictions
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.result import Result
+from facta.eval.seeds import AveragedPredictions, average
 from facta.infer.artifact import Answer, Artifact
 from facta.infer.history import History
 from facta.infer.history_of import histories_of, history_of
@@ -45,6 +46,7 @@ __all__ = [
     "Answer",
     "Artifact",
     "ArtifactError",
+    "AveragedPredictions",
     "Comparison",
     "ConfigError",
     "DataError",
@@ -65,6 +67,7 @@ __all__ = [
     "SimilarItems",
     "TrainingError",
     "UnknownValueWarning",
+    "average",
     "by_day",
     "compare",
     "doctor",

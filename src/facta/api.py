@@ -135,8 +135,8 @@ def train_seeds(
 ) -> dict[int, Artifact]:
     """Train a recipe once for each seed, into `out/seed-0`, `out/seed-1`, …; everything else as in `train`.
 
-    Called again it goes on: artifacts of this very training that stand are loaded. `facta.eval.seeds.over_seeds` gives
-    the mean and the deviation of their metrics. Raises FactaError.
+    Called again it goes on: artifacts of this very training that stand are loaded. `facta.average` gives the mean of
+    their results, and `facta.compare` takes lists of them. Raises FactaError.
     """
     chosen, dataset = find_recipe(recipe, overrides), _open(dataset)
     if chosen.training is None:

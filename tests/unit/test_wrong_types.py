@@ -57,6 +57,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
     trained: dict[str, Any] = {"dataset": data, "recipe": "debug/popularity", "overrides": (), "device": "cpu"}
     asked: dict[str, Any] = {"history": [1, 2], "at": None}
     return {
+        "average": Call(facta.average, lambda: {"results": [result, result]}),
         "compare": Call(facta.compare, lambda: {"a": result, "b": result, "metric": "NDCG@10"}),
         "doctor": Call(facta.doctor, lambda: {"events": data, "columns": None, "fields": None, "unit": None}),
         "evaluate": Call(facta.evaluate, lambda: {"artifact": artifact, "ks": (10,), **judged}),
@@ -118,18 +119,11 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
 
 
 NAMES = (
-    *("compare", "doctor", "evaluate", "predict", "find_recipe", "history_of", "histories_of", "by_day", "load"),
-    *("prepare", "run_folder", "train", "train_seeds", "tune", "Artifact.recommend", "Artifact.rank", "Artifact.save"),
-    *(
-        "Artifact.similar_items",
-        "Artifact.rows_of",
-        "Artifact.titles",
-        "History",
-        "Dataset.open",
-        "ProtocolConfig",
-        "FieldConfig",
-    ),
-    *("FeatureConfig", "RecipeConfig.parse", "RecipeConfig.change", "RecipeConfig.override"),
+    *("average", "compare", "doctor", "evaluate", "predict", "find_recipe", "history_of", "histories_of", "by_day"),
+    *("load", "prepare", "run_folder", "train", "train_seeds", "tune", "Artifact.recommend", "Artifact.rank"),
+    *("Artifact.save", "Artifact.similar_items", "Artifact.rows_of", "Artifact.titles", "History", "Dataset.open"),
+    *("ProtocolConfig", "FieldConfig", "FeatureConfig", "RecipeConfig.parse", "RecipeConfig.change"),
+    "RecipeConfig.override",
 )
 OF_FEEDBACK = ("predict", "tune", "Artifact.rank", "by_day")  # refused as given: popularity is counted
 

@@ -1,9 +1,13 @@
-"""Paired comparison of two results, or of two predictions of feedback: the same users, resampled together."""
+"""Paired comparison of two results, or of two predictions of feedback: the same users, resampled together.
+
+Each side may be several runs with seeds of their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,6 +19,8 @@ from facta.eval.feedback_metrics import RESAMPLED
 from facta.eval.metrics import lower_is_better
 from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result, check_comparable
+from facta.eval.seeds import RUNS, AveragedPredictions, average, runs_of
+from facta.eval.value_metrics import COMPARED_VALUES
 
 Verdict = Literal["better", "worse", "undecided"]
 
@@ -44,23 +50,25 @@ class Comparison:
         return f"{self.metric} {self.difference:+.4f} [{low:+.4f}, {high:+.4f}]{seeds}: {self.verdict}"
 
 
-Judged = TypeVar("Judged", Result, Predictions)
+Judged = Result | Predictions | AveragedPredictions
 
-
-_JUDGED = instance("what facta.evaluate or facta.predict returns", Result, Predictions)
+_JUDGED = instance("what facta.evaluate or facta.predict returns", *get_args(Judged)) | RUNS
 
 
 @arguments(a=_JUDGED, b=_JUDGED, metric=TEXT)
-def compare(a: Judged, b: Judged, metric: str) -> Comparison:
-    """`a` against `b`, two results ("NDCG@10") or two predictions of feedback ("NE(click)").
+def compare(a: Judged | Sequence[Judged], b: Judged | Sequence[Judged], metric: str) -> Comparison:
+    """`a` against `b`, two results ("NDCG@10") or two predictions of feedback ("NE(click)"); each may be a list of runs
+    with several seeds, of which the mean counts, as in `facta.average`.
 
-    Refused with a ProtocolError where their numbers may not stand side by side: of results with another protocol,
-    stage, dataset or other users, of predictions of other events or fields.
+    The interval is over users. With several seeds `seeds` is the standard error of the difference over them, which the
+    interval does not cover. Refused with a ProtocolError where the numbers may not stand side by side: of results with
+    another protocol, stage, dataset or other users, of predictions of other events or fields.
     """
-    if isinstance(a, Predictions) and isinstance(b, Predictions):
-        return _predicted(a, b, metric)
-    if isinstance(a, Predictions) or isinstance(b, Predictions):
+    a, b = (average(one) if isinstance(one, Sequence) else one for one in (a, b))  # type: ignore[arg-type]
+    if isinstance(a, Result) != isinstance(b, Result):
         raise ProtocolError("Found a ranking beside predictions of feedback; expected two of one sort.")
+    if not (isinstance(a, Result) and isinstance(b, Result)):
+        return _predicted(a, b, metric)  # type: ignore[arg-type]
     check_comparable(a, b)
     if metric not in a.values:
         raise ProtocolError(f"No metric '{metric}' in these results; they have {', '.join(a.values)}.")
@@ -76,17 +84,20 @@ def compare(a: Judged, b: Judged, metric: str) -> Comparison:
     )
 
 
-def _of_seeds(a: Result, b: Result, metric: str) -> float | None:
+def _of_seeds(a: Result | AveragedPredictions, b: Result | AveragedPredictions, metric: str) -> float | None:
     """Standard error over seeds of the difference of two averages; a single run counts as if it had no seed."""
     shares = [one.seed_deviation[metric] ** 2 / one.runs for one in (a, b) if metric in one.seed_deviation]
     return float(np.sqrt(sum(shares))) if shares else None
 
 
-def _predicted(a: Predictions, b: Predictions, metric: str) -> Comparison:
-    metric = resolved(metric, [f"{name}({field})" for field in a.p for name in RESAMPLED])
-    for field in a.p:
-        name = metric.removesuffix(f"({field})")
-        if name in RESAMPLED and metric == f"{name}({field})":
-            return Comparison(metric, *differences([a], [b], field)[name])
-    known = ", ".join(f"{name}({field})" for field in a.p for name in RESAMPLED)
-    raise ProtocolError(f"No metric '{metric}' to compare predictions in; these have {known}.")
+def _predicted(a: Predictions | AveragedPredictions, b: Predictions | AveragedPredictions, metric: str) -> Comparison:
+    ours, theirs = AveragedPredictions(runs_of(a)), AveragedPredictions(runs_of(b))
+    first = ours.each[0]
+    known = {f"{name}({field})": (name, field) for field in first.p for name in RESAMPLED}
+    known |= {f"{name}({field})": (name, field) for field in first.expected for name in COMPARED_VALUES}
+    metric = resolved(metric, [*known])
+    if metric not in known:
+        raise ProtocolError(f"No metric '{metric}' to compare predictions in; these have {', '.join(known)}.")
+    name, field = known[metric]
+    difference, bounds = differences(ours.each, theirs.each, field)[name]
+    return Comparison(metric, difference, bounds, seeds=_of_seeds(ours, theirs, metric))

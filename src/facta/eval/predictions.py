@@ -182,7 +182,7 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
     """Metric -> (mean of a's runs minus mean of b's, 95 % interval): users are resampled, the same for all runs."""
     for other in (*a[1:], *b):
         check_same_events(a[0], other)
-    samples = [[_draws(run, field) for run in runs] for runs in (a, b)]
+    samples = [[draws(run, field) for run in runs] for runs in (a, b)]
     means = [[run.means for run in runs] for runs in (a, b)]
     found = {}
     for metric in COMPARED_VALUES if field in a[0].expected else RESAMPLED:
@@ -192,8 +192,8 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
     return found
 
 
-def _draws(run: Predictions, field: str) -> dict[str, Floats]:
-    """Metric -> [samples] of a field of either sort."""
+def draws(run: Predictions, field: str) -> dict[str, Floats]:
+    """Metric -> [samples] of a field of either sort; the same users for all runs of the same events."""
     if field in run.expected:
         return resampled_values(*run.values_of(field))
     return resampled(*run.of(field), run.part_of(field))

@@ -70,8 +70,10 @@ class Result:
         return {name: float(np.std(means, ddof=1)) for name, means in self.each.items() if len(means) > 1}
 
     def __repr__(self) -> str:
-        means = ", ".join(f"{name} {mean:.4f}" for name, mean in self.means.items() if name in SHOWN)
-        return f"Result({self.protocol}, {self.stage}, {len(self.user):,} users: {means})"
+        spread = {name: f" ± {value:.4f} over seeds" for name, value in self.seed_deviation.items()}
+        shown = [f"{name} {mean:.4f}{spread.get(name, '')}" for name, mean in self.means.items() if name in SHOWN]
+        runs = "" if self.runs == 1 else f"{self.runs} runs, "
+        return f"Result({self.protocol}, {self.stage}, {runs}{len(self.user):,} users: {', '.join(shown)})"
 
     def summary(self) -> dict[str, Any]:
         """What a person or `metrics.json` wants to know, as plain values."""
