@@ -9,6 +9,7 @@ from facta.errors import interrupted_in_a_sentence as _interrupted_in_a_sentence
 
 _interrupted_in_a_sentence()  # before torch is imported, which takes seconds
 
+from facta import configs as configs
 from facta.api import by_day, doctor, evaluate, find_recipe, predict, run_folder, train, train_seeds, tune
 from facta.artifact.card import version as _version
 from facta.data.dataset.dataset import Dataset

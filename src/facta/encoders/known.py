@@ -13,6 +13,17 @@ from facta.encoders.production import HSTUProductionConfig
 from facta.encoders.transformer import TransformerConfig
 from facta.kinds import Kinds
 
+__all__ = [
+    "EncoderConfig",
+    "FuXiLinearConfig",
+    "GRUConfig",
+    "HSTUConfig",
+    "HSTUProductionConfig",
+    "LiGRConfig",
+    "TransformerConfig",
+]
+"""What `facta.configs` shows."""
+
 _KNOWN = (HSTUConfig, HSTUProductionConfig, FuXiLinearConfig, TransformerConfig, LiGRConfig, GRUConfig)
 
 AnyEncoder = Annotated[EncoderConfig, Kinds(EncoderConfig, _KNOWN)]

@@ -10,6 +10,9 @@ from facta.models.sim import SIMConfig
 from facta.models.transact import TransActConfig
 from facta.models.twin import TWINConfig
 
+__all__ = ["BSTConfig", "DINConfig", "HistoryConfig", "SIMConfig", "TWINConfig", "TransActConfig"]
+"""What `facta.configs` shows."""
+
 AnyHistory = Annotated[
     HistoryConfig, Kinds(HistoryConfig, (DINConfig, BSTConfig, SIMConfig, TWINConfig, TransActConfig))
 ]

@@ -14,6 +14,19 @@ from facta.models.rates import RatesConfig
 from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
 
+__all__ = [
+    "DLRMConfig",
+    "DecayedPopularityConfig",
+    "EASEConfig",
+    "ItemKNNConfig",
+    "ModelConfig",
+    "PopularityConfig",
+    "RatesConfig",
+    "RecommenderConfig",
+    "RulesConfig",
+]
+"""What `facta.configs` shows."""
+
 AnyModel = Annotated[
     ModelConfig,
     Kinds(

@@ -9,5 +9,8 @@ from facta.similarity.inner import InnerProductConfig
 from facta.similarity.mol import MoLConfig
 from facta.similarity.similarity import SimilarityConfig
 
+__all__ = ["InnerProductConfig", "MoLConfig", "SimilarityConfig"]
+"""What `facta.configs` shows."""
+
 AnySimilarity = Annotated[SimilarityConfig, Kinds(SimilarityConfig, (InnerProductConfig, MoLConfig))]
 """The type of a config's field that holds a similarity."""

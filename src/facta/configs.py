@@ -1,0 +1,53 @@
+"""All classes that a recipe is made of, by name: a recipe in Python, with types and completion.
+
+    from facta import configs
+
+    configs.RecipeConfig(name="mine", model=configs.RecommenderConfig(…), training=configs.TrainingConfig(epochs=20))
+
+Each class stands beside what it configures; kinds of encoders, similarities, models and readers of histories come from
+the lists of those that facta brings along. A recipe refuses contradictions when it is made, with a ConfigError.
+"""
+
+from __future__ import annotations
+
+from facta.data.batches.negatives import NegativesConfig
+from facta.data.batches.stochastic_length import StochasticLengthConfig
+from facta.encoders import known as _encoders
+from facta.encoders.known import *  # noqa: F403
+from facta.eval.protocol import ProtocolConfig
+from facta.layers.embedding import EmbeddingConfig
+from facta.models import histories as _histories
+from facta.models import known as _models
+from facta.models.histories import *  # noqa: F403
+from facta.models.known import *  # noqa: F403
+from facta.models.prior import PriorConfig
+from facta.objectives.feedback import FeedbackConfig
+from facta.objectives.losses import BCEConfig, GBCEConfig, LossConfig, SampledSoftmaxConfig, SoftmaxConfig
+from facta.objectives.next_item import NextItemConfig
+from facta.recipes.recipe import RecipeConfig
+from facta.similarity import known as _similarities
+from facta.similarity.known import *  # noqa: F403
+from facta.training.trainer import TrainingConfig
+from facta.training.tune import Range
+
+__all__ = [
+    "BCEConfig",
+    "EmbeddingConfig",
+    "FeedbackConfig",
+    "GBCEConfig",
+    "LossConfig",
+    "NegativesConfig",
+    "NextItemConfig",
+    "PriorConfig",
+    "ProtocolConfig",
+    "Range",
+    "RecipeConfig",
+    "SampledSoftmaxConfig",
+    "SoftmaxConfig",
+    "StochasticLengthConfig",
+    "TrainingConfig",
+]
+__all__ += _encoders.__all__
+__all__ += _histories.__all__
+__all__ += _models.__all__
+__all__ += _similarities.__all__
