@@ -10,12 +10,14 @@ the lists of those that facta brings along. A recipe refuses contradictions when
 
 from __future__ import annotations
 
+from facta.data.batches.cloze import ClozeConfig
 from facta.data.batches.negatives import NegativesConfig
 from facta.data.batches.stochastic_length import StochasticLengthConfig
 from facta.encoders import known as _encoders
 from facta.encoders.known import *  # noqa: F403
 from facta.eval.protocol import ProtocolConfig
 from facta.layers.embedding import EmbeddingConfig
+from facta.layers.tables import HashedTableConfig, PlainTableConfig, TableConfig
 from facta.models import histories as _histories
 from facta.models import known as _models
 from facta.models.histories import *  # noqa: F403
@@ -32,12 +34,15 @@ from facta.training.tune import Range
 
 __all__ = [
     "BCEConfig",
+    "ClozeConfig",
     "EmbeddingConfig",
     "FeedbackConfig",
     "GBCEConfig",
+    "HashedTableConfig",
     "LossConfig",
     "NegativesConfig",
     "NextItemConfig",
+    "PlainTableConfig",
     "PriorConfig",
     "ProtocolConfig",
     "Range",
@@ -45,6 +50,7 @@ __all__ = [
     "SampledSoftmaxConfig",
     "SoftmaxConfig",
     "StochasticLengthConfig",
+    "TableConfig",
     "TrainingConfig",
 ]
 __all__ += _encoders.__all__

@@ -15,6 +15,7 @@ from facta.models.recommender import RecommenderConfig
 from facta.models.rules import RulesConfig
 
 __all__ = [
+    "BPRMFConfig",
     "DLRMConfig",
     "DecayedPopularityConfig",
     "EASEConfig",
