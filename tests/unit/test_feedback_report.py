@@ -170,3 +170,11 @@ def test_what_cannot_be_reported_is_a_sentence(data: Dataset, found: dict[str, P
     with pytest.raises(ConfigError, match="at least one"):
         write_feedback_report(out, data, {})
     assert not out.exists()
+
+
+def test_the_page_says_of_whom_its_numbers_are(data: Dataset, found: dict[str, Predictions], tmp_path: Path) -> None:
+    asked = {"held_out_users": 9, "held_out_events": 40, "users_without_history": 3, "untrained_targets": 10}
+    write_feedback_report(tmp_path / "r.html", data, {name: replace(one, asked=asked) for name, one in found.items()})
+    said = "all 40 test events of 9 users, 3 of them without an earlier event. 10 events (25.0%) are of items without"
+    page = (tmp_path / "r.html").read_text()
+    assert f"<dt>asked</dt><dd>{said}" in page and page.count("<dt>asked</dt>") == 1

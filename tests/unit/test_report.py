@@ -42,6 +42,29 @@ def entries(data: Dataset) -> list[Entry]:
     return [Entry("HSTU <large>", results[0], lines), Entry("popularity", results[1])]
 
 
+def test_the_page_says_of_whom_its_numbers_are(data: Dataset, entries: list[Entry], tmp_path: Path) -> None:
+    """The lines below the table of the command line: who was asked, and what each request told."""
+    first, second = entries
+    asked = {"held_out_users": 7, "held_out_events": 9, "asked_users": 6, "asked_events": 8, "untrained_targets": 2}
+    told = [
+        replace(first, result=replace(first.result, asked=asked, told=("surface", "<device>"))),
+        replace(second, result=replace(second.result, asked={**asked, "unknown_targets": 4})),
+    ]
+    write_report(tmp_path / "r.html", data, told)
+    page = (tmp_path / "r.html").read_text()
+    who = "6 of 7 users with test events, 8 of 9 such events; the others have nothing visible before them."
+    new = "2 events (25.0%) are of items without training events."
+    assert f"<dt>asked</dt><dd>{who} {new}</dd>" in page and page.count(who) == 2
+    assert "4 events (50.0%) are of items that the artifact does not know, and count as misses." in page
+    assert page.count("<dt>context</dt>") == 1
+    said = "Each request tells HSTU &lt;large&gt; the context of the held-out event: surface, &lt;device&gt;."
+    assert f"<dt>context</dt><dd>{said}</dd>" in page
+    alike = [replace(one, result=replace(one.result, asked=asked)) for one in entries]
+    write_report(tmp_path / "r.html", data, alike)
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<dt>asked</dt>") == 1 and "<dt>context</dt>" not in page
+
+
 def test_one_page_holds_numbers_and_pictures(data: Dataset, entries: list[Entry], tmp_path: Path) -> None:
     out = tmp_path / "out" / "report.html"
     out.parent.mkdir()

@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 import facta
-from facta.cli.tables import population
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.split.late import successes
 from facta.data.split.splits import leave_one_out, leave_one_out_test, temporal, temporal_test, training_events
 from facta.data.split.statistics import Statistics
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
+from facta.eval.population import population
 from facta.eval.predict import predict
 from facta.models.baselines import (
     DecayedPopularity,
@@ -131,10 +131,8 @@ def test_people_and_events_that_are_not_asked_are_counted(
     assert tuple(found.asked[name] for name in names) == expected
     assert found.asked["untrained_targets"] == sum(counts[Experiment(data, protocol).requests("test").item] == 0) > 0
     assert found.summary()["asked"] == dict(found.asked)
-    said = population(found.summary())
-    assert said.startswith(
-        f"Asked: {expected[2]} of {expected[0]} users with test events, {expected[3]} of {expected[1]}"
-    )
+    said = population(found.asked, found.stage)
+    assert said.startswith(f"{expected[2]} of {expected[0]} users with test events, {expected[3]} of {expected[1]}")
     assert "; the others have nothing visible before them." in said and "items without training events" in said
     found.save(tmp_path / "saved.json")
     assert facta.Result.load(tmp_path / "saved.json").asked == found.asked
@@ -160,7 +158,7 @@ def test_blind_ties_leave_people_unasked_and_they_are_counted(tmp_path: Path) ->
     data = dataset(tmp_path, {"a": [(1, 0, 0), (2, 0, 0)], "b": [(1, 0, 0), (2, 1, 0)]})
     found = evaluate(Seeded(data.num_items, window=9), Experiment(data, facta.ProtocolConfig(ties="blind")), ks=(1,))
     assert (found.asked["held_out_users"], found.asked["asked_users"]) == (2, 1)
-    assert "1 of 2 users" in population(found.summary())
+    assert "1 of 2 users" in population(found.asked, found.stage)
 
 
 @pytest.mark.parametrize("state", ["frozen", "rolling"])
@@ -180,7 +178,7 @@ def test_predicted_feedback_counts_people_without_history_and_items_never_seen(t
         "unknown_targets": 0,
         "untrained_targets": int((counts[data.item[event]] == 0).sum()),
     }
-    assert "all 8 test events of 4 users, 1 of them without an earlier event." in population(found.summary())
+    assert "all 8 test events of 4 users, 1 of them without an earlier event." in population(found.asked, found.stage)
     found.save(tmp_path / "saved.json")
     assert facta.Predictions.load(tmp_path / "saved.json").asked == found.asked
 

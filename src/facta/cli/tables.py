@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facta.cli import console
-from facta.errors import counted
 from facta.eval.feedback_metrics import SHOWN
 from facta.eval.metrics import shown as shown_metrics
+from facta.eval.population import context_told, population
 from facta.eval.value_metrics import VALUE_METRICS
 
 
@@ -31,8 +31,7 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
     )
     _population([summary for _, summary in named])
     for name, summary in named:
-        if summary.get("told"):
-            told = f"Each request tells {name} the context of the held-out event: {', '.join(summary['told'])}."
+        if told := context_told(name, summary.get("told", ())):
             console.out.print(told, markup=False, highlight=False)
     masked = first["unreachable_targets"]
     if masked > 0.01:
@@ -90,33 +89,9 @@ def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 def _population(summaries: Sequence[Mapping[str, Any]]) -> None:
     """A line of whom and what the numbers are; a second one where the artifacts know other items."""
-    said = dict.fromkeys(text for text in (population(summary) for summary in summaries) if text)
-    for text in said:
-        console.out.print(text, markup=False, highlight=False)
-
-
-def population(summary: Mapping[str, Any]) -> str:
-    """Of whom the numbers are, and how many targets nobody could learn; empty where nothing was counted."""
-    asked, stage = summary.get("asked") or {}, summary["stage"]
-    if not asked:
-        return ""
-    users, events = asked["held_out_users"], asked["held_out_events"]
-    if "asked_users" in asked:
-        said = (
-            f"Asked: {asked['asked_users']:,} of {counted(users, 'user')} with {stage} events, "
-            f"{asked['asked_events']:,} of {events:,} such events"
-        )
-        said += "." if asked["asked_events"] == events else "; the others have nothing visible before them."
-    else:
-        said = f"Asked: all {counted(events, f'{stage} event')} of {counted(users, 'user')}"
-        said += f", {asked['users_without_history']:,} of them without an earlier event."
-    for key, what in (
-        ("untrained_targets", "are of items without training events"),
-        ("unknown_targets", "are of items that the artifact does not know, and count as misses"),
-    ):
-        if asked.get(key):
-            said += f" {asked[key]:,} events ({asked[key] / max(asked.get('asked_events', events), 1):.1%}) {what}."
-    return said
+    said = [population(summary.get("asked") or {}, summary["stage"]) for summary in summaries]
+    for text in dict.fromkeys(filter(None, said)):
+        console.out.print(f"Asked: {text}", markup=False, highlight=False)
 
 
 def _seeds(summary: Mapping[str, Any], metric: str) -> str:

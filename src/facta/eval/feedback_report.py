@@ -59,7 +59,7 @@ def write_feedback_report(
     pictures = [_days_picture(drawn), _calibration_picture(drawn), _history_picture(drawn)]
     text = page(
         title or f"facta: {title_of(list(found))}",
-        prediction_facts(dataset, first),
+        prediction_facts(dataset, [*found.values()]),
         prediction_tables(found, metrics),
         pictures if first.p and next(iter(drawn.values())).p else [],
         provenance,

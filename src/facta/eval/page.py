@@ -21,6 +21,7 @@ from facta.eval.comparison import Comparison, compare
 from facta.eval.draw import Picture, mark
 from facta.eval.feedback_metrics import SHOWN
 from facta.eval.metrics import shown
+from facta.eval.population import context_told, population
 from facta.eval.predictions import Predictions, differences
 from facta.eval.result import Result
 from facta.eval.value_metrics import COMPARED_VALUES, VALUE_METRICS
@@ -151,11 +152,15 @@ def _verdict(found: Comparison) -> Cell:
     return Cell(f"{found.difference:+.4f}", _span(found.interval, "+.4f"), verdict=found.verdict)
 
 
-def facts(dataset: Dataset, result: Result) -> list[Fact]:
+def facts(dataset: Dataset, entries: Sequence[Entry]) -> list[Fact]:
     """What the numbers are of."""
+    result = entries[0].result
+    told = [context_told(entry.name, entry.result.told) for entry in entries]
     return [
         ("protocol", result.protocol, True),
         ("stage", f"{result.stage}: {result.requests:,} requests of {len(result.user):,} users", False),
+        *_asked([entry.result for entry in entries]),
+        *(("context", text, False) for text in told if text),
         ("ranked", f"{result.ranked:,} items, none sampled; ties count against the target", False),
         (
             "masked targets",
@@ -165,6 +170,12 @@ def facts(dataset: Dataset, result: Result) -> list[Fact]:
         *_dataset(dataset, result.dataset),
         ("intervals", "95 %, bootstrap over users; differences are paired, user by user", False),
     ]
+
+
+def _asked(found: Sequence[Result | Predictions]) -> list[Fact]:
+    """Of whom the numbers are; more than one line where the artifacts know other items."""
+    said = [population(one.asked, one.stage) for one in found]
+    return [("asked", text, False) for text in dict.fromkeys(filter(None, said))]
 
 
 def _dataset(dataset: Dataset, content: str) -> list[Fact]:
@@ -217,8 +228,9 @@ def _measured(one: Predictions, name: str) -> Cell:
     return Cell(f"{one.means[name]:.4f}", _span(one.intervals.get(name)))
 
 
-def prediction_facts(dataset: Dataset, found: Predictions) -> list[Fact]:
+def prediction_facts(dataset: Dataset, every: Sequence[Predictions]) -> list[Fact]:
     """What the numbers are of."""
+    found = every[0]
     texts = {
         "stage": f"{found.stage}: {len(found.user):,} events of {len(np.unique(found.user)):,} users, all of them",
         "NE": "log loss over that of always saying the base rate of the same events: lower is better, 1 is no use",
@@ -229,6 +241,7 @@ def prediction_facts(dataset: Dataset, found: Predictions) -> list[Fact]:
     names = [name for name in texts if name != "NMAE" or found.expected]
     return [
         ("protocol", found.protocol, True),
+        *_asked(every),
         *((name, texts[name], False) for name in names),
         *_dataset(dataset, found.dataset),
         ("intervals", "95 %, bootstrap over users; differences are paired, user by user", False),

@@ -52,7 +52,7 @@ def write_report(
         _length_picture(entries, metric),
     ]
     head = title or f"facta: {title_of([entry.name for entry in entries])}"
-    described, tables = facts(dataset, entries[0].result), [table(entries, metric, ks)]
+    described, tables = facts(dataset, entries), [table(entries, metric, ks)]
     text = page(head, described, tables, pictures, provenance)
     durable.file(Path(path), text.encode())
 
