@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+import facta
 from facta.artifact.model import parse
+from facta.cli import app
 from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
 from facta.errors import ConfigError
+from facta.infer import parts
 from facta.infer.artifact import Artifact
+from facta.infer.history_of import histories_of
+from facta.training.log import Log
+from tests import worlds
 
 ITEMS = 403
 MOL = {"kind": "mol", "query_components": 3, "item_components": 2, "component_width": 16, "gate_hidden": 4}
@@ -87,3 +98,64 @@ def test_products_have_no_shortlist() -> None:
 def test_a_shortlist_is_a_count(mixture: Artifact) -> None:
     with pytest.raises(ConfigError, match="shortlist = 0"):
         mixture.recommend(HISTORIES, 5, shortlist=0)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Dataset:
+    """Users with 1 to 12 items; the last one has met untrained items alone."""
+    events = [(user, 3 * (7 * user + 11 * place + 2)) for user in range(30) for place in range(1 + user % 12)]
+    return prepare(
+        pl.DataFrame([*events, (30, 0), (30, 3)], schema=["user_id", "item_id"], orient="row"), tmp_path / "log"
+    )
+
+
+def test_all_users_get_the_lists_of_the_same_shortlist(mixture: Artifact, log: Dataset) -> None:
+    histories = histories_of(log, log.users["user_id"])
+    expected = mixture.recommend(histories, 5, shortlist=7)
+    assert set(expected.source) == {"model", "popularity"}
+    found = mixture.recommend_users(log, 5, shortlist=7)
+    for user, ids in zip(log.users["user_id"], expected.ids, strict=True):
+        assert found.filter(pl.col("user_id") == user)["item_id"].to_list() == ids
+    assert found["item_id"].to_list() != mixture.recommend_users(log, 5)["item_id"].to_list()
+
+
+def test_a_file_is_of_one_shortlist(mixture: Artifact, log: Dataset, tmp_path: Path) -> None:
+    """A run that was stopped goes on with the same shortlist alone."""
+    begun = []
+    for shortlist in (None, 7, 8):
+
+        def stop(*_: int) -> None:
+            raise KeyboardInterrupt
+
+        out = tmp_path / f"{shortlist}.parquet"
+        with pytest.raises(KeyboardInterrupt):
+            mixture.recommend_users(log, 5, shortlist=shortlist, out=out, progress=stop)
+        begun.append({key: value for key, value in (parts.started(out) or {}).items() if key != "artifact"})
+    assert "shortlist" not in begun[0] and [one["shortlist"] for one in begun[1:]] == [7, 8]
+
+
+@pytest.mark.parametrize("config", [{"kind": "popularity"}, {"kind": "item-knn"}])
+def test_a_model_without_vectors_has_no_shortlist(config: dict[str, object], log: Dataset, tmp_path: Path) -> None:
+    model = parse(config).build(Catalogue(ITEMS), seed=1).eval()
+    catalogue = pl.DataFrame({"row": range(ITEMS), "item_id": range(ITEMS), "training_events": [1] * ITEMS})
+    counted = Artifact({"name": "t", "model": config, "protocol": {}}, {}, catalogue, model)
+    for ask in (lambda: counted.recommend([5], 3, shortlist=9), lambda: counted.recommend_users(log, 3, shortlist=9)):
+        with pytest.raises(ConfigError, match="no faster search than its scores"):
+            ask()
+
+
+def test_the_command_takes_a_shortlist(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """That it arrives is told by a model that has none."""
+    data, out = facta.prepare(worlds.cycle(items=40), tmp_path / "log"), tmp_path / "top.parquet"
+    artifact = facta.train(data, "debug/hstu-mol", tmp_path / "mol", {"training.epochs": 1}, log=Log("quiet"))
+    facta.train(data, "debug/item-knn", tmp_path / "knn", log=Log("quiet"))
+    given = ["--data", str(data.path), "--at", "2030-01-01", "--shortlist", "9", "-k", "6"]
+    for whose in (["--user", "5", "--json"], ["--all-users", "--out", str(out)]):
+        app(["recommend", str(tmp_path / "mol"), *given, *whose], standalone_mode=False)
+        with pytest.raises(ConfigError, match="no faster search than its scores"):
+            app(["recommend", str(tmp_path / "knn"), *given, *whose, "--overwrite"], standalone_mode=False)
+    said = json.loads(capfd.readouterr().out)
+    expected = artifact.recommend(facta.history_of(data, 5), 6, at="2030-01-01", shortlist=9)
+    assert [one["id"] for one in said["items"]] == expected.ids[0]
+    found = artifact.recommend_users(data, 6, at="2030-01-01", shortlist=9)
+    assert pl.read_parquet(out)["item_id"].equals(found["item_id"])

@@ -59,6 +59,14 @@ def recommend(
             help="What is not recommended; what the artifact's protocol masks, when not given.",
         ),
     ] = None,
+    shortlist: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Of a mixture of logits: exact scores for the N items that a rough search puts first (default: all).",
+        ),
+    ] = None,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -69,13 +77,14 @@ def recommend(
         stored = many.checked(all_users, users_file, data, out, user=user, history=history, times=times)
         loaded = Artifact.load(artifact)
         said = histories.context_of(loaded, context)
-        _many(loaded, stored, users_file, out, k, at, said, exclude, overwrite=overwrite, as_json=as_json)
+        _many(loaded, stored, users_file, out, k, at, said, exclude, shortlist, overwrite=overwrite, as_json=as_json)
         return
     loaded, asked = Artifact.load(artifact), histories.moment(at)
     said = histories.context_of(loaded, context)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     beside = _given(given) if dataset is None else _stored(given, dataset, f"history of user {user}")
-    answer = loaded.recommend(given, k, at=asked, context=said, exclude=_exclude(loaded, exclude))
+    hidden = _exclude(loaded, exclude)
+    answer = loaded.recommend(given, k, at=asked, context=said, exclude=hidden, shortlist=shortlist)
     if as_json:
         console.emit(_values(loaded, answer, asked, beside, context or []))
     else:
@@ -89,7 +98,7 @@ def recommend(
 
 def _many(
     artifact: Artifact, dataset: Dataset, users: Path | None, out: Path | None, k: int, at: str | None,
-    context: dict[str, Any], exclude: str | None, *, overwrite: bool, as_json: bool,
+    context: dict[str, Any], exclude: str | None, shortlist: int | None, *, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """The lists of many users, into a file."""
     assert out is not None
@@ -98,8 +107,8 @@ def _many(
 
     def run(moment: Time | None, progress: Progress) -> None:
         artifact.recommend_users(
-            dataset, k, users=chosen, at=moment, context=context, exclude=hidden, out=out, overwrite=overwrite,
-            progress=progress,
+            dataset, k, users=chosen, at=moment, context=context, exclude=hidden, shortlist=shortlist, out=out,
+            overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     values = many.write(artifact, dataset, out, at, k, run)

@@ -107,21 +107,22 @@ class Artifact(StoredArtifact):
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        out: None = None, overwrite: bool = False, progress: Progress | None = None,
+        shortlist: int | None = None, out: None = None, overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        out: Path | str, overwrite: bool = False, progress: Progress | None = None,
+        shortlist: int | None = None, out: Path | str, overwrite: bool = False, progress: Progress | None = None,
     ) -> None: ...  # fmt: skip
 
     @arguments(**_FOR_USERS)
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        out: Path | str | None = None, overwrite: bool = False, progress: Progress | None = None,
+        shortlist: int | None = None, out: Path | str | None = None, overwrite: bool = False,
+        progress: Progress | None = None,
     ) -> pl.DataFrame | None:  # fmt: skip
         """The k best items for every user of a dataset, or for the ids `users`; the dataset may be a newer log.
 
@@ -129,14 +130,14 @@ class Artifact(StoredArtifact):
         ("model", or "popularity" for a history without a trained item). Users are in the order of `users`, or of the
         dataset; the lists are those of `recommend(history_of(dataset, user, until=at), k, at=at, exclude=exclude)`.
 
-        `at`: the moment of all requests; later events are not read. `context`: as in `recommend`, for all.
+        `at`: the moment of all requests; later events are not read. `context`, `shortlist`: as in `recommend`, for all.
         `out`: a Parquet file is written instead, in parts: memory stays bounded, and after a stop the same call goes
         on. `overwrite` replaces that file. `progress` is told (parts done, parts in all). Raises DataError, ConfigError
         and ResourceError.
         """
         return self._engine.recommend_users(
-            dataset, k, users=users, at=at, context=context, exclude=exclude, out=out, overwrite=overwrite,
-            progress=progress,
+            dataset, k, users=users, at=at, context=context, exclude=exclude, shortlist=shortlist, out=out,
+            overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     @overload

@@ -70,7 +70,7 @@ class CatalogueLists:
             assert shortlist is not None and has_vectors(self.model)
             with torch.inference_mode():
                 batch, masked = self._request(histories, at, chosen, asked), _sets(hidden, chosen)
-                rows[chosen], scores[chosen] = self._shortlist.best(self.model, batch, masked, k, shortlist)
+                rows[chosen], scores[chosen] = self.shortlist.best(self.model, batch, masked, k, shortlist)
         by_model = np.flatnonzero(of_model) if shortlist is None else np.empty(0, dtype=np.int64)
         for chosen, found in self._scores(histories, at, np.flatnonzero(~of_model), by_model, asked):
             none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
@@ -122,7 +122,8 @@ class CatalogueLists:
             return Index.of(self.model, np.flatnonzero(self.trained), len(self.trained))
 
     @cached_property
-    def _shortlist(self) -> Shortlist:
+    def shortlist(self) -> Shortlist:
+        """The rough search among them. Raises ConfigError where the model has none."""
         with torch.inference_mode():
             return Shortlist.of(self.index, self.model)
 

@@ -98,7 +98,7 @@ class Engine:
         shortlist: int | None,
     ) -> Answer:
         k, histories = _length(k), self._histories(history)
-        shortlist = None if shortlist is None else _length(shortlist, "shortlist")
+        shortlist = self._checked(shortlist)
         asked = self._any_item(ranking.contexts_of(context, len(histories)))
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
         found = self.lists.best(histories, times, self._hidden(histories, exclude), k, asked, shortlist)
@@ -162,13 +162,14 @@ class Engine:
 
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int, *, users: Iterable[ItemId] | pl.Series | None, at: Time | None,
-        context: Mapping[str, Any] | None, exclude: Exclude | None, out: Path | str | None, overwrite: bool,
-        progress: Progress | None,
+        context: Mapping[str, Any] | None, exclude: Exclude | None, shortlist: int | None, out: Path | str | None,
+        overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         k, dataset = _length(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
         if exclude is not None and not isinstance(exclude, str):
             exclude = self.items.same_type(list(exclude))
         self._hidden([], exclude)  # refuses a wrong one before anything is computed
+        shortlist = self._checked(shortlist)
         asked = self._any_item([context or {}])
         rows, stored = bulk.user_rows(dataset, users), self.stored(dataset)
 
@@ -176,10 +177,11 @@ class Engine:
             histories = stored.encoded(users, at)
             times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
             each = None if asked is None else asked * len(histories)
-            found = self.lists.best(histories, times, self._hidden(histories, exclude), k, each)
+            found = self.lists.best(histories, times, self._hidden(histories, exclude), k, each, shortlist)
             return bulk.recommended(dataset, self.items.catalogue, users, found)
 
-        said = {} if asked is None else {"context": asked[0].context}
+        said: dict[str, Any] = {} if asked is None else {"context": asked[0].context}
+        said |= {} if shortlist is None else {"shortlist": shortlist}
         named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, exclude=exclude, **said)
         return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
 
@@ -213,6 +215,14 @@ class Engine:
     def stored(self, dataset: Dataset) -> StoredHistories:
         """The histories of a dataset in the rows and codes of the artifact."""
         return StoredHistories(dataset, self.items.rows_of, self.fields, self.model.inputs)
+
+    def _checked(self, shortlist: int | None) -> int | None:
+        """Raises ConfigError for what is no length, and where the model has no rough search."""
+        if shortlist is None:
+            return None
+        length = _length(shortlist, "shortlist")
+        assert self.lists.shortlist is not None  # made here: it says where there is none
+        return length
 
     def _histories(self, given: History | Iterable[Any]) -> list[EncodedHistory]:
         return [encoded(one, self.items.rows_of, self.fields, self.model.inputs) for one in as_histories(given)]
