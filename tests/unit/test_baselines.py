@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from facta.data.batches.dataset_requests import request_batch
 from facta.data.dataset.dataset import Dataset
@@ -17,7 +19,7 @@ from facta.errors import ConfigError, DataError
 from facta.eval.fitting import Fitting
 from facta.eval.protocol import ProtocolConfig
 from facta.eval.tuning import choose
-from facta.models import baselines
+from facta.models import baselines, counted
 from facta.models.baselines import (
     DecayedPopularity,
     DecayedPopularityConfig,
@@ -151,3 +153,12 @@ def test_choosing_takes_the_best_on_validation(tmp_path: Path) -> None:
 def test_wrong_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         ItemKNNConfig.parse(settings)
+
+
+@pytest.mark.parametrize("weight", [lambda place: torch.exp2(-place / 7.3), lambda place: (place + 1.0) ** -0.7])
+def test_the_weight_of_a_place_depends_on_nothing_beside_it(weight: Callable[[Tensor], Tensor]) -> None:
+    """torch computes the numbers that are left over from whole vectors in another way."""
+    every = counted._of_places(torch.arange(200), weight)
+    for count in range(1, 70):
+        assert torch.equal(counted._of_places(torch.arange(count), weight), every[:count])
+    assert len(counted._of_places(torch.arange(0), weight)) == 0

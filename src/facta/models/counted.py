@@ -18,6 +18,7 @@ from facta.models.model import Judge, Model, ModelConfig, Task
 from facta.types import SequenceBatch
 
 C = TypeVar("C", bound="CountedConfig")
+WHOLE_VECTORS = 1024  # numbers; any width of vectors divides it
 
 
 class CountedConfig(ModelConfig):
@@ -71,8 +72,8 @@ def neighbour_scores(
 ) -> Tensor:
     """[S, V]: score(j) = Σ over the visible events i of a target of place_weight(place of i) · weight(i → j).
 
-    `neighbours` [V, K] rows and `weight` [V, K] are what an item leads to; `place_weight` gets places [E], 0 for the
-    newest visible event. Sums run in float64, from the oldest event to the newest, so a score never depends on the
+    `neighbours` [V, K] rows and `weight` [V, K] are what an item leads to; `place_weight` gets places, 0 for the newest
+    visible event. Sums run in float64, from the oldest event to the newest, so a score never depends on the
     rest of the batch.
     """
     items, targets = len(neighbours), batch.targets
@@ -82,6 +83,16 @@ def neighbour_scores(
     place = jagged.offsets_of(targets.after)[1:][request] - 1 - torch.arange(len(request))
     seen = batch.events.item[read]
     cell = request[:, None] * items + neighbours[seen]
-    value = place_weight(place)[:, None] * weight[seen]
+    value = _of_places(place, place_weight)[:, None] * weight[seen]
     scores = np.bincount(cell.flatten().numpy(), value.flatten().numpy(), minlength=len(row) * items)
     return torch.from_numpy(scores.astype(np.float32)).view(len(row), items)
+
+
+def _of_places(place: Tensor, place_weight: Callable[[Tensor], Tensor]) -> Tensor:
+    """[E] the weight of each place.
+
+    It is looked up in a table of a fixed length: torch takes powers by vectors and what is left over one by one, and
+    the two may differ in the last bit, so that a weight would depend on its place among the others of a batch.
+    """
+    length = -(-(int(place.max()) + 1) // WHOLE_VECTORS) * WHOLE_VECTORS if len(place) else 0
+    return place_weight(torch.arange(length))[place]
