@@ -14,7 +14,7 @@ import torch
 import facta
 from facta.data.split.splits import Split, TestRequests, ValidationRequests, leave_one_out, leave_one_out_test
 from facta.data.split.statistics import Statistics
-from facta.eval import evaluation, predictions
+from facta.eval import evaluation, predict
 from facta.eval.experiment import Experiment
 from facta.eval.fitting import Fitting
 from facta.eval.tuning import choose
@@ -83,7 +83,7 @@ def test_requests_of_the_test_cannot_be_put_in_the_place_of_validation(tmp_path:
     "function",
     [
         *(fit.fit, fit.refit, fit.train_model, fit._counted, fit._chosen, fit._validation, fit._prior, fit._batches),
-        *(priors.settle, sizing.sized, choose, evaluation.validate, predictions.predict_validation),
+        *(priors.settle, sizing.sized, choose, evaluation.validate, predict.predict_validation),
         *(measure._calibrated, measure._contents),
     ],
 )

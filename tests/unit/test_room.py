@@ -27,7 +27,7 @@ def test_text_files_are_counted_from_their_size(tmp_path: Path) -> None:
 
 MEMORY = """
 import sys
-from facta.data import prepare as module
+from facta.data.log import prepare as module
 from facta.hardware import memory_peak
 rooms = []
 module.check_resources = lambda room, out: rooms.append(room)

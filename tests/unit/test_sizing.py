@@ -22,7 +22,7 @@ from facta.recipes.sizing import KEYS, LogSize, _value, sized
 from facta.training.log import Log
 from tests import worlds
 
-RETRIEVAL = ("bert4rec", "hstu", "hstu-rules", "sasrec-rules", "sasrec-ss", "rules", "item-knn", "popularity")
+RETRIEVAL = ("bert4rec-ss", "hstu", "hstu-rules", "sasrec-rules", "sasrec-ss", "rules", "item-knn", "popularity")
 LOO = {"protocol.split": "loo-val", "protocol.train_end": None, "protocol.validation_end": None}
 
 
@@ -50,7 +50,7 @@ def test_a_log_of_ones_own_has_retrieval_under_one_protocol_with_nothing_masked(
 
 
 def test_every_open_setting_is_filled_in_with_its_reason(log: Dataset) -> None:
-    for system in ("hstu", "sasrec-ss", "hstu-rules", "sasrec-rules", "bert4rec"):
+    for system in ("hstu", "sasrec-ss", "hstu-rules", "sasrec-rules", "bert4rec-ss"):
         open_ = find(f"own-log/{system}")
         assert set(open_.derived) == set(KEYS) - (set() if system.startswith("hstu") else {"model.encoder.bias"})
         filled, fitting = cut(open_, log)
@@ -175,14 +175,14 @@ def test_a_log_without_times_says_what_to_set_and_then_works(tmp_path: Path) -> 
 
 def test_only_recipes_for_any_log_leave_something_open() -> None:
     assert {name for name in every() if find(name).derived} == {
-        f"own-log/{system}" for system in ("hstu", "sasrec-ss", "hstu-rules", "sasrec-rules", "bert4rec")
+        f"own-log/{system}" for system in ("hstu", "sasrec-ss", "hstu-rules", "sasrec-rules", "bert4rec-ss")
     }
 
 
 @pytest.mark.parametrize("events", [10, 1_000, 100_000])
 def test_hidden_events_are_learned_as_often_as_others(events: int) -> None:
     """A quarter of them in an epoch: four times the epochs, rounding apart."""
-    recipe = find("own-log/bert4rec").override(["model.cloze.share=0.25", "model.window=256"])
+    recipe = find("own-log/bert4rec-ss").override(["model.cloze.share=0.25", "model.window=256"])
     hidden, reason = _value("training.epochs", size([100] * events), recipe)
     others, _ = _value("training.epochs", size([100] * events), find("own-log/hstu").override(["model.window=256"]))
     assert 4 * others <= hidden < 4 * (others + 1) and "learns 25% of them" in reason

@@ -1,6 +1,6 @@
 """Recipes for a log of your own: retrieval (which item comes next) and ranking (what a person does with an item).
 
-Retrieval: `hstu` and `sasrec-ss`, both also with rules as a prior (`hstu-rules`, `sasrec-rules`), and `bert4rec`,
+Retrieval: `hstu` and `sasrec-ss`, both also with rules as a prior (`hstu-rules`, `sasrec-rules`), and `bert4rec-ss`,
 beside the baselines `rules`, `item-knn` and `popularity`. Nothing is masked, because people of most services come back
 to items; sizes and epochs follow from the size of the log (`recipes.sizing`).
 
@@ -77,12 +77,12 @@ def sasrec_ss() -> RecipeConfig:
     return recipe.change(name="own-log/sasrec-ss", model=recipe.model.change(encoder=encoder), derived=derived)
 
 
-def bert4rec() -> RecipeConfig:
+def bert4rec_ss() -> RecipeConfig:
     """BERT4Rec with SASRec-SS's loss: hidden events, from those on both sides; reads no times."""
     recipe = sasrec_ss()
     encoder = TransformerConfig(preset="modern", rotary=False, layers=2, heads=2)
     model = recipe.model.change(layout="cloze", cloze=ClozeConfig(), encoder=encoder)
-    return recipe.change(name="own-log/bert4rec", model=model, derived=recipe.derived)
+    return recipe.change(name="own-log/bert4rec-ss", model=model, derived=recipe.derived)
 
 
 def hstu_rules() -> RecipeConfig:

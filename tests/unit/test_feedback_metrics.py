@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facta.eval import prediction
+from facta.eval import feedback_metrics
 
 
 def pairs(p: np.ndarray, y: np.ndarray) -> float:
@@ -26,8 +26,8 @@ predictions = st.lists(
 @given(predictions)
 def test_auc_counts_pairs(rows: list[tuple[float, bool, int]]) -> None:
     p, y, user = (np.array(column) for column in zip(*rows, strict=True))
-    assert prediction.auc(p, y) == pytest.approx(pairs(p, y), nan_ok=True)
-    found = prediction.user_auc(p, y, user)
+    assert feedback_metrics.auc(p, y) == pytest.approx(pairs(p, y), nan_ok=True)
+    found = feedback_metrics.user_auc(p, y, user)
     expected = {u: pairs(p[user == u], y[user == u]) for u in np.unique(user)}
     expected = {u: value for u, value in expected.items() if not np.isnan(value)}
     assert found.user.tolist() == list(expected)
@@ -38,7 +38,7 @@ def test_auc_counts_pairs(rows: list[tuple[float, bool, int]]) -> None:
 def test_numbers_by_hand() -> None:
     p, y = np.array([0.8, 0.4, 0.4, 0.2]), np.array([True, True, False, False])
     user = np.array([0, 1, 1, 0])
-    found = prediction.prediction_metrics(p, y, user)
+    found = feedback_metrics.prediction_metrics(p, y, user)
     loss = -(np.log(0.8) + np.log(0.4) + np.log(0.6) + np.log(0.8)) / 4
     assert found["LogLoss"] == pytest.approx(loss)
     assert found["NE"] == pytest.approx(loss / np.log(2))
@@ -49,18 +49,18 @@ def test_numbers_by_hand() -> None:
 
 def test_the_base_rate_has_ne_1_and_no_calibration_error() -> None:
     y = np.arange(1000) % 5 == 0
-    found = prediction.prediction_metrics(np.full(1000, 0.2), y, np.arange(1000) % 7)
+    found = feedback_metrics.prediction_metrics(np.full(1000, 0.2), y, np.arange(1000) % 7)
     assert found["NE"] == pytest.approx(1.0)
     assert found["AUC"] == pytest.approx(0.5) and found["GAUC"] == pytest.approx(0.5)
     assert found["ECE"] < 0.02
 
 
 def test_certainty_that_is_wrong_stays_finite() -> None:
-    assert np.isfinite(prediction.losses(np.array([0.0, 1.0]), np.array([True, False]))).all()
+    assert np.isfinite(feedback_metrics.losses(np.array([0.0, 1.0]), np.array([True, False]))).all()
 
 
 def test_one_sided_labels_have_no_ne_and_no_auc() -> None:
-    found = prediction.prediction_metrics(np.array([0.3, 0.4]), np.array([True, True]), np.array([0, 1]))
+    found = feedback_metrics.prediction_metrics(np.array([0.3, 0.4]), np.array([True, True]), np.array([0, 1]))
     assert np.isnan(found["NE"]) and np.isnan(found["AUC"]) and np.isnan(found["GAUC"])
 
 
@@ -68,7 +68,7 @@ def test_bins_hold_equal_counts() -> None:
     rng = np.random.default_rng(0)
     p = rng.random(1003)
     y = rng.random(1003) < p
-    bins = prediction.calibration(p, y, 10)
+    bins = feedback_metrics.calibration(p, y, 10)
     assert bins.size.sum() == 1003 and bins.size.max() - bins.size.min() <= 1
     assert (np.diff(bins.predicted) > 0).all()
     assert bins.ece < 0.06
@@ -81,18 +81,18 @@ def test_resampling_is_paired_and_centred() -> None:
     logit = taste[user] + rng.normal(size=5000)
     y = rng.random(5000) < 1 / (1 + np.exp(-logit))
     good, poor = 1 / (1 + np.exp(-logit)), 1 / (1 + np.exp(-taste[user]))
-    one, other = (prediction.resampled(p, y, user, samples=300) for p in (good, poor))
-    exact = prediction.prediction_metrics(good, y, user)
+    one, other = (feedback_metrics.resampled(p, y, user, samples=300) for p in (good, poor))
+    exact = feedback_metrics.prediction_metrics(good, y, user)
     for name in ("NE", "LogLoss", "GAUC"):
         assert one[name].mean() == pytest.approx(exact[name], abs=3 * one[name].std() / 300**0.5 + 1e-3)
     assert (one["NE"] - other["NE"]).std() < one["NE"].std() + other["NE"].std()
     assert np.quantile(one["NE"] - other["NE"], 0.975) < 0  # the better model is better
-    assert np.array_equal(prediction.resampled(good, y, user, samples=300)["NE"], one["NE"])
+    assert np.array_equal(feedback_metrics.resampled(good, y, user, samples=300)["NE"], one["NE"])
 
 
 def test_resampling_of_ne_alone_gives_the_same_draws() -> None:
     rng = np.random.default_rng(2)
     user, p = rng.permutation(np.arange(900) % 40), rng.random(900)
     y = rng.random(900) < p
-    whole = prediction.resampled(p, y, user, samples=50)["NE"]
-    assert prediction.resampled_ne(p, y, user * 7 + 3, 50) == pytest.approx(whole)
+    whole = feedback_metrics.resampled(p, y, user, samples=50)["NE"]
+    assert feedback_metrics.resampled_ne(p, y, user * 7 + 3, 50) == pytest.approx(whole)
