@@ -4,6 +4,7 @@ never from a tree that holds more than its commit. The results page is renewed w
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -64,6 +65,19 @@ def record(
     if log == LOG:
         write(tables(latest()))
     return line
+
+
+def looking(about: str | None) -> bool:
+    """Whether `--look` was said: then a measurement is printed and not recorded. `about`: the docstring of its module.
+
+    Raises RuntimeError where it would be recorded and the tree has uncommitted changes.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--look", action="store_true", help="print, record nothing")
+    look: bool = parser.parse_args().look
+    if not look:
+        committed()
+    return look
 
 
 def committed(root: Path = ROOT) -> str:

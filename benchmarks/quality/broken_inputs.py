@@ -8,7 +8,6 @@ The test suite runs the same cases; `broken.py` says what handling means.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections import Counter
@@ -22,7 +21,7 @@ from tests.robustness.terminal import TERMINAL
 from tests.robustness.values import VALUES
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 
 FIGURES: dict[str, Figure] = {
     "broken_inputs_handled": Figure(
@@ -37,11 +36,7 @@ CASES: tuple[Case, ...] = (*LOGS, *FILES, *VALUES, *PLACES, *TERMINAL)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run every broken input and record how many are handled.")
-    parser.add_argument("--look", action="store_true", help="print what each says, record nothing")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     kinds: Counter[str] = Counter()
     for case in CASES:
         with tempfile.TemporaryDirectory(prefix="facta-broken-") as folder:

@@ -10,12 +10,10 @@ first 50 steps.
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from benchmarks.runs import dataset
 from benchmarks.speed.epoch import THREADS, Ours
 from facta.data.dataset.dataset import Dataset
@@ -44,11 +42,7 @@ def curve(data: Dataset, kernels: str) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The same loss curve by kernels and by the reference.")
-    parser.add_argument("--look", action="store_true", help="print, record nothing")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     torch.set_num_threads(THREADS)
     data, kernels = dataset("movielens-1m"), backend.current()
     ours, reference = curve(data, kernels), curve(data, backend.REFERENCE)

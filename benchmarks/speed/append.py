@@ -13,7 +13,6 @@ integers of all 8,193 tokens.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from facta import draws
 from facta.data.dataset.catalogue import Catalogue
 from facta.encoders.encoder import EncoderConfig
@@ -125,11 +124,7 @@ def ratios(found: Mapping[str, Mapping[str, list[float]]], part: str) -> list[fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--look", action="store_true", help="print only")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     found = measured()
     said = [
         f"{part} {statistics.median(ratios(found, part)):.2f} x: HSTU {statistics.median(found['hstu'][part]):.2f} ms, "

@@ -13,7 +13,6 @@ All on the same two threads, in turns; a turn's ratio, each side the best of thr
 
 from __future__ import annotations
 
-import argparse
 import statistics
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from benchmarks.speed.peak import peak_rate
 from benchmarks.speed.turns import product_rate, seconds
 from facta import ops
@@ -108,11 +107,7 @@ class Turns:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure HSTU's attention on long rows.")
-    parser.add_argument("--look", action="store_true", help="print, record nothing")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     torch.set_num_threads(THREADS)
     turns = Turns()
     for _ in range(TURNS):

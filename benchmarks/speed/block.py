@@ -14,7 +14,6 @@ kernels compute again in the backward pass is not counted.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from benchmarks.speed.peak import peak_rate
 from benchmarks.speed.turns import in_turns
 from facta import jagged, ops
@@ -129,11 +128,7 @@ def step_operations(rows: int, length: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="One HSTU layer against one Transformer block.")
-    parser.add_argument("--look", action="store_true", help="print, record nothing")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     torch.set_num_threads(THREADS)
     note = f"{backend.current()}, {THREADS} threads, medians of 5 turns"
     for name, (rows, length) in SHAPES.items():

@@ -11,7 +11,6 @@ threads, in turns; a turn's ratio is one measurement.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from facta.retrieval.exact import ItemSets, rank_catalogue
 from facta.retrieval.reference import rank_slowly
 from facta.types import FactoredScores
@@ -97,11 +96,7 @@ def measure() -> tuple[list[float], tuple[int, int], list[float], list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure evaluate_vs_gemm.")
-    parser.add_argument("--look", action="store_true", help="print, record nothing")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     torch.set_num_threads(THREADS)
     ratios, (rows, columns), products, ranking = measure()
     value = statistics.median(ratios)

@@ -10,7 +10,6 @@ the way by values: `history_of`, then coded as a history that is given on the sp
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -23,7 +22,7 @@ import polars as pl
 
 import facta
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import request
 from facta.data.batches.spec import InputSpec
@@ -78,11 +77,7 @@ def milliseconds(data: facta.Dataset, users: int, history: Callable[[int], Encod
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--look", action="store_true", help="print only")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     with tempfile.TemporaryDirectory() as place:
         data = prepared(Path(place))
 

@@ -11,7 +11,6 @@ call, which reads the ids; and `histories_of`, per user.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -23,7 +22,7 @@ import torch
 
 import facta
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from benchmarks.runs import dataset
 from facta.data.batches.request import request
 from facta.infer import bulk
@@ -106,11 +105,7 @@ def history_times(folder: Path, users: int, events: int, asked: int) -> tuple[fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--look", action="store_true", help="print only")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         data = dataset("movielens-1m")

@@ -10,7 +10,6 @@ all that this process may use. Kernels state their share of it (`*_vs_peak`).
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from benchmarks.speed.turns import product_rate
 from facta import hardware
 from facta.ops import backend
@@ -62,11 +61,7 @@ def peak_rate(threads: int, kernels: str | None = None, seconds: float = 0.3) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the processor's peak of fused multiply-adds.")
-    parser.add_argument("--look", action="store_true", help="print, record nothing")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     kernels = backend.current()
     for name, threads in (("one", 1), ("all", hardware.threads())):
         torch.set_num_threads(threads)

@@ -11,7 +11,6 @@ after a first time of both; a figure is the median of the ratios. HSTU of two la
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -27,7 +26,7 @@ from torch import Tensor
 
 import facta
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from facta import durable
 from facta.artifact import files
 from facta.artifact.model import restored, state_of
@@ -114,11 +113,7 @@ def load_ratios(folder: Path, items: int = STORED, turns: int = TURNS) -> list[f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--look", action="store_true", help="print only")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     with tempfile.TemporaryDirectory() as place:
         loaded = load_ratios(Path(place) / "artifact")
     asked = recommend_ratios()

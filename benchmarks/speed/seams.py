@@ -10,7 +10,6 @@ and objective, in float64: the largest difference between predictions with a mem
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.new_parts import touched
 
 import facta
 from benchmarks.figure import Figure, module
-from benchmarks.record import committed, record
+from benchmarks.record import looking, record
 from facta.encoders.encoder import EncoderConfig
 from facta.encoders.fuxi import FuXiLinearConfig
 from facta.encoders.gru import GRUConfig
@@ -72,11 +71,7 @@ def walked() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--look", action="store_true", help="print only")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     with tempfile.TemporaryDirectory() as place:
         files = touched(Path(place) / "copy", facta.prepare(worlds.cycle(), Path(place) / "log"))
     errors = walked()

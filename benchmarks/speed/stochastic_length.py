@@ -25,14 +25,13 @@ and noted beside.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from benchmarks.figure import Figure, module
-from benchmarks.record import ROOT, committed, record
+from benchmarks.record import ROOT, looking, record
 from benchmarks.speed.block import HEADS, THREADS, WIDTH, transformer
 from benchmarks.speed.lengths import tokens_of
 from benchmarks.speed.turns import seconds
@@ -168,11 +167,7 @@ def flop_ratios(lengths: Sequence[int]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What Stochastic Length saves.")
-    parser.add_argument("--look", action="store_true", help="print, record nothing")
-    look = parser.parse_args().look
-    if not look:
-        committed()
+    look = looking(__doc__)
     torch.set_num_threads(THREADS)
     draws = {alpha: drawn(alpha) for alpha in ALPHAS}
     counted = {alpha: flops(lengths, HSTU) for alpha, lengths in draws.items()}

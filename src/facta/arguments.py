@@ -99,3 +99,7 @@ def unlike(name: str, value: Any, expected: str) -> ConfigError:
     shown = re.sub(r"\s+", " ", repr(value))
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return ConfigError(f"Found {name} = {shown}, of type {type(value).__name__}; expected {expected}.")
+
+
+def silent(*_: object) -> None:
+    """A progress that nobody watches."""

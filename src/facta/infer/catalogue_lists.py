@@ -23,10 +23,9 @@ from facta.retrieval.item_sets import ItemSets
 from facta.retrieval.shortlist import Shortlist
 from facta.types import CatalogueScores, FactoredScores, SequenceBatch
 
-REQUESTS_PER_BATCH = 256  # requests encoded together
-CELLS = (
-    1 << 25
-)  # scores that are written out at a time: 128 MB; this and REQUESTS_PER_BATCH bound memory and change no answer
+# Both bound memory and change no answer.
+REQUESTS_PER_BATCH = 256  # encoded together
+CELLS = 1 << 25  # scores that are written out at a time: 128 MB
 
 
 class Lists(NamedTuple):

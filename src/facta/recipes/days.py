@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from facta import durable
+from facta.arguments import silent
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.times import Time, moment
 from facta.data.split.buckets import of_training
@@ -94,7 +95,7 @@ def by_day(
     _claim(folder, recipe, dataset, days, overwrite=overwrite)
     say = log or Log()
     run = _stream if recipe.training.hours is not None else _each_day
-    parts = run(recipe, dataset, folder, days, device, say, progress or _silent)
+    parts = run(recipe, dataset, folder, days, device, say, progress or silent)
     if not parts:
         raise ProtocolError(f"None of {counted(days.count, 'day')} from {_text(days.first)} has an event to predict.")
     return pool(parts, _protocol(recipe, days))
@@ -231,7 +232,3 @@ def _claim(folder: Path, recipe: RecipeConfig, dataset: Dataset, days: Days, *, 
 
 def _text(time: int) -> str:
     return datetime.fromtimestamp(time / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _silent(_: int, __: int) -> None:
-    pass

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from facta import arrays, durable
-from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, several
+from facta.arguments import CALLABLE, DECLARED, FLAG, NAMES, NONE, PATH, TEXT, WHOLE, arguments, several, silent
 from facta.arrays import Bools, Ints
 from facta.data.dataset.codes import defined
 from facta.data.dataset.columns import holds
@@ -109,7 +109,7 @@ def prepare(
     Raises DataError for a log that cannot be read or understood, ConfigError for one that is not what is declared,
     ResourceError when memory or disk do not suffice.
     """
-    say, out = progress or _silent, Path(out)
+    say, out = progress or silent, Path(out)
     check_drops(drop)
     log = open_events(source, columns)
     mapping = recognise(log.columns, columns)
@@ -144,10 +144,6 @@ def prepare(
         }
         writer.manifest(run.finish(times, described))
     return Dataset.open(out, verify=False)  # its checksums were made a moment ago
-
-
-def _silent(_: str, __: bool) -> None:
-    pass
 
 
 def _check_both(what: str, table: Source | None, declared: Mapping[str, FeatureConfig]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facta.arguments import silent
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.schema import SchemaConfig
 from facta.data.dataset.times import Unit
@@ -176,7 +177,7 @@ def fetch(
     source, failures = find(name), []
     for form, origin in _tries(source, place):
         try:
-            files = origin.files(form.files, progress or _silent)
+            files = origin.files(form.files, progress or silent)
         except DownloadError as error:
             failures.append(f"{origin.label}: {error}")
             if failed is not None and place is None:
@@ -206,7 +207,3 @@ def _nowhere(name: str, source: Source, failures: Sequence[str], place: str | Pa
     advice = f"get {wanted} yourself and give the folder: facta data {name} --from DIR"
     said = f"No origin could provide {source.title} ({tried})" if failures else f"{source.title} has no origin here"
     return f"{said}; {advice}."
-
-
-def _silent(label: str, done: int, total: int | None) -> None:
-    pass

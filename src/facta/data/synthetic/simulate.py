@@ -17,6 +17,7 @@ import polars as pl
 from pyarrow import parquet
 
 from facta import durable
+from facta.arguments import silent
 from facta.data.dataset.schema import SchemaConfig
 from facta.data.synthetic.simulator import World, chunks, frame
 from facta.errors import DataError
@@ -52,7 +53,7 @@ def write(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"'{out}' exists already; choose another place, it will not be touched.")
     with durable.directory(out, replace=False) as draft:
-        events = _write_events(draft / "events.parquet", world, seed, users, progress or _silent)
+        events = _write_events(draft / "events.parquet", world, seed, users, progress or silent)
         durable.save_table(draft / "items.parquet", world.items())
         _document(draft / "schema.json", SCHEMA.model_dump(exclude_defaults=True))
         _document(draft / "world.json", {"world": world.config.model_dump(), "users": users, "seed": seed})
@@ -77,7 +78,3 @@ def _write_events(place: Path, world: World, seed: int, users: int, progress: Pr
 
 def _document(place: Path, values: Any) -> None:
     place.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _silent(_: int, __: int) -> None:
-    pass
