@@ -216,7 +216,7 @@ def ease() -> RecipeConfig:
 
 
 def bpr_mf() -> RecipeConfig:
-    """λ chosen on validation; the vector of a person is folded in from the history."""
+    """BPR-MF: matrix factorisation by pairs; λ is chosen on validation, a person is folded in from the history."""
     return RecipeConfig(name="movielens-1m/bpr-mf", model=BPRMFConfig(), choose=True)
 
 
