@@ -171,3 +171,12 @@ def test_without_matplotlib_a_sentence_says_what_to_install(
     with pytest.raises(ConfigError, match=r"facta\[plot\]"):
         write_report(tmp_path / "r.html", data, entries)
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_curve_s_legend_names_what_has_a_curve(entries: list[Entry]) -> None:
+    """A counted model has no epochs; what has keeps the colour of its place."""
+    counted, trained = entries[1], entries[0]
+    picture = report._validation_picture([counted, trained], "NDCG@10")
+    assert picture is not None and [(name, colour) for _, colour, name in picture.legend] == [
+        (trained.name, report.COLOURS[1])
+    ]

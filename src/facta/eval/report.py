@@ -81,7 +81,9 @@ def _validation_picture(entries: Sequence[Entry], metric: str) -> Picture | None
     _whole_ticks(axis)
     caption = "The large marker is the epoch whose weights the artifact has."
     image = svg(figure, f"{metric} on validation by epoch")
-    return Picture("Validation while training", [image], caption, legend(entry.name for entry in entries))
+    every = legend(entry.name for entry in entries)
+    drawn = [line for line, points in zip(every, validated, strict=True) if points]  # what is counted has no epochs
+    return Picture("Validation while training", [image], caption, drawn)
 
 
 def validations(lines: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
