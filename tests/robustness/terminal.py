@@ -133,7 +133,8 @@ def _stopped(number: int) -> Callable[[Sequence[str]], Answer]:
     def run(arguments: Sequence[str]) -> Answer:
         program = (
             "import os, signal, time\nfrom facta.data.log import writing\nfrom facta.cli import main\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have it ignored\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have it ignored,\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and under nohup this one is\n"
             f"def manifest(*_):\n    os.kill(os.getpid(), {number})\n"
             "    time.sleep(60)  # another thread may have got the signal, and tells this one a little later\n"
             "writing.DatasetWriter.manifest = manifest\nmain()"
