@@ -39,7 +39,7 @@ class Fixed:
     inputs = InputSpec()
 
     def __init__(self, dataset: Dataset, scores: Mapping[int, float], rest: float = -10.0, *, window: int = 50) -> None:
-        self.window = window
+        self.window_of_requests = window
         ids = dataset.items["item_id"].to_list()
         self.scores = torch.tensor([scores.get(item, rest) for item in ids], dtype=torch.float32)
 
@@ -53,7 +53,7 @@ class Seeded:
     inputs = InputSpec()
 
     def __init__(self, items: int, seed: int = 0, *, window: int = 50) -> None:
-        self.window = window
+        self.window_of_requests = window
         self.table = torch.from_numpy(np.random.default_rng(seed).standard_normal((items, items)).astype(np.float32))
         self.batches: list[SequenceBatch] = []
 

@@ -87,7 +87,7 @@ class Appending:
         def memory() -> Memory:
             """As it was before the event: a call replaces rows and changes none."""
             found = Memory(self.kept.rows)
-            found.closed = model.layout.closed(batch)
+            found.kept = model.layout.closed(batch)
             return found
 
         ready = [memory() for _ in range(TURNS + 1)]

@@ -175,7 +175,7 @@ def test_what_a_memory_holds_is_the_state_behind_its_last_token() -> None:
             part = replace(
                 tokens, offsets=jagged.offsets_of(counts), **{name: getattr(tokens, name)[asked] for name in names}
             )
-            memory.closed = torch.tensor(end)
+            memory.kept = torch.tensor(end)
             torch.testing.assert_close(model(x[asked], part, memory), whole[asked], rtol=1e-10, atol=1e-10)
     assert [row and row.tokens for row in memory.rows] == lengths
     sizes = {row.nbytes for row in memory.rows if row is not None}
@@ -185,11 +185,11 @@ def test_what_a_memory_holds_is_the_state_behind_its_last_token() -> None:
 def test_a_token_that_sees_less_than_is_kept_is_refused() -> None:
     model, tokens = made(), random_tokens([4], 1, "causal")
     memory = Memory([None])
-    memory.closed = torch.tensor([4])
+    memory.kept = torch.tensor([4])
     x = torch.randn(4, WIDTH, dtype=torch.float64)
     with torch.no_grad():
         model(x, tokens, memory)
-        memory.closed = torch.tensor([8])
+        memory.kept = torch.tensor([8])
         with pytest.raises(ConfigError, match="a state cannot be taken back"):
             model(x, tokens, memory)
 

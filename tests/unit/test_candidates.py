@@ -137,8 +137,8 @@ def test_many_candidates_are_scored_in_parts(log: Dataset, monkeypatch: pytest.M
     lists = [list(range(ITEMS)), [2], []]
     told = {"at": [time for _, time in pairs], "by": "click"}
     whole = engine.rank([history for history, _ in pairs], lists, **told)  # type: ignore[arg-type]
-    monkeypatch.setattr("facta.infer.ranking.MICROBATCH", 2)
-    monkeypatch.setattr("facta.infer.ranking.EVENTS", 9)
+    monkeypatch.setattr("facta.infer.candidates.MICROBATCH", 2)
+    monkeypatch.setattr("facta.infer.candidates.EVENTS", 9)
     parts = engine.rank([history for history, _ in pairs], lists, **told)  # type: ignore[arg-type]
     assert parts.ids == whole.ids and parts.ids[1:] == [[2], []]
     for field, scores in whole.scores.items():
@@ -269,7 +269,8 @@ def test_a_new_item_is_known_by_its_features(log: Dataset) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_model_that_reads_fields_recommends_as_it_is_evaluated(log: Dataset, layout: str) -> None:
-    engine, window = artifact(log, layout, joint=True), 6
+    engine = artifact(log, layout, joint=True)
+    window = engine.model.window_of_requests  # the candidates of a model that ranks, too, stand among the events
     users, times = np.array([11, 3, 7]), T0 + MINUTE * np.array([5000, 5000, 6000])
     ends, none = np.array([12, 4, 8]), np.zeros(4, dtype=np.int64)
     spec = engine.model.inputs

@@ -31,7 +31,7 @@ MODEL = {"kind": "recommender", "window": 4, "width": 8, "encoder": {"kind": "hs
 class Vectors:
     """Scores that are products of the newest item's query with vectors; asked for them, it counts how often."""
 
-    window, inputs = 50, InputSpec()
+    window_of_requests, inputs = 50, InputSpec()
     scoring: InnerProduct | None = InnerProductConfig(kind="dot", temperature=1.0).build(8)
 
     def __init__(self, items: int, seed: int = 0) -> None:

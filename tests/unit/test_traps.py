@@ -207,7 +207,7 @@ def test_ndcg_is_macro_with_the_ideal_of_what_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["dense", "product"])
 def test_ndcg_a_model_that_scores_everything_the_same_gets_nothing(data: Dataset, form: str) -> None:
     class Constant:
-        window, inputs = 50, InputSpec()
+        window_of_requests, inputs = 50, InputSpec()
 
         def catalogue_scores(self, batch: SequenceBatch) -> FactoredScores | torch.Tensor:
             product = FactoredScores(torch.ones(len(batch.targets.after), 4), torch.ones(data.num_items, 4))
@@ -371,7 +371,7 @@ def test_seeds_are_averaged_and_the_interval_is_over_users(data: Dataset) -> Non
 
 def test_dropout_is_off_while_judged_and_on_again_after(data: Dataset) -> None:
     class Noisy(nn.Module):
-        window, inputs = 50, InputSpec()
+        window_of_requests, inputs = 50, InputSpec()
 
         def __init__(self) -> None:
             super().__init__()

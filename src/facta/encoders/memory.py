@@ -1,15 +1,16 @@
 """What an encoder keeps of a row between calls: of attention its keys and values, of recurrence its state.
 
-The memory is the caller's: it is handed in, read, and brought up to date. Nothing but closed tokens is ever kept: those
-before the newest event, which look back from a time and show feedback that later events may change.
+The memory is the caller's: it is handed in, read, and brought up to date. Between requests closed tokens alone are
+kept, those before the newest event: that one looks back from a time and shows feedback that later events may change.
+Within a request, `whole` rows keep it too, for all candidates of a request meet the same newest event.
 
-Letters: B rows, n kept tokens of a row, L layers, T tokens of a call.
+Letters: B rows, n kept tokens of a row, L layers, T tokens of a call, m of them to be kept of a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,35 +19,99 @@ from facta.errors import ConfigError
 from facta.ops.past import PastLayer
 from facta.types import TokenBatch
 
+SPARE = 32  # tokens of room that a buffer has at least when it is made
+
+
+class Buffers:
+    """Keys, values, positions and times of a row, with room behind them: a new token costs itself and no copy."""
+
+    def __init__(self, like: Sequence[tuple[Tensor, Tensor]], *, timed: bool, room: int) -> None:
+        """`like`: keys and values of each layer, of any number of tokens."""
+        device = like[0][0].device
+        self.used = 0
+        self.kv = [tuple(x.new_empty(room, *x.shape[1:]) for x in layer) for layer in like]
+        self.position = torch.empty(room, dtype=torch.int64, device=device)
+        self.time = torch.empty(room, dtype=torch.int64, device=device) if timed else None
+
+    @property
+    def room(self) -> int:
+        """Tokens that it can hold."""
+        return len(self.position)
+
+    @property
+    def columns(self) -> list[Tensor]:
+        """All of its tensors."""
+        columns = [*(x for layer in self.kv for x in layer), self.position]
+        return columns if self.time is None else [*columns, self.time]
+
+    def write(self, columns: Sequence[Tensor]) -> None:
+        """Tokens [m] of every column behind those that are used."""
+        end = self.used + len(columns[0])
+        for own, new in zip(self.columns, columns, strict=True):
+            own[self.used : end] = new
+        self.used = end
+
 
 @dataclass(frozen=True)
 class RowMemory:
-    """Of the first `tokens` tokens of a row."""
+    """Of the first `tokens` tokens of a row. It stays what it is: what grows out of it may write behind its tokens in
+    the same buffers, once; a second time, after a cut say, the buffers are copied."""
 
     tokens: int  # n
-    layers: tuple[PastLayer, ...] = ()  # attention, layer by layer
+    buffers: Buffers | None = None  # attention
     states: tuple[Tensor, ...] = ()  # recurrence: what it makes of the n tokens, as many tensors as it needs
 
     @property
     def nbytes(self) -> int:
-        """Of keys, values and states."""
-        return sum(x.nbytes for layer in self.layers for x in (layer.k, layer.v)) + sum(x.nbytes for x in self.states)
+        """Memory of keys, values and states, the room behind them included."""
+        held = [*self.states, *([] if self.buffers is None else self.buffers.columns)]
+        return sum(x.nbytes for x in held)
+
+    def layer(self, number: int) -> PastLayer:
+        """What an attention layer reads: views."""
+        assert self.buffers is not None
+        (k, v), time = self.buffers.kv[number], self.buffers.time
+        n = self.tokens
+        return PastLayer(k[:n], v[:n], self.buffers.position[:n], None if time is None else time[:n])
 
     def cut(self, tokens: int) -> RowMemory | None:
         """Of the first tokens alone, after a later one was amended; None where nothing can be kept of them."""
         if tokens >= self.tokens:
             return self
-        if self.states or tokens == 0:  # a state cannot be taken back
+        if self.states or tokens <= 0:  # a state cannot be taken back
             return None
-        return RowMemory(tokens, tuple(_span(layer, tokens) for layer in self.layers))
+        return RowMemory(tokens, self.buffers)
+
+    def copy(self) -> RowMemory:
+        """In buffers of its own, with room."""
+        if self.buffers is None:
+            return self
+        room = self.tokens + max(SPARE, self.tokens // 4)
+        new = Buffers(self.buffers.kv, timed=self.buffers.time is not None, room=room)  # type: ignore[arg-type]
+        new.write([x[: self.tokens] for x in self.buffers.columns])
+        return RowMemory(self.tokens, new)
+
+    def grown(self, columns: Sequence[Tensor]) -> RowMemory:
+        """With tokens [m] behind: keys and values layer by layer, positions, and times where there are any."""
+        count = self.tokens + len(columns[0])
+        buffers = self.buffers
+        assert buffers is not None
+        if buffers.used != self.tokens or count > buffers.room:
+            room = count + max(SPARE, count // 4)
+            copied = Buffers(buffers.kv, timed=buffers.time is not None, room=room)  # type: ignore[arg-type]
+            copied.write([x[: self.tokens] for x in buffers.columns])
+            buffers = copied
+        buffers.write(columns)
+        return RowMemory(count, buffers)
 
 
 class Memory:
-    """Of B rows. `closed` [B] says how many tokens of each row the next call leaves kept."""
+    """Of B rows. After a call each holds its closed tokens, and a row of `whole` [B] its newest event's tokens too."""
 
-    def __init__(self, rows: Sequence[RowMemory | None]) -> None:
+    def __init__(self, rows: Sequence[RowMemory | None], whole: Sequence[bool] | None = None) -> None:
         self.rows = list(rows)
-        self.closed: Tensor | None = None
+        self.whole = [False] * len(self.rows) if whole is None else list(whole)
+        self.kept: Tensor | None = None  # [B] how many tokens of each row the next call leaves kept
 
     @property
     def cached(self) -> Tensor:
@@ -55,14 +120,23 @@ class Memory:
 
     def layers(self, count: int) -> list[LayerMemory]:
         """What each of L attention layers reads."""
-        return [LayerMemory([None if row is None else row.layers[i] for row in self.rows]) for i in range(count)]
+        return [LayerMemory([None if row is None else row.layer(i) for row in self.rows]) for i in range(count)]
 
     def keep(self, tokens: TokenBatch, layers: Sequence[LayerMemory]) -> None:
-        """Take over the closed tokens of a call from what its layers have met."""
+        """Take over the tokens to be kept from what the layers of a call have met. Rows that grow out of one memory to
+        the same length are one."""
+        done: dict[tuple[int, int], RowMemory] = {}
+        met = [x for layer in layers for x in layer.of_call]
+        columns = [*met, tokens.position, *([] if tokens.time is None else [tokens.time])]
         for row, first, count in self._new(tokens):
-            old, span = self.rows[row], slice(first, first + count)
-            grown = [layer.grown(row, tokens, span) for layer in layers]
-            self.rows[row] = RowMemory(count + (0 if old is None else old.tokens), tuple(grown))
+            old = self.rows[row]
+            if old is None:
+                kv = [layer.of_call for layer in layers]
+                old = RowMemory(0, Buffers(kv, timed=tokens.time is not None, room=count + max(SPARE, count // 4)))
+            key = id(old), count
+            if key not in done:
+                done[key] = old.grown([x[first : first + count] for x in columns])
+            self.rows[row] = done[key]
 
     def keep_states(self, tokens: TokenBatch, behind: Callable[[Tensor], Sequence[Tensor]]) -> None:
         """The same of recurrence: `behind` of tokens [R] of the call gives the states that hold each of them and all
@@ -77,11 +151,11 @@ class Memory:
             self.rows[row] = RowMemory(count + (0 if old is None else old.tokens), states=states)
 
     def _new(self, tokens: TokenBatch) -> list[tuple[int, int, int]]:
-        """(row, its first token in the call, how many of its tokens are closed and not yet kept), where there are
+        """(row, its first token in the call, how many of its tokens are to be kept and are not yet), where there are
         any."""
-        if self.closed is None:
-            raise ConfigError("A memory is brought up to date by Recommender.encode, which says what is closed.")
-        counts = (self.closed - self.cached).tolist()
+        if self.kept is None:
+            raise ConfigError("A memory is brought up to date by Recommender.encode, which says what is kept.")
+        counts = (self.kept - self.cached).tolist()
         firsts = tokens.offsets[:-1].tolist()
         return [(row, firsts[row], count) for row, count in enumerate(counts) if count > 0]
 
@@ -99,19 +173,8 @@ class LayerMemory:
         self._k, self._v = k, v
         return self.past
 
-    def grown(self, row: int, tokens: TokenBatch, span: slice) -> PastLayer:
-        """The past of a row with some tokens of the call behind it."""
+    @property
+    def of_call(self) -> tuple[Tensor, Tensor]:
+        """What it has met."""
         assert self._k is not None and self._v is not None
-        time = None if tokens.time is None else tokens.time[span]
-        new, old = PastLayer(self._k[span], self._v[span], tokens.position[span], time), self.past[row]
-        if old is None:
-            return replace(new, k=new.k.clone(), v=new.v.clone())  # a view would hold all tokens of the call
-        times = None if old.time is None or time is None else torch.cat([old.time, time])
-        return PastLayer(
-            torch.cat([old.k, new.k]), torch.cat([old.v, new.v]), torch.cat([old.position, new.position]), times
-        )
-
-
-def _span(layer: PastLayer, tokens: int) -> PastLayer:
-    time = None if layer.time is None else layer.time[:tokens]
-    return PastLayer(layer.k[:tokens].clone(), layer.v[:tokens].clone(), layer.position[:tokens], time)
+        return self._k, self._v

@@ -40,7 +40,10 @@ KS = (1, 5, 10, 20)
 class HistoryRanker(Ranker, Protocol):
     """A ranker that says what it is shown of a history."""
 
-    window: int  # newest events
+    @property
+    def window_of_requests(self) -> int:
+        """How many of the newest events."""
+        ...
 
     @property
     def inputs(self) -> InputSpec:
@@ -115,9 +118,12 @@ class _Asking:
         with eval_mode(ranker) as device:
             index = Index.of(ranker, ranked, items, device)
             popularity = None if counts is None else index.cut(torch.from_numpy(counts.astype(np.float32))[None])
-            for rows in _batches(visible, readable, ranker.window, batch_size):
+            window = ranker.window_of_requests
+            for rows in _batches(visible, readable, window, batch_size):
                 if popularity is None or readable[rows[0]]:
-                    batch = request_batch(seen, visible, rows, ranker.window, ranker.inputs, context=context)
+                    batch = request_batch(
+                        seen, visible, rows, ranker.window_of_requests, ranker.inputs, context=context
+                    )
                     scores = index.scores(ranker, to_device(batch, device))
                 else:
                     scores = popularity.expand(len(rows), -1)

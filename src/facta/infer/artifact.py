@@ -1,4 +1,4 @@
-"""The public artifact: what is stored, and four verbs that its engine answers.
+"""The public artifact: what is stored, and the verbs that it answers.
 
 Letters: B histories, V catalogue items, k recommendations, M candidates.
 """
@@ -17,11 +17,11 @@ from facta.artifact.artifact import StoredArtifact
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
-from facta.infer.engine import Answer, Engine, Exclude
 from facta.infer.history import History
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.similar import SimilarItems
+from facta.infer.verbs import Answer, Exclude, Verbs
 
 __all__ = ["Answer", "Artifact", "Exclude"]
 
@@ -45,6 +45,7 @@ class Artifact(StoredArtifact):
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
         exclude: Exclude | None = None,
         shortlist: int | None = None,
+        stride: int = 1,
     ) -> Answer:
         """The k best items for one history or for each of many.
 
@@ -59,12 +60,15 @@ class Artifact(StoredArtifact):
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
         `shortlist`: of a mixture of logits, score only so many items exactly, those that a rough search puts first; all
         items when not given.
+        `stride`: of a history longer than the model's window N the oldest events are left out `stride` at a time, so
+        that the window holds N - stride + 1 to N events; 1 shows the newest N. A live engine keeps what it computed of
+        a window for as long as that stands still: give its stride for its lists.
 
         Items without a training event are never recommended: their vectors are untrained. A history of no other items,
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        return self._engine.recommend(history, k, at, context, exclude, shortlist)
+        return self._verbs.recommend(history, k, at, context, exclude, shortlist, stride)
 
     def rank(
         self,
@@ -74,6 +78,7 @@ class Artifact(StoredArtifact):
         at: Time | Iterable[Time] | None = None,
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
         by: ScoreWeights | None = None,
+        stride: int = 1,
     ) -> Ranking:
         """Candidates for one history or for each of many, by what the person would do with them.
 
@@ -84,11 +89,12 @@ class Artifact(StoredArtifact):
         A field that is learned only where another one succeeded ("like", defined after a click) has the score "like if
         click"; as "like" it is multiplied by the score of its condition, P(like) = P(click) · P(like | click), and
         refused where the condition is no plain success of a predicted field.
+        `stride`: as in `recommend`.
 
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
         """
-        return self._engine.rank(history, candidates, at, context, by)
+        return self._verbs.rank(history, candidates, at, context, by, stride)
 
     def similar_items(self, item: ItemId | Iterable[ItemId], k: int = 10) -> SimilarItems:
         """The k items of the catalogue that are most like an item, or like each of several; `frame()` has their lines.
@@ -101,27 +107,29 @@ class Artifact(StoredArtifact):
         (`untrained`), unless the model makes its vector of features. Raises DataError for an unknown id, ConfigError
         for a model that compares no items: popularity, a mixture of logits, one that has learned feedback alone.
         """
-        return self._engine.similar_items(item, k)
+        return self._verbs.similar_items(item, k)
 
     @overload
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        shortlist: int | None = None, out: None = None, overwrite: bool = False, progress: Progress | None = None,
+        shortlist: int | None = None, stride: int = 1, out: None = None, overwrite: bool = False,
+        progress: Progress | None = None,
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        shortlist: int | None = None, out: Path | str, overwrite: bool = False, progress: Progress | None = None,
+        shortlist: int | None = None, stride: int = 1, out: Path | str, overwrite: bool = False,
+        progress: Progress | None = None,
     ) -> None: ...  # fmt: skip
 
     @arguments(**_FOR_USERS)
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        shortlist: int | None = None, out: Path | str | None = None, overwrite: bool = False,
+        shortlist: int | None = None, stride: int = 1, out: Path | str | None = None, overwrite: bool = False,
         progress: Progress | None = None,
     ) -> pl.DataFrame | None:  # fmt: skip
         """The k best items for every user of a dataset, or for the ids `users`; the dataset may be a newer log.
@@ -130,21 +138,22 @@ class Artifact(StoredArtifact):
         ("model", or "popularity" for a history without a trained item). Users are in the order of `users`, or of the
         dataset; the lists are those of `recommend(history_of(dataset, user, until=at), k, at=at, exclude=exclude)`.
 
-        `at`: the moment of all requests; later events are not read. `context`, `shortlist`: as in `recommend`, for all.
+        `at`: the moment of all requests; later events are not read. `context`, `shortlist` and `stride` are those of
+        `recommend`, for all.
         `out`: a Parquet file is written instead, in parts: memory stays bounded, and after a stop the same call goes
         on. `overwrite` replaces that file. `progress` is told (parts done, parts in all). Raises DataError, ConfigError
         and ResourceError.
         """
-        return self._engine.recommend_users(
-            dataset, k, users=users, at=at, context=context, exclude=exclude, shortlist=shortlist, out=out,
-            overwrite=overwrite, progress=progress,
+        return self._verbs.recommend_users(
+            dataset, k, users=users, at=at, context=context, exclude=exclude, shortlist=shortlist, stride=stride,
+            out=out, overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     @overload
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
         users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
-        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, out: None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, stride: int = 1, out: None = None,
         overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame: ...  # fmt: skip
 
@@ -152,7 +161,7 @@ class Artifact(StoredArtifact):
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
         users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
-        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, out: Path | str,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, stride: int = 1, out: Path | str,
         overwrite: bool = False, progress: Progress | None = None,
     ) -> None: ...  # fmt: skip
 
@@ -160,21 +169,22 @@ class Artifact(StoredArtifact):
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None = None, *,
         users: Iterable[ItemId] | pl.Series | None = None, at: Time | None = None,
-        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, out: Path | str | None = None,
-        overwrite: bool = False, progress: Progress | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, stride: int = 1,
+        out: Path | str | None = None, overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame | None:  # fmt: skip
         """Candidates for every user of a dataset, ranked as by `rank`; the first k of them, or all (None).
 
         `candidates`: a list of item ids for all users, or a frame of pairs (user_id, item_id), a line for each
         candidate; of pairs only the users that they name are asked. Items that the catalogue lacks are left out.
         A line for each candidate: user_id, rank, item_id, score (what orders them), title, then each predicted score.
-        `users`, `at`, `out`, `overwrite`, `progress`: as in `recommend_users`; `context`, `by`: as in `rank`.
+        `users`, `at`, `out`, `overwrite`, `progress`: as in `recommend_users`; `context`, `by`, `stride`: as in
+        `rank`.
         """
-        return self._engine.rank_users(
-            dataset, candidates, k, users=users, at=at, context=context, by=by, out=out, overwrite=overwrite,
-            progress=progress,
+        return self._verbs.rank_users(
+            dataset, candidates, k, users=users, at=at, context=context, by=by, stride=stride, out=out,
+            overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     @cached_property
-    def _engine(self) -> Engine:
-        return Engine.of(self, self._items)
+    def _verbs(self) -> Verbs:
+        return Verbs.of(self, self._items)

@@ -16,12 +16,12 @@ from torch import Tensor
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
 from facta.data.batches.encoded import EncodedHistory
-from facta.data.batches.request import Asked, request
+from facta.infer.asking import Asking
 from facta.models.model import Model
 from facta.retrieval.index import Index, has_vectors
 from facta.retrieval.item_sets import ItemSets
 from facta.retrieval.shortlist import Shortlist
-from facta.types import CatalogueScores, FactoredScores, SequenceBatch
+from facta.types import CatalogueScores, FactoredScores
 
 # Both bound memory and change no answer.
 REQUESTS_PER_BATCH = 256  # encoded together
@@ -47,72 +47,46 @@ class CatalogueLists:
         """[B] whether a history shows an item with training events, so that the model is asked."""
         return np.array([self.trained[one.rows].any() for one in histories], dtype=np.bool_)
 
-    def best(
-        self,
-        histories: Sequence[EncodedHistory],
-        at: Sequence[int] | None,
-        hidden: Sequence[Ints],
-        k: int,
-        asked: Sequence[Asked] | None = None,
-        shortlist: int | None = None,
-    ) -> Lists:
-        """The best k items for each history without its `hidden` rows, by evaluation's code; `at`, `asked`: as in
-        `request`.
+    def best(self, asking: Asking, hidden: Sequence[Ints], k: int, shortlist: int | None = None) -> Lists:
+        """The best k items for each history without its `hidden` rows, by evaluation's code.
 
         `shortlist`: how many items that a rough search puts first are scored exactly; None: all are.
         """
-        of_model = self.of_model(histories)
-        rows = np.full((len(histories), k), -1, dtype=np.int64)
-        scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
+        of_model = self.of_model(asking.histories)
+        rows = np.full((len(asking), k), -1, dtype=np.int64)
+        scores = np.full((len(asking), k), -np.inf, dtype=np.float32)
         rough = np.flatnonzero(of_model) if shortlist is not None else np.empty(0, dtype=np.int64)
         for chosen in _parts(rough, REQUESTS_PER_BATCH):
-            assert shortlist is not None and has_vectors(self.model)
-            with torch.inference_mode():
-                batch, masked = self._request(histories, at, chosen, asked), _sets(hidden, chosen)
-                rows[chosen], scores[chosen] = self.shortlist.best(self.model, batch, masked, k, shortlist)
+            assert shortlist is not None
+            with torch.inference_mode(), asking.opened(self.model, chosen) as (ranker, batch):
+                assert has_vectors(ranker)
+                masked = _sets(hidden, chosen)
+                rows[chosen], scores[chosen] = self.shortlist.best(ranker, batch, masked, k, shortlist)
         by_model = np.flatnonzero(of_model) if shortlist is None else np.empty(0, dtype=np.int64)
-        for chosen, found in self._scores(histories, at, np.flatnonzero(~of_model), by_model, asked):
+        for chosen, found in self._scores(asking, np.flatnonzero(~of_model), by_model):
             none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
             with torch.inference_mode():
                 best = self.index.rank(found, none, _sets(hidden, chosen), k)
             rows[chosen], scores[chosen] = best.lists, best.scores
         return Lists(rows, scores, of_model)
 
-    def _scores(
-        self,
-        histories: Sequence[EncodedHistory],
-        at: Sequence[int] | None,
-        by_popularity: Ints,
-        by_model: Ints,
-        asked: Sequence[Asked] | None,
-    ) -> Iterator[tuple[Ints, CatalogueScores]]:
+    def _scores(self, asking: Asking, by_popularity: Ints, by_model: Ints) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), each of the places once."""
         dense = min(REQUESTS_PER_BATCH, max(CELLS // len(self.trained), 1))
         for chosen in _parts(by_popularity, dense):
             yield chosen, self._popularity.expand(len(chosen), -1)
-        if not len(by_model):
-            return
-        with torch.inference_mode():
-            parts = _parts(by_model, REQUESTS_PER_BATCH if self.index.products else dense)
-            requests = ((chosen, self._request(histories, at, chosen, asked)) for chosen in parts)
-            each = ((chosen, self.index.scores(self.model, batch)) for chosen, batch in requests)
-            if not self.index.products:
-                yield from each
-                return
-            found = [one for _, one in each if isinstance(one, FactoredScores)]
-            queries = torch.cat([one.queries for one in found])
-            yield by_model, FactoredScores(queries, found[0].items)  # ranked together: requests share blocks
-
-    def _request(
-        self,
-        histories: Sequence[EncodedHistory],
-        at: Sequence[int] | None,
-        chosen: Ints,
-        asked: Sequence[Asked] | None,
-    ) -> SequenceBatch:
-        moments = None if at is None else [at[place] for place in chosen]
-        said = None if asked is None else [asked[place] for place in chosen]
-        return request([histories[place] for place in chosen], moments, self.model.window, said)
+        parts = _parts(by_model, REQUESTS_PER_BATCH if self.index.products else dense) if len(by_model) else []
+        found: list[FactoredScores] = []
+        for chosen in parts:
+            with torch.inference_mode(), asking.opened(self.model, chosen) as (ranker, batch):
+                scores = self.index.scores(ranker, batch)
+            if self.index.products:
+                assert isinstance(scores, FactoredScores)
+                found.append(scores)
+            else:
+                yield chosen, scores
+        if found:  # ranked together: requests share blocks
+            yield by_model, FactoredScores(torch.cat([one.queries for one in found]), found[0].items)
 
     @cached_property
     def index(self) -> Index:

@@ -1,35 +1,26 @@
-"""Candidates in the order of their predicted feedback: many share one reading of a history, and none sees another
-(M-FALCON, Zhai et al. 2024, section 3.4).
+"""Candidates in the order of their predicted feedback: names of scores, weights of them, orders.
 
 Letters: B histories, M candidates of one, S of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
-from facta import arrays
 from facta.arguments import unlike
 from facta.arrays import Floats, Floats32, Ints
 from facta.artifact.calibration import Calibrator
-from facta.data.batches.encoded import EncodedHistory
-from facta.data.batches.request import Asked, request
-from facta.data.batches.windows import window_start
+from facta.data.batches.request import Asked
 from facta.data.dataset.conditional import factors, score_names
 from facta.data.dataset.ids import ItemId, plain_value
 from facta.data.dataset.schema import Field
 from facta.errors import ConfigError, DataError
 from facta.infer import frames
-from facta.models.model import Model
-
-MICROBATCH = 1024  # candidates of a history that are scored together; both bound memory and change no answer
-EVENTS = 16_384  # inputs and candidates of a batch
 
 ScoreWeights = str | Mapping[str, float]
 
@@ -153,41 +144,6 @@ class ScoreNames:
             product = np.prod([named[part].astype(np.float64) for part in parts], axis=0)
             named[name] = product.astype(np.float32)
         return named
-
-
-def scores(
-    model: Model, histories: Sequence[EncodedHistory], at: Sequence[int] | None, asked: Sequence[Asked]
-) -> dict[str, Floats32]:
-    """Field -> [S] scores of all candidates, history by history; `at`: the times of the requests, as in `request`.
-
-    A candidate is one of the N events that the model sees: where histories are longer, the last place is its own, as
-    that of the newest event is in training.
-    """
-    window = model.window - 1
-    found: dict[str, list[Floats32]] = {}
-    for places, part in _parts(histories, asked, window):
-        moments = None if at is None else [at[place] for place in places]
-        batch = request([histories[place] for place in places], moments, window, part)
-        with torch.inference_mode():
-            for name, column in model.scores(batch).items():
-                found.setdefault(name, []).append(column.float().numpy())
-    return {name: np.concatenate(columns) for name, columns in found.items()}
-
-
-def _parts(
-    histories: Sequence[EncodedHistory], asked: Sequence[Asked], window: int
-) -> Iterator[tuple[list[int], list[Asked]]]:
-    """What is scored together: places of histories, and some of the candidates of each; in order, all of them once."""
-    pieces = [
-        (place, Asked(one.rows[start : start + MICROBATCH], one.context))
-        for place, one in enumerate(asked)
-        for start in range(0, len(one.rows), MICROBATCH)
-    ]
-    events = [len(one) - window_start(len(one), window) + sum(map(len, one.lists.values())) for one in histories]
-    sizes = [events[place] + len(part.rows) for place, part in pieces]
-    batch = arrays.offsets_of(np.array(sizes, dtype=np.int64))[:-1] // EVENTS
-    for together in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(batch)) + 1) if pieces else []:
-        yield [pieces[one][0] for one in together], [pieces[one][1] for one in together]
 
 
 def values(found: Mapping[str, Floats32], weights: Mapping[str, float]) -> Floats:

@@ -94,11 +94,20 @@ class Layout:
         count = jagged.lengths(batch.offsets)
         if self.both_ways:
             return torch.zeros_like(count)
-        newest = (count - 1).clamp_min(0)
-        place = prefix_tokens(batch) + len(self.shows) * newest
-        if batch.series is not None:
-            place = place + Entries(batch.series).until(torch.arange(len(count), device=count.device), newest)
-        return torch.where(count > 0, place, 0)
+        return torch.where(count > 0, self.first_tokens(batch, (count - 1).clamp_min(0)), 0)
+
+    def first_tokens(self, batch: SequenceBatch, events: Tensor) -> Tensor:
+        """[B] how many tokens of each row stand before its event number `events` [B], counted from 0."""
+        place = prefix_tokens(batch) + len(self.shows) * events
+        if batch.series is None:
+            return place
+        return place + Entries(batch.series).until(torch.arange(len(events), device=events.device), events)
+
+    def open(self, batch: SequenceBatch) -> Tensor:
+        """[B] the tokens of each row that all targets aside meet: those of the prefix, of all events and of all
+        entries."""
+        count = prefix_tokens(batch) + len(self.shows) * jagged.lengths(batch.offsets)
+        return count if batch.series is None else count + jagged.lengths(batch.series.offsets)
 
 
 ITEM = Layout(("item",))

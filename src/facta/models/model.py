@@ -100,6 +100,16 @@ class Model(nn.Module):
         return InputSpec()
 
     @property
+    def window_of_requests(self) -> int:
+        """The newest events of a history that a request shows: where candidates stand among the events, one less."""
+        return self.window - (1 if self.predicted else 0)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what is computed of a history may be kept for the next request (`encoders/memory.py`)."""
+        return False
+
+    @property
     def predicted(self) -> list[str]:
         """Feedback fields that it scores."""
         return []

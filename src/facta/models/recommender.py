@@ -210,6 +210,11 @@ class Recommender(Model):
         return self.layout.prefix_stable and self.encoder.prefix_stable
 
     @property
+    def remembers(self) -> bool:
+        """What closed tokens have come to, of one who looks back alone."""
+        return self.encoder.remembers and self.prefix_stable
+
+    @property
     def objectives(self) -> list[Objective]:
         """What it learns, in the order in which losses are named."""
         return [one for one in (self.next_item, self.feedback) if one is not None]
@@ -270,16 +275,19 @@ class Recommender(Model):
         """The tokens, which of them predict the given facts, and their states [T, D].
 
         With a `memory` of the batch's rows only the tokens that it does not hold are computed, and it then holds all
-        closed ones. Without gradients. Raises ConfigError where nothing may be kept.
+        closed ones (of a `whole` row those of the newest event, too). Without gradients. Raises ConfigError where
+        nothing may be kept.
         """
         if memory is None:
             tokens = self.layout.tokens(batch, predicted)
             return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
-        if not (self.encoder.remembers and self.prefix_stable):
+        if not self.remembers:
             kept_by = f"The encoder '{kind_of(self.config.encoder)}' under the layout '{self.config.layout}'"
             raise ConfigError(f"{kept_by} keeps no memory of a history: give it all events.")
         tokens = self.layout.tokens(batch, predicted, memory.cached)
-        memory.closed = self.layout.closed(batch)
+        memory.kept = self.layout.closed(batch)
+        if any(memory.whole):
+            memory.kept = torch.where(torch.tensor(memory.whole), self.layout.open(batch), memory.kept)
         return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens, memory)
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
@@ -335,9 +343,9 @@ class Recommender(Model):
         assert self.next_item is not None
         return self.next_item.similarity.items(self.embedder.item.vectors(rows))
 
-    def catalogue_scores(self, batch: SequenceBatch) -> CatalogueScores:
+    def catalogue_scores(self, batch: SequenceBatch, memory: Memory | None = None) -> CatalogueScores:
         """Scores of every item for every target; dense [S, V] where they are no products."""
-        queries, items = self.queries(batch), self.item_vectors()
+        queries, items = self.queries(batch, memory), self.item_vectors()
         if self.factored:
             return FactoredScores(queries, items)
         assert self.next_item is not None

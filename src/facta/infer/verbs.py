@@ -1,4 +1,4 @@
-"""The engine: answers to requests, for one person or many, with ids, titles and scores.
+"""The verbs of an artifact: answers about given histories, for one person or many, with ids, titles and scores.
 
 Letters: B histories, V catalogue items, k recommendations, M candidates.
 """
@@ -29,7 +29,8 @@ from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
 from facta.data.split.mask import ALL, masked_events
 from facta.errors import ConfigError
-from facta.infer import bulk, frames, ranking
+from facta.infer import bulk, candidates, frames, ranking
+from facta.infer.asking import Asking
 from facta.infer.catalogue_lists import CatalogueLists
 from facta.infer.history import History, as_histories, context_codes, encoded
 from facta.infer.parts import Progress
@@ -62,7 +63,7 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class Engine:
+class Verbs:
     """What answers requests for an artifact; `Artifact` says what its four verbs do and are given."""
 
     model: Model
@@ -75,7 +76,7 @@ class Engine:
     fingerprint: str
 
     @classmethod
-    def of(cls, artifact: StoredArtifact, items: ItemLookup) -> Engine:
+    def of(cls, artifact: StoredArtifact, items: ItemLookup) -> Verbs:
         """All that depends on the artifact alone is made once. The artifact itself is not kept: it keeps the engine."""
         return cls(
             model=artifact.model,
@@ -96,12 +97,14 @@ class Engine:
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None,
         exclude: Exclude | None,
         shortlist: int | None,
+        stride: int,
     ) -> Answer:
-        k, histories = _length(k), self._histories(history)
+        k, stride, histories = _length(k), _length(stride, "stride"), self._histories(history)
         shortlist = self._checked(shortlist)
         asked = self._any_item(ranking.contexts_of(context, len(histories)))
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
-        found = self.lists.best(histories, times, self._hidden(histories, exclude), k, asked, shortlist)
+        asking = Asking(histories, times, asked, stride)
+        found = self.lists.best(asking, self._hidden(histories, exclude), k, shortlist)
         listed = found.rows >= 0
         rows, counts = found.rows[listed], listed.sum(axis=1)
         return Answer(
@@ -120,16 +123,17 @@ class Engine:
         at: Time | Iterable[Time] | None,
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None,
         by: ScoreWeights | None,
+        stride: int,
     ) -> Ranking:
         names, histories = self._score_names(), self._histories(history)
-        weights = names.chosen(by)
+        weights, stride = names.chosen(by), _length(stride, "stride")
         times = self._times_of_all(histories, at)
         rows = [self.items.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
             Asked(one[one >= 0], context_codes(given, self.fields, self.model.inputs))
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
-        found, best = self._ranked(histories, times, asked, names, weights)
+        found, best = self._ranked(Asking(histories, times, asked, stride), names, weights)
         order, counts = np.concatenate(best), [len(line) for line in best]
         every = np.concatenate([one.rows for one in asked])[order]
         return Ranking(
@@ -162,10 +166,11 @@ class Engine:
 
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int, *, users: Iterable[ItemId] | pl.Series | None, at: Time | None,
-        context: Mapping[str, Any] | None, exclude: Exclude | None, shortlist: int | None, out: Path | str | None,
-        overwrite: bool, progress: Progress | None,
+        context: Mapping[str, Any] | None, exclude: Exclude | None, shortlist: int | None, stride: int,
+        out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         k, dataset = _length(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        stride = _length(stride, "stride")
         if exclude is not None and not isinstance(exclude, str):
             exclude = self.items.same_type(list(exclude))
         self._hidden([], exclude)  # refuses a wrong one before anything is computed
@@ -176,22 +181,22 @@ class Engine:
         def make(users: Ints) -> pl.DataFrame:
             histories = stored.encoded(users, at)
             times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
-            each = None if asked is None else asked * len(histories)
-            found = self.lists.best(histories, times, self._hidden(histories, exclude), k, each, shortlist)
+            asking = Asking(histories, times, None if asked is None else asked * len(histories), stride)
+            found = self.lists.best(asking, self._hidden(histories, exclude), k, shortlist)
             return bulk.recommended(dataset, self.items.catalogue, users, found)
 
         said: dict[str, Any] = {} if asked is None else {"context": asked[0].context}
-        said |= {} if shortlist is None else {"shortlist": shortlist}
+        said |= ({} if shortlist is None else {"shortlist": shortlist}) | ({} if stride == 1 else {"stride": stride})
         named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, exclude=exclude, **said)
         return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
 
     def rank_users(
         self, dataset: Dataset | Path | str, candidates: Iterable[ItemId] | pl.DataFrame, k: int | None, *,
         users: Iterable[ItemId] | pl.Series | None, at: Time | None, context: Mapping[str, Any] | None,
-        by: ScoreWeights | None, out: Path | str | None, overwrite: bool, progress: Progress | None,
+        by: ScoreWeights | None, stride: int, out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         names, dataset = self._score_names(), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
-        weights = names.chosen(by)
+        weights, stride = names.chosen(by), _length(stride, "stride")
         rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
         codes = context_codes(context or {}, self.fields, self.model.inputs)
         listed = bulk.candidates_of(candidates, dataset, rows, self.items.rows_of)
@@ -200,12 +205,15 @@ class Engine:
         def make(users: Ints) -> pl.DataFrame:
             histories = stored.encoded(users, at)
             asked = [Asked(listed[user], codes) for user in users.tolist()]
-            found, best = self._ranked(histories, self._times_of_all(histories, at), asked, names, weights)
+            asking = Asking(histories, self._times_of_all(histories, at), asked, stride)
+            found, best = self._ranked(asking, names, weights)
             score, best = ranking.values(found, weights), [line[:length] for line in best]
             return bulk.ranked(dataset, self.items.catalogue, users, asked, best, score, found)
 
         digest = bulk.digest([listed[row].tolist() for row in rows.tolist()])
-        named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, by=weights, context=codes, candidates=digest)
+        said: dict[str, Any] = {} if stride == 1 else {"stride": stride}
+        said |= {"by": weights, "context": codes, "candidates": digest}
+        named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, **said)
         return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
 
     @cached_property
@@ -253,18 +261,13 @@ class Engine:
         return ranking.ScoreNames.of(self.model.predicted, self.fields.fields)
 
     def _ranked(
-        self,
-        histories: Sequence[EncodedHistory],
-        at: list[int] | None,
-        asked: Sequence[Asked],
-        names: ranking.ScoreNames,
-        weights: Mapping[str, float],
+        self, asking: Asking, names: ranking.ScoreNames, weights: Mapping[str, float]
     ) -> tuple[dict[str, Floats32], list[Ints]]:
         """Name -> scores of all candidates; of each history the places of its candidates, best first."""
         none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
-        raw = ranking.scores(self.model, histories, at, asked) if histories else {}
+        raw = candidates.scores(self.model, asking) if len(asking) else {}
         found = names.scores(none | ranking.calibrated(raw, self.calibration))
-        return found, ranking.orders(ranking.values(found, weights), asked)
+        return found, ranking.orders(ranking.values(found, weights), asking.asked or [])
 
     def _hidden(self, histories: Sequence[EncodedHistory], exclude: Exclude | None) -> list[Ints]:
         """[B] rows that may not be recommended to each."""

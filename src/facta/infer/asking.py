@@ -1,0 +1,56 @@
+"""What is asked of histories: any of them at a time become a batch, with a memory of these people where one is kept.
+
+Letters: B histories, M candidates of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from facta.arrays import Ints
+from facta.data.batches.encoded import EncodedHistory
+from facta.data.batches.request import Asked, request
+from facta.infer.memories import Memories, Remembering, remembered
+from facta.models.model import Model
+from facta.models.recommender import Recommender
+from facta.types import SequenceBatch
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where memories of people are kept, and under which names [B] those of the histories."""
+
+    memories: Memories
+    names: Sequence[Hashable]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """B histories, when they are asked, and what for."""
+
+    histories: Sequence[EncodedHistory]
+    at: Sequence[int] | None = None  # [B] as in `request`
+    asked: Sequence[Asked] | None = None  # [B] as in `request`
+    stride: int = 1
+    kept: Kept | None = None
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    def batch(self, places: Ints | Sequence[int], window: int) -> SequenceBatch:
+        """Some of them, each with its window."""
+        at = None if self.at is None else [self.at[place] for place in places]
+        asked = None if self.asked is None else [self.asked[place] for place in places]
+        return request([self.histories[place] for place in places], at, window, asked, stride=self.stride)
+
+    @contextmanager
+    def opened(self, model: Model, places: Ints | Sequence[int]) -> Iterator[tuple[Model | Remembering, SequenceBatch]]:
+        """The batch of some histories and who is asked about it: the model, or the model with its memory of them."""
+        batch = self.batch(places, model.window_of_requests)
+        if self.kept is None or not (isinstance(model, Recommender) and model.remembers):
+            yield model, batch
+            return
+        with remembered(model, self.kept.memories, [self.kept.names[place] for place in places], batch) as asked:
+            yield asked, batch

@@ -1,0 +1,52 @@
+"""What is kept and what goes: values under keys within a budget of bytes, the least recently used go first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Cache(Generic[Key, Value]):
+    """Values of a stated size. It knows nothing of what they are."""
+
+    def __init__(self, budget: int) -> None:
+        """`budget`: bytes."""
+        self.budget, self.nbytes, self.evicted = budget, 0, 0
+        self._held: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._held
+
+    def __iter__(self) -> Iterator[Key]:
+        """Keys, the least recently used first."""
+        return iter(self._held)
+
+    def get(self, key: Key) -> Value | None:
+        """The value, which has been used then."""
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def put(self, key: Key, value: Value, nbytes: int) -> None:
+        """Hold a value in the place of the one under its key. One that exceeds the whole budget is not held."""
+        self.drop(key)
+        if nbytes > self.budget:
+            return
+        self._held[key] = value, nbytes
+        self.nbytes += nbytes
+        while self.nbytes > self.budget:
+            self.drop(next(iter(self._held)))
+            self.evicted += 1
+
+    def drop(self, key: Key) -> None:
+        """Forget a key, if it is there."""
+        if key in self._held:
+            self.nbytes -= self._held.pop(key)[1]
