@@ -76,7 +76,7 @@ def test_events_of_equal_time_keep_their_order_and_their_fields(log: Dataset) ->
         [T0 + MINUTE * (2 - n // 20) for n in range(60)],
         {"click": clicks, "stars": stars, "tab": [["home", "search"][n % 5 % 2] for n in range(60)]},
     )
-    found = encoded(history, engine.rows_of, engine._verbs.fields, engine.model.inputs)
+    found = encoded(history, engine.rows_of, engine.verbs.fields, engine.model.inputs)
     order = [*range(40, 60), *range(20, 40), *range(20)]
     assert found.rows.tolist() == [items[n] for n in order]
     assert found.fields["click"].tolist() == [1 + clicks[n] for n in order]
@@ -112,7 +112,7 @@ def test_equal_candidates_stay_in_their_order() -> None:
 @pytest.mark.parametrize("model", ["interleaved", "dlrm"])
 def test_earlier_lists_keep_their_order_and_unknown_items_are_no_item(log: Dataset, model: str) -> None:
     engine = rich(log, model)
-    stored, schema, spec = history_of(log, 11), engine._verbs.fields, engine.model.inputs
+    stored, schema, spec = history_of(log, 11), engine.verbs.fields, engine.model.inputs
     assert stored.user["before"] == [3, 6] and spec.lists == ("before",)
     histories = [History([1], [T0], user={"before": [5, 2, 999, 7]}), History([1], [T0]), stored]
     read = [encoded(one, engine.rows_of, schema, spec) for one in histories]

@@ -98,9 +98,9 @@ def test_stored_histories_know_no_more_than_was_known(late: Dataset, until: int 
     def rows_of(asked: Sequence[Any]) -> Any:
         return np.array([ids.index(one) if one in ids else -1 for one in asked], dtype=np.int64)
 
-    found = StoredHistories(late, rows_of, engine._verbs.fields, engine.model.inputs).encoded(users, until)
+    found = StoredHistories(late, rows_of, engine.verbs.fields, engine.model.inputs).encoded(users, until)
     for user, one in zip(late.users["user_id"].to_list(), found, strict=True):
-        expected = encoded(history_of(late, user, until=until), rows_of, engine._verbs.fields, engine.model.inputs)
+        expected = encoded(history_of(late, user, until=until), rows_of, engine.verbs.fields, engine.model.inputs)
         for name in FACTS:
             assert equal(getattr(one, name), getattr(expected, name)), (user, name)
     assert any(one.late for one in found)
@@ -146,9 +146,9 @@ def test_stored_histories_are_those_of_history_of(log: Dataset, newer: Dataset, 
     assert spec.series and spec.lists and spec.users and set(spec.fields) == {"tab", "click", "stars", "seconds"}
     users = np.array([5, 0, 3, 6])
     ids = dataset.users["user_id"].gather(users).to_list()
-    found = StoredHistories(dataset, engine.rows_of, engine._verbs.fields, spec).encoded(users, until)
+    found = StoredHistories(dataset, engine.rows_of, engine.verbs.fields, spec).encoded(users, until)
     for user, one in zip(ids, found, strict=True):
-        expected = encoded(history_of(dataset, user, until=until), engine.rows_of, engine._verbs.fields, spec)
+        expected = encoded(history_of(dataset, user, until=until), engine.rows_of, engine.verbs.fields, spec)
         for name in FACTS:
             assert equal(getattr(one, name), getattr(expected, name)), (user, name)
     assert sum(one.unknown for one in found) > 0 or whose == "log" or until == MOMENTS[-1]

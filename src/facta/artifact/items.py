@@ -49,6 +49,11 @@ class ItemLookup:
             )
         return plain
 
+    @property
+    def text_ids(self) -> bool:
+        """Whether ids are texts, not whole numbers."""
+        return self._ids.ids.dtype == pl.String
+
     def ids(self, rows: Ints) -> list[ItemId]:
         """[n] catalogue rows -> their ids."""
         return self._ids.ids[rows].to_list()

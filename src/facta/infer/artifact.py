@@ -68,7 +68,7 @@ class Artifact(StoredArtifact):
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        return self._verbs.recommend(history, k, at, context, exclude, shortlist, stride)
+        return self.verbs.recommend(history, k, at, context, exclude, shortlist, stride)
 
     def rank(
         self,
@@ -94,7 +94,7 @@ class Artifact(StoredArtifact):
         A candidate's scores depend on no other candidate. One that was never trained on is ranked by its features,
         where the model reads any. Raises DataError and ConfigError.
         """
-        return self._verbs.rank(history, candidates, at, context, by, stride)
+        return self.verbs.rank(history, candidates, at, context, by, stride)
 
     def similar_items(self, item: ItemId | Iterable[ItemId], k: int = 10) -> SimilarItems:
         """The k items of the catalogue that are most like an item, or like each of several; `frame()` has their lines.
@@ -107,7 +107,7 @@ class Artifact(StoredArtifact):
         (`untrained`), unless the model makes its vector of features. Raises DataError for an unknown id, ConfigError
         for a model that compares no items: popularity, a mixture of logits, one that has learned feedback alone.
         """
-        return self._verbs.similar_items(item, k)
+        return self.verbs.similar_items(item, k)
 
     @overload
     def recommend_users(
@@ -144,7 +144,7 @@ class Artifact(StoredArtifact):
         on. `overwrite` replaces that file. `progress` is told (parts done, parts in all). Raises DataError, ConfigError
         and ResourceError.
         """
-        return self._verbs.recommend_users(
+        return self.verbs.recommend_users(
             dataset, k, users=users, at=at, context=context, exclude=exclude, shortlist=shortlist, stride=stride,
             out=out, overwrite=overwrite, progress=progress,
         )  # fmt: skip
@@ -180,11 +180,12 @@ class Artifact(StoredArtifact):
         `users`, `at`, `out`, `overwrite`, `progress`: as in `recommend_users`; `context`, `by`, `stride`: as in
         `rank`.
         """
-        return self._verbs.rank_users(
+        return self.verbs.rank_users(
             dataset, candidates, k, users=users, at=at, context=context, by=by, stride=stride, out=out,
             overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     @cached_property
-    def _verbs(self) -> Verbs:
+    def verbs(self) -> Verbs:
+        """What answers for it."""
         return Verbs.of(self, self._items)

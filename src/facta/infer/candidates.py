@@ -3,6 +3,7 @@ algorithm 1): none sees another, so how they are divided changes no score.
 
 The first microbatch of a request goes with the history, as far as no memory holds it. Where more follow, these stand
 over a memory of this request alone, the newest event included: all candidates of a request meet it at one moment.
+Candidates that are no tokens are met in the read-out, and the newest event is computed for each microbatch of them.
 
 Letters: B histories, M candidates of one, S of all.
 """
@@ -132,11 +133,9 @@ def _asked(
     if not (isinstance(model, Recommender) and model.remembers):
         yield model
         return
-    if every[0].memory is not None:
-        ranker = Remembering(model, Memory([one.memory for one in every], whole=[True] * len(every)))
-        yield ranker
-    elif memories is None:
-        ranker = Remembering(model, Memory([None] * len(every), whole=[part.count < part.of.left for part in parts]))
+    if every[0].memory is not None or memories is None:
+        going_on = [model.candidates_are_tokens and part.count < part.of.left for part in parts]
+        ranker = Remembering(model, Memory([one.memory for one in every], whole=going_on))
         yield ranker
     else:
         with remembered(model, memories, [one.name for one in every], batch) as ranker:

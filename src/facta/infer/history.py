@@ -81,23 +81,27 @@ def encoded(
     Of the fields of the schema, those that the model wants are coded. Raises DataError for ids or values of another
     type, for what is no time, for fields that the schema lacks, and where items and times differ in number.
     """
+    return EncodedHistory(
+        encoded_events(history, rows_of, schema, spec),
+        schema.fields,
+        user=_user_codes(history, schema, spec),
+        lists={name: _listed(history.user.get(name) or [], rows_of) for name in spec.lists},
+        series=_series(history, schema.series_fields) if spec.series else None,
+    )
+
+
+def encoded_events(history: History, rows_of: RowsOf, schema: Fields, spec: InputSpec) -> EncodedEvents:
+    """Its events alone."""
     _refuse_text(history.items)
     rows = rows_of(history.items)
     times = _event_times(history, len(rows))
     order = np.arange(len(rows)) if times is None else np.argsort(times, kind="stable")
     fields, later = _event_codes(history, len(rows), schema, spec), _known_times(history, len(rows), schema, spec)
-    events = EncodedEvents(
+    return EncodedEvents(
         rows=rows[order],
         times=None if times is None else times[order],
         fields={name: codes[order] for name, codes in fields.items()},
         known_at={name: _since(times, values)[order] for name, values in later.items()},
-    )
-    return EncodedHistory(
-        events,
-        schema.fields,
-        user=_user_codes(history, schema, spec),
-        lists={name: _listed(history.user.get(name) or [], rows_of) for name in spec.lists},
-        series=_series(history, schema.series_fields) if spec.series else None,
     )
 
 

@@ -101,10 +101,10 @@ class Verbs:
     ) -> Answer:
         k, stride, histories = _length(k), _length(stride, "stride"), self._histories(history)
         shortlist = self._checked(shortlist)
-        asked = self._any_item(ranking.contexts_of(context, len(histories)))
+        asked = self.any_item(ranking.contexts_of(context, len(histories)))
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
         asking = Asking(histories, times, asked, stride)
-        found = self.lists.best(asking, self._hidden(histories, exclude), k, shortlist)
+        found = self.lists.best(asking, self.hidden(histories, exclude), k, shortlist)
         listed = found.rows >= 0
         rows, counts = found.rows[listed], listed.sum(axis=1)
         return Answer(
@@ -125,7 +125,7 @@ class Verbs:
         by: ScoreWeights | None,
         stride: int,
     ) -> Ranking:
-        names, histories = self._score_names(), self._histories(history)
+        names, histories = self.score_names(), self._histories(history)
         weights, stride = names.chosen(by), _length(stride, "stride")
         times = self._times_of_all(histories, at)
         rows = [self.items.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
@@ -173,16 +173,16 @@ class Verbs:
         stride = _length(stride, "stride")
         if exclude is not None and not isinstance(exclude, str):
             exclude = self.items.same_type(list(exclude))
-        self._hidden([], exclude)  # refuses a wrong one before anything is computed
+        self.hidden([], exclude)  # refuses a wrong one before anything is computed
         shortlist = self._checked(shortlist)
-        asked = self._any_item([context or {}])
+        asked = self.any_item([context or {}])
         rows, stored = bulk.user_rows(dataset, users), self.stored(dataset)
 
         def make(users: Ints) -> pl.DataFrame:
             histories = stored.encoded(users, at)
             times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
             asking = Asking(histories, times, None if asked is None else asked * len(histories), stride)
-            found = self.lists.best(asking, self._hidden(histories, exclude), k, shortlist)
+            found = self.lists.best(asking, self.hidden(histories, exclude), k, shortlist)
             return bulk.recommended(dataset, self.items.catalogue, users, found)
 
         said: dict[str, Any] = {} if asked is None else {"context": asked[0].context}
@@ -195,7 +195,7 @@ class Verbs:
         users: Iterable[ItemId] | pl.Series | None, at: Time | None, context: Mapping[str, Any] | None,
         by: ScoreWeights | None, stride: int, out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
-        names, dataset = self._score_names(), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        names, dataset = self.score_names(), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
         weights, stride = names.chosen(by), _length(stride, "stride")
         rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
         codes = context_codes(context or {}, self.fields, self.model.inputs)
@@ -235,7 +235,7 @@ class Verbs:
     def _histories(self, given: History | Iterable[Any]) -> list[EncodedHistory]:
         return [encoded(one, self.items.rows_of, self.fields, self.model.inputs) for one in as_histories(given)]
 
-    def _any_item(self, contexts: Sequence[Mapping[str, Any]]) -> list[Asked] | None:
+    def any_item(self, contexts: Sequence[Mapping[str, Any]]) -> list[Asked] | None:
         """[B] any item in the context of each request; None where none says one. Raises ConfigError where the model
         recommends the same items in every context."""
         if not any(contexts):
@@ -251,7 +251,7 @@ class Verbs:
         """Ranking asks the model of every history."""
         return request_times(histories, np.ones(len(histories), dtype=bool), at, reads_time=self.reads_time)
 
-    def _score_names(self) -> ranking.ScoreNames:
+    def score_names(self) -> ranking.ScoreNames:
         """What the scores are called. Raises ConfigError where the model scores no feedback."""
         if not self.model.predicted:
             raise ConfigError(
@@ -269,7 +269,7 @@ class Verbs:
         found = names.scores(none | ranking.calibrated(raw, self.calibration))
         return found, ranking.orders(ranking.values(found, weights), asking.asked or [])
 
-    def _hidden(self, histories: Sequence[EncodedHistory], exclude: Exclude | None) -> list[Ints]:
+    def hidden(self, histories: Sequence[EncodedHistory], exclude: Exclude | None) -> list[Ints]:
         """[B] rows that may not be recommended to each."""
         if exclude is None:
             newest = self.masked_events

@@ -215,6 +215,11 @@ class Recommender(Model):
         return self.encoder.remembers and self.prefix_stable
 
     @property
+    def candidates_are_tokens(self) -> bool:
+        """Whether a candidate stands behind the newest event as a token; otherwise it is met in the read-out alone."""
+        return self.layout.own("feedback") > 0
+
+    @property
     def objectives(self) -> list[Objective]:
         """What it learns, in the order in which losses are named."""
         return [one for one in (self.next_item, self.feedback) if one is not None]

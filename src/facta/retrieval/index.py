@@ -77,7 +77,9 @@ class Index:
             return cls(rows, count)
         asked = None if len(rows) == count else torch.from_numpy(rows).to(device)
         vectors, products = ranker.item_vectors(asked), ranker.scoring.factored
-        return cls(rows, count, with_whole_tiles(vectors.to("cpu")) if products else vectors, products=products)
+        return cls(
+            rows, count, with_whole_tiles(vectors.to("cpu", torch.float32)) if products else vectors, products=products
+        )
 
     def scores(self, ranker: Ranker, batch: SequenceBatch) -> CatalogueScores:
         """Scores of the listed items for every target of a batch, on the CPU."""
@@ -89,7 +91,7 @@ class Index:
         assert has_vectors(ranker)
         queries = ranker.queries(batch)
         if self.products:
-            return FactoredScores(queries.to("cpu"), self.vectors)
+            return FactoredScores(queries.to("cpu", torch.float32), self.vectors)
         return ranker.scoring.all_scores(queries, self.vectors).to("cpu")
 
     def cut(self, scores: Tensor) -> Tensor:

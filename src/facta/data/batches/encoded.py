@@ -9,6 +9,7 @@ Letters: n events.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -150,6 +151,22 @@ class EncodedHistory:
         self._newest = int(self._times.values[-1]) if count else ALWAYS
         if count:
             self._next_time.values[-1] = NEVER
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its columns and lists."""
+        entries = 0 if self.series is None else 3 * self.series.time.nbytes
+        return sum(one.nbytes for one in self._columns()) + sum(one.nbytes for one in self.lists.values()) + entries
+
+    def copy(self) -> EncodedHistory:
+        """The same, which stays as it is when this one grows."""
+        found = copy(self)
+        found._rows, found._places, found._times, found._next_time = (
+            one.copy() for one in (self._rows, self._places, self._times, self._next_time)
+        )
+        found._fields = {name: one.copy() for name, one in self._fields.items()}
+        found._known_at = {name: one.copy() for name, one in self._known_at.items()}
+        return found
 
     def _columns(self) -> Iterator[Growing]:
         yield from (self._rows, self._places, self._times, self._next_time)

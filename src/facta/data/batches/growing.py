@@ -23,6 +23,15 @@ class Growing:
         """[n] a view: later values are not in it."""
         return self._room[: self._count]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory, the room behind the values included."""
+        return self._room.nbytes
+
+    def copy(self) -> Growing:
+        """Values of their own."""
+        return Growing(self.values.copy())
+
     def extend(self, new: Ints) -> None:
         """Add values [m] at the end."""
         count = self._count + len(new)

@@ -1,0 +1,249 @@
+"""The live engine: people whose events come in, and answers that know them.
+
+    engine = facta.Engine(artifact, cache="1GiB")
+    engine.append(17, {"item_id": 318, "timestamp": "2030-01-01T12:00"})
+    engine.recommend(17, k=10)
+
+Four nouns, as in nano-vllm: a request on its way (`work.py`), what is kept of people and what goes (`cache.py`,
+`people.py`, `memories.py`), whose turn it is (`scheduler.py`), and what computes (`runner.py`).
+
+Letters: B users of a call, k items of a list, M candidates.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from facta.arrays import offsets_of
+from facta.data.batches.request import Asked
+from facta.data.dataset.ids import ItemId
+from facta.data.dataset.times import Time, moment
+from facta.errors import ConfigError
+from facta.infer import ranking
+from facta.infer.artifact import Artifact
+from facta.infer.cache import Cache
+from facta.infer.coding import Coding
+from facta.infer.history import context_codes
+from facta.infer.memories import Memories
+from facta.infer.people import People, Resident
+from facta.infer.ranking import Ranking, ScoreWeights
+from facta.infer.runner import Runner
+from facta.infer.scheduler import Scheduler
+from facta.infer.similar import SimilarItems
+from facta.infer.verbs import Answer, Exclude
+from facta.infer.work import Work
+from facta.store.memory import MemoryStore
+from facta.store.protocol import Appended, EventStore, StoredEvent, UserId
+
+RESIDENTS = 0.1  # of the cache's budget: for coded histories, which are a small part of keys and values
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class Engine:
+    """Answers about the people of an event store, from what it keeps of them.
+
+    `artifact` recommends and, where it predicts feedback, ranks; `ranker`: another artifact that ranks. `store`: where
+    events live; None: in memory, gone with the engine. `cache`: bytes of keys, values and histories that are kept, as a
+    number or as in "1GiB". `stride`: how many events a full window moves at a time, as in `Artifact.recommend`; while
+    it stands still, what was computed of it is kept; None: a quarter of the window. `microbatch`: candidates that are
+    scored together. Its answers are those of the artifact about the same histories and with the same stride.
+    """
+
+    def __init__(
+        self, artifact: Artifact, *, ranker: Artifact | None = None, store: EventStore | None = None,
+        cache: int | str = "1GiB", stride: int | None = None, microbatch: int = 1024, waiting: int = 1024,
+        now: Callable[[], int] | None = None,
+    ) -> None:  # fmt: skip
+        """`waiting`: requests that may wait at most; `now`: a clock of milliseconds since 1970."""
+        self.store: EventStore = MemoryStore() if store is None else store
+        budget, held = bytes_of(cache), [artifact.verbs, *([] if ranker is None else [ranker.verbs])]
+        self._retriever, self._ranker = held[0], held[-1]
+        self.codings = [Coding(one.items, one.fields, one.model.inputs) for one in held]
+        self.residents: Cache[UserId, Resident] = Cache(int(RESIDENTS * budget))
+        self.memories: Memories = Cache(int((1 - RESIDENTS) * budget))
+        self.people = People(self.store, self.codings, self.residents)
+        self.stride = max(artifact.model.window // 4, 1) if stride is None else stride
+        self.runner = Runner(
+            self._retriever, self._ranker, self.people, self.memories, stride=self.stride, microbatch=microbatch,
+            now=now or (lambda: time.time_ns() // 1_000_000),
+        )  # fmt: skip
+        self.scheduler = Scheduler(waiting)
+
+    # what happened
+
+    def append(self, user: UserId, events: Sequence[StoredEvent]) -> Appended:
+        """Keep events of a user, all or none; the next answer knows them."""
+        return self.store.append([(user, event) for event in events])
+
+    def amend(
+        self, user: UserId, event_id: str, values: Mapping[str, Any], known_at: Mapping[str, int] | None = None
+    ) -> StoredEvent:
+        """Feedback that came late, or was corrected."""
+        return self.store.amend(user, event_id, values, known_at)
+
+    def forget(self, user: UserId) -> bool:
+        """Delete all that is known of a user, in the store and in what is kept; False where nothing was."""
+        known = self.store.forget(user)
+        self.people.forget(user)
+        for which in range(len(self.codings)):
+            self.memories.drop((which, user))
+        return known
+
+    # what is asked
+
+    def recommend(
+        self, user: UserId | Sequence[UserId], k: int = 10, *, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
+    ) -> Answer:  # fmt: skip
+        """The k best items for a user, or a list for each of several.
+
+        `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context` and
+        `exclude` are those of `Artifact.recommend`. Raises DataError and ConfigError.
+        """
+        works = [self.recommendation(one, k, at=at, context=context, exclude=exclude) for one in _users(user)]
+        return self.answer(self._through(works))
+
+    def rank(
+        self, user: UserId | Sequence[UserId], candidates: Iterable[ItemId], *, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None,
+    ) -> Ranking:  # fmt: skip
+        """Candidates for a user, or for each of several, by what they would do with them.
+
+        `at`: as in `recommend`; `candidates` (the same for all), `context` and `by` are those of `Artifact.rank`.
+        """
+        ids = list(candidates)
+        works = [self.ranking(one, ids, at=at, context=context, by=by) for one in _users(user)]
+        return self.ranked(self._through(works), [ids] * len(works))
+
+    def similar_items(self, item: ItemId | Iterable[ItemId], k: int = 10) -> SimilarItems:
+        """The items that are most like an item, as `Artifact.similar_items` finds them."""
+        return self._retriever.similar_items(item, k)
+
+    # requests, for whoever serves many
+
+    def recommendation(
+        self, user: UserId, k: int, *, at: Time | None = None, context: Mapping[str, Any] | None = None,
+        exclude: Exclude | None = None, by: ScoreWeights | None = None, deadline: float | None = None,
+    ) -> Work:  # fmt: skip
+        """A request for the k best items. With `by` they are ranked by feedback after they were found."""
+        asked = self._retriever.any_item([context or {}])
+        self._retriever.hidden([], exclude)  # refuses a wrong one
+        weights = None if by is None else self._ranker.score_names().chosen(by)
+        return Work(
+            user, None if at is None else moment(at), k=_length(k), exclude=exclude,
+            context=None if asked is None else asked[0].context, by=weights, deadline=deadline,
+            said=None if by is None else self._said(context),
+        )  # fmt: skip
+
+    def ranking(
+        self, user: UserId, candidates: Sequence[ItemId], *, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None, deadline: float | None = None,
+    ) -> Work:  # fmt: skip
+        """A request for the order of candidates."""
+        rows = self._ranker.items.rows_of(candidates)
+        return Work(
+            user, None if at is None else moment(at), candidates=Asked(rows[rows >= 0], self._said(context)),
+            by=self._ranker.score_names().chosen(by), deadline=deadline,
+        )  # fmt: skip
+
+    def submit(self, work: Work) -> Work:
+        """Let a request wait for its turn. Raises BusyError where too many do."""
+        self.scheduler.add(work)
+        return work
+
+    def step(self) -> list[Work]:
+        """Serve those whose turn it is; returns who was. Nobody waits: an empty list."""
+        step = self.scheduler.next(self.runner.cost)
+        if not step:
+            return []
+        tokens, began = sum(self.runner.cost(work) for work in step), time.perf_counter()
+        self.runner.run(step)
+        self.scheduler.took(tokens, time.perf_counter() - began)
+        for work in step:
+            if not work.done:
+                self.scheduler.again(work)
+        return step
+
+    def answer(self, works: Sequence[Work]) -> Answer:
+        """What was found for requests that are done, in one answer."""
+        found = [work.found for work in works if work.found is not None]
+        items, counts = self._retriever.items, [len(one.rows) for one in found]
+        rows = np.concatenate([one.rows for one in found])
+        return Answer(
+            ids=_each(items.ids(rows), counts),
+            titles=_each(items.titles(rows), counts),
+            scores=[one.scores.tolist() for one in found],
+            source=["model" if one.of_model else "popularity" for one in found],
+            unknown=[work.histories[0].unknown for work in works],
+            item_type=items.catalogue["item_id"].dtype,
+        )
+
+    def ranked(self, works: Sequence[Work], given: Sequence[Sequence[ItemId]] | None = None) -> Ranking:
+        """The orders of candidates of requests that are done, which were for the same scores, in one answer."""
+        verbs, items, names = self._ranker, self._ranker.items, self._ranker.score_names()
+        asked = [work.candidates for work in works if work.candidates is not None]
+        raw = {name: np.concatenate([one.scores()[name] for one in works]) for name in verbs.model.predicted}
+        found = names.scores(ranking.calibrated(raw, verbs.calibration))
+        weights = dict(works[0].by or {})
+        best = ranking.orders(ranking.values(found, weights), asked)
+        order, counts = np.concatenate(best), [len(line) for line in best]
+        every = np.concatenate([one.rows for one in asked])[order]
+        given = given or [[]] * len(works)
+        return Ranking(
+            by=weights,
+            ids=_each(items.ids(every), counts),
+            titles=_each(items.titles(every), counts),
+            scores={name: _each(column[order].tolist(), counts) for name, column in found.items()},
+            products=names.products,
+            left_out=[max(len(ids) - len(one.rows), 0) for ids, one in zip(given, asked, strict=True)],
+            untrained=[int((~items.trained[one.rows]).sum()) for one in asked],
+            unknown=[work.histories[self.runner.of_ranker].unknown for work in works],
+            item_type=items.catalogue["item_id"].dtype,
+        )
+
+    def _through(self, works: Sequence[Work]) -> Sequence[Work]:
+        """Requests, answered. Raises what one of them failed with."""
+        waiting = list(works)
+        while any(not work.done for work in works):
+            while waiting and len(self.scheduler) < self.scheduler.limit:
+                self.submit(waiting.pop(0))
+            self.step()
+        for work in works:
+            if work.error is not None:
+                raise work.error
+        return works
+
+    def _said(self, context: Mapping[str, Any] | None) -> dict[str, int]:
+        return context_codes(context or {}, self._ranker.fields, self._ranker.model.inputs)
+
+
+def bytes_of(size: int | str) -> int:
+    """1073741824 of "1GiB" and of itself. Raises ConfigError for what is no size."""
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+        return size
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|KiB|MiB|GiB)", size) if isinstance(size, str) else None
+    if found is None:
+        raise ConfigError(f"Found the size {size!r}; expected bytes, as in 1073741824 or '1GiB' (KiB, MiB, GiB).")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _users(user: Any) -> list[UserId]:
+    return [user] if isinstance(user, (int, str)) else list(user)
+
+
+def _length(k: int) -> int:
+    if not isinstance(k, int) or k < 1:
+        raise ConfigError(f"Found k = {k!r}; expected a whole number, at least 1.")
+    return k
+
+
+def _each(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
+    """The values of all lists, cut into one list for each."""
+    ends = offsets_of(np.array(counts, dtype=np.int64)).tolist()
+    return [values[start:stop] for start, stop in pairwise(ends)]

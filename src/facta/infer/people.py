@@ -1,0 +1,63 @@
+"""The people of a store in the rows and codes of artifacts, resident: a new event costs its own coding alone.
+
+Letters: B users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from facta.data.batches.encoded import EncodedHistory
+from facta.infer.cache import Cache
+from facta.infer.coding import Coding
+from facta.store.protocol import Change, EventStore, Person, StoredEvent, UserId
+
+
+@dataclass
+class Resident:
+    """What is known of a person as of a revision of the store, once for each coding."""
+
+    revision: int
+    histories: list[EncodedHistory]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(one.nbytes for one in self.histories)
+
+
+class People:
+    """Histories of users, brought up to date with the store before each answer."""
+
+    def __init__(self, store: EventStore, codings: Sequence[Coding], residents: Cache[UserId, Resident]) -> None:
+        self.store, self.codings, self.residents = store, list(codings), residents
+
+    def of(self, users: Sequence[UserId]) -> dict[UserId, list[EncodedHistory]]:
+        """User -> histories, one for each coding; one look-up in the store for all. They grow with later calls: copy
+        what has to stay."""
+        known = {user: self.residents.get(user) for user in dict.fromkeys(users)}
+        changes = self.store.changes({user: 0 if one is None else one.revision for user, one in known.items()})
+        return {user: self._current(user, one, changes.get(user)).histories for user, one in known.items()}
+
+    def forget(self, user: UserId) -> None:
+        """Let go of what is coded of a user."""
+        self.residents.drop(user)
+
+    def _current(self, user: UserId, resident: Resident | None, change: Change | None) -> Resident:
+        if change is None:
+            return resident or Resident(0, self._coded(Person()))
+        if resident is None or change.whole is not None:
+            resident = Resident(change.revision, self._coded(change.whole or Person()))
+        self._append(resident, change.appended)
+        resident.revision = change.revision
+        self.residents.put(user, resident, resident.nbytes)
+        return resident
+
+    def _coded(self, person: Person) -> list[EncodedHistory]:
+        return [coding.history(person) for coding in self.codings]
+
+    def _append(self, resident: Resident, events: Sequence[StoredEvent]) -> None:
+        if not events:
+            return
+        for coding, history in zip(self.codings, resident.histories, strict=True):
+            history.append(coding.events(events))

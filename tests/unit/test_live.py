@@ -1,0 +1,91 @@
+"""The live engine says what its artifact says of the same histories, whatever happened before it was asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from facta.data.dataset.dataset import Dataset
+from facta.infer.artifact import Artifact
+from facta.infer.work import Work
+from tests.live_world import World
+from tests.unit.test_candidates import ITEMS, LAYOUTS, T0, artifact
+from tests.unit.test_candidates import log as log
+
+WORLD: dict[str, Any] = {
+    "start": T0,
+    "items": 8,
+    "values": {
+        "tab": ["home", "search", None],
+        "click": [0, 1, None],
+        "stars": [1.0, 2.5, 4.0, None],
+        "seconds": [0.1, 0.7, 3.3],
+    },
+    "facts": lambda rng: {"city": str(rng.choice(["Ulm", "Bonn"])), "before": rng.integers(0, 8, 2).tolist()},
+    "changing": {"plan": ["plan 0", "plan 1", "plan 2"], "level": [0.0, 2.0, 3.5]},
+}
+RELATIVE = 1e-6  # scores are float32 made of float64
+
+
+def walked(
+    made: Artifact, seed: int, *, stride: int, microbatch: int = 4, cache: int = 1 << 20, steps: int = 60
+) -> float:
+    """The largest difference between engine and artifact on a walk, over the largest score of a request."""
+    world, worst = World.of(made, seed, stride=stride, microbatch=microbatch, cache=cache, **WORLD), 0.0
+    for _ in range(steps):
+        for _ in range(int(world.rng.integers(1, 4))):
+            world.happen()
+        asked = world.ask()
+        worst = max(worst, _difference(world, made, asked, stride))
+    return worst
+
+
+def _difference(world: World, made: Artifact, asked: list[tuple[int, int]], stride: int) -> float:
+    engine, context = world.engine, {"tab": "home"}
+    candidates = [int(item) for item in world.rng.permutation(ITEMS)]
+    works: list[Work] = []
+    for user, at in asked:
+        if "feedback" in made.model.tasks:
+            works.append(engine.submit(engine.ranking(user, candidates, at=np.datetime64(at, "ms"), context=context)))
+        if "next_item" in made.model.tasks:
+            works.append(engine.submit(engine.recommendation(user, 5, at=np.datetime64(at, "ms"), exclude="nothing")))
+    while any(not work.done for work in works):
+        engine.step()
+    worst = 0.0
+    for work in works:
+        assert work.error is None
+        history, at = world.history(int(work.user)), np.datetime64(work.moment, "ms")
+        if work.k is None:
+            found, right = engine.ranked([work]), made.rank(history, candidates, at=at, context=context, stride=stride)
+            for name, (scores,) in right.scores.items():
+                ours = dict(zip(found.ids[0], found.scores[name][0], strict=True))
+                theirs = dict(zip(right.ids[0], scores, strict=True))
+                worst = max(
+                    worst, _relative([ours[item] for item in candidates], [theirs[item] for item in candidates])
+                )
+        else:
+            answer = engine.answer([work])
+            best = made.recommend(history, 5, at=at, exclude="nothing", stride=stride)
+            assert answer.source == best.source and answer.unknown == best.unknown
+            worst = max(worst, _relative(answer.scores[0], best.scores[0]))
+    return worst
+
+
+def _relative(ours: list[float], theirs: list[float]) -> float:
+    one, other = np.array(ours), np.array(theirs)
+    return float(np.abs(one - other).max(initial=0.0) / max(np.abs(other).max(initial=0.0), 1e-6))
+
+
+@pytest.mark.parametrize("stride", [1, 5])
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_walk_with_a_memory_is_a_walk_without(log: Dataset, layout: str, joint: bool, stride: int) -> None:
+    made = artifact(log, layout, window=16, joint=joint)
+    with torch.no_grad():
+        for parameter in made.model.parameters():  # attention is small at the start: a stale token would hardly show
+            parameter.mul_(3.0)
+    made.model.double()
+    assert walked(made, len(layout), stride=stride) <= RELATIVE
