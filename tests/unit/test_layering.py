@@ -155,6 +155,7 @@ start = time.process_time()
 import numpy, polars, pydantic, torch
 libraries = time.process_time()
 import facta
+names = [getattr(facta, name) for name in (*facta.__all__, "__version__", "configs")]
 share = (time.process_time() - libraries) / (libraries - start)
 heavy = {"typer", "rich", "matplotlib", "pandas", "tensorboard", "torch.utils.tensorboard", "scipy", "numba", "ranx"}
 heavy |= {"safetensors", "pyarrow"}
@@ -162,9 +163,9 @@ print(share, *sorted(heavy & set(sys.modules)))
 """
 
 
-def test_importing_facta_is_quick_and_needs_little() -> None:
-    """Beside what its libraries take, in processor time, the best of three: other tests keep the machine busy, and
-    files may be cold."""
+def test_all_of_facta_is_quick_to_import_and_needs_little() -> None:
+    """Every public name, beside what the libraries take, in processor time, the best of three: other tests keep the
+    machine busy, and files may be cold."""
     best, heavy = float("inf"), set()
     for _ in range(3):
         run = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
@@ -174,3 +175,18 @@ def test_importing_facta_is_quick_and_needs_little() -> None:
             break
     assert not heavy
     assert best < 0.4
+
+
+BARE = """
+import pkgutil, sys
+import facta, facta.data.dataset.ids, facta.data.dataset.schema, facta.data.dataset.times
+status = open("/proc/self/status").read() if sys.platform == "linux" else "VmRSS: 0 kB"
+print("torch" in sys.modules, int(status.split("VmRSS:")[1].split()[0]) // 1024)
+"""
+
+
+def test_a_process_that_only_stores_never_holds_torch() -> None:
+    run = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=True)
+    torch, megabytes = run.stdout.split()
+    assert torch == "False"
+    assert int(megabytes) < 80
