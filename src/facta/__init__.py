@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 from facta.errors import (
     ArtifactError,
     ConfigError,
+    ConflictError,
     DataError,
     DownloadError,
     FactaError,
     ProtocolError,
     ResourceError,
+    StoreError,
     TrainingError,
+    UnknownEventError,
     UnknownValueWarning,
 )
 
@@ -82,6 +85,7 @@ __all__ = [
     "AveragedPredictions",
     "Comparison",
     "ConfigError",
+    "ConflictError",
     "DataError",
     "Dataset",
     "DownloadError",
@@ -98,7 +102,9 @@ __all__ = [
     "ResourceError",
     "Result",
     "SimilarItems",
+    "StoreError",
     "TrainingError",
+    "UnknownEventError",
     "UnknownValueWarning",
     "average",
     "by_day",

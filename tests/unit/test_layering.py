@@ -30,6 +30,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("cli/", "training/log.py"),
     "tensorboard": ("training/log.py", "training/journal.py"),
     "torch.utils.tensorboard": ("training/log.py", "training/journal.py"),
+    "sqlalchemy": ("store/",),
+    "psycopg": ("store/postgresql.py",),
+    "sqlite3": ("store/sqlite.py",),
     "urllib": ("data/public/origins.py",),
     "http": (),
     "socket": (),
@@ -178,9 +181,12 @@ def test_all_of_facta_is_quick_to_import_and_needs_little() -> None:
 
 
 BARE = """
-import pkgutil, sys
-import facta, facta.data.dataset.ids, facta.data.dataset.schema, facta.data.dataset.times
+import importlib, pkgutil, sys
+import facta, facta.store
+for module in pkgutil.iter_modules(facta.store.__path__):
+    importlib.import_module(f"facta.store.{module.name}")
 status = open("/proc/self/status").read() if sys.platform == "linux" else "VmRSS: 0 kB"
+import facta.data.dataset.ids, facta.data.dataset.schema, facta.data.dataset.times
 print("torch" in sys.modules, int(status.split("VmRSS:")[1].split()[0]) // 1024)
 """
 
