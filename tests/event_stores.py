@@ -106,7 +106,7 @@ def _started() -> tuple[str | None, str]:
         shutil.rmtree(folder, ignore_errors=True)
 
     run([programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-sync"], check=True)
-    options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=50"
+    options = f"-k {folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c max_connections=50"
     run([programs / "pg_ctl", "start", "-w", "-D", data, "-l", folder / "log", "-o", options], check=True)
     atexit.register(stop)
     return str(folder), ""

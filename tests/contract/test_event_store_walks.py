@@ -122,10 +122,10 @@ class PostgreSQLWalk(Walk):
         return postgresql()
 
 
-SHORT = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+SHORT = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 TestMemory = Walk.TestCase
 TestMemory.settings = settings(SHORT, max_examples=60)
 TestSQLite = SQLiteWalk.TestCase
 TestSQLite.settings = SHORT
 TestPostgreSQL = PostgreSQLWalk.TestCase
-TestPostgreSQL.settings = settings(SHORT, max_examples=10)
+TestPostgreSQL.settings = settings(SHORT, max_examples=5)

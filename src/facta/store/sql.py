@@ -43,8 +43,12 @@ class SQLStore:
         self._backend = backend
         self._clock = clock
         self._tables = Tables(backend)
-        with backend.writing() as db:
-            bring_up_to_date(db)
+        try:
+            with backend.writing() as db:
+                bring_up_to_date(db)
+        except BaseException:
+            backend.engine.dispose()
+            raise
         self._writer: GroupCommit[_Append | _Other] = GroupCommit(self._commit)
 
     def append(self, posts: Sequence[Post]) -> Appended:
