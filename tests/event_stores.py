@@ -43,9 +43,9 @@ def sqlite_url() -> Iterator[str]:
 def postgresql_url() -> Iterator[str]:
     """A schema of its own in a server that is started once for all tests; skips where none can be started."""
     schema = f"store_{next(_number)}"
-    _sql(f"CREATE SCHEMA {schema}")
+    execute(f"CREATE SCHEMA {schema}")
     yield f"postgresql+psycopg://postgres@/postgres?host={_server()}&options=-csearch_path%3D{schema}"
-    _sql(f"DROP SCHEMA {schema} CASCADE")
+    execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 @contextmanager
@@ -71,7 +71,8 @@ def _opened(url: str) -> Iterator[EventStore]:
     store.close()
 
 
-def _sql(statement: str) -> None:
+def execute(statement: str) -> None:
+    """A statement for the PostgreSQL server of these tests, outside every store."""
     import psycopg
 
     with psycopg.connect(host=_server(), user="postgres", dbname="postgres", autocommit=True) as db:

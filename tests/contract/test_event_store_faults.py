@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from threading import Thread
 from typing import Any
 
@@ -19,7 +20,7 @@ from facta.store.opening import open_store
 from facta.store.protocol import Person, StoredEvent, UserId
 from facta.store.sql import SQLStore
 from tests import event_store_kills as kills
-from tests.event_stores import CLOCK, URLS
+from tests.event_stores import CLOCK, URLS, execute
 
 
 @pytest.fixture(params=URLS, ids=lambda kind: kind.__name__)
@@ -113,16 +114,18 @@ def test_appends_of_many_threads_share_commits_and_none_is_mixed_up(url: str) ->
         store.append([("conflict", one("a"))])
 
         def run(number: int) -> None:
-            for turn in range(5):
-                name = f"{number}.{turn}"
-                assert store.append([(number, one(name, turn)), ("all", one(name, turn))]).ids == (name, name)
+            """Half of the threads begin with what is refused, so that a commit holds both."""
+            for turn in range(5 + number % 2):
+                if turn or number % 2 == 0:
+                    name = f"{number}.{turn}"
+                    assert store.append([(number, one(name, turn)), ("all", one(name, turn))]).ids == (name, name)
                 with pytest.raises(ConflictError):
-                    store.append([(number, one("half", turn)), ("conflict", one("a", 2))])
+                    store.append([("all", one("half", 0)), ("conflict", one("a", 2))])
 
         in_threads(8, run)
-        assert len(commits) < 40, "80 appends of 8 threads"
+        assert len(commits) < 42, "84 appends of 8 threads"
         assert len(store.person("all").events) == store.person("all").revision == 40
-        assert [event.id for event in store.person(3).events] == [f"3.{turn}" for turn in range(5)]
+        assert [event.id for event in store.person(2).events] == [f"2.{turn}" for turn in range(5)]
 
 
 def test_two_processes_write_one_store(url: str) -> None:
@@ -253,40 +256,58 @@ def test_lost_connections_are_made_anew(url: str) -> None:
         pytest.skip("SQLite has no connections to lose")
     with opened(url) as store:
         store.append([(1, one("a"))])
-        with store._backend.engine.connect() as db:
-            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            db.exec_driver_sql(f"{others} AND datname IS NOT NULL").all()
+        execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
         assert store.append([(1, one("b"))]).accepted == 1
         assert len(store.person(1).events) == 2
 
 
-def test_no_byte_of_who_was_forgotten_is_left(path: Path) -> None:
-    def traces() -> list[str]:
-        words = (b"forgotten-user", b"forgotten-event", b"forgotten-value")
-        files = sorted(path.parent.iterdir())
-        assert path in files
-        return [file.name for file in files if any(word in file.read_bytes() for word in words)]
+def traces(path: Path) -> list[str]:
+    """The files of a store that hold a word of who was forgotten."""
+    files = sorted(path.parent.iterdir())
+    assert path in files
+    return [file.name for file in files if b"forgotten" in file.read_bytes()]
 
-    def post(store: SQLStore, user: UserId, number: int) -> None:
-        name = "forgotten" if user == "forgotten-user" else "kept"
-        store.append([(user, one(f"{name}-event{number}", number, text=f"{name}-value{number}" * 20))])
 
+def test_no_byte_of_who_was_forgotten_is_left_after_a_vacuum(path: Path) -> None:
+    """Events of many lengths split pages, and split pages keep copies: with this seed some are left by `forget`."""
+    random = Random(8)
     with opened(f"sqlite:///{path}") as store:
-        for number in range(60):
-            post(store, "forgotten-user", number)
-            post(store, f"kept-user{number % 7}", number)
-        store.amend("forgotten-user", "forgotten-event3", {"text": "forgotten-value, amended"})
-        store.tell("forgotten-user", {"city": "forgotten-value"})
-        assert traces()
+        for batch in range(60):
+            posts: list[tuple[UserId, StoredEvent]] = []
+            for number in range(40):
+                user = random.choice(["forgotten-user", *(f"kept{other}" for other in range(6))])
+                word = user.split("-")[0]
+                length = random.choice([1, 1, 1, 20, 100, 500])
+                posts.append((user, one(f"{word}-{batch}-{number}", random.randrange(10**6), text=word * length)))
+            store.append(posts)
+        assert traces(path)
         store.forget("forgotten-user")
         store.vacuum()
-        assert traces() == []
-        assert len(list(store.people())) == 7
-    assert traces() == []
+        assert traces(path) == [] and len(list(store.people())) == 6
+    assert traces(path) == []
+
+
+def test_a_vacuum_beside_a_reader_says_that_bytes_are_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_PATIENCE", 50)
+    with opened(f"sqlite:///{path}") as store:
+        store.append([("forgotten-user", one("a"))])
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM facta_users").fetchone() == (1,)
+        assert store.forget("forgotten-user"), "it does not wait for the reader"
+        assert traces(path), "the reader may still read it"
+        with pytest.raises(StoreError, match="somebody reads its log of changes"):
+            store.vacuum()
+        reader.close()
+        store.vacuum()
+        assert traces(path) == []
 
 
 def test_the_log_of_changes_is_emptied_without_a_vacuum(path: Path) -> None:
     with opened(f"sqlite:///{path}") as store:
         store.append([("forgotten-user", one("a"))])
         store.forget("forgotten-user")
-        assert not any(b"forgotten-user" in file.read_bytes() for file in path.parent.iterdir())
+        assert traces(path) == []
