@@ -7,7 +7,10 @@
     ├── ArtifactError    a saved model or checkpoint that is missing, torn, altered or too new
     ├── TrainingError    a run that cannot go on: non-finite loss, nothing to learn from
     ├── DownloadError    a public dataset that no origin could provide intact
-    └── ResourceError    memory or disk that would not suffice; a folder that cannot be written
+    ├── ResourceError    memory or disk that would not suffice; a folder that cannot be written
+    └── StoreError       an event store that cannot be reached or written, or is of a newer version
+        ├── ConflictError      an event whose id is taken by an event of other content
+        └── UnknownEventError  an event that is to be changed and is not stored
 
 Every message is one sentence or two: what was found, what was expected, what to do.
 """
@@ -74,6 +77,18 @@ class DownloadError(FactaError):
 
 
 class ResourceError(FactaError):
+    pass
+
+
+class StoreError(FactaError):
+    pass
+
+
+class ConflictError(StoreError):
+    pass
+
+
+class UnknownEventError(StoreError):
     pass
 
 

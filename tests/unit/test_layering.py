@@ -30,6 +30,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("cli/", "training/log.py"),
     "tensorboard": ("training/log.py", "training/journal.py"),
     "torch.utils.tensorboard": ("training/log.py", "training/journal.py"),
+    "sqlalchemy": ("store/",),
+    "psycopg": ("store/postgresql.py",),
+    "sqlite3": ("store/sqlite.py",),
     "urllib": ("data/public/origins.py",),
     "http": (),
     "socket": (),
@@ -155,6 +158,7 @@ start = time.process_time()
 import numpy, polars, pydantic, torch
 libraries = time.process_time()
 import facta
+names = [getattr(facta, name) for name in (*facta.__all__, "__version__", "configs")]
 share = (time.process_time() - libraries) / (libraries - start)
 heavy = {"typer", "rich", "matplotlib", "pandas", "tensorboard", "torch.utils.tensorboard", "scipy", "numba", "ranx"}
 heavy |= {"safetensors", "pyarrow"}
@@ -162,9 +166,9 @@ print(share, *sorted(heavy & set(sys.modules)))
 """
 
 
-def test_importing_facta_is_quick_and_needs_little() -> None:
-    """Beside what its libraries take, in processor time, the best of three: other tests keep the machine busy, and
-    files may be cold."""
+def test_all_of_facta_is_quick_to_import_and_needs_little() -> None:
+    """Every public name, beside what the libraries take, in processor time, the best of three: other tests keep the
+    machine busy, and files may be cold."""
     best, heavy = float("inf"), set()
     for _ in range(3):
         run = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
@@ -174,3 +178,25 @@ def test_importing_facta_is_quick_and_needs_little() -> None:
             break
     assert not heavy
     assert best < 0.4
+
+
+BARE = """
+import importlib, pkgutil, sys
+import facta, facta.store
+for module in pkgutil.iter_modules(facta.store.__path__):
+    importlib.import_module(f"facta.store.{module.name}")
+store = facta.store.opening.open_store(f"sqlite:///{sys.argv[1]}")
+status = open("/proc/self/status").read() if sys.platform == "linux" else "VmRSS: 0 kB"
+print(int(status.split("VmRSS:")[1].split()[0]) // 1024, *sorted({"torch", "polars", "pyarrow"} & set(sys.modules)))
+store.close()
+import facta.data.dataset.ids, facta.data.dataset.times
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_process_that_only_stores_is_small(tmp_path: Path) -> None:
+    """It holds what HTTP needs, and leaves torch (200 MB) and polars (35 MB) to the process that answers."""
+    run = subprocess.run([sys.executable, "-c", BARE, tmp_path / "a.db"], capture_output=True, text=True, check=True)
+    megabytes, *heavy = run.stdout.split()
+    assert heavy == []
+    assert int(megabytes) < 80

@@ -6,6 +6,7 @@ already has. So they depend on the set of ids alone, not on the order of the log
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from torch import Tensor
 
 from facta.arrays import Ints
 from facta.errors import DataError, counted
@@ -256,5 +256,7 @@ def _in_a_table(id_: ItemId) -> bool:
 
 def plain_value(value: Any) -> Any:
     """NumPy and torch scalars as Python values; nothing else is converted, so ids never pass through floats."""
-    scalar = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
-    return value.item() if scalar else value
+    if isinstance(value, np.generic):
+        return value.item()
+    torch = sys.modules.get("torch")  # nobody has a tensor where it was not imported
+    return value.item() if torch is not None and isinstance(value, torch.Tensor) and value.ndim == 0 else value

@@ -6,9 +6,7 @@ Letters: n values.
 from __future__ import annotations
 
 import warnings
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,8 @@ import numpy.typing as npt
 from facta.arrays import Floats, Floats32, Ints
 from facta.data.dataset.codes import codes, defined, values_of
 from facta.data.dataset.ids import plain_value
+from facta.data.dataset.one_value import category_code, not_binary, number, unlike
 from facta.data.dataset.schema import Field
-from facta.data.dataset.times import moment
 from facta.errors import DataError, UnknownValueWarning
 
 
@@ -44,10 +42,10 @@ def raw_codes(field: Field, values: Sequence[Any]) -> Ints:
     Raises DataError for values of another type than the field's.
     """
     if field.kind == "categorical":
-        return np.array([_category(field, value) for value in values], dtype=np.int64)
+        return np.array([category_code(field, value) for value in values], dtype=np.int64)
     numbers = _numbers(field, values)
     if field.kind == "binary" and (odd := numbers[~np.isin(numbers, (0, 1)) & ~np.isnan(numbers)]).size:
-        raise DataError(f"Found {odd[0]:g} for '{field.name}', which is binary; expected 0, 1 or nothing.")
+        raise not_binary(field, odd[0])
     if field.kind == "ordinal":
         numbers = np.where(np.isin(numbers, np.asarray(field.levels, dtype=numbers.dtype)), numbers, np.nan)
     return codes(field, numbers)
@@ -93,43 +91,11 @@ def from_text(field: Field, text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        raise _unlike(field, text) from None
-
-
-def _category(field: Field, value: Any) -> int:
-    """Its code; whole numbers and truth values are named as the log's are."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or value != value:
-        return 0
-    if not isinstance(value, (str, bool, int, float)):
-        raise _unlike(field, value)
-    if isinstance(value, bool):
-        value = str(value).lower()
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)
-    known = field.categories or ()
-    place = bisect_left(known, str(value))  # they are sorted
-    return place + 1 if known[place : place + 1] == (str(value),) else 0
+        raise unlike(field, text) from None
 
 
 def _numbers(field: Field, values: Sequence[Any]) -> Floats | Floats32:
     """[n], NaN where undefined; of the width that is stored, so that a number and its stored self get one code."""
     width = np.float32 if field.dtype == "float32" else np.float64
-    numbers = np.array([_number(field, value) for value in values], dtype=width)
+    numbers = np.array([number(field, value) for value in values], dtype=width)
     return np.where(np.isinf(numbers), np.nan, numbers)
-
-
-def _number(field: Field, value: Any) -> float:
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None:
-        return float("nan")
-    if isinstance(value, date):
-        return float(moment(value))
-    if not isinstance(value, (int, float)):  # a truth value is an int too
-        raise _unlike(field, value)
-    return float(value)
-
-
-def _unlike(field: Field, value: Any) -> DataError:
-    expected = "a text" if field.kind == "categorical" else "0, 1" if field.kind == "binary" else "a number"
-    return DataError(f"Found {value!r} for '{field.name}', which is {field.kind}; expected {expected} or nothing.")

@@ -6,30 +6,20 @@ overlap. Smaller numbers may be anything, so their unit must be given.
 
 from __future__ import annotations
 
-import operator
-import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal, get_args
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
 from facta.data.dataset.calendar_numbers import calendar_form
 from facta.data.dataset.columns import bounds
+from facta.data.dataset.moments import EARLIEST, LATEST, PER_SECOND, UNITS, UNSAID, YEAR_FIRST
+from facta.data.dataset.moments import NAMES_OF_UNITS as _NAMES
+from facta.data.dataset.moments import Time as Time
+from facta.data.dataset.moments import Unit as Unit
+from facta.data.dataset.moments import moment as moment
 from facta.errors import DataError, counted
-
-Time = int | str | date | datetime | np.datetime64
-"""A moment: milliseconds since 1970, ISO 8601 text, a date, a datetime or NumPy's; without a zone it is UTC."""
-
-Unit = Literal["s", "ms", "us", "ns"]
-UNITS: tuple[Unit, ...] = get_args(Unit)
-_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_EARLIEST, _LATEST = 10**8, 4_102_444_800  # seconds: March 1973 and the year 2100
-_YEAR_FIRST = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_UNSAID = 5e-4  # of a millisecond: twice what float64 cannot say of a time in seconds
-_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ def _from_text(times: pl.Series) -> pl.Series:
         numbers = times.cast(kind, strict=False)
         if len(present) and numbers.null_count() == times.null_count():
             return numbers
-    odd = present.filter(~present.str.contains(_YEAR_FIRST))
+    odd = present.filter(~present.str.contains(YEAR_FIRST.pattern))
     if len(odd):
         raise DataError(
             f"Column '{times.name}' has {len(odd):,} times that are no ISO 8601 text, such as '{odd[0]}'; "
@@ -110,13 +100,13 @@ def _from_dates(times: pl.Series) -> Times:
     milliseconds = times.cast(pl.Datetime("ms", getattr(times.dtype, "time_zone", None))).cast(pl.Int64)
     micro = isinstance(times.dtype, pl.Datetime) and times.dtype.time_unit != "ms"
     finer = micro and bool((times.dt.microsecond() % 1000 != 0).any())
-    _, high = bounds(milliseconds) or (0, _EARLIEST * 1000)
-    if high < _EARLIEST * 1000:
+    _, high = bounds(milliseconds) or (0, EARLIEST * 1000)
+    if high < EARLIEST * 1000:
         raise DataError(
             f"All dates of column '{times.name}' lie before March 1973 ({period(milliseconds)}), as numbers do that "
             "were turned into dates by a wrong unit; convert them with their own unit, or give the numbers."
         )
-    return _checked(milliseconds, "datetime", _EARLIEST * 1000, _LATEST * 1000, finer, times.name)
+    return _checked(milliseconds, "datetime", EARLIEST * 1000, LATEST * 1000, finer, times.name)
 
 
 def _from_numbers(times: pl.Series, unit: str | None) -> Times:
@@ -124,17 +114,17 @@ def _from_numbers(times: pl.Series, unit: str | None) -> Times:
     _refuse_calendar(times)
     unit = unit or _detect(times)
     _refuse_narrow(times, unit)
-    scale = _PER_SECOND[unit]
+    scale = PER_SECOND[unit]
     if times.dtype.is_float():
         exact = times * (1000 / scale)
-        milliseconds = (exact + _UNSAID).floor().cast(pl.Int64, strict=False)  # cut, as whole numbers are
-        finer = bool(((exact - exact.round()).abs() > _UNSAID).any())
+        milliseconds = (exact + UNSAID).floor().cast(pl.Int64, strict=False)  # cut, as whole numbers are
+        finer = bool(((exact - exact.round()).abs() > UNSAID).any())
     else:
         times = times.cast(pl.Int64, strict=False)
         milliseconds = times * (1000 // scale) if scale <= 1000 else times // (scale // 1000)
         finer = scale > 1000 and bool((times % (scale // 1000) != 0).any())
-    earliest = 0 if declared else _EARLIEST * 1000
-    return _checked(milliseconds, unit, earliest, _LATEST * 1000, finer, times.name)
+    earliest = 0 if declared else EARLIEST * 1000
+    return _checked(milliseconds, unit, earliest, LATEST * 1000, finer, times.name)
 
 
 def _refuse_calendar(times: pl.Series) -> None:
@@ -192,7 +182,7 @@ def _detect(times: pl.Series) -> Unit:
     """The only unit in which values are times of 1973 to 2100; values that fit no unit are left to the range check."""
     low, high = bounds(times) or (0, 0)
     for unit in UNITS:  # the usual case: two passes, no masks
-        if low >= _EARLIEST * _PER_SECOND[unit] and high < _LATEST * _PER_SECOND[unit]:
+        if low >= EARLIEST * PER_SECOND[unit] and high < LATEST * PER_SECOND[unit]:
             return unit
     counts = {unit: _inside(times, unit) for unit in UNITS}
     found = [unit for unit in UNITS if counts[unit]]
@@ -209,8 +199,8 @@ def _detect(times: pl.Series) -> Unit:
 
 
 def _inside(times: pl.Series, unit: Unit) -> int:
-    scale = _PER_SECOND[unit]
-    return int(((times >= _EARLIEST * scale) & (times < _LATEST * scale)).sum())
+    scale = PER_SECOND[unit]
+    return int(((times >= EARLIEST * scale) & (times < LATEST * scale)).sum())
 
 
 def _checked(milliseconds: pl.Series, unit: str, earliest: int, latest: int, finer: bool, name: str) -> Times:
@@ -225,60 +215,3 @@ def _checked(milliseconds: pl.Series, unit: str, earliest: int, latest: int, fin
         milliseconds = milliseconds.set((milliseconds < earliest) | (milliseconds >= latest), None)
     why = f"Column '{name}' has {' and '.join(reasons)} (read as {_NAMES.get(unit, 'dates')})" if reasons else ""
     return Times(milliseconds, unit, milliseconds.null_count(), why, finer)
-
-
-def moment(time: Time) -> int:
-    """One moment as milliseconds since 1970; finer times are cut, as in a column.
-
-    Raises DataError for what is no time, and for whole numbers that are not milliseconds of the years 1973 to 2100:
-    those are mostly of another unit. Other years are written as text, dates or datetimes.
-    """
-    exact = _datetime(time)
-    if exact is not None:
-        return int((exact - _EPOCH) // _MILLISECOND)
-    number = _whole(time)
-    if number is None:
-        raise DataError(
-            f"Found the time {time!r}; expected milliseconds since 1970 or an ISO time, as in 2000-12-31T23:59:59."
-        )
-    return _of_our_years(number)
-
-
-def _whole(time: Any) -> int | None:
-    """Integers of Python, NumPy and torch; None for all else."""
-    try:
-        return operator.index(time)
-    except TypeError:
-        return None
-
-
-def _of_our_years(milliseconds: int) -> int:
-    if not _EARLIEST * 1000 <= milliseconds < _LATEST * 1000:
-        raise DataError(
-            f"Found the time {milliseconds}; expected milliseconds since 1970, of the years 1973 to 2100: "
-            f"multiply Unix seconds by 1000, and write moments of other years as ISO text."
-        )
-    return milliseconds
-
-
-def _datetime(time: Any) -> datetime | None:
-    """With its zone; None for what is no moment, NaT and years beyond 9999 among it."""
-    if isinstance(time, np.datetime64):
-        time = time.astype("datetime64[ms]").item()
-    elif isinstance(time, str):
-        time = _iso(time)
-    elif isinstance(time, date) and not isinstance(time, datetime):
-        time = datetime(time.year, time.month, time.day)
-    if not isinstance(time, datetime) or time != time:  # NaT of pandas is a datetime
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _iso(text: str) -> datetime | None:
-    """Years first and with dashes: without them, Python reads many a number as a time of another century."""
-    if re.match(_YEAR_FIRST, text) is None:
-        return None
-    try:
-        return datetime.fromisoformat(text.strip())
-    except ValueError:
-        return None
