@@ -8,6 +8,7 @@
     ├── TrainingError    a run that cannot go on: non-finite loss, nothing to learn from
     ├── DownloadError    a public dataset that no origin could provide intact
     ├── ResourceError    memory or disk that would not suffice; a folder that cannot be written
+    ├── BusyError        a request that found too many before it, or waited too long
     └── StoreError       an event store that cannot be reached or written, or is of a newer version
         ├── ConflictError      an event whose id is taken by an event of other content
         └── UnknownEventError  an event that is to be changed and is not stored
@@ -77,6 +78,10 @@ class DownloadError(FactaError):
 
 
 class ResourceError(FactaError):
+    pass
+
+
+class BusyError(FactaError):
     pass
 
 
