@@ -104,11 +104,9 @@ def test_more_and_fewer_events() -> None:
 
 def test_no_more_is_taken_than_is_closed() -> None:
     """Events were taken back, and the request comes when the next one had been: all that is left was kept."""
-    config_catalogue = catalogue(users=False, series=False)
-    config = RecommenderConfig(
-        window=8, width=8, layout="fused", encoder=HSTUConfig(layers=1), feedback=FeedbackConfig()
-    )
-    model = Recommender(config, config_catalogue).eval()
+    encoder = HSTUConfig(layers=1)
+    config = RecommenderConfig(window=8, width=8, layout="fused", encoder=encoder, feedback=FeedbackConfig())
+    model = Recommender(config, catalogue(users=False, series=False, described=False)).eval()
     memories: Memories = Cache(1 << 20)
     spec = model.inputs
 

@@ -31,12 +31,11 @@ from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.items import Items
 from facta.objectives.next_item import NextItem, NextItemConfig
 from facta.objectives.objective import Objective
-from facta.objectives.readout import ReadOut
+from facta.objectives.readout import ReadOut, targets_read
 from facta.similarity.similarity import Similarity
 from facta.types import (
     CatalogueScores,
     Cost,
-    Events,
     Fact,
     FactoredScores,
     LossSum,
@@ -310,14 +309,14 @@ class Recommender(Model):
         tokens = self.layout.tokens(batch, [one.fact for one in self.objectives])
         weights = {}
         for one in self.objectives:
-            events, weight, _ = _targets(one, batch, tokens)
+            events, weight, _ = targets_read(batch, tokens, one.fact, all_targets=one.without_state)
             weights[one.name] = {name: each.sum() for name, each in one.target_weights(events, weight).items()}
         return _named(weights)
 
     def _read(self, objective: Objective, batch: SequenceBatch, tokens: TokenBatch, states: Tensor) -> ReadOut:
         """The targets of an objective, with their states and the late facts that it is given."""
         read = tokens.reads[objective.fact]
-        events, weight, target = _targets(objective, batch, tokens)
+        events, weight, target = targets_read(batch, tokens, objective.fact, all_targets=objective.without_state)
         found = states.index_select(0, read.state)
         if target is None:
             found = states.new_zeros(len(weight), states.shape[1]).index_copy(0, read.target, found)
@@ -387,20 +386,3 @@ def _named(found: Mapping[str, Mapping[str, Named]]) -> dict[str, Named]:
     for objective, each in found.items():
         named |= {(f"{objective}.{name}" if name in named else name): value for name, value in each.items()}
     return named
-
-
-def _targets(objective: Objective, batch: SequenceBatch, tokens: TokenBatch) -> tuple[Events, Tensor, Tensor | None]:
-    """The S' targets of an objective, their weights, and their places among all S; None: it takes all of them."""
-    targets, read = batch.targets, tokens.reads[objective.fact].target
-    if objective.without_state:
-        return targets.events, targets.weight, None
-    return _pick(targets.events, read), targets.weight[read], read
-
-
-def _pick(events: Events, chosen: Tensor) -> Events:
-    return Events(
-        item=events.item[chosen],
-        time=None if events.time is None else events.time[chosen],
-        key=events.key[chosen],
-        fields={name: column[chosen] for name, column in events.fields.items()},
-    )

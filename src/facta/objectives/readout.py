@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from facta.types import Events
+from facta.types import Events, Fact, SequenceBatch, TokenBatch
 
 
 @dataclass(frozen=True)
@@ -18,3 +18,22 @@ class ReadOut:
     weight: Tensor  # [S']
     late: Tensor | None = None  # [S', D · facts] of the targets that the states have not seen
     target: Tensor | None = None  # [S'] which of the batch's S targets these are; None: all, in order
+
+
+def targets_read(
+    batch: SequenceBatch, tokens: TokenBatch, fact: Fact, *, all_targets: bool
+) -> tuple[Events, Tensor, Tensor | None]:
+    """The S' targets of an objective, their weights, and their places among all S; None: it takes all of them."""
+    targets, read = batch.targets, tokens.reads[fact].target
+    if all_targets:
+        return targets.events, targets.weight, None
+    return _pick(targets.events, read), targets.weight[read], read
+
+
+def _pick(events: Events, chosen: Tensor) -> Events:
+    return Events(
+        item=events.item[chosen],
+        time=None if events.time is None else events.time[chosen],
+        key=events.key[chosen],
+        fields={name: column[chosen] for name, column in events.fields.items()},
+    )
