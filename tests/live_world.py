@@ -116,7 +116,7 @@ class World:
         place = int(self.rng.integers(0, len(record.events)))
         event = record.events[place]
         new = self._event(event.time or 0)
-        self.engine.amend(user, event.id, new.values, new.known_at)
+        self.engine.store.amend(user, event.id, new.values, new.known_at)
         record.events[place] = replace(
             event, values={**event.values, **new.values}, known_at={**event.known_at, **new.known_at}
         )

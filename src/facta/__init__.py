@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from facta.errors import (
     ArtifactError,
+    BusyError,
     ConfigError,
     ConflictError,
     DataError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # for editors and checkers of types; `_HOMES` says the same t
     from facta.eval.result import Result
     from facta.eval.seeds import AveragedPredictions, average
     from facta.infer.artifact import Answer, Artifact
+    from facta.infer.engine import Engine
     from facta.infer.history import History
     from facta.infer.history_of import histories_of, history_of
     from facta.infer.ranking import Ranking
@@ -70,6 +72,7 @@ _HOMES = {
     "facta.eval.result": "Result",
     "facta.eval.seeds": "AveragedPredictions average",
     "facta.infer.artifact": "Answer Artifact",
+    "facta.infer.engine": "Engine",
     "facta.infer.history": "History",
     "facta.infer.history_of": "histories_of history_of",
     "facta.infer.ranking": "Ranking",
@@ -83,12 +86,14 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "AveragedPredictions",
+    "BusyError",
     "Comparison",
     "ConfigError",
     "ConflictError",
     "DataError",
     "Dataset",
     "DownloadError",
+    "Engine",
     "FactaError",
     "FeatureConfig",
     "FieldConfig",

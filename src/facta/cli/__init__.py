@@ -18,6 +18,7 @@ from facta.cli.rank import rank
 from facta.cli.recommend import recommend
 from facta.cli.similar import similar
 from facta.cli.train import train
+from facta.cli.transfer import export, import_
 from facta.cli.tune import tune
 from facta.kinds import import_named
 
@@ -60,8 +61,9 @@ def options(
 
 
 app.add_typer(data, name="data")
-for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, similar, info):
+for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, similar, info, export):
     app.command()(verb)
+app.command("import")(import_)
 
 
 def main() -> None:

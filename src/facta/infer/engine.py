@@ -39,8 +39,10 @@ from facta.infer.similar import SimilarItems
 from facta.infer.verbs import Answer, Exclude
 from facta.infer.work import Work
 from facta.store.memory import MemoryStore
+from facta.store.posted import Ids, Words
 from facta.store.protocol import Appended, EventStore, StoredEvent, UserId
 
+Posts = Mapping[str, Any] | StoredEvent | Iterable[Mapping[str, Any] | StoredEvent]
 RESIDENTS = 0.1  # of the cache's budget: for coded histories, which are a small part of keys and values
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -67,6 +69,8 @@ class Engine:
         self.codings = [Coding(one.items, one.fields, one.model.inputs) for one in held]
         self.residents: Cache[UserId, Resident] = Cache(int(RESIDENTS * budget))
         self.memories: Memories = Cache(int((1 - RESIDENTS) * budget))
+        items: Ids = "text" if artifact.verbs.items.text_ids else "number"
+        self.words = Words(artifact.schema, items=items)
         self.people = People(self.store, self.codings, self.residents)
         self.stride = max(artifact.model.window // 4, 1) if stride is None else stride
         self.runner = Runner(
@@ -77,15 +81,23 @@ class Engine:
 
     # what happened
 
-    def append(self, user: UserId, events: Sequence[StoredEvent]) -> Appended:
-        """Keep events of a user, all or none; the next answer knows them."""
-        return self.store.append([(user, event) for event in events])
+    def append(self, user: UserId, events: Posts) -> Appended:
+        """Keep events of a user, all or none; the next answer knows them.
 
-    def amend(
-        self, user: UserId, event_id: str, values: Mapping[str, Any], known_at: Mapping[str, int] | None = None
-    ) -> StoredEvent:
-        """Feedback that came late, or was corrected."""
-        return self.store.amend(user, event_id, values, known_at)
+        `events`: one or a list, each in the words of the log, as in {"item_id": 318, "timestamp": "2030-01-01T12:00",
+        "rating": 4}; an "event_id" makes it safe to say the same twice. Raises DataError for what is no such event, and
+        ConflictError for an event_id whose content was another one.
+        """
+        posted = [events] if isinstance(events, (Mapping, StoredEvent)) else list(events)
+        return self.store.append([(user, self._event(user, one)) for one in posted])
+
+    def amend(self, user: UserId, event_id: str, values: Mapping[str, Any]) -> StoredEvent:
+        """Feedback that came late, or was corrected, in the words of the log. Raises UnknownEventError."""
+        said = self.words.feedback(values)
+        return self.store.amend(user, event_id, said.values, said.known_at)
+
+    def _event(self, user: UserId, posted: Mapping[str, Any] | StoredEvent) -> StoredEvent:
+        return posted if isinstance(posted, StoredEvent) else self.words.read({"user_id": user, **posted}).event
 
     def forget(self, user: UserId) -> bool:
         """Delete all that is known of a user, in the store and in what is kept; False where nothing was."""

@@ -8,8 +8,10 @@ value, kept as it was posted.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from facta.data.dataset.moments import Unit, posted_moment
@@ -37,6 +39,22 @@ class Posted(NamedTuple):
     user: UserId
     event: StoredEvent
     unknown: tuple[str, ...]  # as in Values
+
+
+def read_schema(path: Path) -> Mapping[str, Any]:
+    """What a dataset (`manifest.json`) or an artifact (`schema.json`) says of its columns. Raises DataError."""
+    for name in ("manifest.json", "schema.json"):
+        try:
+            found = json.loads((path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            raise DataError(f"'{path / name}' cannot be read ({error}); prepare or train it again.") from error
+        if isinstance(found, dict):
+            return found
+    raise DataError(
+        f"'{path}' is neither a dataset nor an artifact; expected a folder of `facta prepare` or `facta train`."
+    )
 
 
 class Words:
