@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from facta.data.dataset.dataset import Dataset
+from facta.eval.evaluation import evaluate
+from facta.eval.experiment import Experiment
+from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
+from facta.infer.history_of import history_of
 from facta.infer.work import Work
 from tests.live_world import World
 from tests.unit.test_candidates import ITEMS, LAYOUTS, T0, artifact
@@ -89,3 +93,19 @@ def test_a_walk_with_a_memory_is_a_walk_without(log: Dataset, layout: str, joint
             parameter.mul_(3.0)
     made.model.double()
     assert walked(made, len(layout), stride=stride) <= RELATIVE
+
+
+def test_the_models_stride_is_the_protocols(log: Dataset) -> None:
+    """Evaluation under a stride asks what an engine of this stride asks: another window, another protocol."""
+    made = artifact(log, "interleaved", window=6, joint=True)
+    plain, wide = ProtocolConfig(split="loo-paper"), ProtocolConfig(split="loo-paper", stride=4)
+    assert wide.id == plain.id + "/stride=4"
+    one, other = (evaluate(made.model, Experiment(log, protocol), ks=(1, 5)) for protocol in (plain, wide))  # type: ignore[arg-type]
+    assert one.protocol != other.protocol
+    longer = [place for place, user in enumerate(other.user) if user > 5 and (user - 5) % 4]
+    assert any((one.lists[place] != other.lists[place]).any() for place in longer), "windows have moved"
+    for place, user in enumerate(other.user):
+        at = int(log.timestamp[log.offsets[user + 1] - 1])  # type: ignore[index]
+        history = history_of(log, int(user), until=np.datetime64(at - 1, "ms"))
+        listed = made.recommend(history, 5, at=at, stride=4, exclude="history").ids[0]
+        assert listed == [int(log.items["item_id"][int(row)]) for row in other.lists[place] if row >= 0]

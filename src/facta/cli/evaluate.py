@@ -10,6 +10,7 @@ import typer
 
 from facta import api, durable
 from facta.cli import console, pages, predictions, tables
+from facta.cli.histories import StrideOption
 from facta.data.dataset.dataset import Dataset
 from facta.errors import ConfigError
 from facta.eval import frames
@@ -74,6 +75,7 @@ def evaluate(
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Allow a dataset that an artifact was not trained on.")
     ] = False,
+    stride: StrideOption = 1,
     by_day: ByDayFlag = False,
     days: DaysOption = 7,
     since: SinceOption = None,
@@ -90,6 +92,7 @@ def evaluate(
     loaded = [Artifact.load(path) for path in artifacts]
     own = [ProtocolConfig.parse(one.config["protocol"]) for one in loaded]
     protocol = own[0].override([change.removeprefix("protocol.") for change in changes or []])
+    protocol = protocol if stride == 1 else protocol.change(stride=stride)
     named = _names(given, artifacts, loaded)
     asked = dict(zip(named, loaded, strict=True))
     feedback = (task or loaded[0].model.tasks[0]) == "feedback"

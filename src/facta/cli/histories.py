@@ -23,6 +23,14 @@ from facta.infer.history_of import history_of
 
 UserOption = Annotated[str | None, typer.Option(help="A user of the dataset --data.")]
 DataOption = Annotated[Path | None, typer.Option(help="The prepared dataset that holds the user's history.")]
+StrideOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="How many events a full window moves at a time, as in a live engine; 1 shows the newest events.",
+    ),
+]
 HistoryOption = Annotated[
     str | None,
     typer.Option(metavar="ID,ID…", help="Item ids, oldest first; those with a comma in quotes, as in '\"a,b\",c'."),

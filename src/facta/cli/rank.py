@@ -46,6 +46,7 @@ def rank(
             metavar="FIELD|FIELD=WEIGHT,…", help="The feedback that orders them (default: the first predicted)."
         ),
     ] = None,
+    stride: histories.StrideOption = 1,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -62,8 +63,8 @@ def rank(
 
         def run(moment: Time | None, progress: Progress) -> None:
             loaded.rank_users(
-                stored, listed, k, users=chosen, at=moment, context=told, by=_by(by), out=out, overwrite=overwrite,
-                progress=progress,
+                stored, listed, k, users=chosen, at=moment, context=told, by=_by(by), stride=stride, out=out,
+                overwrite=overwrite, progress=progress,
             )  # fmt: skip
 
         values = many.write(loaded, stored, out, at, k, run)
@@ -75,7 +76,8 @@ def rank(
     loaded, asked = Artifact.load(artifact), histories.moment(at)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     ids = [loaded.id_from_text(text) for text in _texts(candidates, candidates_file)]
-    found = loaded.rank(given, ids, at=asked, context=histories.context_of(loaded, context), by=_by(by))
+    told = histories.context_of(loaded, context)
+    found = loaded.rank(given, ids, at=asked, context=told, by=_by(by), stride=stride)
     if as_json:
         moment = asked.isoformat() if isinstance(asked, datetime) else asked
         console.emit({"artifact": loaded.fingerprint, "at": moment, **_values(found)})

@@ -67,6 +67,7 @@ def recommend(
             help="Of a mixture of logits: exact scores for the N items that a rough search puts first (default: all).",
         ),
     ] = None,
+    stride: histories.StrideOption = 1,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -77,14 +78,17 @@ def recommend(
         stored = many.checked(all_users, users_file, data, out, user=user, history=history, times=times)
         loaded = Artifact.load(artifact)
         said = histories.context_of(loaded, context)
-        _many(loaded, stored, users_file, out, k, at, said, exclude, shortlist, overwrite=overwrite, as_json=as_json)
+        _many(
+            loaded, stored, users_file, out, k, at, said, exclude, shortlist, stride, overwrite=overwrite,
+            as_json=as_json,
+        )  # fmt: skip
         return
     loaded, asked = Artifact.load(artifact), histories.moment(at)
     said = histories.context_of(loaded, context)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     beside = _given(given) if dataset is None else _stored(given, dataset, f"history of user {user}")
     hidden = _exclude(loaded, exclude)
-    answer = loaded.recommend(given, k, at=asked, context=said, exclude=hidden, shortlist=shortlist)
+    answer = loaded.recommend(given, k, at=asked, context=said, exclude=hidden, shortlist=shortlist, stride=stride)
     if as_json:
         console.emit(_values(loaded, answer, asked, beside, context or []))
     else:
@@ -98,7 +102,8 @@ def recommend(
 
 def _many(
     artifact: Artifact, dataset: Dataset, users: Path | None, out: Path | None, k: int, at: str | None,
-    context: dict[str, Any], exclude: str | None, shortlist: int | None, *, overwrite: bool, as_json: bool,
+    context: dict[str, Any], exclude: str | None, shortlist: int | None, stride: int, *, overwrite: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """The lists of many users, into a file."""
     assert out is not None
@@ -107,7 +112,8 @@ def _many(
 
     def run(moment: Time | None, progress: Progress) -> None:
         artifact.recommend_users(
-            dataset, k, users=chosen, at=moment, context=context, exclude=hidden, shortlist=shortlist, out=out,
+            dataset, k, users=chosen, at=moment, context=context, exclude=hidden, shortlist=shortlist,
+            stride=stride, out=out,
             overwrite=overwrite, progress=progress,
         )  # fmt: skip
 

@@ -119,11 +119,10 @@ class _Asking:
             index = Index.of(ranker, ranked, items, device)
             popularity = None if counts is None else index.cut(torch.from_numpy(counts.astype(np.float32))[None])
             window = ranker.window_of_requests
-            for rows in _batches(visible, readable, window, batch_size):
+            stride, spec = self.protocol.stride, ranker.inputs
+            for rows in _batches(visible, readable, batch_size, window=window, stride=stride):
                 if popularity is None or readable[rows[0]]:
-                    batch = request_batch(
-                        seen, visible, rows, ranker.window_of_requests, ranker.inputs, context=context
-                    )
+                    batch = request_batch(seen, visible, rows, window, spec, stride=stride, context=context)
                     scores = index.scores(ranker, to_device(batch, device))
                 else:
                     scores = popularity.expand(len(rows), -1)
@@ -192,10 +191,10 @@ def _readable(dataset: Dataset, requests: Requests, counts: Ints | None) -> Bool
     return readable
 
 
-def _batches(requests: Requests, readable: Bools, window: int, size: int) -> Iterator[Ints]:
+def _batches(requests: Requests, readable: Bools, size: int, *, window: int, stride: int) -> Iterator[Ints]:
     """Rows of requests, readable ones or others, those with the longest histories first: equal lengths waste least, and
     memory fails early."""
-    order = np.argsort(-window_length(requests.end, window), kind="stable")
+    order = np.argsort(-window_length(requests.end, window, stride), kind="stable")
     for together in (order[readable[order]], order[~readable[order]]):
         for start in range(0, len(together), size):
             yield together[start : start + size]

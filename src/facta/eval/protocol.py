@@ -12,7 +12,7 @@ import re
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from facta.arrays import Bools, Ints
 from facta.config import Config
@@ -53,6 +53,7 @@ class ProtocolConfig(Config):
     state: State = "rolling"  # what a request sees: all before it, or (temporal only) all before the cut
     mask: str = ALL  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
     rank: Literal["rated", "all", "trained"] = "rated"  # items with an event in the log, all, or what can be learned
+    stride: int = Field(1, ge=1)  # how many events a full window moves at a time, as in a live engine; 1: the newest N
 
     @field_validator("mask")
     @classmethod
@@ -94,7 +95,8 @@ class ProtocolConfig(Config):
     def id(self) -> str:
         """Everything that changes a number, in one line."""
         what = f"ties={self.ties}/state={self.state}/mask={self.mask}/rank={self.rank}"
-        return f"{self._held_out}/targets={self.targets}/order=user,time,row/users=with-history/{what}"
+        moved = "" if self.stride == 1 else f"/stride={self.stride}"
+        return f"{self._held_out}/targets={self.targets}/order=user,time,row/users=with-history/{what}{moved}"
 
     @property
     def feedback_id(self) -> str:
