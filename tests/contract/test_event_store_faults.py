@@ -143,6 +143,36 @@ def test_two_processes_write_one_store(url: str) -> None:
         assert [event.id for event in other.changes({"all": 40})["all"].appended] == ["newest"]
 
 
+def test_a_reader_beside_a_writer_sees_one_moment(url: str) -> None:
+    """Each event raises the revision by one here, so a revision and events of two moments do not fit."""
+    with opened(url) as store, opened(url) as reader:
+        writing = Thread(target=lambda: [store.append([("all", one(f"e{n}", n))]) for n in range(150)])
+        writing.start()
+        known = 0
+        while known < 150 and (writing.is_alive() or reader.changes({"all": known})):
+            for change in reader.changes({"all": known}).values():
+                assert [event.id for event in change.appended] == [f"e{n}" for n in range(known, change.revision)]
+                known = change.revision
+        writing.join()
+        assert known == 150
+
+
+def test_every_look_up_goes_by_an_index(path: Path) -> None:
+    """One range for each user or event: the parts of a key that SQLite's plan names."""
+    with opened(f"sqlite:///{path}") as store:
+        engine, tables = store._backend.engine, store._tables
+        by = {"(name=?)": (tables._users, tables._news), "(user_row=? AND event_id=?)": (tables._events,)}
+        by["(user_row=? AND arrival>?)"] = (tables._arrived,)
+        for key, queries in by.items():
+            for query in queries:
+                compiled = query.compile(engine)
+                given = {"pairs": "[]", "param_1": "$[0]", "param_2": "$[1]"}
+                values = tuple(given.get(name, 0) for name in compiled.positiontup or ())
+                with store._backend.reading() as db:
+                    plan = [row[3] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)]
+                assert [step for step in plan if step.startswith("SEARCH facta_") and key in step], plan
+
+
 def test_a_closed_store_says_so(url: str) -> None:
     with opened(url) as store:
         store.append([(1, one("a"))])

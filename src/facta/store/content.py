@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ def now() -> int:
 class Clock:
     """How far ahead of `now` the time of an event may lie, in ms; None: as far as it likes, as in simulated logs."""
 
-    now: Any = now
+    now: Callable[[], int] = now
     max_future: int | None = MAX_FUTURE
 
     def refuse_future(self, moment: int, what: str) -> None:
