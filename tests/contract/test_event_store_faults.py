@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,12 @@ import pytest
 from sqlalchemy import event as hooks
 
 from facta.errors import ConflictError, StoreError
-from facta.store import schema, sqlite
+from facta.store import postgresql, schema, sqlite
 from facta.store.opening import open_store
 from facta.store.protocol import Person, StoredEvent, UserId
 from facta.store.sql import SQLStore
 from tests import event_store_kills as kills
-from tests.event_stores import CLOCK, URLS, execute
+from tests.event_stores import CLOCK, URLS, connected, execute
 
 
 @pytest.fixture(params=URLS, ids=lambda kind: kind.__name__)
@@ -246,16 +247,28 @@ def test_a_disk_that_takes_nothing_is_a_sentence_until_it_does(path: Path, pragm
         assert [event.id for event in store.person(1).events] == [*there, "after"]
 
 
-def test_another_process_that_keeps_it_locked_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PRAGMAS", (*sqlite._PRAGMAS, "busy_timeout=20"))
-    with opened(f"sqlite:///{path}") as store:
-        other = sqlite3.connect(path, isolation_level=None)
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another process writes, and does not come to an end."""
+    if url.startswith("sqlite"):
+        other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="cannot be written: another process keeps it locked"):
-            store.append([(1, one("a"))])
-        assert store.person(1) == Person(), "reading goes on"
-        other.execute("ROLLBACK")
+        yield
         other.close()
+    else:
+        with connected() as server:
+            server.execute(f"SELECT pg_advisory_lock({postgresql.LOCK})")
+            yield
+
+
+def test_another_process_that_keeps_it_locked_is_a_sentence(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_PRAGMAS", (*sqlite._PRAGMAS, "busy_timeout=20"))
+    monkeypatch.setattr(postgresql, "_PATIENCE", 20)
+    with opened(url) as store:
+        with locked(url):
+            with pytest.raises(StoreError, match="cannot be written: another process keeps it locked"):
+                store.append([(1, one("a"))])
+            assert store.person(1) == Person(), "reading goes on"
         assert store.append([(1, one("a"))]).accepted == 1
 
 
@@ -273,6 +286,19 @@ def test_a_url_that_leads_nowhere_is_a_sentence(url: str, match: str) -> None:
     with pytest.raises(StoreError, match=match) as caught:
         open_store(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("package", "url", "extra"),
+    [("sqlalchemy", "sqlite:///a.db", "serve"), ("psycopg", "postgresql+psycopg://me@/db", "postgres")],
+)
+def test_a_package_that_is_missing_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, package: str, url: str, extra: str
+) -> None:
+    for module in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(StoreError, match=rf"pip install facta\[{extra}\]"):
+        open_store(url)
 
 
 def test_a_file_that_is_no_store_is_a_sentence(path: Path) -> None:
