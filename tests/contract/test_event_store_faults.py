@@ -217,7 +217,7 @@ def test_tables_are_as_the_statements_expect(url: str) -> None:
 
     with opened(url) as store:
         found = inspect(store._backend.engine)
-        for table in (schema.USERS, schema.EVENTS, schema.STORE):
+        for table in (schema.USERS, schema.EVENTS, schema.ITEMS, schema.STORE):
             columns = {one["name"]: one["nullable"] for one in found.get_columns(table.name)}
             assert columns == {column.name: column.nullable for column in table.columns}
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from facta.errors import DataError
-from facta.store.protocol import Entry, Post, StoredEvent, UserId
+from facta.store.protocol import Entry, ItemId, Post, StoredEvent, StoredItem, UserId
 
 MAX_FUTURE = 5 * 60 * 1000
 """ms: the default; a clock that is further ahead is wrong, and its events would be the newest ones for a long time."""
@@ -104,6 +104,17 @@ def event_of(event_id: str, content: Content) -> StoredEvent:
 def amended(event: StoredEvent, values: Mapping[str, Any], known_at: Mapping[str, int]) -> StoredEvent:
     """An event with other values where they are given."""
     return replace(event, values={**event.values, **values}, known_at={**event.known_at, **known_at})
+
+
+def described(item: ItemId, old: StoredItem | None, values: Mapping[str, Any], hidden: bool | None) -> StoredItem:
+    """What is known of an item when something more was said of it."""
+    old = old or StoredItem(item)
+    return StoredItem(item, {**old.values, **values}, old.hidden if hidden is None else hidden)
+
+
+def item_json(item: StoredItem) -> str:
+    """What is known of an item, as text."""
+    return json_of({"values": item.values, "hidden": item.hidden}, "what is said of an item")
 
 
 def prepared(posts: Sequence[Post], clock: Clock) -> tuple[list[Checked], tuple[str, ...]]:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from facta.store.backend import Backend
-from facta.store.schema import EVENTS, STORE, USERS
+from facta.store.schema import EVENTS, ITEMS, STORE, USERS
 
 LOCK = 0x6661637461  # "facta": the advisory lock that writers take
 _PATIENCE = 5000  # ms: how long to wait for another process that writes, and for a server that does not answer
@@ -46,7 +46,7 @@ class PostgreSQL(Backend):
         kept."""
         with self._saying_why("rewritten"), self.engine.connect() as db:
             outside = db.execution_options(isolation_level="AUTOCOMMIT")
-            for table in (USERS, EVENTS, STORE):
+            for table in (USERS, EVENTS, ITEMS, STORE):
                 outside.exec_driver_sql(f"VACUUM FULL {table.name}")
 
     def why(self, error: DBAPIError) -> str:
