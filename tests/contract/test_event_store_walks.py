@@ -4,7 +4,7 @@ any revision always come to what is stored."""
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
-from pprint import pformat
+from dataclasses import is_dataclass
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -32,9 +32,15 @@ events = st.builds(
 entries = st.lists(st.tuples(st.integers(1, 3), st.just("plan"), st.sampled_from(("free", "pro"))), max_size=2)
 
 
-def exactly(outcome: Any) -> str:
-    """As text, names in order: to Python 1, 1.0 and True are equal."""
-    return pformat(outcome)
+def exactly(outcome: Any) -> Any:
+    """With the types of values, which == forgets (1, 1.0 and True are equal), and without the order of names."""
+    if is_dataclass(outcome):
+        outcome = vars(outcome)
+    if isinstance(outcome, dict):
+        return sorted((repr(name), exactly(value)) for name, value in outcome.items())
+    if isinstance(outcome, (list, tuple)):
+        return [exactly(one) for one in outcome]
+    return repr(outcome)
 
 
 class Walk(RuleBasedStateMachine):
