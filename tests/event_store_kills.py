@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
@@ -26,12 +27,10 @@ class Acknowledged(NamedTuple):
 
 
 def posts_of(place: Acknowledged) -> list[tuple[UserId, StoredEvent]]:
-    """The events of one append: two, of two users, which come together or not at all."""
+    """The events of one append: of two users (thread 0: of one), which come together or not at all."""
     name = ".".join(map(str, place))
-    time_ = 1000 * place.number + place.thread
-    return [
-        (user, StoredEvent(name, place.number, time_, {"n": name})) for user in (USERS[0], USERS[place.thread % 4])
-    ][: 2 if place.thread % 4 else 1]
+    one = StoredEvent(name, place.number, 1000 * place.number + place.thread, {"n": name})
+    return [(user, one) for user in dict.fromkeys((USERS[0], USERS[place.thread]))]
 
 
 def post(url: str, round_: int) -> None:
@@ -53,7 +52,8 @@ def killed(url: str, round_: int, seconds: float) -> list[Acknowledged]:
     """Start a process that posts, kill it so many seconds after its first acknowledgement, and return what it has
     acknowledged."""
     words = [sys.executable, "-m", "tests.event_store_kills", url, str(round_)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         time.sleep(seconds)

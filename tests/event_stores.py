@@ -71,12 +71,17 @@ def _opened(url: str) -> Iterator[EventStore]:
     store.close()
 
 
-def execute(statement: str) -> None:
-    """A statement for the PostgreSQL server of these tests, outside every store."""
+def connected() -> Any:
+    """A connection to the PostgreSQL server of these tests, outside every store."""
     import psycopg
 
-    with psycopg.connect(host=_server(), user="postgres", dbname="postgres", autocommit=True) as db:
-        db.execute(statement)  # type: ignore[call-overload]
+    return psycopg.connect(host=_server(), user="postgres", dbname="postgres", autocommit=True)
+
+
+def execute(statement: str) -> None:
+    """A statement for that server."""
+    with connected() as db:
+        db.execute(statement)
 
 
 def _server() -> str:

@@ -8,7 +8,16 @@ import pytest
 
 from facta.errors import ConflictError, DataError, StoreError, UnknownEventError
 from facta.store.content import MAX_FUTURE
-from facta.store.protocol import Appended, Change, EventStore, Person, StoredEvent, UserId
+from facta.store.protocol import (
+    Appended,
+    Change,
+    EventStore,
+    ItemChanges,
+    Person,
+    StoredEvent,
+    StoredItem,
+    UserId,
+)
 from tests.event_stores import NOW, STORES
 
 
@@ -198,6 +207,25 @@ def test_who_is_forgotten_begins_above_every_revision_that_readers_remember(stor
         assert store.changes({1: known})[1].whole == store.person(1), "no reader may take x for an event behind c"
     assert store.person(1).revision > 3
     assert [user for user, _ in store.people()] == [2, 1]
+
+
+def test_items_are_described_bit_by_bit_and_changes_are_told(store: EventStore) -> None:
+    assert store.items() == ItemChanges(0)
+    new = store.describe(5, {"title": "Solaris", "year": 1972})
+    assert new == StoredItem(5, {"title": "Solaris", "year": 1972})
+    assert store.describe("5", {}, hidden=True) == StoredItem("5", {}, hidden=True)
+    assert store.items() == ItemChanges(2, (new, StoredItem("5", {}, hidden=True)))
+    changed = store.describe(5, {"year": 1971, "price": None})
+    assert changed == StoredItem(5, {"title": "Solaris", "year": 1971, "price": None})
+    assert store.describe(5, {"year": 1971}, hidden=False) == changed
+    assert store.items(2) == ItemChanges(3, (changed,)) and store.items(3) == ItemChanges(3)
+    assert store.items() == ItemChanges(3, (StoredItem("5", {}, hidden=True), changed))
+    assert store.describe("5", {"title": "Stalker"}) == StoredItem("5", {"title": "Stalker"}, hidden=True)
+    assert store.describe("5", {}, hidden=False) == StoredItem("5", {"title": "Stalker"})
+    for item, values in ((1.5, {}), (1, {"x": float("nan")})):
+        with pytest.raises(DataError):
+            store.describe(item, values)  # type: ignore[arg-type]
+    assert store.items().revision == 5
 
 
 BAD: list[tuple[Any, StoredEvent, str]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,12 @@ import pytest
 from sqlalchemy import event as hooks
 
 from facta.errors import ConflictError, StoreError
-from facta.store import schema, sqlite
+from facta.store import postgresql, schema, sqlite
 from facta.store.opening import open_store
 from facta.store.protocol import Person, StoredEvent, UserId
 from facta.store.sql import SQLStore
 from tests import event_store_kills as kills
-from tests.event_stores import CLOCK, URLS, execute
+from tests.event_stores import CLOCK, URLS, connected, execute
 
 
 @pytest.fixture(params=URLS, ids=lambda kind: kind.__name__)
@@ -143,6 +144,36 @@ def test_two_processes_write_one_store(url: str) -> None:
         assert [event.id for event in other.changes({"all": 40})["all"].appended] == ["newest"]
 
 
+def test_a_reader_beside_a_writer_sees_one_moment(url: str) -> None:
+    """Each event raises the revision by one here, so a revision and events of two moments do not fit."""
+    with opened(url) as store, opened(url) as reader:
+        writing = Thread(target=lambda: [store.append([("all", one(f"e{n}", n))]) for n in range(150)])
+        writing.start()
+        known = 0
+        while known < 150 and (writing.is_alive() or reader.changes({"all": known})):
+            for change in reader.changes({"all": known}).values():
+                assert [event.id for event in change.appended] == [f"e{n}" for n in range(known, change.revision)]
+                known = change.revision
+        writing.join()
+        assert known == 150
+
+
+def test_every_look_up_goes_by_an_index(path: Path) -> None:
+    """One range for each user or event: the parts of a key that SQLite's plan names."""
+    with opened(f"sqlite:///{path}") as store:
+        engine, tables = store._backend.engine, store._tables
+        by = {"(name=?)": (tables._users, tables._news), "(user_row=? AND event_id=?)": (tables._events,)}
+        by["(user_row=? AND arrival>?)"] = (tables._arrived,)
+        for key, queries in by.items():
+            for query in queries:
+                compiled = query.compile(engine)
+                given = {"pairs": "[]", "param_1": "$[0]", "param_2": "$[1]"}
+                values = tuple(given.get(name, 0) for name in compiled.positiontup or ())
+                with store._backend.reading() as db:
+                    plan = [row[3] for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)]
+                assert [step for step in plan if step.startswith("SEARCH facta_") and key in step], plan
+
+
 def test_a_closed_store_says_so(url: str) -> None:
     with opened(url) as store:
         store.append([(1, one("a"))])
@@ -186,7 +217,7 @@ def test_tables_are_as_the_statements_expect(url: str) -> None:
 
     with opened(url) as store:
         found = inspect(store._backend.engine)
-        for table in (schema.USERS, schema.EVENTS, schema.STORE):
+        for table in (schema.USERS, schema.EVENTS, schema.ITEMS, schema.STORE):
             columns = {one["name"]: one["nullable"] for one in found.get_columns(table.name)}
             assert columns == {column.name: column.nullable for column in table.columns}
 
@@ -216,16 +247,28 @@ def test_a_disk_that_takes_nothing_is_a_sentence_until_it_does(path: Path, pragm
         assert [event.id for event in store.person(1).events] == [*there, "after"]
 
 
-def test_another_process_that_keeps_it_locked_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PRAGMAS", (*sqlite._PRAGMAS, "busy_timeout=20"))
-    with opened(f"sqlite:///{path}") as store:
-        other = sqlite3.connect(path, isolation_level=None)
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another process writes, and does not come to an end."""
+    if url.startswith("sqlite"):
+        other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="cannot be written: another process keeps it locked"):
-            store.append([(1, one("a"))])
-        assert store.person(1) == Person(), "reading goes on"
-        other.execute("ROLLBACK")
+        yield
         other.close()
+    else:
+        with connected() as server:
+            server.execute(f"SELECT pg_advisory_lock({postgresql.LOCK})")
+            yield
+
+
+def test_another_process_that_keeps_it_locked_is_a_sentence(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_PRAGMAS", (*sqlite._PRAGMAS, "busy_timeout=20"))
+    monkeypatch.setattr(postgresql, "_PATIENCE", 20)
+    with opened(url) as store:
+        with locked(url):
+            with pytest.raises(StoreError, match="cannot be written: another process keeps it locked"):
+                store.append([(1, one("a"))])
+            assert store.person(1) == Person(), "reading goes on"
         assert store.append([(1, one("a"))]).accepted == 1
 
 
@@ -243,6 +286,19 @@ def test_a_url_that_leads_nowhere_is_a_sentence(url: str, match: str) -> None:
     with pytest.raises(StoreError, match=match) as caught:
         open_store(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("package", "url", "extra"),
+    [("sqlalchemy", "sqlite:///a.db", "serve"), ("psycopg", "postgresql+psycopg://me@/db", "postgres")],
+)
+def test_a_package_that_is_missing_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, package: str, url: str, extra: str
+) -> None:
+    for module in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(StoreError, match=rf"pip install facta\[{extra}\]"):
+        open_store(url)
 
 
 def test_a_file_that_is_no_store_is_a_sentence(path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import facta
 from facta.errors import ConflictError, StoreError
-from facta.store import importing
+from facta.store import exporting, importing
 from facta.store.content import Clock
 from facta.store.exporting import export_events
 from facta.store.importing import import_dataset
@@ -75,8 +75,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[EventStore]:
 
 
 def test_a_dataset_comes_back_with_its_content_hash(
-    data: facta.Dataset, log: pl.DataFrame, store: EventStore, tmp_path: Path
+    data: facta.Dataset, log: pl.DataFrame, store: EventStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(exporting, "_ROWS", 100)
     found = import_dataset(data, store)
     assert found == (720, 0, 60)
     assert export_events(store, tmp_path / "log.parquet", Words(read_schema(data.path))) == 720
@@ -119,6 +120,13 @@ def test_an_import_goes_on_and_adds_nothing_twice(
     people = list(store.people())
     assert import_dataset(data, store) == (0, 720, 60)
     assert list(store.people()) == people and sum(len(person.events) for _, person in people) == 720
+
+
+def test_a_log_that_has_grown_adds_what_is_new(log: pl.DataFrame, store: EventStore, tmp_path: Path) -> None:
+    """Ids count from the beginning of each history, so a person who came in between moves nobody else's."""
+    first = facta.prepare(log.filter(pl.col("visitor_id") != "v1"), tmp_path / "first", fields=FIELDS)
+    assert import_dataset(first, store).events == 708
+    assert import_dataset(facta.prepare(log, tmp_path / "grown", fields=FIELDS), store) == (12, 708, 0)
 
 
 def test_the_log_of_somebody_else_is_refused(data: facta.Dataset, store: EventStore) -> None:

@@ -85,6 +85,14 @@ def test_names_of_the_log_and_names_that_are_recognised(words: Words) -> None:
         assert words.read(posted) == (1, event, ())
 
 
+def test_a_field_of_the_log_is_no_id_whatever_its_name() -> None:
+    schema = {"columns": {"user_id": "uid"}, "fields": [{"name": "session_id", "kind": "numeric", "dtype": "int64"}]}
+    event = {"session_id": 5, "item_id": 2, "timestamp": NOON}
+    assert Words(schema).read({"uid": 1, **event})[:2] == (1, StoredEvent("", 2, NOON, {"session_id": 5}))
+    with pytest.raises(DataError, match=r"without 'user_id' \('uid'\)"):
+        Words(schema).read(event)
+
+
 def test_one_id_is_one_id(words: Words) -> None:
     assert words.id("17", "user") == words.id(17, "user") == 17
     assert words.id(17, "item") == words.id("17", "item") == "17"

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from facta.errors import DataError
-from facta.store.protocol import Entry, Post, StoredEvent, UserId
+from facta.store.protocol import Entry, ItemId, Post, StoredEvent, StoredItem, UserId
 
 MAX_FUTURE = 5 * 60 * 1000
 """ms: the default; a clock that is further ahead is wrong, and its events would be the newest ones for a long time."""
@@ -33,7 +33,7 @@ def now() -> int:
 class Clock:
     """How far ahead of `now` the time of an event may lie, in ms; None: as far as it likes, as in simulated logs."""
 
-    now: Any = now
+    now: Callable[[], int] = now
     max_future: int | None = MAX_FUTURE
 
     def refuse_future(self, moment: int, what: str) -> None:
@@ -104,6 +104,17 @@ def event_of(event_id: str, content: Content) -> StoredEvent:
 def amended(event: StoredEvent, values: Mapping[str, Any], known_at: Mapping[str, int]) -> StoredEvent:
     """An event with other values where they are given."""
     return replace(event, values={**event.values, **values}, known_at={**event.known_at, **known_at})
+
+
+def described(item: ItemId, old: StoredItem | None, values: Mapping[str, Any], hidden: bool | None) -> StoredItem:
+    """What is known of an item when something more was said of it."""
+    old = old or StoredItem(item)
+    return StoredItem(item, {**old.values, **values}, old.hidden if hidden is None else hidden)
+
+
+def item_json(item: StoredItem) -> str:
+    """What is known of an item, as text."""
+    return json_of({"values": item.values, "hidden": item.hidden}, "what is said of an item")
 
 
 def prepared(posts: Sequence[Post], clock: Clock) -> tuple[list[Checked], tuple[str, ...]]:

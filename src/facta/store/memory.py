@@ -14,7 +14,18 @@ from typing import Any
 from facta.errors import ConflictError, UnknownEventError
 from facta.store import content as rules
 from facta.store.content import Checked, Clock, Content, content_of
-from facta.store.protocol import Appended, Change, Entry, Person, Post, StoredEvent, UserId
+from facta.store.protocol import (
+    Appended,
+    Change,
+    Entry,
+    ItemChanges,
+    ItemId,
+    Person,
+    Post,
+    StoredEvent,
+    StoredItem,
+    UserId,
+)
 
 
 @dataclass
@@ -68,6 +79,7 @@ class MemoryStore:
         self._clock = clock
         self._users: dict[str, _User] = {}
         self._first = 0  # the revision from which new users count: above all that forgotten ones had
+        self._items: dict[str, tuple[int, StoredItem]] = {}  # with the revision of all items that changed it last
         self._lock = RLock()
 
     def append(self, posts: Sequence[Post]) -> Appended:
@@ -149,6 +161,21 @@ class MemoryStore:
             if old is not None:
                 self._first = max(self._first, old.revision + 1)
             return old is not None
+
+    def describe(self, item: ItemId, values: Mapping[str, Any], *, hidden: bool | None = None) -> StoredItem:
+        name, new = rules.key(item, "item"), json.loads(rules.json_of(values, "what is said of an item"))
+        with self._lock:
+            old = self._items[name][1] if name in self._items else None
+            merged = rules.described(item, old, new, hidden)
+            if old is None or rules.item_json(merged) != rules.item_json(old):
+                self._items[name] = (self.items().revision + 1, merged)
+            return merged
+
+    def items(self, since: int = 0) -> ItemChanges:
+        with self._lock:
+            found = sorted(self._items.values(), key=lambda one: one[0])
+        last = found[-1][0] if found else 0
+        return ItemChanges(last, tuple(item for revision, item in found if revision > since))
 
     def vacuum(self) -> None:
         """Nothing is left of what was deleted."""

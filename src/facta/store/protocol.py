@@ -51,6 +51,23 @@ class Change:
 
 
 @dataclass(frozen=True)
+class StoredItem:
+    """What was posted of an item: features and title, raw, and whether lists leave it out."""
+
+    id: ItemId
+    values: Mapping[str, Any] = field(default_factory=dict)
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class ItemChanges:
+    """The items that were described since a revision of all items, each as it is now, the newest change last."""
+
+    revision: int
+    items: tuple[StoredItem, ...] = ()
+
+
+@dataclass(frozen=True)
 class Appended:
     """What became of the posts of one `append`."""
 
@@ -98,6 +115,14 @@ class EventStore(Protocol):
     def forget(self, user: UserId) -> bool:
         """Delete the user's id, events and facts; False where nothing is known. Readers are then given an empty person
         of revision 0. Whoever posts under this id later begins with a revision above all that readers may remember."""
+        ...
+
+    def describe(self, item: ItemId, values: Mapping[str, Any], *, hidden: bool | None = None) -> StoredItem:
+        """Merge features or a title into what is known of an item, new or not, hide it or show it again; returns it."""
+        ...
+
+    def items(self, since: int = 0) -> ItemChanges:
+        """What was described since a revision of all items (0: everything)."""
         ...
 
     def vacuum(self) -> None:

@@ -3,6 +3,7 @@
     facta_users   a row per user: id, revisions, facts
     facta_events  a row per event; `arrival` is the user's revision that brought it, so the events since a revision are
                   one range of the primary key
+    facta_items   a row per item of which something was posted; `revision` counts the changes of all items
     facta_store   one row: how many steps were taken, and the revision from which new users count
 
 The first step makes the tables, so a new store and an old one take the same way. A step is never changed once it was
@@ -26,6 +27,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
             time BIGINT, item TEXT NOT NULL, fields TEXT NOT NULL, known_at TEXT NOT NULL,
             posted_fields TEXT, posted_known_at TEXT,
             PRIMARY KEY (user_row, arrival), UNIQUE (user_row, event_id)) WITHOUT ROWID""",
+        """CREATE TABLE facta_items (
+            name TEXT NOT NULL PRIMARY KEY, revision BIGINT NOT NULL UNIQUE, known TEXT NOT NULL)""",
         "CREATE TABLE facta_store (steps BIGINT NOT NULL, first_revision BIGINT NOT NULL)",
         "INSERT INTO facta_store VALUES (0, 0)",
     ),
@@ -57,6 +60,13 @@ EVENTS = Table(
     Column("known_at", Text, nullable=False),  # JSON
     Column("posted_fields", Text),  # as first posted, where they were amended since
     Column("posted_known_at", Text),
+)
+ITEMS = Table(
+    "facta_items",
+    _METADATA,
+    Column("name", Text, primary_key=True),  # the id as JSON
+    Column("revision", BigInteger, nullable=False),
+    Column("known", Text, nullable=False),  # JSON: values, hidden
 )
 STORE = Table(
     "facta_store",

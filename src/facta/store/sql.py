@@ -9,13 +9,24 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from facta.errors import FactaError
-from facta.store import changing
+from facta.store import changing, items
 from facta.store import content as rules
 from facta.store.appending import append_all
 from facta.store.backend import Backend
 from facta.store.content import Checked, Clock
 from facta.store.group_commit import GroupCommit
-from facta.store.protocol import Appended, Change, Entry, Person, Post, StoredEvent, UserId
+from facta.store.protocol import (
+    Appended,
+    Change,
+    Entry,
+    ItemChanges,
+    ItemId,
+    Person,
+    Post,
+    StoredEvent,
+    StoredItem,
+    UserId,
+)
 from facta.store.schema import USERS, bring_up_to_date
 from facta.store.tables import News, Tables, person_of
 
@@ -76,6 +87,15 @@ class SQLStore:
 
     def forget(self, user: UserId) -> bool:
         return bool(self._do(changing.forget, rules.key(user, "user"), deletes=True))
+
+    def describe(self, item: ItemId, values: Mapping[str, Any], *, hidden: bool | None = None) -> StoredItem:
+        rules.json_of(values, "what is said of an item")
+        found: StoredItem = self._do(items.describe, item, dict(values), hidden)
+        return found
+
+    def items(self, since: int = 0) -> ItemChanges:
+        with self._backend.reading() as db:
+            return items.items(db, since)
 
     def vacuum(self) -> None:
         self._writer.alone(self._backend.vacuum)
