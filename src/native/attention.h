@@ -18,6 +18,7 @@ namespace facta::ISA {
 
 constexpr int64_t STRETCH = 1024;  // keys of a backward task: a long row is shared by several threads
 constexpr int64_t STRETCHES = 16;  // at most: each reads the row's queries once more
+constexpr int64_t FEW = 2 * QUERIES;  // so few new tokens over a long past share its keys among threads, not themselves
 
 template <class S, class Rule>
 class Task {
@@ -75,6 +76,13 @@ class Task {
   const Source keys_, values_;
 };
 
+// What a stretch of keys has come to for a block of queries, until all stretches are added up in their order.
+template <class Rule>
+struct Share {
+  std::vector<float> sums;  // [H, queries, wide]
+  std::vector<Rule> rules;  // one per head
+};
+
 template <class S, class Rule>
 class Forward : Task<S, Rule> {
   using Base = Task<S, Rule>;
@@ -94,16 +102,50 @@ class Forward : Task<S, Rule> {
 
   void run(int64_t q0, int64_t q1) {
     const QueryBlock block(row_, q0, q1);
-    this->read_queries(block, qt_);
-    std::fill_n(sum_, heads_ * QUERIES * wide_v_, 0.0f);
-    for (int h = 0; h < heads_; ++h) rules_[h].begin(row_, block, h);
-    for (int64_t j0 = 0; j0 < block.most; j0 += KEYS) tile(block, j0, int(std::min<int64_t>(KEYS, block.most - j0)));
-    for (int i = 0; i < block.count; ++i)
-      if (row_.apart(q0 + i)) tile(block.alone(i), q0 + i, 1);
+    keys(block, 0, block.most);
+    themselves(block);
+    write(block);
+  }
+
+  // Stretch number `stretch` of the keys; the last one has those too that a token sees of itself alone.
+  void run(int64_t q0, int64_t q1, int64_t stretch, Share<Rule>& share) {
+    const QueryBlock block(row_, q0, q1);
+    const int64_t first = stretch * STRETCH, end = std::min<int64_t>(first + STRETCH, block.most);
+    keys(block, first, end);
+    if (end == block.most) themselves(block);
+    const size_t each = size_t(block.count * wide_v_);
+    for (int h = 0; h < heads_; ++h) share.sums.insert(share.sums.end(), sums(h), sums(h) + each);
+    share.rules = std::vector<Rule>(rules_);
+  }
+
+  void join(int64_t q0, int64_t q1, const std::vector<Share<Rule>>& shares) {
+    const QueryBlock block(row_, q0, q1);
+    begin(block);
+    for (const Share<Rule>& one : shares)
+      for (int h = 0; h < heads_; ++h)
+        rules_[h].absorb(one.rules[h], block, one.sums.data() + h * block.count * wide_v_, sums(h), wide_v_);
     write(block);
   }
 
  private:
+  float* sums(int head) const { return sum_ + head * QUERIES * wide_v_; }
+
+  void begin(const QueryBlock& block) {
+    std::fill_n(sum_, heads_ * QUERIES * wide_v_, 0.0f);
+    for (int h = 0; h < heads_; ++h) rules_[h].begin(row_, block, h);
+  }
+
+  void keys(const QueryBlock& block, int64_t first, int64_t end) {
+    this->read_queries(block, qt_);
+    begin(block);
+    for (int64_t j0 = first; j0 < end; j0 += KEYS) tile(block, j0, int(std::min<int64_t>(KEYS, end - j0)));
+  }
+
+  void themselves(const QueryBlock& block) {
+    for (int i = 0; i < block.count; ++i)
+      if (row_.apart(block.q0 + i)) tile(block.alone(i), block.q0 + i, 1);
+  }
+
   void tile(const QueryBlock& block, int64_t j0, int count) {
     this->bias_tile(block, j0, count, bias_, nullptr);
     const float* bias = table_.any() ? bias_ : nullptr;
@@ -261,7 +303,7 @@ class Backward : Task<S, Rule> {
 };
 
 struct Piece {
-  int64_t row, from, to, cost, stretch = 0;
+  int64_t row, from, to, cost, stretch = 0, block = 0;
 };
 
 inline void costly_first(std::vector<Piece>& pieces) {
@@ -274,15 +316,29 @@ inline int longest(const Attention& a) {
   return int(most);
 }
 
+// Blocks of queries; few queries over a long past are divided by stretches of keys instead. How a row is divided follows
+// from the row alone, so that its numbers are the same for any threads.
 template <class S, class Rule>
 void forward(const Attention& a, int threads) {
   const BiasTable table(a.bias);
   const Keep keep(a.p, a.salt, a.p > 0 ? longest(a) : 0);
-  std::vector<Piece> pieces;
+  std::vector<Piece> pieces, divided;
+  std::vector<std::vector<Share<Rule>>> shares;
   for (int64_t b = 0; b < a.tokens.rows; ++b) {
     const Row row(a, b);
-    for (int64_t q = row.past; q < row.n; q += QUERIES)
-      pieces.push_back({b, q, std::min(q + QUERIES, row.n), row.seen(std::min(q + QUERIES, row.n) - 1)});
+    for (int64_t q = row.past; q < row.n; q += QUERIES) {
+      const int64_t end = std::min(q + QUERIES, row.n), seen = row.seen(end - 1);
+      const int64_t most = row.past && row.n - row.past <= FEW ? QueryBlock(row, q, end).most : 0;
+      if (most <= STRETCH) {
+        pieces.push_back({b, q, end, seen, -1});
+        continue;
+      }
+      const int64_t stretches = (most + STRETCH - 1) / STRETCH;
+      for (int64_t k = 0; k < stretches; ++k)
+        pieces.push_back({b, q, end, STRETCH, k, int64_t(divided.size())});
+      divided.push_back({b, q, end, 0});
+      shares.emplace_back(size_t(stretches));
+    }
   }
   costly_first(pieces);
 #pragma omp parallel num_threads(threads)
@@ -290,8 +346,16 @@ void forward(const Attention& a, int threads) {
     Scratch scratch;
 #pragma omp for schedule(dynamic, 1)
     for (size_t p = 0; p < pieces.size(); ++p) {
-      const Row row(a, pieces[p].row);
-      Forward<S, Rule>(a, row, table, &keep, scratch).run(pieces[p].from, pieces[p].to);
+      const Piece& one = pieces[p];
+      const Row row(a, one.row);
+      Forward<S, Rule> task(a, row, table, &keep, scratch);
+      if (one.stretch < 0) task.run(one.from, one.to);
+      else task.run(one.from, one.to, one.stretch, shares[size_t(one.block)][size_t(one.stretch)]);
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (size_t d = 0; d < divided.size(); ++d) {
+      const Row row(a, divided[d].row);
+      Forward<S, Rule>(a, row, table, &keep, scratch).join(divided[d].from, divided[d].to, shares[d]);
     }
   }
 }

@@ -25,6 +25,10 @@ class Pointwise {
     });
   }
   float finish(int64_t token, int, int) const { return a_.scales ? a_.scales[token] : a_.scale; }
+  // Takes over what another one has made of later keys: its sums are added to these.
+  void absorb(const Pointwise&, const QueryBlock& block, const float* later, float* sums, int wide) {
+    for (int at = 0; at < block.count * wide; at += W) store(sums + at, load(sums + at) + load(later + at));
+  }
 
   void begin_backward(const Row&, const QueryBlock&, int, const float*) {}
   float gradient_scale(int64_t token) const { return a_.scales ? a_.scales[token] : a_.scale; }
@@ -76,6 +80,16 @@ class Softmax {
   float finish(int64_t token, int head, int i) const {
     a_.lse[token * a_.heads + head] = most_[i] + std::log(total_[i]);
     return 1.0f / total_[i];
+  }
+  void absorb(const Softmax& other, const QueryBlock& block, const float* later, float* sums, int wide) {
+    for (int i = 0; i < block.count; ++i) {
+      if (other.total_[i] == 0) continue;  // it has seen no key
+      const float most = std::max(most_[i], other.most_[i]);
+      const float own = total_[i] == 0 ? 0.0f : std::exp(most_[i] - most), its = std::exp(other.most_[i] - most);
+      for (int d = i * wide; d < (i + 1) * wide; d += W) store(sums + d, own * load(sums + d) + its * load(later + d));
+      total_[i] = own * total_[i] + its * other.total_[i];
+      most_[i] = most;
+    }
   }
 
   void begin_backward(const Row& row, const QueryBlock& block, int head, const float* along) {

@@ -125,3 +125,34 @@ def test_a_past_beyond_the_table_of_distances_is_refused_by_the_kernels(name: st
         assert ops.hstu_attention(*given, position_bias=table, past=past).isfinite().all()
         with pytest.raises(ValueError, match="past and the table"):
             ops.hstu_attention(*given, position_bias=table, past=[replace(past[0], position=moved)])
+
+
+@pytest.mark.skipif(not KERNELS, reason="facta was installed without its compiled kernels")
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("sees", ["causal", "targets", "any"])
+def test_few_tokens_over_a_long_past_divide_its_keys_and_no_threads_change_a_bit(name: str, sees: str) -> None:
+    """Pasts of one to four stretches of 1,024 keys; scores differ so much that one stretch may outweigh the others."""
+    lengths, new = [1000, 1030, 2200, 3500, 40], [3, 20, 130, 18, 40]
+    tokens = tokens_of(lengths, 3, sees)
+    q, k, v = random_like(4, *[(sum(lengths), 2, d) for d in (9, 9, 20)])
+    k = k * torch.linspace(0.2, 4.0, len(k))[:, None, None]
+    tables = random_like(5, (sum(lengths),), (LAST + 1,))
+    called, past, asked = cut(tokens, new, k, v)
+
+    def both(tokens: TokenBatch, at: Tensor, past: list[ops.PastLayer | None] | None) -> Tensor:
+        given = q[at], k[at], v[at], ops.Geometry(tokens)
+        pointwise = ops.hstu_attention(*given, position_bias=tables[0], time_bias=tables[1], scale=0.01, past=past)
+        return torch.cat([pointwise, ops.softmax_attention(*given, scale=0.5, past=past)], dim=1)
+
+    threads = torch.get_num_threads()
+    with backend.use(name):
+        right = both(tokens, torch.arange(len(q)), None)[asked]  # whole rows divide nothing
+        try:
+            found = []
+            for count in (1, 2, 3):
+                torch.set_num_threads(count)
+                found.append(both(called, asked, past))
+        finally:
+            torch.set_num_threads(threads)
+    assert far(found[0], right.double()) < TOLERANCE
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
