@@ -9,6 +9,9 @@ Letters: B rows, n kept tokens of a row, L layers, T tokens of a call, m of them
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,19 +22,43 @@ from facta.errors import ConfigError
 from facta.ops.past import PastLayer
 from facta.types import TokenBatch
 
-SPARE = 32  # tokens of room that a buffer has at least when it is made
+SPARE = 32  # tokens of room behind those of a new buffer, at least
+MAPPED = 1 << 16  # bytes
+
+
+def room_for(tokens: int) -> int:
+    """Tokens that a new buffer can hold: a quarter more than there are."""
+    return tokens + max(SPARE, tokens // 4)
+
+
+def _block(size: int, device: torch.device) -> Tensor:
+    """[size] bytes. Large ones are mapped by themselves: the heap would keep what one person leaves in pieces that fit
+    nobody else (half as much again after a while), and room that is not used yet costs no memory."""
+    if device.type == "cpu" and size >= MAPPED and os.name == "posix":
+        try:
+            return torch.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.uint8)
+        except OSError:  # a process may have 65,530 mappings, as Linux is set
+            pass
+    return torch.empty(size, dtype=torch.uint8, device=device)
 
 
 class Buffers:
-    """Keys, values, positions and times of a row, with room behind them: a new token costs itself and no copy."""
+    """Keys, values, positions and times of a row, with room behind them: a new token costs itself and no copy. They lie
+    in one block of memory, which comes and goes as a whole."""
 
     def __init__(self, like: Sequence[tuple[Tensor, Tensor]], *, timed: bool, room: int) -> None:
         """`like`: keys and values of each layer, of any number of tokens."""
-        device = like[0][0].device
-        self.used = 0
-        self.kv = [tuple(x.new_empty(room, *x.shape[1:]) for x in layer) for layer in like]
-        self.position = torch.empty(room, dtype=torch.int64, device=device)
-        self.time = torch.empty(room, dtype=torch.int64, device=device) if timed else None
+        first, self.used = like[0][0], 0
+        columns = [((room,), torch.int64)] * (2 if timed else 1)
+        columns += [((room, *x.shape[1:]), x.dtype) for layer in like for x in layer]
+        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in columns]
+        block, at, made = _block(sum(sizes), first.device), 0, []
+        for (shape, dtype), size in zip(columns, sizes, strict=True):
+            made.append(block[at : at + size].view(dtype).view(shape))
+            at += size
+        self.position, self.time = made[0], made[1] if timed else None
+        flat = made[2 if timed else 1 :]
+        self.kv = list(zip(flat[::2], flat[1::2], strict=True))
 
     @property
     def room(self) -> int:
@@ -86,8 +113,8 @@ class RowMemory:
         """In buffers of its own, with room."""
         if self.buffers is None:
             return self
-        room = self.tokens + max(SPARE, self.tokens // 4)
-        new = Buffers(self.buffers.kv, timed=self.buffers.time is not None, room=room)  # type: ignore[arg-type]
+        room = room_for(self.tokens)
+        new = Buffers(self.buffers.kv, timed=self.buffers.time is not None, room=room)
         new.write([x[: self.tokens] for x in self.buffers.columns])
         return RowMemory(self.tokens, new)
 
@@ -97,8 +124,8 @@ class RowMemory:
         buffers = self.buffers
         assert buffers is not None
         if buffers.used != self.tokens or count > buffers.room:
-            room = count + max(SPARE, count // 4)
-            copied = Buffers(buffers.kv, timed=buffers.time is not None, room=room)  # type: ignore[arg-type]
+            timed = buffers.time is not None
+            copied = Buffers(buffers.kv, timed=timed, room=room_for(count))
             copied.write([x[: self.tokens] for x in buffers.columns])
             buffers = copied
         buffers.write(columns)
@@ -132,7 +159,7 @@ class Memory:
             old = self.rows[row]
             if old is None:
                 kv = [layer.of_call for layer in layers]
-                old = RowMemory(0, Buffers(kv, timed=tokens.time is not None, room=count + max(SPARE, count // 4)))
+                old = RowMemory(0, Buffers(kv, timed=tokens.time is not None, room=room_for(count)))
             key = id(old), count
             if key not in done:
                 done[key] = old.grown([x[first : first + count] for x in columns])

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
+OBJECTS = 8192  # bytes of the Python objects and of the allocator around what is held of one person, as measured
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from facta.encoders.memory import Memory, RowMemory
-from facta.infer.cache import Cache
+from facta.infer.cache import OBJECTS, Cache
 from facta.infer.content import RowContent, contents
 from facta.models.recommender import Recommender
 from facta.similarity.similarity import Similarity
@@ -29,7 +29,7 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        return self.memory.nbytes + self.content.nbytes
+        return self.memory.nbytes + self.content.nbytes + OBJECTS
 
 
 Memories = Cache[Hashable, Kept]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from facta.data.batches.encoded import EncodedHistory
-from facta.infer.cache import Cache
+from facta.infer.cache import OBJECTS, Cache
 from facta.infer.coding import Coding
 from facta.store.protocol import Change, EventStore, Person, StoredEvent, UserId
 
@@ -23,7 +23,7 @@ class Resident:
 
     @property
     def nbytes(self) -> int:
-        return sum(one.nbytes for one in self.histories)
+        return sum(one.nbytes + OBJECTS for one in self.histories)
 
 
 class People:

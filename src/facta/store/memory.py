@@ -209,6 +209,8 @@ class MemoryStore:
         one = self._users.get(rules.key(user, "user"))
         if one is None:
             return Change(0, whole=Person())
+        if revision == one.revision:
+            return Change(revision)
         if revision < one.rewritten or revision > one.revision:
             return Change(one.revision, whole=one.person())
         return Change(one.revision, tuple(kept.event for kept in one.in_order() if kept.arrival > revision))
