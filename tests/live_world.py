@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
+import torch
 
+import facta.artifact.model as saved_model
+from facta.artifact.contents import ArtifactData
+from facta.data.dataset.catalogue import Catalogue
+from facta.data.dataset.dataset import Dataset
+from facta.data.split.statistics import Statistics
+from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
 from facta.infer.engine import Engine
 from facta.infer.history import History
@@ -16,6 +24,15 @@ from facta.store.memory import MemoryStore
 from facta.store.protocol import StoredEvent
 
 MINUTE = 60_000
+ENCODERS: dict[str, dict[str, Any]] = {
+    "hstu": {"kind": "hstu", "layers": 2, "heads": 2, "bias": "both"},
+    "hstu-softmax": {"kind": "hstu", "layers": 2, "attention": "softmax", "bias": "none"},
+    "production": {"kind": "hstu-production", "layers": 2, "heads": 2, "normaliser": 2.0},
+    "sasrec": {"kind": "transformer", "layers": 2, "heads": 2},
+    "modern": {"kind": "transformer", "preset": "modern", "layers": 2, "heads": 2},
+    "ligr": {"kind": "ligr", "layers": 2, "heads": 2},
+    "fuxi-linear": {"kind": "fuxi-linear", "layers": 2, "heads": 2, "chunk": 4},
+}
 HAPPENS = {
     "append": 0.4,
     "early": 0.12,
@@ -28,6 +45,22 @@ HAPPENS = {
     "forget": 0.01,
 }
 """What may happen to a person, and how often."""
+
+
+def artifact_of(
+    log: Dataset, layout: str, encoder: dict[str, Any], *, window: int = 16, joint: bool = False
+) -> Artifact:
+    """Of a recommender away from its start, where attention is so small that a stale token would not show."""
+    config = {"kind": "recommender", "window": window, "width": 8, "layout": layout, "encoder": encoder}
+    config |= {"feedback": {}, "next_item": {} if joint else None, "embedding": {"features": True, "item_std": 1.0}}
+    model = saved_model.parse(config).build(Catalogue.of(log), seed=3).eval()
+    model.fit_statistics(Statistics(log, ProtocolConfig(split="loo-paper").cut(log)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.linspace(-0.3, 0.3, parameter.numel()).view_as(parameter))
+    catalogue = log.items.with_columns(training_events=pl.Series(np.bincount(log.item, minlength=log.num_items)))
+    schema = log.manifest.model_dump(mode="json")
+    return Artifact.of(ArtifactData({"name": "t", "model": config, "protocol": {}}, schema, catalogue, model))
 
 
 @dataclass

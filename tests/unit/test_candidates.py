@@ -6,6 +6,7 @@ import ast
 import re
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -43,6 +44,10 @@ MODELS = (*LAYOUTS, *COUNTED, "dlrm", "rates")
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return world(tmp_path_factory.mktemp("candidates") / "log")
+
+
+def world(out: Path) -> Dataset:
     """Histories of 1 to 12 events with gaps in every field; item 8 has no event. Of three people in four two
     facts change: before, between, at the instants of, and after events.
     """
@@ -76,7 +81,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
     return prepare(
         frame.drop("place"),
-        tmp_path_factory.mktemp("candidates") / "log",
+        out,
         items=shown,
         users=people.with_columns(before=pl.Series(before, dtype=pl.List(pl.Int64))),
         fields={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.live_world import World
 from tests.unit.test_candidates import ITEMS, LAYOUTS, T0, artifact
 from tests.unit.test_candidates import log as log
 
+Scale = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 WORLD: dict[str, Any] = {
     "start": T0,
     "items": 8,
@@ -35,19 +37,21 @@ RELATIVE = 1e-6  # scores are float32 made of float64
 
 
 def walked(
-    made: Artifact, seed: int, *, stride: int, microbatch: int = 4, cache: int = 1 << 20, steps: int = 60
-) -> float:
-    """The largest difference between engine and artifact on a walk, over the largest score of a request."""
-    world, worst = World.of(made, seed, stride=stride, microbatch=microbatch, cache=cache, **WORLD), 0.0
+    made: Artifact, seed: int, *, stride: int, cache: int = 1 << 20, steps: int = 60, scale: Scale = np.asarray
+) -> tuple[float, int]:
+    """The largest difference between engine and artifact on a walk, over the largest score of a request, and how many
+    requests there were. `scale`: what is compared of the scores of candidates."""
+    world = World.of(made, seed, stride=stride, microbatch=4, cache=cache, **WORLD)
+    worst, requests = 0.0, 0
     for _ in range(steps):
         for _ in range(int(world.rng.integers(1, 4))):
             world.happen()
         asked = world.ask()
-        worst = max(worst, _difference(world, made, asked, stride))
-    return worst
+        worst, requests = max(worst, _difference(world, made, asked, stride, scale)), requests + len(asked)
+    return worst, requests
 
 
-def _difference(world: World, made: Artifact, asked: list[tuple[int, int]], stride: int) -> float:
+def _difference(world: World, made: Artifact, asked: list[tuple[int, int]], stride: int, scale: Scale) -> float:
     engine, context = world.engine, {"tab": "home"}
     candidates = [int(item) for item in world.rng.permutation(ITEMS)]
     works: list[Work] = []
@@ -78,7 +82,7 @@ def _difference(world: World, made: Artifact, asked: list[tuple[int, int]], stri
     return worst
 
 
-def _relative(ours: list[float], theirs: list[float]) -> float:
+def _relative(ours: Any, theirs: Any) -> float:
     one, other = np.array(ours), np.array(theirs)
     return float(np.abs(one - other).max(initial=0.0) / max(np.abs(other).max(initial=0.0), 1e-6))
 
@@ -92,7 +96,7 @@ def test_a_walk_with_a_memory_is_a_walk_without(log: Dataset, layout: str, joint
         for parameter in made.model.parameters():  # attention is small at the start: a stale token would hardly show
             parameter.mul_(3.0)
     made.model.double()
-    assert walked(made, len(layout), stride=stride) <= RELATIVE
+    assert walked(made, len(layout), stride=stride)[0] <= RELATIVE
 
 
 def test_the_models_stride_is_the_protocols(log: Dataset) -> None:
