@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -54,7 +55,8 @@ class Engine:
     events live; None: in memory, gone with the engine. `cache`: bytes of keys, values and histories that are kept, as a
     number or as in "1GiB". `stride`: how many events a full window moves at a time, as in `Artifact.recommend`; while
     it stands still, what was computed of it is kept; None: a quarter of the window. `microbatch`: candidates that are
-    scored together. Its answers are those of the artifact about the same histories and with the same stride.
+    scored together. Its answers are those of the artifact about the same histories and with the same stride. It serves
+    one thread at a time.
     """
 
     def __init__(
@@ -221,10 +223,10 @@ class Engine:
 
     def _through(self, works: Sequence[Work]) -> Sequence[Work]:
         """Requests, answered. Raises what one of them failed with."""
-        waiting = list(works)
-        while any(not work.done for work in works):
+        waiting = deque(works)
+        while waiting or len(self.scheduler):
             while waiting and len(self.scheduler) < self.scheduler.limit:
-                self.submit(waiting.pop(0))
+                self.submit(waiting.popleft())
             self.step()
         for work in works:
             if work.error is not None:
