@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,10 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import polars as pl
 
+from facta.artifact.contents import ArtifactData
+from facta.artifact.files import save
+from facta.data.dataset.dataset import Dataset
+from facta.data.log.prepare import prepare
+from facta.infer.artifact import Artifact
 from facta.serve.config import ServeConfig
+from tests.unit.test_candidates import artifact
 
-ROOT = Path(__file__).resolve().parents[1]
+DAY, T0, ITEMS = 86_400_000, 1_700_000_000_000, 9
 PATIENCE = 40.0  # seconds until a service is ready: torch is imported beside other tests
 
 
@@ -63,6 +72,10 @@ class Server:
                 found.append(int(stat.parent.name))
         return found
 
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.http.close()
         if self.process.poll() is None:
@@ -85,3 +98,38 @@ def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def shop(folder: Path, *, text: bool = False) -> Dataset:
+    """20 people with 6 events; the log calls users `visitor`, and has titles."""
+    rng = np.random.default_rng(1)
+    user, place = np.repeat(np.arange(20), 6), np.tile(np.arange(6), 20)
+    frame = pl.DataFrame(
+        {
+            "visitor": [f"u/{one}" for one in user] if text else user,
+            "item_id": (user + place) % (ITEMS - 1),
+            "timestamp": (T0 + DAY * place + user) // 1000,
+            "tab": rng.choice(["home", "search"], 120),
+            "click": rng.integers(0, 2, 120),
+        }
+    )
+    items = pl.DataFrame({"item_id": range(ITEMS), "title": [f"The {name} film" for name in "abcdefghi"]})
+    items = items.with_columns(genre=pl.Series([f"genre {item % 3}" for item in range(ITEMS)]))
+    return prepare(
+        frame, folder, items=items, item_fields={"genre": "categorical"}, columns={"user_id": "visitor"},
+        fields={"tab": "context", "click": "feedback"},
+    )  # fmt: skip
+
+
+def saved(dataset: Dataset, place: Path, model: str = "interleaved") -> Artifact:
+    """An untrained model of a dataset: its answers are as good as any for what is tested here."""
+    made = artifact(dataset, model, window=16, joint=True)
+    schema = dataset.manifest.model_dump(mode="json")
+    save(ArtifactData(made.config, schema, made.catalogue, made.model), place)
+    return Artifact.load(place)
+
+
+def config_of(folder: Path, **changes: Any) -> ServeConfig:
+    """What a service of the artifact in a folder is started with, on a free port."""
+    given = {"models": {"default": {"artifact": str(folder / "artifact")}}, "cache": "16MiB", "port": 0}
+    return ServeConfig(**{"store": f"sqlite:///{folder}/events.db", **given, **changes})

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from facta.errors import FactaError
@@ -25,6 +25,8 @@ from facta.serve.guard import Guard
 from facta.serve.keys import Keys
 from facta.serve.metrics import Metrics
 from facta.serve.models import Models
+from facta.serve.page import HEADERS as PAGE_HEADERS
+from facta.serve.page import page
 from facta.serve.paths import decoded
 from facta.serve.problems import RequestError, problem, problem_of
 from facta.serve.requests import Facts, Merge, Rank, Recommend, Swap
@@ -48,8 +50,10 @@ def create_app(config: ServeConfig) -> ASGIApp:
         models.start()
         yield
         await service.close()
+        if app.state.answers is not None:
+            app.state.answers.close()
 
-    app = FastAPI(title="facta", lifespan=living, redoc_url=None, description=_DESCRIPTION)
+    app = FastAPI(title="facta", lifespan=living, docs_url=None, redoc_url=None, description=_DESCRIPTION)
     app.state.metrics = metrics
     app.state.answers = None if config.answers is None else AnswerLog(config.answers, config.answers_days)
     for errors in (FactaError, HTTPException, RequestValidationError, Exception):
@@ -150,6 +154,10 @@ def _add_models(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(page(app.openapi()), headers=PAGE_HEADERS)
+
     @app.get("/health/live", summary="Whether the process answers")
     async def live() -> Response:
         return _json({"live": True})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from facta.config import Config
+from facta.errors import ConfigError
 
 DEFAULT = "default"
 """The name of the model that is answered with when none is named."""
@@ -32,6 +33,7 @@ class EngineConfig(Config):
     stride: PositiveInt | None = None
     waiting: PositiveInt = 1024
     threads: PositiveInt | None = None  # None: one less than there are processors
+    modules: tuple[str, ...] = ()  # with parts of one's own
 
 
 class Limits(Config):
@@ -57,6 +59,7 @@ class ServeConfig(Config):
     stride: PositiveInt | None = None
     threads: PositiveInt | None = None
     host: str = "127.0.0.1"
+    modules: tuple[str, ...] = ()  # with parts of one's own, which an artifact needs
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     keys: str | None = None  # a file of `facta keys new`
     swap_from: str | None = None  # the folder whose artifacts may be swapped in
@@ -65,9 +68,20 @@ class ServeConfig(Config):
     answers: str | None = None  # a file for what was answered
     answers_days: PositiveInt = 30
 
+    @model_validator(mode="after")
+    def _fits(self) -> ServeConfig:
+        if DEFAULT not in self.models:
+            raise ConfigError(f"Found no model '{DEFAULT}' among {', '.join(self.models)}; name the main one so.")
+        if sum(one.share for one in self.models.values()) > 1:
+            raise ConfigError("Found shares of models that add up to more than 1; make them smaller.")
+        if self.store == "memory://":
+            raise ConfigError("Found the store memory://; a service has two processes: give it sqlite:///PATH.")
+        return self
+
     def engine(self, name: str, model: ModelConfig) -> EngineConfig:
         """What the process of a model is started with."""
         return EngineConfig(
             name=name, artifact=model.artifact, ranker=model.ranker, store=self.store, cache=self.cache,
             stride=self.stride, waiting=self.limits.waiting, threads=self.threads,
+            modules=self.modules,
         )  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 
 from facta.errors import FactaError
 from facta.hardware import threads
+from facta.kinds import import_named
 from facta.serve.answering import Answering, refusal
 from facta.serve.config import EngineConfig
 from facta.serve.wire import FAILED, Line
@@ -23,6 +24,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(config.threads or max(threads() - 1, 1))  # HTTP needs one
     try:
+        for module in config.modules:
+            import_named(module)
         answering = Answering.of(
             config.name, config.artifact, config.ranker, config.store,
             cache=config.cache, stride=config.stride, waiting=config.waiting,

@@ -5,17 +5,16 @@ Plain ASGI: nothing of a refused body is read.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
 from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from facta.errors import ConfigError, FactaError
+from facta.errors import FactaError
 from facta.serve.config import Limits
 from facta.serve.front import REQUEST
-from facta.serve.keys import Keys, Role
+from facta.serve.keys import Keys, Role, check_keyless
 from facta.serve.problems import RequestError, problem_of
 
 _OPEN = ("/health/live", "/health/ready", "/docs", "/openapi.json")
@@ -24,14 +23,6 @@ _OPEN = ("/health/live", "/health/ready", "/docs", "/openapi.json")
 _ASKS = ("/v1/recommend", "/v1/rank")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:]+\]|[^:]+)(:[0-9]+)?")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def needed(method: str, path: str) -> Role | None:
@@ -49,11 +40,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, keys: Keys | None, limits: Limits, host: str) -> None:
         """Raises ConfigError where others could come without a key."""
-        if keys is None and not is_loopback(host):
-            raise ConfigError(
-                f"Found the host {host}, which others may reach, and no keys; make one with `facta keys new --keys"
-                " FILE` and say --keys FILE, or stay on 127.0.0.1."
-            )
+        if keys is None:
+            check_keyless(host)
         self.app, self._keys, self._limits = app, keys, limits
         self._buckets: dict[str, tuple[float, float]] = {}  # key -> (requests that are left, as of when)
 

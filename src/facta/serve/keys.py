@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import secrets
 import time
@@ -53,6 +54,19 @@ def read_keys(path: Path) -> list[Key]:
     if wrong := [one for one in keys if one.role not in get_args(Role) or len(one.sha256) != 64]:
         raise ConfigError(f"Found a key of role {wrong[0].role!r} in '{path}' that is none; take the line out.")
     return keys
+
+
+def check_keyless(host: str) -> None:
+    """Raise ConfigError where others than this machine would reach a service without keys."""
+    try:
+        alone = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        alone = False
+    if not alone:
+        raise ConfigError(
+            f"Found the host {host}, which others may reach, and no keys; make one with `facta keys new --keys FILE` "
+            "and say --keys FILE, or stay on 127.0.0.1."
+        )
 
 
 class Keys:

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from facta.errors import ArtifactError, ConfigError
+from facta.errors import ArtifactError
 from facta.serve.config import DEFAULT, ModelConfig, ServeConfig
 from facta.serve.link import EngineLink
 from facta.serve.problems import RequestError
@@ -20,11 +20,7 @@ class Models:
     """Name -> engine."""
 
     def __init__(self, config: ServeConfig) -> None:
-        """Starts nothing. Raises ConfigError and DataError."""
-        if DEFAULT not in config.models:
-            raise ConfigError(f"Found no model '{DEFAULT}' among {', '.join(config.models)}; name the main one so.")
-        if sum(one.share for one in config.models.values()) > 1:
-            raise ConfigError("Found shares of models that add up to more than 1; make them smaller.")
+        """Starts nothing. Raises ArtifactError and DataError."""
         self._config = config
         self._shares = {name: one.share for name, one in sorted(config.models.items()) if name != DEFAULT}
         self.words = words_of(config.models[DEFAULT].artifact)
