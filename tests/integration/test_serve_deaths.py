@@ -108,11 +108,11 @@ def test_a_killed_service_loses_nothing_that_it_acknowledged(folder: Path) -> No
         server.process.wait()
         for one in loads:
             one.end()
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{engine}").exists() for engine in engines) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{engine}").exists() for engine in engines), "the engine outlived its service"
     with serving(config.change(port=0), folder, ready=False) as again:
         for load in loads:
             shown = again.http.get(f"/v1/users/{load.user}?events=100000").json()["events"]
             assert set(load.acknowledged) <= {one["event_id"] for one in shown} and len(load.acknowledged) > 5
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{engine}").exists() for engine in engines) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{engine}").exists() for engine in engines), "the engine outlived its service"

@@ -146,14 +146,16 @@ class EngineLink:
         until = time.monotonic() + 5
         while self._asked and time.monotonic() < until:
             await asyncio.sleep(0.01)
+        began = self.about is not None  # one that is being started has nothing to end
         if self._line is not None:
             self._line.close()
         if self._process is not None:
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(5 if began else 0):
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()
+                await self._process.wait()
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
