@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from pydantic_core import from_json, to_json
 
-from facta.errors import FactaError
+from facta.errors import BusyError, FactaError
 from facta.infer.artifact import Artifact
 from facta.infer.engine import Engine
 from facta.infer.work import Work
@@ -185,6 +185,10 @@ class Answering:
         }
 
     def _forget(self, request: Request) -> dict[str, Any]:
+        for work in self._waiting:
+            if work.user == request["user_id"]:  # a ranking that has begun would keep what it knows of the person
+                work.error = BusyError("The person of this request was forgotten or joined to another one; ask again.")
+                work.cancelled = True
         self.engine.forget(request["user_id"])
         return {}
 

@@ -6,6 +6,7 @@ Every call of the store goes to a thread: those that come together share a commi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pydantic_core import from_json
 from facta.data.dataset.moments import posted_moment
 from facta.data.dataset.one_value import check
 from facta.data.dataset.schema import Field
-from facta.errors import BusyError, DataError
+from facta.errors import BusyError, DataError, StoreError
 from facta.serve.config import DEFAULT, ServeConfig
 from facta.serve.link import Answer, EngineLink
 from facta.serve.models import Models
@@ -29,6 +30,7 @@ from facta.store.protocol import EventStore, StoredEvent, UserId
 
 Value = TypeVar("Value")
 _THREADS = 32  # that wait for the store
+_HOLD = 5.0  # seconds that a service is not ready after its store failed; then it is tried again
 
 
 class Service:
@@ -36,6 +38,7 @@ class Service:
 
     def __init__(self, config: ServeConfig, store: EventStore, models: Models) -> None:
         self.config, self.store, self.models = config, store, models
+        self._failed = (-_HOLD, "")  # when the store failed last, and why
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="facta-store")
 
     @property
@@ -44,7 +47,12 @@ class Service:
 
     async def stored(self, call: Callable[..., Value], *arguments: Any) -> Value:
         """What the store returns or raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        except StoreError as error:
+            if type(error) is StoreError:  # the store itself, not what was asked of it
+                self._failed = time.monotonic(), str(error)
+            raise
 
     async def close(self) -> None:
         await self.models.close()
@@ -193,9 +201,10 @@ class Service:
                 await self.stored(self.store.changes, {0: 0})
         except TimeoutError:
             why.append("The event store does not answer within two seconds.")
-        except Exception as error:  # whatever a store may fail with: it cannot be used
-            why.append(str(error))
-        return why
+        except StoreError:
+            pass  # said below
+        when, sentence = self._failed
+        return [*why, sentence] if time.monotonic() - when < _HOLD else why
 
     async def status(self, link: EngineLink) -> dict[str, Any]:
         """Counters of an engine; none where it does not answer."""
