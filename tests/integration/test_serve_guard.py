@@ -137,8 +137,6 @@ def test_a_body_of_no_stated_length_is_not_read_to_its_end(local: Server) -> Non
     part = b"%x\r\n" % 65536 + b" " * 65536 + b"\r\n"
     _, taken = raw(local, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[part] * 1000])
     assert taken < 20 << 20, "the connection was closed long before 64 MB"
-    line = next(one for one in reversed(local.lines()) if one.get("route") == "/v1/events")
-    assert line["status"] == 413
 
 
 ALLOWED: dict[tuple[str, str], set[str]] = {

@@ -50,6 +50,7 @@ def create_app(config: ServeConfig) -> ASGIApp:
         models.start()
         yield
         await service.close()
+        front.lines.write()
         if app.state.answers is not None:
             app.state.answers.close()
 
@@ -60,7 +61,8 @@ def create_app(config: ServeConfig) -> ASGIApp:
         app.add_exception_handler(errors, _refused)
     for add in (_add_answers, _add_events, _add_people, _add_items, _add_models, _add_health):
         add(app)
-    return Front(Guard(app, keys, config.limits, config.host), metrics, log_users=config.log_users)
+    front = Front(Guard(app, keys, config.limits, config.host), metrics, log_users=config.log_users)
+    return front
 
 
 _DESCRIPTION = (

@@ -24,6 +24,9 @@ Answer = tuple[int, bytes]
 _PATIENCE = (0.1, 0.5, 2.0, 5.0)  # seconds before the next start, by how many in a row failed
 
 
+_LOOK = 0.25  # seconds between looks for requests that wait too long
+
+
 class _Line(asyncio.Protocol):
     """The HTTP process's end. What is sent in one turn of the loop is written at once."""
 
@@ -67,18 +70,18 @@ class EngineLink:
         self.known: KnownItems | None = None  # stays when the engine dies: its artifact does not change
         self.failure = ""  # why the last start failed
         self.starts = 0
-        self._asked: dict[int, asyncio.Future[Answer]] = {}
+        self._asked: dict[int, tuple[asyncio.Future[Answer], float]] = {}  # with the moment when it is too late
         self._numbers = count(1)
         self._line: _Line | None = None
         self._lost = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._fails = 0  # starts in a row without a word
-        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
     def start(self) -> None:
         """Start the process, and again whenever it ends."""
-        self._keeper = asyncio.create_task(self._keep())
+        self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._watch())]
 
     async def first_word(self) -> None:
         """Wait until it may be asked. Raises ArtifactError with the reason why its first start failed."""
@@ -104,21 +107,18 @@ class EngineLink:
         if len(self._asked) >= self.config.waiting:
             raise BusyError(f"Found {len(self._asked):,} requests that wait; expected fewer: ask again a little later.")
         number = next(self._numbers)
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer, time.monotonic() + seconds
         self._line.send(Frame(number, verb, to_json(request)))
         try:
-            async with asyncio.timeout(seconds):
-                found: Answer = await answer
-                return found
-        except TimeoutError:
-            raise BusyError("No answer came within the time that a request may take; ask again.") from None
+            return await answer
         finally:
             self._asked.pop(number, None)
 
     def answered(self, frame: Frame) -> None:
         """A frame has come."""
         if frame.number:
-            answer = self._asked.pop(frame.number, None)
+            answer, _ = self._asked.pop(frame.number, (None, 0.0))
             if answer is not None and not answer.done():
                 answer.set_result((frame.code, frame.body))
             return
@@ -134,11 +134,21 @@ class EngineLink:
         """The process has gone: nobody who asked waits for it any longer."""
         self.about, self._line = None, None
         error = BusyError(f"The model '{self.config.name}' ended before it had answered; ask again a little later.")
-        for answer in self._asked.values():
-            if not answer.done():
-                answer.set_exception(error)
-        self._asked.clear()
+        self._fail(error, float("inf"))
         self._lost.set()
+
+    def _fail(self, error: BusyError, until: float) -> None:
+        """Answer those whose time is up by then."""
+        for answer, late in [*self._asked.values()]:
+            if late <= until and not answer.done():
+                answer.set_exception(error)
+
+    async def _watch(self) -> None:
+        """One look for all requests: a timer for each costs a twentieth of it. The engine itself drops what is late."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            error = BusyError("No answer came within the time that a request may take; ask again.")
+            self._fail(error, time.monotonic())
 
     async def close(self) -> None:
         """End the process, after what it was asked."""
@@ -156,10 +166,10 @@ class EngineLink:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
-        if self._keeper is not None:
-            self._keeper.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._keeper
+                await task
 
     async def _keep(self) -> None:
         while not self._closing:

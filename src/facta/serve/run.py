@@ -24,6 +24,6 @@ def run(config: ServeConfig) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     uvicorn.run(
         create_app(config), host=config.host, port=config.port, loop="uvloop", http="httptools", ws="none",
-        log_config=None, access_log=False, server_header=False, timeout_keep_alive=IDLE,
+        log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=DRAIN,
     )  # fmt: skip
