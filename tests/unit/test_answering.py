@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ def through(answering: Answering) -> dict[int, tuple[int, dict[str, Any]]]:
         found |= {one.number: (one.code, json.loads(one.body)) for one in answering.step()}
     assert not len(answering)
     return found
+
+
+def test_an_engine_is_warm_and_has_kept_nothing_of_it(answering: Answering) -> None:
+    answering.warm()
+    assert not len(answering) and not len(answering.engine.memories) and answering.engine.steps == 0
+    loaded = {*sys.modules}
+    for number in range(2):
+        taken(answering, number, Verb.RECOMMEND, user_id=1, k=3)
+        taken(answering, 10 + number, Verb.RANK, user_id=1, candidates=[1, 2], context={"tab": "home"})
+        assert {code for code, _ in through(answering).values()} == {200}
+    assert not {*sys.modules} - loaded, "the first question waits for imports"
 
 
 def test_requests_of_a_step_have_their_own_answers(answering: Answering) -> None:

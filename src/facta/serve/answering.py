@@ -25,7 +25,7 @@ from facta.serve.titles import Titles
 from facta.serve.wire import READY, Frame, Verb
 from facta.store.content import Clock
 from facta.store.opening import open_store
-from facta.store.protocol import Person
+from facta.store.protocol import Person, StoredEvent, UserId
 
 Request = Mapping[str, Any]
 
@@ -76,6 +76,28 @@ class Answering:
         said["known"] = base64.b64encode(known.tobytes()).decode()
         return Frame(0, READY, to_json(said, inf_nan_mode="null"))
 
+    def warm(self) -> None:
+        """Answer about an invented person, twice, the second time from what was kept: what is imported and made at the
+        first question takes seconds, and is there when somebody asks."""
+        engine, timed = self.engine, self.engine.words.timed
+        ids = self.artifact.catalogue.filter(pl.col("training_events") > 0)["item_id"].head(3).to_list()
+        now = time.time_ns() // 1_000_000
+        events = [StoredEvent(str(n), id_, now - 60_000 * (3 - n) if timed else None) for n, id_ in enumerate(ids)]
+        for _ in range(2):
+            works = [engine.recommendation("nobody", 1)] if "next_item" in self.artifact.model.tasks else []
+            works += [engine.ranking("nobody", ids)] if engine.runner.ranker.model.predicted else []
+            for work in works:
+                work.given = Person(1, tuple(events))
+                engine.submit(work)
+            while not all(work.done for work in works):
+                engine.step()
+        self._drop("nobody")
+        engine.steps = engine.answered = engine.from_kept = 0
+
+    def _drop(self, user: UserId) -> None:
+        for which in range(2):
+            self.engine.memories.drop((which, user))
+
     def take(self, frame: Frame) -> Frame | None:
         """Begin a request; what needs no turn of the models, and what is refused, is answered at once."""
         request = from_json(frame.body)
@@ -101,8 +123,7 @@ class Answering:
         for work in ended:
             del self._waiting[work]
             if work.given is not None:  # nobody will come back to it
-                self.engine.memories.drop((0, work.user))
-                self.engine.memories.drop((1, work.user))
+                self._drop(work.user)
         return found
 
     def _work(self, verb: Verb, request: Request) -> Work:

@@ -31,6 +31,7 @@ def main() -> None:
             config.name, config.artifact, config.ranker, config.store,
             cache=config.cache, stride=config.stride, waiting=config.waiting,
         )  # fmt: skip
+        answering.warm()
     except FactaError as error:
         line.send(refusal(0, error)._replace(code=FAILED).packed())
         return
