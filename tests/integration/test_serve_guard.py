@@ -68,6 +68,7 @@ def known(server: Server) -> int:
         {"Origin": "null"},
         {"Content-Type": "text/plain"},
         {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": ""},  # a page can send bytes of no type
     ],
 )
 def test_a_page_of_somebody_else_can_neither_write_nor_read(local: Server, headers: dict[str, str]) -> None:

@@ -28,7 +28,7 @@ from facta.serve.models import Models
 from facta.serve.page import HEADERS as PAGE_HEADERS
 from facta.serve.page import page
 from facta.serve.paths import decoded
-from facta.serve.problems import RequestError, problem, problem_of
+from facta.serve.problems import RequestError, described_problem, problem, problem_of
 from facta.serve.requests import Facts, Merge, Rank, Recommend, Swap
 from facta.serve.service import Service
 from facta.store.content import Clock
@@ -54,7 +54,9 @@ def create_app(config: ServeConfig) -> ASGIApp:
         if app.state.answers is not None:
             app.state.answers.close()
 
-    app = FastAPI(title="facta", lifespan=living, docs_url=None, redoc_url=None, description=_DESCRIPTION)
+    app = FastAPI(
+        title="facta", lifespan=living, docs_url=None, redoc_url=None, description=_DESCRIPTION, responses=_PROBLEMS
+    )  # fmt: skip
     app.state.metrics = metrics
     app.state.answers = None if config.answers is None else AnswerLog(config.answers, config.answers_days)
     for errors in (FactaError, HTTPException, RequestValidationError, Exception):
@@ -69,6 +71,7 @@ _DESCRIPTION = (
     "Events are posted in the words of the log. Ids are whole numbers or texts; in paths they are percent-encoded. "
     "Errors are problem documents (RFC 9457)."
 )
+_PROBLEMS: dict[int | str, dict[str, Any]] = {422: described_problem(), "default": described_problem()}
 
 
 def _add_answers(app: FastAPI) -> None:
@@ -169,7 +172,7 @@ def _add_health(app: FastAPI) -> None:
         why = await _service(request).why_not_ready()
         return problem(503, " ".join(why), _known(request).id) if why else _json({"ready": True})
 
-    @app.get("/metrics", summary="Counters in the format of Prometheus")
+    @app.get("/metrics", response_class=PlainTextResponse, summary="Counters in the format of Prometheus")
     async def metrics(request: Request) -> Response:
         service = _service(request)
         links = service.models.links
@@ -184,7 +187,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, FactaError):
         return problem_of(error, known.id)
     if isinstance(error, HTTPException):
-        return problem(error.status_code, _sentence(request, error.status_code), known.id)
+        said = _sentence(request, error.status_code)
+        return problem(error.status_code, said, known.id, headers=_allowed(request, error.status_code))
     if isinstance(error, RequestValidationError):
         wrong = error.errors()[0]
         return problem(422, f"Found {wrong.get('input')!r:.80} as {wrong['loc'][-1]}: {wrong['msg']}.", known.id)
@@ -197,6 +201,15 @@ def _sentence(request: Request, status: int) -> str:
     if status == 405:
         return f"Found the method {request.method}, which this path does not have; /docs lists those that there are."
     return "The request was refused."
+
+
+def _allowed(request: Request, status: int) -> dict[str, str]:
+    """The methods that a path has: it is a route of its own for each."""
+    if status != 405:
+        return {}
+    path = request.scope["route"].path
+    methods = {one for route in request.app.routes if getattr(route, "path", "") == path for one in route.methods}
+    return {"Allow": ", ".join(sorted(methods))}
 
 
 def _service(request: Request) -> Service:

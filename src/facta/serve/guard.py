@@ -120,5 +120,6 @@ def _check_local(method: str, headers: Mapping[str, str]) -> None:
         if of is None or of["name"].lower() not in _LOCAL:
             raise RequestError(403, f"Found a request of the page '{origin}'; without keys no other page may ask.")
     written = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if method not in ("GET", "HEAD", "DELETE") and written != "application/json":
+    empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    if not (empty and not written) and method not in ("GET", "HEAD", "DELETE") and written != "application/json":
         raise RequestError(415, f"Found a body of type '{written}'; expected application/json.")

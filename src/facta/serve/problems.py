@@ -61,6 +61,13 @@ def problem(
     return Response(to_json(said), status, {**again, **(headers or {})}, media_type="application/problem+json")
 
 
+def described_problem() -> dict[str, Any]:
+    """A problem document for the OpenAPI page."""
+    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "request_id", "error")}
+    schema = {"type": "object", "properties": {**texts, "status": {"type": "integer"}}, "required": ["title", "detail"]}
+    return {"description": "A problem document", "content": {"application/problem+json": {"schema": schema}}}
+
+
 def problem_of(error: FactaError, request_id: str) -> Response:
     """The document of an error."""
     headers = error.headers if isinstance(error, RequestError) else None
