@@ -9,10 +9,12 @@ reader's, and `--device cuda`. Only `facta doctor` may exit with 1, which it doe
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,25 @@ def write_actions(folder: Path, user: np.ndarray, item: np.ndarray) -> None:
     pl.concat(parts).write_parquet(folder / "actions.parquet")
 
 
+def service(command: str, folder: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A service that has been started and is ready. Raises AssertionError where it does not come up."""
+    with (folder / "serve.log").open("wb") as log:
+        running = subprocess.Popen(shlex.split(command), cwd=folder, env=env, stdout=log, stderr=log)
+    port = re.search(r"--port (\d+)", command)
+    ready = f"http://127.0.0.1:{port[1] if port else 8000}/health/ready"
+    for _ in range(600):
+        if running.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(ready, timeout=5):
+                print(f"started {command}", flush=True)
+                return running
+        except OSError:
+            time.sleep(0.1)
+    running.kill()
+    raise AssertionError(f"{command} is not ready: {(folder / 'serve.log').read_text()}")
+
+
 def main() -> None:
     chosen = [ROOT / name for name in sys.argv[1:]] or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     failed = 0
@@ -97,6 +118,7 @@ def main() -> None:
         write_files(Path(place))
         for page in chosen:
             save_python(page, Path(place))
+            running: list[subprocess.Popen[bytes]] = []
             for command in commands(page):
                 if any(re.search(pattern, command) for pattern in LEFT_OUT):
                     print(f"left out   {page.name}: {command}", flush=True)
@@ -106,13 +128,11 @@ def main() -> None:
                     command = re.sub(pattern, smaller, command)
                 began = time.monotonic()
                 path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-                run = subprocess.run(
-                    ["bash", "-c", command],
-                    cwd=place,
-                    capture_output=True,
-                    text=True,
-                    env={"PATH": path, "HOME": place},
-                )
+                env = {"PATH": path, "HOME": place}
+                if command.startswith("facta serve") and "--check" not in command:  # it runs until the page ends
+                    running.append(service(command, Path(place), env))
+                    continue
+                run = subprocess.run(["bash", "-c", command], cwd=place, capture_output=True, text=True, env=env)
                 right = run.returncode == 0 or (run.returncode == 1 and command.startswith("facta doctor"))
                 print(
                     f"{'ran' if right else 'FAILED'} {time.monotonic() - began:5.1f} s {page.name}: {typed}", flush=True
@@ -120,6 +140,9 @@ def main() -> None:
                 if not right:
                     failed += 1
                     print(run.stderr[-2000:], flush=True)
+            for one in running:
+                one.terminate()
+                one.wait()
     sys.exit(f"{failed} commands failed" if failed else 0)
 
 

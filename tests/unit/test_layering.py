@@ -33,9 +33,13 @@ DOORS: dict[str, tuple[str, ...]] = {
     "sqlalchemy": ("store/",),
     "psycopg": ("store/postgresql.py",),
     "sqlite3": ("store/sqlite.py",),
-    "urllib": ("data/public/origins.py",),
-    "http": (),
-    "socket": (),
+    "urllib": ("data/public/origins.py", "serve/paths.py", "serve/client.py"),
+    "http": ("serve/problems.py",),
+    "socket": ("serve/wire.py", "serve/checks.py"),
+    "fastapi": ("serve/app.py", "serve/bodies.py"),
+    "starlette": ("serve/",),
+    "uvicorn": ("serve/run.py",),
+    "httpx": ("serve/client.py",),
     "requests": (),
     "pandas": (),
     "pickle": (),
@@ -200,3 +204,19 @@ def test_a_process_that_only_stores_is_small(tmp_path: Path) -> None:
     megabytes, *heavy = run.stdout.split()
     assert heavy == []
     assert int(megabytes) < 80
+
+
+SPEAKS = """
+import sys
+import facta.serve.app, facta.serve.run
+status = open("/proc/self/status").read() if sys.platform == "linux" else "VmRSS: 0 kB"
+print(int(status.split("VmRSS:")[1].split()[0]) // 1024, *sorted({"torch", "polars", "pyarrow"} & set(sys.modules)))
+"""
+
+
+def test_the_process_that_speaks_http_never_imports_torch() -> None:
+    """What computes is a process of its own."""
+    run = subprocess.run([sys.executable, "-c", SPEAKS], capture_output=True, text=True, check=True)
+    megabytes, *heavy = run.stdout.split()
+    assert heavy == []
+    assert int(megabytes) < 110

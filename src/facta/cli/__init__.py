@@ -16,6 +16,7 @@ from facta.cli.info import info
 from facta.cli.prepare import prepare
 from facta.cli.rank import rank
 from facta.cli.recommend import recommend
+from facta.cli.serve import keys, serve
 from facta.cli.similar import similar
 from facta.cli.train import train
 from facta.cli.transfer import export, import_
@@ -61,7 +62,8 @@ def options(
 
 
 app.add_typer(data, name="data")
-for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, similar, info, export):
+app.add_typer(keys, name="keys")
+for verb in (prepare, doctor, train, tune, evaluate, recommend, rank, similar, info, serve, export):
     app.command()(verb)
 app.command("import")(import_)
 

@@ -25,7 +25,7 @@ from facta.arrays import offsets_of
 from facta.data.batches.request import Asked
 from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time, moment
-from facta.errors import ConfigError
+from facta.errors import ConfigError, FactaError
 from facta.infer import ranking
 from facta.infer.artifact import Artifact
 from facta.infer.cache import Cache
@@ -73,6 +73,7 @@ class Engine:
         self.memories: Memories = Cache(int((1 - RESIDENTS) * budget))
         items: Ids = "text" if artifact.verbs.items.text_ids else "number"
         self.words = Words(artifact.schema, items=items)
+        self.steps = self.answered = self.from_kept = 0  # counters since the start
         self.people = People(self.store, self.codings, self.residents)
         self.stride = max(artifact.model.window // 4, 1) if stride is None else stride
         self.runner = Runner(
@@ -172,13 +173,21 @@ class Engine:
         return work
 
     def step(self) -> list[Work]:
-        """Serve those whose turn it is; returns who was. Nobody waits: an empty list."""
+        """Serve those whose turn it is; returns who was. Nobody waits: an empty list. Where the store does not answer,
+        that is the error of each."""
         step = self.scheduler.next(self.runner.cost)
         if not step:
             return []
         tokens, began = sum(self.runner.cost(work) for work in step), time.perf_counter()
-        self.runner.run(step)
+        try:
+            self.runner.run(step)
+        except FactaError as error:  # the store does not answer
+            for work in step:
+                work.fail(error)
         self.scheduler.took(tokens, time.perf_counter() - began)
+        self.steps += 1
+        self.answered += sum(work.done for work in step)
+        self.from_kept += sum(work.done and work.kept for work in step)
         for work in step:
             if not work.done:
                 self.scheduler.again(work)

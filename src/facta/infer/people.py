@@ -45,15 +45,16 @@ class People:
 
     def _current(self, user: UserId, resident: Resident | None, change: Change | None) -> Resident:
         if change is None:
-            return resident or Resident(0, self._coded(Person()))
+            return resident or Resident(0, self.coded(Person()))
         if resident is None or change.whole is not None:
-            resident = Resident(change.revision, self._coded(change.whole or Person()))
+            resident = Resident(change.revision, self.coded(change.whole or Person()))
         self._append(resident, change.appended)
         resident.revision = change.revision
         self.residents.put(user, resident, resident.nbytes)
         return resident
 
-    def _coded(self, person: Person) -> list[EncodedHistory]:
+    def coded(self, person: Person) -> list[EncodedHistory]:
+        """The histories of a person, one for each coding."""
         return [coding.history(person) for coding in self.codings]
 
     def _append(self, resident: Resident, events: Sequence[StoredEvent]) -> None:

@@ -66,9 +66,10 @@ class Runner:
     def _begin(self, step: Sequence[Work]) -> None:
         """Look up all people of a step at once."""
         now = self._now()
-        people = self.people.of([work.user for work in step]) if step else {}
+        stored = [work.user for work in step if work.given is None]
+        people = self.people.of(stored) if stored else {}
         for work in step:
-            histories = people[work.user]
+            histories = people[work.user] if work.given is None else self.people.coded(work.given)
             newest = max((int(one.times[-1]) for one in histories if one.times is not None and len(one)), default=0)
             work.moment = max(now if work.at is None else work.at, newest)
             try:
@@ -81,6 +82,7 @@ class Runner:
             if verbs.reads_time and histories[which].times is None:
                 raise DataError("This model reads time, and the history has none: post events with their times.")
         work.histories = histories
+        work.kept = all((which, work.user) in self.memories for _, which in self._asked(work))
 
     def _candidates(self, work: Work) -> Candidates:
         """Those that were asked for, or else what was found in the catalogue."""

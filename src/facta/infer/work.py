@@ -17,7 +17,7 @@ from facta.data.batches.request import Asked
 from facta.errors import FactaError
 from facta.infer.candidates import Candidates
 from facta.infer.verbs import Exclude
-from facta.store.protocol import UserId
+from facta.store.protocol import Person, UserId
 
 
 class Found(NamedTuple):
@@ -45,9 +45,11 @@ class Work:
     candidates: Asked | None = None  # rows of the artifact that ranks
     by: Mapping[str, float] | None = None  # weights of scores; None: items are not ranked after they are found
     deadline: float | None = None
+    given: Person | None = None  # what is known of the user; None: what the store knows
     # what becomes of it
     moment: int | None = None  # ms of the request, once it has been begun
     histories: Sequence[EncodedHistory] = ()  # in each coding of the engine's people
+    kept: bool = False  # whether it began from keys and values that were kept
     unknown: int = 0  # events left out because their item is not in the catalogue
     found: Found | None = None
     ranking: Candidates | None = None

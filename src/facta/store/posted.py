@@ -66,13 +66,18 @@ class Words:
         schema = schema or {}
         self.columns: Mapping[str, str] = schema.get("columns", {})  # user_id, item_id, timestamp -> name in the log
         self.fields = {one["name"]: Field.parse(one) for one in schema.get("fields", ())}
+        self.user_fields, self.series_fields = (
+            {one["name"]: Field.parse(one) for one in schema.get(which, ())}
+            for which in ("user_fields", "series_fields")
+        )
         self.given: dict[str, list[str]] = {}  # column with times -> the fields whose values were given then
         for one in self.fields.values():
             if one.given_when is not None:
                 self.given.setdefault(one.given_when, []).append(one.name)
         self.timed = bool(schema.get("has_time", True))
         self.unit: Unit | None = schema.get("unit") if schema.get("unit") in ("s", "ms", "us", "ns") else None
-        self.ids: dict[str, Ids] = {"user": users, "item": items}
+        said: Mapping[str, Ids] = schema.get("ids") or {}  # older ones do not say it
+        self.ids: dict[str, Ids] = {"user": users or said.get("user"), "item": items or said.get("item")}
         self._anything = not schema
         self._roles: dict[tuple[str, ...], dict[str, str]] = {}
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,7 @@ class Manifest(Fields):
     source: tuple[str, ...] = ()  # names of the files read
     columns: Mapping[str, str]  # user_id, item_id, timestamp -> name in the source
     unit: str | None = None  # of the source's times
+    ids: Mapping[str, Literal["number", "text"]] | None = None  # what the ids of "user" and "item" are; None: not said
     notes: tuple[str, ...] = ()  # repairs and what was left out, in sentences
 
     @property

@@ -257,11 +257,13 @@ class _Preparation:
         self.say("Writing tables.", False)
         table = item_table(rows.ids, tables if known is None else [*tables, known])
         self.writer.table("items", table)
+        kinds = (("user", users.ids), ("item", rows.ids))
         return {
             "users": len(users),
             "items": len(table),
             "item_fields": describe_all(table, schema.items, "item"),
             "user_fields": people.write(users, rows, self.writer),
+            "ids": {what: "text" if one.dtype == pl.String else "number" for what, one in kinds},
         }
 
     def series(self, users: Ids, source: Source | None, schema: SchemaConfig, unit: Unit | None) -> tuple[Field, ...]:
