@@ -85,14 +85,15 @@ class Appending:
             x = model.embedder.tokens(batch, tokens)
 
         def memory() -> Memory:
-            """As it was before the event: a call replaces rows and changes none."""
-            found = Memory(self.kept.rows)
+            """As it was before the event, with room for it: what grows twice out of one memory is copied."""
+            found = Memory([None if row is None else row.copy() for row in self.kept.rows])
             found.kept = model.layout.closed(batch)
             return found
 
-        ready = [memory() for _ in range(TURNS + 1)]
+        with torch.inference_mode():
+            ready = [memory() for _ in range(2 * (TURNS + 1))]
         return {
-            "whole call": lambda: model.queries(batch, Memory(self.kept.rows)),
+            "whole call": lambda: model.queries(batch, ready.pop()),
             "encoder": lambda: model.encoder(x, tokens, ready.pop()),
             "tokens": lambda: (model.layout.tokens(batch, ("item",), self.kept.cached), model.layout.closed(batch)),
         }
