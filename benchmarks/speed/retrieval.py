@@ -3,12 +3,12 @@
     python -m benchmarks.speed.retrieval            measure and record
     python -m benchmarks.speed.retrieval --look     measure and print only
 
-recommend_1m_vs_product: `recommend` for one history of 50 events among 1,000,000 items x 64, k 10, of which one item has
-no training event, against a bare product of one query with the same vectors and top-k. retrieve_1m_vs_gemm: of the same
-items the best 100 for 32 requests, 100 masked for each, against `torch.mm` of these shapes with its output written.
-load_300k_vs_read: `facta.load` of an artifact with 300,000 items, text ids and titles, against reading its files and
-their checksums. Each pair runs in this process, in turns, after a first time of both; a figure is the median of the
-ratios. HSTU of two layers, untrained: weights change no time.
+recommend_1m_vs_product: `recommend` for one history of 50 events among 1,000,000 items x 64, k 10, of which one item
+has no training event, against a bare product of one query with the same vectors and top-k. retrieve_1m_vs_gemm: of the
+same items the best 100 for 32 requests, 100 masked for each, against `torch.mm` of these shapes with its output
+written. load_300k_vs_read: `facta.load` of an artifact with 300,000 items, text ids and titles, against reading its
+files and their checksums. Each pair runs in this process, in turns, after a first time of both; a figure is the median
+of the ratios. HSTU of two layers, untrained: weights change no time.
 """
 
 from __future__ import annotations

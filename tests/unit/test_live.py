@@ -16,7 +16,7 @@ from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
 from facta.infer.history_of import history_of
 from facta.infer.work import Work
-from tests.live_world import World
+from tests.live_world import ENCODERS, World, artifact_of
 from tests.unit.test_candidates import ITEMS, LAYOUTS, T0, artifact
 from tests.unit.test_candidates import log as log
 
@@ -113,3 +113,10 @@ def test_the_models_stride_is_the_protocols(log: Dataset) -> None:
         history = history_of(log, int(user), until=np.datetime64(at - 1, "ms"))
         listed = made.recommend(history, 5, at=at, stride=4, exclude="history").ids[0]
         assert listed == [int(log.items["item_id"][int(row)]) for row in other.lists[place] if row >= 0]
+
+
+@pytest.mark.parametrize("encoder", ["hstu", "hstu-softmax", "production", "sasrec"])
+def test_a_walk_by_the_compiled_kernels(log: Dataset, encoder: str) -> None:
+    """In float32, where these run."""
+    made = artifact_of(log, "interleaved", ENCODERS[encoder], joint=True)
+    assert walked(made, 5, stride=5, steps=20)[0] <= 1e-5

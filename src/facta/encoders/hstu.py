@@ -10,6 +10,7 @@ Letters: T tokens, D width, H heads, dqk, dv head widths.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -24,7 +25,8 @@ from facta.encoders.stack import AttentionStack
 from facta.errors import ConfigError
 from facta.layers.norms import plain_layer_norm
 from facta.ops.buckets import LAST
-from facta.ops.layer import Layer, hstu_layer
+from facta.ops.layer import Layer, hstu_layer, hstu_layer_over
+from facta.ops.past import check
 from facta.types import TokenBatch
 
 
@@ -137,18 +139,23 @@ class HSTULayer(nn.Module):
         self, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None = None
     ) -> Tensor:
         """x [T, D] -> [T, D]."""
-        kernels = ops.backend.native_for(x) if x.dtype == torch.float32 and memory is None else None
+        kernels = ops.backend.native_for(x) if x.dtype == torch.float32 else None
+        if memory is not None and not ops.backend.direct(x):  # the kernels would have to keep what gradients need
+            kernels = None
         if kernels is not None and self.activated == "uvqk" and not self.softmax:
-            return self._fused(kernels, x, tokens, geometry)
+            return self._fused(kernels, x, tokens, geometry, memory)
         return self.by_parts(x, tokens, geometry, memory)
 
-    def _fused(self, kernels: str, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry) -> Tensor:
+    def _fused(
+        self, kernels: str, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None
+    ) -> Tensor:
         """The same in one function that keeps less for the backward."""
         if self.time_bias is not None:
             geometry.check_times()
         p = self.p if self.training else 0.0
         layer = Layer(kernels, tokens, self.heads, self.dqk, self.dv, self.scale, self.eps, p, self.salt)
-        return hstu_layer(
+        run = hstu_layer if memory is None else partial(hstu_layer_over, past_of=partial(_checked_past, tokens, memory))
+        return run(
             layer, x, uvqk=self.uvqk, weight=self.out.weight, bias=self.out.bias,
             position_bias=self.position_bias, time_bias=self.time_bias,
         )  # fmt: skip
@@ -180,6 +187,12 @@ class HSTULayer(nn.Module):
         shapes = ((v, self.dv), (q, self.dqk), (k, self.dqk))
         v, q, k = (part.view(len(x), self.heads, width) for part, width in shapes)
         return u, v, q, k
+
+
+def _checked_past(tokens: TokenBatch, memory: LayerMemory, k: Tensor, v: Tensor) -> ops.Past:
+    past = memory.met(k, v)
+    check(tokens, past, timed=tokens.time is not None)
+    return past
 
 
 class HSTU(AttentionStack):

@@ -6,7 +6,7 @@ Letters: T tokens, H heads, dqk, dv head widths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,7 @@ from facta.ops.buckets import boundaries
 from facta.types import TokenBatch
 
 
-@torch.library.custom_op("facta::hstu_attention", mutates_args=(), device_types="cpu")
-def _attention(
+def _attended(
     kernels: str,
     q: Tensor,
     k: Tensor,
@@ -41,6 +40,9 @@ def _attention(
         _floats(position_bias), _floats(time_bias), boundaries(), scale, scales, list(past), out,
     )  # fmt: skip
     return out
+
+
+_attention = torch.library.custom_op("facta::hstu_attention", mutates_args=(), device_types="cpu")(_attended)
 
 
 @_attention.register_fake
@@ -132,7 +134,8 @@ def hstu_attention(
     """`ops.reference.hstu_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
     each = isinstance(scale, Tensor)
     timed = time_bias is not None
-    out: Tensor = _attention(
+    attend: Callable[..., Tensor] = _attended if backend.direct(q) else _attention
+    out: Tensor = attend(
         kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.time if timed else None,
         tokens.query_time if timed else None, position_bias, time_bias, scale if each else None, 1.0 if each else scale,
         past,

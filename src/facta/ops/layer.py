@@ -6,6 +6,7 @@ Letters: T tokens, D width, H heads, dqk, dv head widths.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from facta.ops import attention, backend, pointwise
 from facta.ops.once import first_derivatives
+from facta.ops.past import Past, flat
 from facta.types import TokenBatch
 
 
@@ -39,13 +41,15 @@ class Layer:
         return u, v.view(*by_head, self.dv), q.view(*by_head, self.dqk), k.view(*by_head, self.dqk)
 
 
-@torch.library.custom_op("facta::project", mutates_args=(), device_types="cpu")
-def _project(kernels: str, x: Tensor, uvqk: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _projected(kernels: str, x: Tensor, uvqk: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """z = LN(x) W and SiLU(z)."""
     z, act = (x.new_empty(len(x), uvqk.shape[1]) for _ in range(2))
     native: Any = backend.module()
     native.project(kernels, torch.get_num_threads(), x, uvqk, eps, z, act)
     return z, act
+
+
+_project = torch.library.custom_op("facta::project", mutates_args=(), device_types="cpu")(_projected)
 
 
 @_project.register_fake
@@ -70,8 +74,7 @@ def _(kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, *_: Any) ->
     return x.new_empty(x.shape), uvqk.new_empty(uvqk.shape)
 
 
-@torch.library.custom_op("facta::output", mutates_args=(), device_types="cpu")
-def _output(
+def _put_out(
     kernels: str, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, bias: Tensor, x: Tensor, p: float, salt: int,
     eps: float,
 ) -> Tensor:  # fmt: skip
@@ -80,6 +83,9 @@ def _output(
     native: Any = backend.module()
     native.output(kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, bias, x, y)
     return y
+
+
+_output = torch.library.custom_op("facta::output", mutates_args=(), device_types="cpu")(_put_out)
 
 
 @_output.register_fake
@@ -115,14 +121,15 @@ class _HSTULayer(torch.autograd.Function):
         ctx: Any, layer: Layer, x: Tensor, uvqk: Tensor, weight: Tensor, bias: Tensor, *tables: Tensor | None
     ) -> Tensor:
         position_bias, time_bias = tables
-        z, act = _project(layer.kernels, x, uvqk, layer.eps)
+        project, put_out = (_projected, _put_out) if backend.direct(x) else (_project, _output)
+        z, act = project(layer.kernels, x, uvqk, layer.eps)
         u, v, q, k = layer.split(act)
         o = attention.hstu_attention(
             layer.kernels, q, k, v, layer.tokens, position_bias=position_bias, time_bias=time_bias, scale=layer.scale
         ).flatten(1)
         ctx.layer = layer
         ctx.save_for_backward(x, z, o, uvqk, weight, position_bias, time_bias)
-        y: Tensor = _output(layer.kernels, o, u, layer.tokens.key, weight, bias, x, layer.p, layer.salt, layer.eps)
+        y: Tensor = put_out(layer.kernels, o, u, layer.tokens.key, weight, bias, x, layer.p, layer.salt, layer.eps)
         return y
 
     @staticmethod
@@ -163,3 +170,26 @@ def hstu_layer(
         layer, x.contiguous(), uvqk.contiguous(), weight.contiguous(), bias.contiguous(), position_bias, time_bias
     )
     return y
+
+
+def hstu_layer_over(
+    layer: Layer,
+    x: Tensor,
+    *,
+    past_of: Callable[[Tensor, Tensor], Past],
+    uvqk: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    position_bias: Tensor | None,
+    time_bias: Tensor | None,
+) -> Tensor:
+    """The same without gradients over a past: `past_of` is given k and v [T, H, d] of the call and returns what stands
+    before each row."""
+    x = x.contiguous()
+    _, act = _projected(layer.kernels, x, uvqk.contiguous(), layer.eps)
+    u, v, q, k = layer.split(act)
+    past = flat(k, v, past_of(k, v))
+    biases = {"position_bias": position_bias, "time_bias": time_bias}
+    o = attention.hstu_attention(layer.kernels, q, k, v, layer.tokens, scale=layer.scale, past=past, **biases)
+    keys, out = layer.tokens.key, (weight.contiguous(), bias.contiguous())
+    return _put_out(layer.kernels, o.flatten(1), u, keys, *out, x, 0.0, layer.salt, layer.eps)

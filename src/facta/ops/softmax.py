@@ -16,8 +16,7 @@ from facta.ops.attention import dense
 from facta.types import TokenBatch
 
 
-@torch.library.custom_op("facta::softmax_attention", mutates_args=(), device_types="cpu")
-def _attention(
+def _attended(
     kernels: str,
     q: Tensor,
     k: Tensor,
@@ -39,6 +38,9 @@ def _attention(
         list(past), out, lse,
     )  # fmt: skip
     return out, lse
+
+
+_attention = torch.library.custom_op("facta::softmax_attention", mutates_args=(), device_types="cpu")(_attended)
 
 
 @_attention.register_fake
@@ -106,7 +108,8 @@ def softmax_attention(
     past: Sequence[Tensor] = (),
 ) -> Tensor:
     """`ops.reference.softmax_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
-    out: Tensor = _attention(
+    attend = _attended if backend.direct(q) else _attention
+    out: Tensor = attend(
         kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.key, scale, dropout, salt, past
     )[0]
     return out
