@@ -86,7 +86,7 @@ def native_for(*tensors: Tensor | None) -> str | None:
 def direct(x: Tensor) -> bool:
     """Whether kernels may be called without torch's dispatch of operators: in inference, where nobody traces. It costs
     tens of microseconds a call, and its first one imports torch's compiler, which takes seconds and memory."""
-    return torch.is_inference_mode_enabled() and type(x) is Tensor and not torch.compiler.is_compiling()
+    return not torch.compiler.is_compiling() and torch.is_inference_mode_enabled() and type(x) is Tensor
 
 
 def _checked(name: str) -> str:
