@@ -17,7 +17,8 @@ from facta.ops.buckets import boundaries
 from facta.types import TokenBatch
 
 
-def _attended(
+@backend.custom_op("facta::hstu_attention")
+def _attention(
     kernels: str,
     q: Tensor,
     k: Tensor,
@@ -40,9 +41,6 @@ def _attended(
         _floats(position_bias), _floats(time_bias), boundaries(), scale, scales, list(past), out,
     )  # fmt: skip
     return out
-
-
-_attention = torch.library.custom_op("facta::hstu_attention", mutates_args=(), device_types="cpu")(_attended)
 
 
 @_attention.register_fake
@@ -134,7 +132,7 @@ def hstu_attention(
     """`ops.reference.hstu_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
     each = isinstance(scale, Tensor)
     timed = time_bias is not None
-    attend: Callable[..., Tensor] = _attended if backend.direct(q) else _attention
+    attend: Callable[..., Tensor] = _attention.direct if backend.direct(q) else _attention
     out: Tensor = attend(
         kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.time if timed else None,
         tokens.query_time if timed else None, position_bias, time_bias, scale if each else None, 1.0 if each else scale,

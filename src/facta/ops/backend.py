@@ -8,10 +8,10 @@ devices) is computed by the reference.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from facta.errors import ConfigError
 
 REFERENCE = "reference"
+Shapes = TypeVar("Shapes", bound=Callable[..., Any])
 _STORED = (torch.float32, torch.bfloat16)
 
 
@@ -81,6 +82,28 @@ def native_for(*tensors: Tensor | None) -> str | None:
     given = [tensor for tensor in tensors if tensor is not None]
     fits = all(tensor.device.type == "cpu" and tensor.dtype in _STORED for tensor in given)
     return name if name != REFERENCE and fits and len({tensor.dtype for tensor in given}) == 1 else None
+
+
+class Operator(Protocol):
+    """What `torch.library.custom_op` makes of a function, and the bare function."""
+
+    direct: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any: ...
+    def register_fake(self, shapes: Shapes) -> Shapes: ...
+    def register_autograd(self, backward: Callable[..., Any], *, setup_context: Callable[..., None]) -> None: ...
+
+
+def custom_op(name: str) -> Callable[[Callable[..., Any]], Operator]:
+    """An operator of torch on the CPU that changes none of its arguments; `direct` is the bare function."""
+
+    def made(function: Callable[..., Any]) -> Operator:
+        operator: Any = torch.library.custom_op(name, mutates_args=(), device_types="cpu")(function)
+        operator.direct = function
+        found: Operator = operator
+        return found
+
+    return made
 
 
 def direct(x: Tensor) -> bool:

@@ -41,15 +41,13 @@ class Layer:
         return u, v.view(*by_head, self.dv), q.view(*by_head, self.dqk), k.view(*by_head, self.dqk)
 
 
-def _projected(kernels: str, x: Tensor, uvqk: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+@backend.custom_op("facta::project")
+def _project(kernels: str, x: Tensor, uvqk: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """z = LN(x) W and SiLU(z)."""
     z, act = (x.new_empty(len(x), uvqk.shape[1]) for _ in range(2))
     native: Any = backend.module()
     native.project(kernels, torch.get_num_threads(), x, uvqk, eps, z, act)
     return z, act
-
-
-_project = torch.library.custom_op("facta::project", mutates_args=(), device_types="cpu")(_projected)
 
 
 @_project.register_fake
@@ -74,7 +72,8 @@ def _(kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, *_: Any) ->
     return x.new_empty(x.shape), uvqk.new_empty(uvqk.shape)
 
 
-def _put_out(
+@backend.custom_op("facta::output")
+def _output(
     kernels: str, o: Tensor, u: Tensor, keys: Tensor, weight: Tensor, bias: Tensor, x: Tensor, p: float, salt: int,
     eps: float,
 ) -> Tensor:  # fmt: skip
@@ -83,9 +82,6 @@ def _put_out(
     native: Any = backend.module()
     native.output(kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, bias, x, y)
     return y
-
-
-_output = torch.library.custom_op("facta::output", mutates_args=(), device_types="cpu")(_put_out)
 
 
 @_output.register_fake
@@ -121,7 +117,7 @@ class _HSTULayer(torch.autograd.Function):
         ctx: Any, layer: Layer, x: Tensor, uvqk: Tensor, weight: Tensor, bias: Tensor, *tables: Tensor | None
     ) -> Tensor:
         position_bias, time_bias = tables
-        project, put_out = (_projected, _put_out) if backend.direct(x) else (_project, _output)
+        project, put_out = (_project.direct, _output.direct) if backend.direct(x) else (_project, _output)
         z, act = project(layer.kernels, x, uvqk, layer.eps)
         u, v, q, k = layer.split(act)
         o = attention.hstu_attention(
@@ -186,10 +182,11 @@ def hstu_layer_over(
     """The same without gradients over a past: `past_of` is given k and v [T, H, d] of the call and returns what stands
     before each row."""
     x = x.contiguous()
-    _, act = _projected(layer.kernels, x, uvqk.contiguous(), layer.eps)
+    _, act = _project.direct(layer.kernels, x, uvqk.contiguous(), layer.eps)
     u, v, q, k = layer.split(act)
     past = flat(k, v, past_of(k, v))
     biases = {"position_bias": position_bias, "time_bias": time_bias}
     o = attention.hstu_attention(layer.kernels, q, k, v, layer.tokens, scale=layer.scale, past=past, **biases)
     keys, out = layer.tokens.key, (weight.contiguous(), bias.contiguous())
-    return _put_out(layer.kernels, o.flatten(1), u, keys, *out, x, 0.0, layer.salt, layer.eps)
+    y: Tensor = _output.direct(layer.kernels, o.flatten(1), u, keys, *out, x, 0.0, layer.salt, layer.eps)
+    return y

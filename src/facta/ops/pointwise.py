@@ -29,7 +29,7 @@ def gate(o: Tensor, u: Tensor, keys: Tensor, *, p: float, salt: int, eps: float)
     kernels = backend.native_for(o, u) if o.dtype == torch.float32 else None
     if kernels is None:
         return draws.dropout(u * F.layer_norm(o, o.shape[-1:], eps=eps), p, keys, salt)
-    out: Tensor = (_gated if backend.direct(o) else _gate)(kernels, o, u, keys, p, salt, eps)
+    out: Tensor = (_gate.direct if backend.direct(o) else _gate)(kernels, o, u, keys, p, salt, eps)
     return out
 
 
@@ -58,15 +58,13 @@ _dropout.register_autograd(
 )
 
 
-def _gated(kernels: str, o: Tensor, u: Tensor, keys: Tensor, p: float, salt: int, eps: float) -> Tensor:
+@backend.custom_op("facta::gate")
+def _gate(kernels: str, o: Tensor, u: Tensor, keys: Tensor, p: float, salt: int, eps: float) -> Tensor:
     o = o.contiguous()
     out = torch.empty_like(o)
     native: Any = backend.module()
     native.gate(kernels, torch.get_num_threads(), o, _rows(u), keys, p, salt, eps, out)
     return out
-
-
-_gate = torch.library.custom_op("facta::gate", mutates_args=(), device_types="cpu")(_gated)
 
 
 @_gate.register_fake

@@ -16,7 +16,8 @@ from facta.ops.attention import dense
 from facta.types import TokenBatch
 
 
-def _attended(
+@backend.custom_op("facta::softmax_attention")
+def _attention(
     kernels: str,
     q: Tensor,
     k: Tensor,
@@ -38,9 +39,6 @@ def _attended(
         list(past), out, lse,
     )  # fmt: skip
     return out, lse
-
-
-_attention = torch.library.custom_op("facta::softmax_attention", mutates_args=(), device_types="cpu")(_attended)
 
 
 @_attention.register_fake
@@ -108,7 +106,7 @@ def softmax_attention(
     past: Sequence[Tensor] = (),
 ) -> Tensor:
     """`ops.reference.softmax_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
-    attend = _attended if backend.direct(q) else _attention
+    attend = _attention.direct if backend.direct(q) else _attention
     out: Tensor = attend(
         kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.key, scale, dropout, salt, past
     )[0]
