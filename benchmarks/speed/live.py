@@ -3,7 +3,7 @@
     python -m benchmarks.speed.live              measure and record
     python -m benchmarks.speed.live --look       measure and print only
 
-HSTU by the recipe of MovieLens 1M (2 layers of width 50, window 200, stride 50), 3,706 items, people with 100 to 300
+HSTU by the recipe of MovieLens 1M (2 layers of width 50, window 200, stride 25), 3,706 items, people with 100 to 300
 events each. Whole answers, from the look-up in the store to ids and titles, k 10, for 32 people at once: an engine that
 keeps keys and values against one that keeps coded histories alone, in turns. Then how much the process grows over the
 bytes of its budget, after more people were asked about than it can keep. Weights are untrained: they change no time.

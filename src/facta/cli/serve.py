@@ -28,7 +28,7 @@ def serve(
     ] = "sqlite:///events.db",
     cache: Annotated[str, typer.Option(metavar="SIZE", help="What is kept of people, for each model.")] = "1GiB",
     stride: Annotated[
-        int | None, typer.Option(min=1, help="Events that a full window moves at a time (default: a quarter of it).")
+        int | None, typer.Option(min=1, help="Events that a full window moves at a time (default: an eighth of it).")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="That compute (default: one less than there are processors).")

@@ -54,7 +54,7 @@ class Engine:
     `artifact` recommends and, where it predicts feedback, ranks; `ranker`: another artifact that ranks. `store`: where
     events live; None: in memory, gone with the engine. `cache`: bytes of keys, values and histories that are kept, as a
     number or as in "1GiB". `stride`: how many events a full window moves at a time, as in `Artifact.recommend`; while
-    it stands still, what was computed of it is kept; None: a quarter of the window. `microbatch`: candidates that are
+    it stands still, what was computed of it is kept; None: an eighth of the window. `microbatch`: candidates that are
     scored together. Its answers are those of the artifact about the same histories and with the same stride. It serves
     one thread at a time.
     """
@@ -75,7 +75,7 @@ class Engine:
         self.words = Words(artifact.schema, items=items)
         self.steps = self.answered = self.from_kept = 0  # counters since the start
         self.people = People(self.store, self.codings, self.residents)
-        self.stride = max(artifact.model.window // 4, 1) if stride is None else stride
+        self.stride = max(artifact.model.window // 8, 1) if stride is None else stride
         self.runner = Runner(
             self._retriever, self._ranker, self.people, self.memories, stride=self.stride, microbatch=microbatch,
             now=now or (lambda: time.time_ns() // 1_000_000),
