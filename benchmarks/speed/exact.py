@@ -23,7 +23,7 @@ from tests.unit import test_candidates, test_live, test_mfalcon
 from benchmarks.figure import Figure, module
 from benchmarks.record import looking, record
 from facta.data.dataset.dataset import Dataset
-from facta.infer.asking import Asking, Kept
+from facta.infer.asking import Asking, KeptUnder
 from facta.infer.cache import Cache
 from facta.infer.candidates import scores
 from facta.infer.memories import Memories
@@ -56,7 +56,7 @@ def microbatches(log: Dataset) -> float:
             asking = test_mfalcon.given(log, model, seed=1)
             right = test_mfalcon.naive(model, asking)
             memories: Memories = Cache(1 << 24)
-            kept = Kept(memories, test_mfalcon.PEOPLE)
+            kept = KeptUnder(memories, test_mfalcon.PEOPLE)
             for one in (asking, Asking(asking.histories, asking.at, asking.asked, asking.stride, kept)):
                 for microbatch in (1, 3, 100):
                     found = scores(model, one, microbatch)

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from facta.data.dataset.dataset import Dataset
+from facta.errors import ConfigError, DataError
 from facta.eval.evaluation import evaluate
 from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
+from facta.infer.engine import Engine
+from facta.infer.history import History
 from facta.infer.history_of import history_of
 from facta.infer.work import Work
 from tests.live_world import ENCODERS, World, artifact_of
@@ -120,3 +123,21 @@ def test_a_walk_by_the_compiled_kernels(log: Dataset, encoder: str) -> None:
     """In float32, where these run."""
     made = artifact_of(log, "interleaved", ENCODERS[encoder], joint=True)
     assert walked(made, 5, stride=5, steps=20)[0] <= 1e-5
+
+
+def test_nothing_to_rank_and_nobody_to_ask_are_answered(log: Dataset) -> None:
+    """As the artifact answers them."""
+    made = artifact(log, "interleaved", joint=True)
+    engine = Engine(made, cache="1MiB")
+    engine.append(17, {"item_id": 1, "timestamp": T0})
+    history = History([1], times=[T0])
+    empty, right = engine.rank(17, [], at=T0 + 5), made.rank(history, [], at=T0 + 5)
+    assert empty.scores == right.scores and empty.ids == right.ids == [[]]
+    some, whole = engine.rank(["17", 18], [3, 999, 4], at=T0 + 5), made.rank(history, [3, 999, 4], at=T0 + 5)
+    assert some.left_out == [1, 1] and whole.left_out == [1] and some.ids[0] == whole.ids[0]
+    assert engine.recommend([], 3).ids == []
+    assert some.unknown == [0, 0] and engine.store.person(17).events and not engine.store.person("17").events
+    with pytest.raises(DataError, match="user ids of this log are whole numbers"):
+        engine.append("ann", {"item_id": 1, "timestamp": T0})
+    with pytest.raises(ConfigError, match="Found k = 0"):
+        engine.recommend(17, 0)

@@ -12,7 +12,7 @@ import torch
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked, request
 from facta.data.dataset.dataset import Dataset
-from facta.infer.asking import Asking, Kept
+from facta.infer.asking import Asking, KeptUnder
 from facta.infer.cache import Cache
 from facta.infer.candidates import Candidates, Microbatch, advance, scores
 from facta.infer.history import encoded
@@ -65,7 +65,7 @@ def test_no_microbatch_changes_a_score(log: Dataset, layout: str, encoder: str) 
     right = naive(model, asking)
     assert max(column.std() for column in right.values()) > 100 * EXACT, "scores differ"
     memories: Memories = Cache(1 << 24)
-    kept = Asking(asking.histories, asking.at, asking.asked, STRIDE, Kept(memories, PEOPLE))
+    kept = Asking(asking.histories, asking.at, asking.asked, STRIDE, KeptUnder(memories, PEOPLE))
     for microbatch in (1, 3, 100):
         for what, one in (("nothing kept", asking), ("kept", kept)):
             found = scores(model, one, microbatch)
@@ -88,12 +88,8 @@ def test_people_at_their_first_microbatch_and_others_share_a_step(log: Dataset) 
     advance(model, [Microbatch(waiting[0], 1)], STRIDE, memories)
     grown: EncodedHistory = asking.histories[0].copy()
     grown.cut(len(grown) - 1)
-    scores(
-        model,
-        Asking(
-            [grown], [asking.at[0]], [Asked(np.array([1]), asking.asked[0].context)], STRIDE, Kept(memories, PEOPLE[:1])
-        ),
-    )
+    one = [Asked(np.array([1]), asking.asked[0].context)]
+    scores(model, Asking([grown], asking.at[:1], one, STRIDE, KeptUnder(memories, PEOPLE[:1])))
     while waiting:
         advance(model, [Microbatch(one, min(2, one.left)) for one in waiting], STRIDE, memories)
         waiting = [one for one in waiting if one.left]

@@ -111,25 +111,24 @@ class RowMemory:
 
     def copy(self) -> RowMemory:
         """In buffers of its own, with room."""
-        if self.buffers is None:
-            return self
-        room = room_for(self.tokens)
-        new = Buffers(self.buffers.kv, timed=self.buffers.time is not None, room=room)
-        new.write([x[: self.tokens] for x in self.buffers.columns])
-        return RowMemory(self.tokens, new)
+        return self if self.buffers is None else RowMemory(self.tokens, self._moved(self.tokens))
 
     def grown(self, columns: Sequence[Tensor]) -> RowMemory:
         """With tokens [m] behind: keys and values layer by layer, positions, and times where there are any."""
-        count = self.tokens + len(columns[0])
-        buffers = self.buffers
+        count, buffers = self.tokens + len(columns[0]), self.buffers
         assert buffers is not None
         if buffers.used != self.tokens or count > buffers.room:
-            timed = buffers.time is not None
-            copied = Buffers(buffers.kv, timed=timed, room=room_for(count))
-            copied.write([x[: self.tokens] for x in buffers.columns])
-            buffers = copied
+            buffers = self._moved(count)
         buffers.write(columns)
         return RowMemory(count, buffers)
+
+    def _moved(self, count: int) -> Buffers:
+        """Its tokens in new buffers, with room for `count` and more."""
+        old = self.buffers
+        assert old is not None
+        new = Buffers(old.kv, timed=old.time is not None, room=room_for(count))
+        new.write([x[: self.tokens] for x in old.columns])
+        return new
 
 
 class Memory:

@@ -19,7 +19,7 @@ from facta.types import SequenceBatch
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptUnder:
     """Where memories of people are kept, and under which names [B] those of the histories."""
 
     memories: Memories
@@ -34,7 +34,7 @@ class Asking:
     at: Sequence[int] | None = None  # [B] as in `request`
     asked: Sequence[Asked] | None = None  # [B] as in `request`
     stride: int = 1
-    kept: Kept | None = None
+    kept: KeptUnder | None = None
 
     def __len__(self) -> int:
         return len(self.histories)

@@ -16,17 +16,14 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from facta.arrays import offsets_of
 from facta.data.batches.request import Asked
 from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time, moment
 from facta.errors import ConfigError, FactaError
-from facta.infer import ranking
 from facta.infer.artifact import Artifact
 from facta.infer.cache import Cache
 from facta.infer.coding import Coding
@@ -37,7 +34,7 @@ from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.runner import Runner
 from facta.infer.scheduler import Scheduler
 from facta.infer.similar import SimilarItems
-from facta.infer.verbs import Answer, Exclude
+from facta.infer.verbs import Answer, Exclude, length_of
 from facta.infer.work import Work
 from facta.store.memory import MemoryStore
 from facta.store.posted import Ids, Words
@@ -92,11 +89,13 @@ class Engine:
         ConflictError for an event_id whose content was another one.
         """
         posted = [events] if isinstance(events, (Mapping, StoredEvent)) else list(events)
+        (user,) = self._users(user)
         return self.store.append([(user, self._event(user, one)) for one in posted])
 
     def amend(self, user: UserId, event_id: str, values: Mapping[str, Any]) -> StoredEvent:
         """Feedback that came late, or was corrected, in the words of the log. Raises UnknownEventError."""
         said = self.words.feedback(values)
+        (user,) = self._users(user)
         return self.store.amend(user, event_id, said.values, said.known_at)
 
     def _event(self, user: UserId, posted: Mapping[str, Any] | StoredEvent) -> StoredEvent:
@@ -104,6 +103,7 @@ class Engine:
 
     def forget(self, user: UserId) -> bool:
         """Delete all that is known of a user, in the store and in what is kept; False where nothing was."""
+        (user,) = self._users(user)
         known = self.store.forget(user)
         self.people.forget(user)
         for which in range(len(self.codings)):
@@ -121,7 +121,7 @@ class Engine:
         `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context` and
         `exclude` are those of `Artifact.recommend`. Raises DataError and ConfigError.
         """
-        works = [self.recommendation(one, k, at=at, context=context, exclude=exclude) for one in _users(user)]
+        works = [self.recommendation(one, k, at=at, context=context, exclude=exclude) for one in self._users(user)]
         return self.answer(self._through(works))
 
     def rank(
@@ -133,7 +133,7 @@ class Engine:
         `at`: as in `recommend`; `candidates` (the same for all), `context` and `by` are those of `Artifact.rank`.
         """
         ids = list(candidates)
-        works = [self.ranking(one, ids, at=at, context=context, by=by) for one in _users(user)]
+        works = [self.ranking(one, ids, at=at, context=context, by=by) for one in self._users(user)]
         return self.ranked(self._through(works), [ids] * len(works))
 
     def similar_items(self, item: ItemId | Iterable[ItemId], k: int = 10) -> SimilarItems:
@@ -151,7 +151,7 @@ class Engine:
         self._retriever.hidden([], exclude)  # refuses a wrong one
         weights = None if by is None else self._ranker.score_names().chosen(by)
         return Work(
-            user, None if at is None else moment(at), k=_length(k), exclude=exclude,
+            user, None if at is None else moment(at), k=length_of(k), exclude=exclude,
             context=None if asked is None else asked[0].context, by=weights, deadline=deadline,
             said=None if by is None else self._said(context),
         )  # fmt: skip
@@ -196,39 +196,20 @@ class Engine:
     def answer(self, works: Sequence[Work]) -> Answer:
         """What was found for requests that are done, in one answer."""
         found = [work.found for work in works if work.found is not None]
-        items, counts = self._retriever.items, [len(one.rows) for one in found]
-        rows = np.concatenate([one.rows for one in found])
-        return Answer(
-            ids=_each(items.ids(rows), counts),
-            titles=_each(items.titles(rows), counts),
-            scores=[one.scores.tolist() for one in found],
-            source=["model" if one.of_model else "popularity" for one in found],
-            unknown=[work.histories[0].unknown for work in works],
-            item_type=items.catalogue["item_id"].dtype,
-        )
+        return self._retriever.answer_of(
+            [one.rows for one in found], [one.scores for one in found], [one.of_model for one in found],
+            [work.histories[0] for work in works],
+        )  # fmt: skip
 
     def ranked(self, works: Sequence[Work], given: Sequence[Sequence[ItemId]] | None = None) -> Ranking:
-        """The orders of candidates of requests that are done, which were for the same scores, in one answer."""
-        verbs, items, names = self._ranker, self._ranker.items, self._ranker.score_names()
+        """The orders of candidates of requests that are done, which were for the same scores, in one answer. `given`:
+        the candidates that each was asked about; some may be unknown."""
         asked = [work.candidates for work in works if work.candidates is not None]
-        raw = {name: np.concatenate([one.scores()[name] for one in works]) for name in verbs.model.predicted}
-        found = names.scores(ranking.calibrated(raw, verbs.calibration))
-        weights = dict(works[0].by or {})
-        best = ranking.orders(ranking.values(found, weights), asked)
-        order, counts = np.concatenate(best), [len(line) for line in best]
-        every = np.concatenate([one.rows for one in asked])[order]
-        given = given or [[]] * len(works)
-        return Ranking(
-            by=weights,
-            ids=_each(items.ids(every), counts),
-            titles=_each(items.titles(every), counts),
-            scores={name: _each(column[order].tolist(), counts) for name, column in found.items()},
-            products=names.products,
-            left_out=[max(len(ids) - len(one.rows), 0) for ids, one in zip(given, asked, strict=True)],
-            untrained=[int((~items.trained[one.rows]).sum()) for one in asked],
-            unknown=[work.histories[self.runner.of_ranker].unknown for work in works],
-            item_type=items.catalogue["item_id"].dtype,
-        )
+        raw = {name: np.concatenate([one.scores(name) for one in works]) for name in self._ranker.model.predicted}
+        counts = [len(one.rows) for one in asked] if given is None else [len(ids) for ids in given]
+        left_out = [count - len(one.rows) for count, one in zip(counts, asked, strict=True)]
+        histories = [work.histories[self.runner.of_ranker] for work in works]
+        return self._ranker.ranking_of(raw, asked, dict(works[0].by or {}), left_out, histories)
 
     def _through(self, works: Sequence[Work]) -> Sequence[Work]:
         """Requests, answered. Raises what one of them failed with."""
@@ -242,6 +223,10 @@ class Engine:
                 raise work.error
         return works
 
+    def _users(self, user: UserId | Sequence[UserId]) -> list[UserId]:
+        """Ids as the log writes them: where its ids are numbers, 17 and "17" are one person. Raises DataError."""
+        return [self.words.id(one, "user") for one in ([user] if isinstance(user, (int, str)) else user)]
+
     def _said(self, context: Mapping[str, Any] | None) -> dict[str, int]:
         return context_codes(context or {}, self._ranker.fields, self._ranker.model.inputs)
 
@@ -254,19 +239,3 @@ def bytes_of(size: int | str) -> int:
     if found is None:
         raise ConfigError(f"Found the size {size!r}; expected bytes, as in 1073741824 or '1GiB' (KiB, MiB, GiB).")
     return int(float(found[1]) * _UNITS[found[2]])
-
-
-def _users(user: Any) -> list[UserId]:
-    return [user] if isinstance(user, (int, str)) else list(user)
-
-
-def _length(k: int) -> int:
-    if not isinstance(k, int) or k < 1:
-        raise ConfigError(f"Found k = {k!r}; expected a whole number, at least 1.")
-    return k
-
-
-def _each(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
-    """The values of all lists, cut into one list for each."""
-    ends = offsets_of(np.array(counts, dtype=np.int64)).tolist()
-    return [values[start:stop] for start, stop in pairwise(ends)]

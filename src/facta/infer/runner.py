@@ -14,7 +14,7 @@ from facta.arrays import Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked
 from facta.errors import DataError
-from facta.infer.asking import Asking, Kept
+from facta.infer.asking import Asking, KeptUnder
 from facta.infer.candidates import MICROBATCH, Candidates, Microbatch, advance
 from facta.infer.memories import Memories
 from facta.infer.people import People
@@ -118,7 +118,7 @@ class Runner:
             [work.moment or 0 for work in step] if timed else None,
             self._any_item(step),
             self.stride,
-            Kept(self.memories, names),
+            KeptUnder(self.memories, names),
         )
         hidden = [self.retriever.hidden([one], work.exclude)[0] for one, work in zip(histories, step, strict=True)]
         found = self.retriever.lists.best(asking, hidden, max(work.k or 0 for work in step))

@@ -29,7 +29,8 @@ from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
 from facta.data.split.mask import ALL, masked_events
 from facta.errors import ConfigError
-from facta.infer import bulk, candidates, frames, ranking
+from facta.infer import bulk, frames, ranking
+from facta.infer import candidates as candidates_of
 from facta.infer.asking import Asking
 from facta.infer.catalogue_lists import CatalogueLists
 from facta.infer.history import History, as_histories, context_codes, encoded
@@ -99,19 +100,28 @@ class Verbs:
         shortlist: int | None,
         stride: int,
     ) -> Answer:
-        k, stride, histories = _length(k), _length(stride, "stride"), self._histories(history)
+        k, stride, histories = length_of(k), length_of(stride, "stride"), self._histories(history)
         shortlist = self._checked(shortlist)
         asked = self.any_item(ranking.contexts_of(context, len(histories)))
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
         asking = Asking(histories, times, asked, stride)
         found = self.lists.best(asking, self.hidden(histories, exclude), k, shortlist)
-        listed = found.rows >= 0
-        rows, counts = found.rows[listed], listed.sum(axis=1)
+        listed = [row >= 0 for row in found.rows]
+        rows = [row[there] for row, there in zip(found.rows, listed, strict=True)]
+        scores = [row[there] for row, there in zip(found.scores, listed, strict=True)]
+        return self.answer_of(rows, scores, found.of_model.tolist(), histories)
+
+    def answer_of(
+        self, rows: Sequence[Ints], scores: Sequence[Floats32], of_model: Sequence[bool],
+        histories: Sequence[EncodedHistory],
+    ) -> Answer:  # fmt: skip
+        """[B] lists of catalogue rows with their scores, in the words of people."""
+        every, counts = _joined(rows), [len(one) for one in rows]
         return Answer(
-            ids=_each(self.items.ids(rows), counts),
-            titles=_each(self.items.titles(rows), counts),
-            scores=_each(found.scores[listed].tolist(), counts),
-            source=["model" if read else "popularity" for read in found.of_model],
+            ids=_each(self.items.ids(every), counts),
+            titles=_each(self.items.titles(every), counts),
+            scores=[one.tolist() for one in scores],
+            source=["model" if read else "popularity" for read in of_model],
             unknown=[one.unknown for one in histories],
             item_type=self.items.catalogue["item_id"].dtype,
         )
@@ -126,23 +136,33 @@ class Verbs:
         stride: int,
     ) -> Ranking:
         names, histories = self.score_names(), self._histories(history)
-        weights, stride = names.chosen(by), _length(stride, "stride")
+        weights, stride = names.chosen(by), length_of(stride, "stride")
         times = self._times_of_all(histories, at)
         rows = [self.items.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
         asked = [
             Asked(one[one >= 0], context_codes(given, self.fields, self.model.inputs))
             for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
         ]
-        found, best = self._ranked(Asking(histories, times, asked, stride), names, weights)
-        order, counts = np.concatenate(best), [len(line) for line in best]
-        every = np.concatenate([one.rows for one in asked])[order]
+        raw = candidates_of.scores(self.model, Asking(histories, times, asked, stride)) if histories else {}
+        left_out = [int((one < 0).sum()) for one in rows]
+        return self.ranking_of(raw, asked, weights, left_out, histories)
+
+    def ranking_of(
+        self, raw: Mapping[str, Floats32], asked: Sequence[Asked], weights: Mapping[str, float],
+        left_out: Sequence[int], histories: Sequence[EncodedHistory],
+    ) -> Ranking:  # fmt: skip
+        """The candidates asked about of [B] histories by their scores `raw`, in the words of people."""
+        names = self.score_names()
+        found, best = self._ordered(raw, asked, names, weights)
+        order, counts = _joined(best), [len(line) for line in best]
+        every = _joined([one.rows for one in asked])[order]
         return Ranking(
             by=weights,
             ids=_each(self.items.ids(every), counts),
             titles=_each(self.items.titles(every), counts),
             scores={name: _each(column[order].tolist(), counts) for name, column in found.items()},
             products=names.products,
-            left_out=[int((one < 0).sum()) for one in rows],
+            left_out=[*left_out],
             untrained=[int((~self.items.trained[one.rows]).sum()) for one in asked],
             unknown=[one.unknown for one in histories],
             item_type=self.items.catalogue["item_id"].dtype,
@@ -150,7 +170,7 @@ class Verbs:
 
     def similar_items(self, item: ItemId | Iterable[ItemId], k: int) -> SimilarItems:
         ids = item if isinstance(item, Iterable) and not isinstance(item, (str, bytes)) else [item]
-        rows, k = self.items.known_rows(ids), _length(k)
+        rows, k = self.items.known_rows(ids), length_of(k)
         found, scores = self._neighbours.best(rows, k)
         listed = found >= 0
         counts = listed.sum(axis=1)
@@ -169,8 +189,8 @@ class Verbs:
         context: Mapping[str, Any] | None, exclude: Exclude | None, shortlist: int | None, stride: int,
         out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
-        k, dataset = _length(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
-        stride = _length(stride, "stride")
+        k, dataset = length_of(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
+        stride = length_of(stride, "stride")
         if exclude is not None and not isinstance(exclude, str):
             exclude = self.items.same_type(list(exclude))
         self.hidden([], exclude)  # refuses a wrong one before anything is computed
@@ -196,8 +216,8 @@ class Verbs:
         by: ScoreWeights | None, stride: int, out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         names, dataset = self.score_names(), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
-        weights, stride = names.chosen(by), _length(stride, "stride")
-        rows, length = bulk.user_rows(dataset, users), None if k is None else _length(k)
+        weights, stride = names.chosen(by), length_of(stride, "stride")
+        rows, length = bulk.user_rows(dataset, users), None if k is None else length_of(k)
         codes = context_codes(context or {}, self.fields, self.model.inputs)
         listed = bulk.candidates_of(candidates, dataset, rows, self.items.rows_of)
         rows, stored = rows[np.isin(rows, list(listed))], self.stored(dataset)
@@ -206,7 +226,8 @@ class Verbs:
             histories = stored.encoded(users, at)
             asked = [Asked(listed[user], codes) for user in users.tolist()]
             asking = Asking(histories, self._times_of_all(histories, at), asked, stride)
-            found, best = self._ranked(asking, names, weights)
+            raw = candidates_of.scores(self.model, asking) if histories else {}
+            found, best = self._ordered(raw, asked, names, weights)
             score, best = ranking.values(found, weights), [line[:length] for line in best]
             return bulk.ranked(dataset, self.items.catalogue, users, asked, best, score, found)
 
@@ -228,7 +249,7 @@ class Verbs:
         """Raises ConfigError for what is no length, and where the model has no rough search."""
         if shortlist is None:
             return None
-        length = _length(shortlist, "shortlist")
+        length = length_of(shortlist, "shortlist")
         assert self.lists.shortlist is not None  # made here: it says where there is none
         return length
 
@@ -260,14 +281,14 @@ class Verbs:
             )
         return ranking.ScoreNames.of(self.model.predicted, self.fields.fields)
 
-    def _ranked(
-        self, asking: Asking, names: ranking.ScoreNames, weights: Mapping[str, float]
-    ) -> tuple[dict[str, Floats32], list[Ints]]:
+    def _ordered(
+        self, raw: Mapping[str, Floats32], asked: Sequence[Asked], names: ranking.ScoreNames,
+        weights: Mapping[str, float],
+    ) -> tuple[dict[str, Floats32], list[Ints]]:  # fmt: skip
         """Name -> scores of all candidates; of each history the places of its candidates, best first."""
         none = dict.fromkeys(self.model.predicted, np.zeros(0, dtype=np.float32))
-        raw = candidates.scores(self.model, asking) if len(asking) else {}
         found = names.scores(none | ranking.calibrated(raw, self.calibration))
-        return found, ranking.orders(ranking.values(found, weights), asking.asked or [])
+        return found, ranking.orders(ranking.values(found, weights), asked)
 
     def hidden(self, histories: Sequence[EncodedHistory], exclude: Exclude | None) -> list[Ints]:
         """[B] rows that may not be recommended to each."""
@@ -284,7 +305,8 @@ class Verbs:
         return [np.zeros(0, dtype=np.int64)] * len(histories)
 
 
-def _length(given: Any, name: str = "k") -> int:
+def length_of(given: Any, name: str = "k") -> int:
+    """A whole number of at least 1. Raises ConfigError for all else."""
     try:
         length = operator.index(given)  # integers of Python, NumPy and torch
     except TypeError:
@@ -292,6 +314,10 @@ def _length(given: Any, name: str = "k") -> int:
     if length < 1:
         raise ConfigError(f"Found {name} = {given!r}; expected a whole number, at least 1.")
     return length
+
+
+def _joined(rows: Sequence[Ints]) -> Ints:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *rows])
 
 
 def _each(values: list[Value], counts: Iterable[int]) -> list[list[Value]]:

@@ -50,7 +50,6 @@ class Work:
     moment: int | None = None  # ms of the request, once it has been begun
     histories: Sequence[EncodedHistory] = ()  # in each coding of the engine's people
     kept: bool = False  # whether it began from keys and values that were kept
-    unknown: int = 0  # events left out because their item is not in the catalogue
     found: Found | None = None
     ranking: Candidates | None = None
     error: FactaError | None = None
@@ -61,7 +60,7 @@ class Work:
         """End without an answer."""
         self.error, self.done = error, True
 
-    def scores(self) -> dict[str, Floats32]:
-        """Field -> [M] scores of the candidates."""
+    def scores(self, field: str) -> Floats32:
+        """[M] of the candidates."""
         assert self.ranking is not None
-        return {name: np.concatenate(parts) for name, parts in self.ranking.found.items()}
+        return np.concatenate([np.zeros(0, dtype=np.float32), *self.ranking.found.get(field, [])])

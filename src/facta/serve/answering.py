@@ -163,11 +163,8 @@ class Answering:
 
     def _ranked(self, work: Work) -> dict[str, Any]:
         source = "model" if work.found is None or work.found.of_model else "popularity"
-        head, given = self._head(work) | {"source": source}, self._waiting[work][1].get("candidates") or []
-        if work.candidates is None or not len(work.candidates.rows):
-            nothing = {"items": [], "unknown": 0, "left_out": len(given), "untrained": 0}
-            return head | {"by": dict(work.by or {})} | nothing
-        found = self.engine.ranked([work], [given])
+        head, given = self._head(work) | {"source": source}, self._waiting[work][1].get("candidates")
+        found = self.engine.ranked([work], None if given is None else [given])
         items = [
             {"id": id_, "title": title, "scores": {name: found.scores[name][0][n] for name in found.scores}}
             for n, (id_, title) in enumerate(zip(found.ids[0], found.titles[0], strict=True))
