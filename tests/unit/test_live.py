@@ -129,7 +129,7 @@ def test_nothing_to_rank_and_nobody_to_ask_are_answered(log: Dataset) -> None:
     """As the artifact answers them."""
     made = artifact(log, "interleaved", joint=True)
     engine = Engine(made, cache="1MiB")
-    engine.append(17, {"item_id": 1, "timestamp": T0})
+    engine.append("17", {"item_id": 1, "timestamp": T0})
     history = History([1], times=[T0])
     empty, right = engine.rank(17, [], at=T0 + 5), made.rank(history, [], at=T0 + 5)
     assert empty.scores == right.scores and empty.ids == right.ids == [[]]
