@@ -11,7 +11,9 @@ import pytest
 
 import facta
 from facta.data.dataset.conditional import condition_of, factors, resolved, score_name, score_names
-from facta.data.dataset.schema import Field
+from facta.data.dataset.schema import Field, FieldConfig
+from facta.data.synthetic import simulate
+from facta.data.synthetic.simulator import SURFACES, SimulatorConfig, World, sigmoid
 from facta.errors import ConfigError
 from facta.infer.ranking import ScoreNames
 from facta.training import journal
@@ -208,3 +210,34 @@ def test_training_is_chosen_by_a_conditional_field(
         facta.train(dataset, "own-log/dlrm", out, small)
         (line,) = journal.read(facta.run_folder(out), "validation")
         assert np.isfinite(line[chosen]) and line["best"]
+
+
+def test_products_are_the_truth_of_the_simulator(tmp_path: Path) -> None:
+    """People of one taste, who do not tire and see no evening: what each item is worth on a surface is written down."""
+    constants = {"tastes": 1, "fatigue": 0.0, "evening": 0.0, "born_before": 1.0, "popularity": 0.0, "choice": 0.0}
+    simulated = World(SimulatorConfig(users=400, items=30, events_per_user=30, **constants))  # type: ignore[arg-type]
+    simulate.write(simulated, tmp_path / "log")
+    fields = simulate.SCHEMA.fields or {}
+    fields = {**fields, "long_view": FieldConfig(kind="binary", undefined="click = 0")}
+    dataset = facta.prepare(
+        tmp_path / "log" / "events.parquet", tmp_path / "data", items=tmp_path / "log" / "items.parquet", fields=fields
+    )
+    small = ["training.epochs=8", "training.patience=null", "training.keep=last", "model.width=16", "model.window=16"]
+    artifact = facta.train(dataset, "own-log/dlrm", tmp_path / "artifact", [*small, "training.learning_rate=0.01"])
+    items, liking = np.arange(30), simulated.liking[0]
+    context = {"surface": "popular"}
+    ranked = artifact.rank(facta.history_of(dataset, 7), items.tolist(), at="2030-01-01", context=context)
+    found = {name: np.array(lists[0])[np.argsort(ranked.ids[0])] for name, lists in ranked.scores.items()}
+    none = np.zeros(30, dtype=np.int64)
+    click = sigmoid(simulated.click_logit(none + SURFACES.index("popular"), none > 0, none, items) + liking)
+    later = sigmoid(simulated.long_view_logit(items) + simulated.config.long_view_taste * liking)
+    truth = {"click": click, "long_view if click": later, "long_view": click * later}
+    for name, exact in truth.items():
+        assert np.abs(found[name] - exact).mean() < 0.07, name
+    assert np.abs(found["long_view if click"] - truth["long_view"]).mean() > 0.15, "as it stands it is another number"
+    by = artifact.rank(
+        facta.history_of(dataset, 7), items.tolist(), at="2030-01-01", context=context, by={"click": 1, "long_view": 5}
+    )
+    worth = np.array(truth["click"] + 5 * truth["long_view"])[by.ids[0]]
+    assert by.ids[0] == np.argsort(-(found["click"] + 5 * found["long_view"]), kind="stable").tolist()
+    assert np.corrcoef(worth, -np.arange(30))[0, 1] > 0.8, "what is worth more stands before"
