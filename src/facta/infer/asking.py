@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from facta.arrays import Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked, request
-from facta.infer.memories import Memories, Remembering, remembered
+from facta.infer.memories import Memories, Remembering, remembered, remembers
 from facta.models.model import Model
-from facta.models.recommender import Recommender
 from facta.types import SequenceBatch
 
 
@@ -49,7 +48,7 @@ class Asking:
     def opened(self, model: Model, places: Ints | Sequence[int]) -> Iterator[tuple[Model | Remembering, SequenceBatch]]:
         """The batch of some histories and who is asked about it: the model, or the model with its memory of them."""
         batch = self.batch(places, model.window_of_requests)
-        if self.kept is None or not (isinstance(model, Recommender) and model.remembers):
+        if self.kept is None or not remembers(model):
             yield model, batch
             return
         with remembered(model, self.kept.memories, [self.kept.names[place] for place in places], batch) as asked:

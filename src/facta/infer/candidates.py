@@ -23,9 +23,8 @@ from facta.data.batches.request import Asked, request
 from facta.data.batches.windows import window_start
 from facta.encoders.memory import Memory, RowMemory
 from facta.infer.asking import Asking
-from facta.infer.memories import Memories, Remembering, remembered
+from facta.infer.memories import Memories, Remembering, remembered, remembers
 from facta.models.model import Model
-from facta.models.recommender import Recommender
 from facta.types import SequenceBatch
 
 MICROBATCH = 1024  # candidates of a history that are scored together; both bound memory and change no answer
@@ -130,7 +129,7 @@ def _asked(
 ) -> Iterator[Model | Remembering]:
     """The model with the memories of these requests; a request that goes on afterwards has one of its own."""
     every = [part.of for part in parts]
-    if not (isinstance(model, Recommender) and model.remembers):
+    if not remembers(model):
         yield model
         return
     if every[0].memory is not None or memories is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from torch import Tensor
 from facta.encoders.memory import Memory, RowMemory
 from facta.infer.cache import OBJECTS, Cache
 from facta.infer.content import RowContent, contents
-from facta.models.recommender import Recommender
+from facta.layouts.layout import Layout
+from facta.models.model import Model
 from facta.similarity.similarity import Similarity
 from facta.types import CatalogueScores, SequenceBatch
 
@@ -36,10 +38,30 @@ Memories = Cache[Hashable, Kept]
 """Of people, by any name that tells them apart."""
 
 
+class Rememberer(Protocol):
+    """A model that keeps what it computed of histories, and computes only what is new."""
+
+    layout: Layout
+
+    @property
+    def candidates_are_tokens(self) -> bool: ...
+    @property
+    def scoring(self) -> Similarity | None: ...
+    def queries(self, batch: SequenceBatch, memory: Memory | None = None) -> Tensor: ...
+    def item_vectors(self, rows: Tensor | None = None) -> Tensor: ...
+    def catalogue_scores(self, batch: SequenceBatch, memory: Memory | None = None) -> CatalogueScores: ...
+    def scores(self, batch: SequenceBatch, memory: Memory | None = None) -> dict[str, Tensor]: ...
+
+
+def remembers(model: Model) -> TypeGuard[Rememberer]:
+    """Whether a model says that it is one."""
+    return model.remembers
+
+
 class Remembering:
     """A model that is asked with a memory: for whoever ranks, a ranker like any other."""
 
-    def __init__(self, model: Recommender, memory: Memory) -> None:
+    def __init__(self, model: Rememberer, memory: Memory) -> None:
         self.model, self.memory = model, memory
 
     @property
@@ -63,7 +85,7 @@ class Remembering:
 
 @contextmanager
 def remembered(
-    model: Recommender, memories: Memories, names: Sequence[Hashable], batch: SequenceBatch
+    model: Rememberer, memories: Memories, names: Sequence[Hashable], batch: SequenceBatch
 ) -> Iterator[Remembering]:
     """The model with what is kept of the people of a batch [B]; afterwards `memories` hold what was added."""
     content = contents(batch)
@@ -80,7 +102,7 @@ def remembered(
 
 
 def _true_rows(
-    model: Recommender, kept: Sequence[Kept | None], content: Sequence[RowContent], batch: SequenceBatch
+    model: Rememberer, kept: Sequence[Kept | None], content: Sequence[RowContent], batch: SequenceBatch
 ) -> list[RowMemory | None]:
     """[B] of each memory what is made of the same events as the row of the batch, and closed there."""
     same = [0 if one is None else one.content.common(now) for one, now in zip(kept, content, strict=True)]
