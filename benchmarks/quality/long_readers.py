@@ -10,7 +10,7 @@ before each event. NE and GAUC are means of click and long view; the note has th
 
 Cost is the forward pass of one prediction with 1,000 events before it, in millions of operations, matrix products
 alone. Nothing is kept from earlier calls and nothing is shared with other predictions; while a model learns, events of
-a row share much of it. Seconds are of all training steps, on all threads.
+a row share much of it. Seconds are of all training steps; the note says on how many threads.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 import facta
 from benchmarks.figure import Figure, module
@@ -125,7 +126,8 @@ def main() -> None:
     base = Measured("din", log(), seeds)
     for system in given.systems:
         found = base if system == "din" else Measured(system, log(), seeds)
-        note = found.runs[0].protocol + ("" if found is base else f"; minus DIN: {apart(found.runs, base.runs)}")
+        note = f"{found.runs[0].protocol}; {torch.get_num_threads()} threads"
+        note += "" if found is base else f"; minus DIN: {apart(found.runs, base.runs)}"
         print(note, flush=True)
         if given.look:
             continue
