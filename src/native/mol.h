@@ -1,8 +1,7 @@
 // Mixture of logits: scores of pairs of a query and an item, and their gradients; nothing of size [pairs, components]
 // exists outside of a block.
 //
-// Letters: A, B components of a query and an item, d their width, G = A·B, H hidden numbers of the gate. In a block the
-// pairs lie side by side in lanes, so that what is computed of a pair alone needs no sum across lanes.
+// Letters: A, B components of a query and an item, d their width, G = A·B, H hidden numbers of the gate.
 #pragma once
 
 #include <algorithm>
@@ -14,33 +13,39 @@
 
 namespace facta::ISA {
 
-constexpr int PAIRS = 64;  // of a block
+constexpr int PAIRS = 48;  // of a block, at most: 1 + 128 negatives fill three
+constexpr int AHEAD = 4;   // pairs whose rows are on their way from memory
 
-// One block of pairs of one query.
+// Some numbers of a vector: `count` of them, which may be none or more than a vector has.
+inline vf load_up_to(const float* p, int count) { return count >= W ? load(p) : load_some(p, count); }
+inline void store_up_to(float* p, vf x, int count) { count >= W ? store(p, x) : store_some(p, x, count); }
+
+// One block of pairs of one query. What is computed of a pair alone lies as [numbers, pairs], in lanes; what meets the
+// rows of the query or of an item, as [pairs, numbers]; `turn` goes from one to the other.
 class MolBlock {
  public:
   explicit MolBlock(const Mol& m)
-      : m_(m), d_(int(m.width)), groups_(int(m.query_components * m.item_components)), hidden_(int(m.hidden)),
-        gate_(m.query_components * m.width), item_gate_(m.item_components * m.width), keep_(m.p, m.salt, groups_),
-        cosine_(lanes(groups_)), of_item_(lanes(groups_)), inner_(lanes(hidden_)), act_(lanes(hidden_)),
-        z_(lanes(groups_)), share_(lanes(groups_)), d_cosine_(lanes(groups_)), d_z_(lanes(groups_)),
-        d_act_(lanes(hidden_)), across_(size_t(PAIRS * whole_vectors(groups_))) {}
+      : m_(m), d_(int(m.width)), a_(int(m.query_components)), b_(int(m.item_components)), groups_(a_ * b_),
+        wide_(whole_vectors(groups_)), hidden_(int(m.hidden)), gate_(a_ * d_), item_gate_(b_ * d_),
+        keep_(m.p, m.salt, groups_), cosine_(lanes(wide_)), inner_(lanes(hidden_)),
+        act_(lanes(hidden_)), z_(lanes(wide_)), share_(lanes(wide_)), d_cosine_(lanes(wide_)), d_z_(lanes(wide_)),
+        d_act_(lanes(hidden_)), cosine_across_(lanes(wide_)), d_across_(lanes(wide_)) {}
 
   // Scores of the pairs first … of a query.
   void forward(int64_t t, int64_t first, float* scores) {
     choose(t, first);
-    gates();
+    shares();
     for (int i = 0; i < count_; i += W) {
       vf total{};
       for (int g = 0; g < groups_; ++g) total += load(at(share_, g, i)) * dropped(g, i) * load(at(cosine_, g, i));
-      put(scores, i, total * m_.scale);
+      store_up_to(scores + i, total * m_.scale, count_ - i);
     }
   }
 
   // Gradients: of the query into `d_query`, of the items into `d_items` [items, B·d + G], of the gate's layers.
   void backward(int64_t t, int64_t first, const float* d_scores, float* d_query, const MolGradients& to) {
     choose(t, first);
-    gates();
+    shares();
     through_softmax(d_scores);
     through_gates(d_query, to);
     through_layers(to);
@@ -48,16 +53,19 @@ class MolBlock {
   }
 
  private:
+  // Rows lie anywhere in a table that no fast cache holds.
+  static void ahead(const float* row, int64_t numbers) {
+    for (int64_t k = 0; k < numbers; k += 16) __builtin_prefetch(row + k);
+  }
   static std::vector<float> lanes(int rows) { return std::vector<float>(size_t(rows) * PAIRS); }
   static float* at(std::vector<float>& x, int row, int i) { return x.data() + size_t(row) * PAIRS + i; }
-  void put(float* to, int i, vf x) const {
-    count_ - i >= W ? store(to + i, x) : store_some(to + i, x, count_ - i);
-  }
+  float* across(std::vector<float>& x, int i, int g) const { return x.data() + size_t(i) * wide_ + g; }
 
   void choose(int64_t t, int64_t first) {
     query_ = m_.queries + t * (gate_ + groups_);
     count_ = int(std::min<int64_t>(PAIRS, m_.pairs - first));
-    for (int i = 0; i < PAIRS; ++i) {  // behind the last pair of a query stands its first one again
+    filled_ = whole_vectors(count_);
+    for (int i = 0; i < filled_; ++i) {  // behind the last pair of a query stands its first one again
       const int64_t pair = first + (i < count_ ? i : 0);
       row_[i] = m_.index ? m_.index[t * m_.pairs + pair] : pair;
       item_[i] = m_.items + row_[i] * (item_gate_ + groups_);
@@ -67,43 +75,92 @@ class MolBlock {
 
   vf dropped(int g, int i) const { return m_.keys ? keep_.factor(load(token_ + i), g) : broadcast(1.0f); }
 
-  // The pairs' cosines, the gate's layers, z = u ⊙ v + w and the share of each pair of components.
-  void gates() {
-    const int a = int(m_.query_components), b = int(m_.item_components);
-    for (int q = 0; q < a; ++q)
-      for (int x = 0; x < b; ++x)
-        for (int i = 0; i < PAIRS; i += W) store(at(cosine_, q * b + x, i), dots(query_ + q * d_, x * d_, i));
-    for (int h = 0; h < hidden_; ++h) std::fill_n(at(inner_, h, 0), PAIRS, m_.inner_bias[h]);
-    product(hidden_, PAIRS, groups_, {m_.inner, groups_, 1}, cosine_.data(), PAIRS, inner_.data(), PAIRS, true);
-    for (size_t j = 0; j < inner_.size(); j += W) {
-      const vf x = load(&inner_[j]);
-      store(&act_[j], x * sigmoid(x));
+  // The share of each pair of components: softmax of SiLU(z). `inner_` and `z_` keep the slopes of their SiLU.
+  void shares() {
+    switch (b_) {
+      case 4: cosines<4>(); break;
+      case 2: cosines<2>(); break;
+      case 1: cosines<1>(); break;
+      default: cosines<0>();
     }
-    for (int g = 0; g < groups_; ++g) {
-      const float u = query_[gate_ + g];
-      for (int i = 0; i < PAIRS; ++i) {
-        *at(of_item_, g, i) = item_[i][item_gate_ + g];
-        *at(z_, g, i) = u * *at(of_item_, g, i) + m_.outer_bias[g];
-      }
-    }
-    product(groups_, PAIRS, hidden_, {m_.outer, hidden_, 1}, act_.data(), PAIRS, z_.data(), PAIRS, true);
-    for (int i = 0; i < PAIRS; i += W) softmax(i);
+    turned(cosine_across_, cosine_);
+    first_layer();
+    gates_of_rows();
+    product(groups_, filled_, hidden_, {m_.outer, hidden_, 1}, act_.data(), PAIRS, z_.data(), PAIRS, true);
+    for (int i = 0; i < filled_; i += W) softmax(i);
   }
 
-  vf dots(const float* component, int64_t from, int i) const {
-    return sums([&](int lane) __attribute__((always_inline)) {
-      const float* vector = item_[i + lane] + from;
-      vf total{};
-      for (int k = 0; k < d_; k += W) total += load(component + k) * load(vector + k);
-      return total;
-    });
+  // [pairs, G]. With B known to the compiler, components stay in registers from product to product; 0: not known.
+  template <int B>
+  void cosines() {
+    constexpr int KNOWN = B ? B : 1;
+    for (int i = 0; i < filled_; ++i) {
+      ahead(item_[std::min(i + AHEAD, filled_ - 1)], item_gate_ + groups_);
+      for (int g = 0; g < groups_; g += W) {
+        vf dots[W] = {};
+        for (int k = 0; k < d_; k += W)
+          for (int j = 0; j < W; ++j) {
+            const int q = std::min(B ? g / KNOWN + j / KNOWN : (g + j) / b_, a_ - 1);  // the last again behind G
+            const int x = B ? j % KNOWN : (g + j) % b_;
+            dots[j] += load(query_ + q * d_ + k) * load(item_[i] + x * d_ + k);
+          }
+        store(across(cosine_across_, i, g), sums([&](int j) { return dots[j]; }));
+      }
+    }
+  }
+
+  // From [pairs, G] to [G, pairs].
+  void turned(std::vector<float>& from, std::vector<float>& to) {
+    for (int i = 0; i < filled_; i += W)
+      for (int g = 0; g < groups_; g += W) {
+        vf square[W];
+        for (int j = 0; j < W; ++j) square[j] = load(across(from, i + j, g));
+        turn(square);
+        for (int j = 0; j < W; ++j) store(at(to, g + j, i), square[j]);
+      }
+  }
+
+  // And back.
+  void turned_back(std::vector<float>& from, std::vector<float>& to) {
+    for (int i = 0; i < filled_; i += W)
+      for (int g = 0; g < groups_; g += W) {
+        vf square[W];
+        for (int j = 0; j < W; ++j) square[j] = load(at(from, g + j, i));
+        turn(square);
+        for (int j = 0; j < W; ++j) store(across(to, i + j, g), square[j]);
+      }
+  }
+
+  void first_layer() {
+    for (int h = 0; h < hidden_; ++h)
+      for (int i = 0; i < filled_; i += W) store(at(inner_, h, i), broadcast(m_.inner_bias[h]));
+    product(hidden_, filled_, groups_, {m_.inner, groups_, 1}, cosine_.data(), PAIRS, inner_.data(), PAIRS, true);
+    for (int h = 0; h < hidden_; ++h)
+      for (int i = 0; i < filled_; i += W) {
+        const vf x = load(at(inner_, h, i)), s = sigmoid(x), y = x * s;
+        store(at(act_, h, i), y);
+        store(at(inner_, h, i), s + y * (1.0f - s));
+      }
+  }
+
+  // z = u ⊙ v + bias.
+  void gates_of_rows() {
+    for (int i = 0; i < filled_; i += W)
+      for (int g = 0; g < groups_; g += W) {
+        vf square[W];
+        for (int j = 0; j < W; ++j) square[j] = load_up_to(item_[i + j] + item_gate_ + g, groups_ - g);
+        turn(square);
+        for (int j = 0; j < std::min(W, groups_ - g); ++j)
+          store(at(z_, g + j, i), query_[gate_ + g + j] * square[j] + m_.outer_bias[g + j]);
+      }
   }
 
   void softmax(int i) {
     vf most = broadcast(-INFINITY), total{};
     for (int g = 0; g < groups_; ++g) {
-      const vf z = load(at(z_, g, i)), y = z * sigmoid(z);
+      const vf z = load(at(z_, g, i)), s = sigmoid(z), y = z * s;
       store(at(share_, g, i), y);
+      store(at(z_, g, i), s + y * (1.0f - s));
       most = maximum(most, y);
     }
     for (int g = 0; g < groups_; ++g) {
@@ -111,102 +168,109 @@ class MolBlock {
       store(at(share_, g, i), term);
       total += term;
     }
-    for (int g = 0; g < groups_; ++g) store(at(share_, g, i), load(at(share_, g, i)) / total);
+    const vf whole = 1.0f / total;
+    for (int g = 0; g < groups_; ++g) store(at(share_, g, i), load(at(share_, g, i)) * whole);
   }
 
   // d_cosine of the weighted sum, and d_z through the softmax and the SiLU before it.
   void through_softmax(const float* d_scores) {
-    for (int i = 0; i < PAIRS; i += W) {
-      const vf slope = (count_ - i >= W ? load(d_scores + i) : i < count_ ? load_some(d_scores + i, count_ - i) : vf{}) *
-                       m_.scale;
+    for (int i = 0; i < filled_; i += W) {
+      const vf slope = load_up_to(d_scores + i, count_ - i) * m_.scale;
       vf mean{};
       for (int g = 0; g < groups_; ++g) {
-        const vf share = load(at(share_, g, i)), keep = dropped(g, i), cosine = load(at(cosine_, g, i));
-        const vf d_share = slope * keep * cosine;
-        store(at(d_cosine_, g, i), slope * keep * share);
+        const vf share = load(at(share_, g, i)), keep = slope * dropped(g, i);
+        const vf d_share = keep * load(at(cosine_, g, i));
+        store(at(d_cosine_, g, i), keep * share);
         store(at(d_z_, g, i), d_share);
         mean += d_share * share;
       }
-      for (int g = 0; g < groups_; ++g) {
-        const vf z = load(at(z_, g, i)), s = sigmoid(z);
-        const vf d_y = load(at(share_, g, i)) * (load(at(d_z_, g, i)) - mean);
-        store(at(d_z_, g, i), d_y * s * (1.0f + z * (1.0f - s)));
-      }
+      for (int g = 0; g < groups_; ++g)
+        store(at(d_z_, g, i), load(at(share_, g, i)) * (load(at(d_z_, g, i)) - mean) * load(at(z_, g, i)));
     }
+    turned_back(d_z_, d_across_);
   }
 
   // u and v, the gates of the query and of the items.
   void through_gates(float* d_query, const MolGradients& to) {
-    for (int g = 0; g < groups_; ++g) {
-      const float u = query_[gate_ + g];
-      vf of_query{}, bias{};
-      for (int i = 0; i < PAIRS; i += W) {
-        const vf d_z = load(at(d_z_, g, i));
-        of_query += d_z * load(at(of_item_, g, i));
+    for (int g = 0; g < groups_; g += W) {
+      const int some = groups_ - g;
+      const vf u = load_up_to(query_ + gate_ + g, some);
+      vf of_query = load_up_to(d_query + gate_ + g, some), bias = load_up_to(to.outer_bias + g, some);
+      for (int i = 0; i < count_; ++i) {
+        const vf d_z = load(across(d_across_, i, g));
+        float* d_item = to.items + row_[i] * (item_gate_ + groups_) + item_gate_ + g;
+        ahead(to.items + row_[std::min(i + 2 * AHEAD, count_ - 1)] * (item_gate_ + groups_) + item_gate_, groups_);
+        of_query += d_z * load_up_to(item_[i] + item_gate_ + g, some);
         bias += d_z;
+        store_up_to(d_item, load_up_to(d_item, some) + u * d_z, some);
       }
-      d_query[gate_ + g] += sum(of_query);
-      to.outer_bias[g] += sum(bias);
-      const float* d_z = at(d_z_, g, 0);
-      for (int i = 0; i < count_; ++i) to.items[row_[i] * (item_gate_ + groups_) + item_gate_ + g] += u * d_z[i];
+      store_up_to(d_query + gate_ + g, of_query, some);
+      store_up_to(to.outer_bias + g, bias, some);
     }
   }
 
   // The two layers of the pair's own gate.
   void through_layers(const MolGradients& to) {
-    const int wide = whole_vectors(groups_);
-    turn(d_z_, wide);  // [PAIRS, G]
-    product(hidden_, wide, PAIRS, {act_.data(), PAIRS, 1}, across_.data(), wide, to.outer, wide, true);
-    product(hidden_, PAIRS, groups_, {m_.outer, 1, hidden_}, d_z_.data(), PAIRS, d_act_.data(), PAIRS, false);
+    product(hidden_, wide_, filled_, {act_.data(), PAIRS, 1}, d_across_.data(), wide_, to.outer, wide_, true);
+    product(hidden_, filled_, groups_, {m_.outer, 1, hidden_}, d_z_.data(), PAIRS, d_act_.data(), PAIRS, false);
     for (int h = 0; h < hidden_; ++h) {
       vf bias{};
-      for (int i = 0; i < PAIRS; i += W) {
-        const vf x = load(at(inner_, h, i)), s = sigmoid(x);
-        const vf d_x = load(at(d_act_, h, i)) * s * (1.0f + x * (1.0f - s));
+      for (int i = 0; i < filled_; i += W) {
+        const vf d_x = load(at(d_act_, h, i)) * load(at(inner_, h, i));
         store(at(d_act_, h, i), d_x);
         bias += d_x;
       }
       to.inner_bias[h] += sum(bias);
     }
-    turn(cosine_, wide);
-    product(hidden_, wide, PAIRS, {d_act_.data(), PAIRS, 1}, across_.data(), wide, to.inner, wide, true);
-    product(groups_, PAIRS, hidden_, {m_.inner, 1, groups_}, d_act_.data(), PAIRS, d_cosine_.data(), PAIRS, true);
-  }
-
-  void turn(std::vector<float>& x, int wide) {
-    for (int i = 0; i < PAIRS; ++i)
-      for (int g = 0; g < groups_; ++g) across_[size_t(i * wide + g)] = *at(x, g, i);
+    product(hidden_, wide_, filled_, {d_act_.data(), PAIRS, 1}, cosine_across_.data(), wide_, to.inner, wide_, true);
+    product(groups_, filled_, hidden_, {m_.inner, 1, groups_}, d_act_.data(), PAIRS, d_cosine_.data(), PAIRS, true);
   }
 
   // The components.
   void through_cosines(float* d_query, const MolGradients& to) {
-    const int a = int(m_.query_components), b = int(m_.item_components);
+    turned_back(d_cosine_, d_across_);
     for (int i = 0; i < count_; ++i) {
       float* d_item = to.items + row_[i] * (item_gate_ + groups_);
-      for (int x = 0; x < b; ++x)
-        for (int k = 0; k < d_; k += W) {
-          const vf item = load(item_[i] + x * d_ + k);
-          vf total = load(d_item + x * d_ + k);
-          for (int q = 0; q < a; ++q) {
-            const vf slope = broadcast(*at(d_cosine_, q * b + x, i));
-            total += slope * load(query_ + q * d_ + k);
-            store(d_query + q * d_ + k, load(d_query + q * d_ + k) + slope * item);
-          }
-          store(d_item + x * d_ + k, total);
+      ahead(to.items + row_[std::min(i + AHEAD, count_ - 1)] * (item_gate_ + groups_), item_gate_);
+      const float* slope = across(d_across_, i, 0);
+      for (int k = 0; k < d_; k += W)
+        b_ == 4 ? component<4>(i, k, slope, d_query, d_item) : component<1>(i, k, slope, d_query, d_item);
+    }
+  }
+
+  // A vector of all components of a pair; STEP of the item's at a time.
+  template <int STEP>
+  void component(int i, int k, const float* slope, float* d_query, float* d_item) {
+    for (int x = 0; x < b_; x += STEP) {
+      vf item[STEP], total[STEP];
+      for (int j = 0; j < STEP; ++j) {
+        item[j] = load(item_[i] + (x + j) * d_ + k);
+        total[j] = load(d_item + (x + j) * d_ + k);
+      }
+      for (int q = 0; q < a_; ++q) {
+        const vf query = load(query_ + q * d_ + k);
+        vf d = load(d_query + q * d_ + k);
+        for (int j = 0; j < STEP; ++j) {
+          const vf by = broadcast(slope[q * b_ + x + j]);
+          total[j] += by * query;
+          d += by * item[j];
         }
+        store(d_query + q * d_ + k, d);
+      }
+      for (int j = 0; j < STEP; ++j) store(d_item + (x + j) * d_ + k, total[j]);
     }
   }
 
   const Mol& m_;
-  const int d_, groups_, hidden_;
+  const int d_, a_, b_, groups_, wide_, hidden_;
   const int64_t gate_, item_gate_;  // where the gates stand in a query and an item
   const Keep keep_;
   const float* query_ = nullptr;
-  int count_ = 0;
+  int count_ = 0, filled_ = 0;  // pairs of this block, and in whole vectors
   int64_t row_[PAIRS];
   const float* item_[PAIRS];
   int32_t token_[PAIRS];
-  std::vector<float> cosine_, of_item_, inner_, act_, z_, share_, d_cosine_, d_z_, d_act_, across_;
+  std::vector<float> cosine_, inner_, act_, z_, share_, d_cosine_, d_z_, d_act_, cosine_across_, d_across_;
 };
 
 inline void mol(const Mol& m, int threads) {

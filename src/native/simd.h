@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "isa.h"
 
@@ -51,7 +52,7 @@ inline vf broadcast(float x) { return x - vf{}; }  // x - 0 is x, also for -0: n
 inline vi broadcast(int32_t x) { return vi{} + x; }
 inline vi bits(vf x) { return reinterpret_cast<vi>(x); }
 inline vf floats(vi x) { return reinterpret_cast<vf>(x); }
-inline vf select(vi mask, vf yes, vf no) { return floats((mask & bits(yes)) | (~mask & bits(no))); }
+inline vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 
 inline vi counting() {
   vi x;
@@ -94,8 +95,43 @@ template <int COUNT = W, class F>
     return pairs(sums<COUNT / 2>(vector, first), sums<COUNT / 2>(vector, first + COUNT / 2));
 }
 
-inline vf minimum(vf a, vf b) { return select(a < b, a, b); }
-inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
+// A round of `turn`: of rows i and i + S, blocks of S lanes change places.
+template <int S, std::size_t... L>
+inline void exchange(vf& a, vf& b, std::index_sequence<L...>) {
+  const vf first = __builtin_shufflevector(a, b, (int(L) & S ? W + int(L) - S : int(L))...);
+  b = __builtin_shufflevector(a, b, (int(L) & S ? W + int(L) : int(L) + S)...);
+  a = first;
+}
+
+// W vectors as the rows of a square become its columns.
+template <int S = 1>
+[[gnu::always_inline]] inline void turn(vf* x) {
+  if constexpr (S < W) {
+    for (int i = 0; i < W; ++i)
+      if (!(i & S)) exchange<S>(x[i], x[i + S], std::make_index_sequence<W>());
+    turn<2 * S>(x);
+  }
+}
+
+// The second where one of both is no number.
+inline vf minimum(vf a, vf b) {
+#if defined(__AVX512F__)
+  return _mm512_mask_min_ps(b, 0xffff, a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return select(a < b, a, b);
+#endif
+}
+inline vf maximum(vf a, vf b) {
+#if defined(__AVX512F__)
+  return _mm512_mask_max_ps(b, 0xffff, a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
+  return select(a > b, a, b);
+#endif
+}
 
 // e^x within 2 ulp for -87 <= x <= 88 (Cephes' polynomial), e^-87 below and infinite above; of what is no number, no
 // number. Infinite and not e^88: a number of 1e36 times a sigmoid of e^-88 would be far from nothing.
@@ -116,7 +152,7 @@ inline vf maximum(vf a, vf b) { return select(a > b, a, b); }
   return select(given <= 88.0f, floats(bits(p) + exponent), given + INFINITY);
 }
 
-inline vf sigmoid(vf x) { return 1.0f / (1.0f + exp(-x)); }
+[[gnu::always_inline]] inline vf sigmoid(vf x) { return 1.0f / (1.0f + exp(-x)); }
 
 inline vf gather(const float* table, vi index) {
 #if defined(__AVX512F__)

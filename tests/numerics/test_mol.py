@@ -12,7 +12,7 @@ from tests.numerics.test_kernels import KERNELS
 
 pytestmark = pytest.mark.skipif(not KERNELS, reason="facta was installed without its compiled kernels")
 
-D, U = 16, 23
+D, U = 32, 23
 SIZES = [(1, 1, 1, 3), (3, 2, 7, 63), (2, 5, 4, 64), (4, 4, 9, 65), (8, 4, 33, 130)]  # A, B, H and pairs K
 
 
