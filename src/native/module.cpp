@@ -102,26 +102,22 @@ void read_tokens(Attention& a, const Stored& q, const Stored& k, const Stored& v
   a.q_row = q.stride(0), a.k_row = k.stride(0), a.v_row = v.stride(0);
 }
 
-// Four arrays a row: keys, values, positions, and times (or none of them, where the others have some).
-std::vector<facta::Past> kept_rows(const Attention& a, const Stored& q, const std::vector<Stored>& given) {
+// [B, 5]: addresses of keys, values, positions and times, and how many tokens they are; whoever calls has checked what
+// lies there.
+std::vector<facta::Past> kept_rows(const Attention& a, const Longs& addresses) {
   std::vector<facta::Past> rows;
-  if (given.empty()) return rows;
-  agree(given.size() == size_t(4 * a.tokens.rows), "rows and their past");
-  for (size_t i = 0; i < given.size(); i += 4) {
-    const Stored &k = given[i], &v = given[i + 1], &position = given[i + 2], &time = given[i + 3];
-    const size_t n = k.shape(0);
-    const auto numbers = [&](const Stored& x, int64_t width) {
-      agree(x.ndim() == 3 && x.shape(0) == n && int64_t(x.shape(1)) == a.heads && int64_t(x.shape(2)) == width, "past");
-      same_type(q, {&x});
-      agree(x.stride(2) == 1 && x.stride(1) == width && x.stride(0) == a.heads * width, "past");
-    };
-    numbers(k, a.dqk), numbers(v, a.dv);
-    agree(position.ndim() == 1 && position.shape(0) == n && position.dtype().bits == 64, "past and its positions");
-    agree(!a.bias.position || within((const int64_t*)position.data(), n, a.bias.distances), "past and the table");
-    const bool timed = a.bias.time || time.shape(0);
-    agree(time.ndim() == 1 && time.dtype().bits == 64 && (!timed || time.shape(0) == n), "past and its times");
-    rows.push_back({k.data(), v.data(), timed ? (const int64_t*)time.data() : nullptr,
-                    (const int64_t*)position.data(), int64_t(n)});
+  if (!addresses.size()) return rows;
+  agree(addresses.ndim() == 2 && int64_t(addresses.shape(0)) == a.tokens.rows && addresses.shape(1) == 5,
+        "rows and their past");
+  for (int64_t b = 0; b < a.tokens.rows; ++b) {
+    const int64_t* row = addresses.data() + 5 * b;
+    const auto* position = reinterpret_cast<const int64_t*>(row[2]);
+    const auto* time = reinterpret_cast<const int64_t*>(row[3]);
+    const int64_t n = row[4];
+    agree(n == 0 || (n > 0 && row[0] && row[1] && row[2]), "past");
+    agree(!a.bias.position || within(position, size_t(n), a.bias.distances), "past and the table");
+    agree(!a.bias.time || time || !n, "past and its times");
+    rows.push_back({reinterpret_cast<const void*>(row[0]), reinterpret_cast<const void*>(row[1]), time, position, n});
   }
   return rows;
 }
@@ -248,11 +244,11 @@ NB_MODULE(_native, m) {
   add<1>(m, "hstu_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
            Longs position, Maybe<Longs> time, Maybe<Longs> query_time, Maybe<Floats> position_bias,
-           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, std::vector<Stored> past,
+           Maybe<Floats> time_bias, Longs boundaries, float scale, Maybe<Floats> scales, Longs past,
            Stored out) {
           Attention a = described(q, k, v, offsets, sees, position, time, query_time, position_bias, time_bias,
                                   boundaries, scale, scales);
-          const auto kept = kept_rows(a, q, past);
+          const auto kept = kept_rows(a, past);
           a.tokens.past = kept.empty() ? nullptr : kept.data();
           agree(out.size() == q.shape(0) * v.shape(1) * v.shape(2), "what goes out");
           same_type(q, {&out});
@@ -279,10 +275,10 @@ NB_MODULE(_native, m) {
         });
   add<2>(m, "softmax_attention",
         [](const std::string& backend, int threads, Stored q, Stored k, Stored v, Longs offsets, Longs sees,
-           Longs position, Longs keys, float scale, double p, int64_t salt, std::vector<Stored> past, Stored out,
+           Longs position, Longs keys, float scale, double p, int64_t salt, Longs past, Stored out,
            Floats lse) {
           Attention a = softmax_of(q, k, v, offsets, sees, position, keys, scale, p, salt, out, lse);
-          const auto kept = kept_rows(a, q, past);
+          const auto kept = kept_rows(a, past);
           a.tokens.past = kept.empty() ? nullptr : kept.data();
           nb::gil_scoped_release free;
           named(backend).softmax(a, threads);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from facta import jagged, ops
+from facta.encoders.memory import Buffers, Memory, RowMemory
 from facta.errors import ConfigError
 from facta.ops import backend
 from facta.ops.buckets import LAST
+from facta.ops.past import AddressedPast
 from facta.types import TokenBatch
 from tests.numerics.test_kernels import KERNELS, TOLERANCE, far, random_like, tokens_of
 
@@ -108,6 +111,55 @@ def test_a_past_of_another_shape_is_refused_by_the_kernels(name: str) -> None:
         for other in wrong:
             with pytest.raises(ValueError, match=r"(sizes|types) disagree"):
                 ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=[other])
+
+
+def remembered(past: list[ops.PastLayer | None], layers: int = 2) -> Memory:
+    """Rows of a memory that hold the past in each of their layers, layer i times i + 1."""
+    rows: list[RowMemory | None] = []
+    for one in past:
+        if one is None:
+            rows.append(None)
+            continue
+        kv = [(one.k * (i + 1), one.v * (i + 1)) for i in range(layers)]
+        buffers = Buffers(kv, timed=one.time is not None, room=len(one.k) + 3)
+        columns = [*(x for layer in kv for x in layer), one.position, *([] if one.time is None else [one.time])]
+        rows.append(RowMemory(0, buffers).grown(columns))
+    return Memory(rows)
+
+
+@pytest.mark.skipif(not KERNELS, reason="facta was installed without its compiled kernels")
+@pytest.mark.parametrize("name", KERNELS)
+def test_addresses_lead_to_what_a_memory_holds(name: str) -> None:
+    """One layer after the other, a row without a past among them, by both attentions."""
+    tokens = tokens_of([5, 2, 7], seed=1)
+    q, k, v = random_like(2, *[(14, 2, 4)] * 3)
+    called, past, asked = cut(tokens, [2, 2, 3], k, v)
+    given, bias = (q[asked], k[asked], v[asked], ops.Geometry(called)), torch.randn(LAST + 1)
+    assert past[0] is not None and past[1] is None
+    with backend.use(name), torch.inference_mode():
+        for number, layer in enumerate(remembered(past).layers(2)):
+            rows = [one and replace(one, k=one.k * (number + 1), v=one.v * (number + 1)) for one in past]
+            assert isinstance(layer.past, AddressedPast)
+            for attend in (partial(ops.hstu_attention, time_bias=bias), partial(ops.softmax_attention, scale=0.3)):
+                assert torch.equal(attend(*given, past=layer.past), attend(*given, past=rows))
+
+
+@pytest.mark.skipif(not KERNELS, reason="facta was installed without its compiled kernels")
+def test_a_memory_of_another_model_is_refused() -> None:
+    tokens = tokens_of([5], seed=1)
+    q, k, v = random_like(2, *[(5, 2, 4)] * 3)
+    called, past, asked = cut(tokens, [2], k, v)
+    assert past[0] is not None
+    with torch.inference_mode():
+        for wrong in (replace(past[0], v=past[0].v[:, :, :3]), replace(past[0], k=past[0].k.bfloat16())):
+            (layer,) = remembered([wrong], layers=1).layers(1)
+            with pytest.raises(ValueError, match="keys and values of the past"):
+                ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=layer.past)
+        (layer,) = remembered([replace(past[0], time=None)], layers=1).layers(1)
+        with pytest.raises(ConfigError, match="uses time, but a kept past has none"):
+            ops.hstu_attention(
+                q[asked], k[asked], v[asked], ops.Geometry(called), time_bias=torch.zeros(LAST + 1), past=layer.past
+            )
 
 
 @pytest.mark.skipif(not KERNELS, reason="facta was installed without its compiled kernels")

@@ -12,14 +12,17 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from facta.arrays import Ints
 from facta.errors import ConfigError
-from facta.ops.past import PastLayer
+from facta.ops.past import AddressedPast, Past, PastLayer
 from facta.types import TokenBatch
 
 SPARE = 32  # tokens of room behind those of a new buffer, at least
@@ -59,6 +62,13 @@ class Buffers:
         self.position, self.time = made[0], made[1] if timed else None
         flat = made[2 if timed else 1 :]
         self.kv = list(zip(flat[::2], flat[1::2], strict=True))
+        self.addresses = self._addresses()
+        self.kinds = [_kind(*layer) for layer in self.kv]
+
+    def _addresses(self) -> Ints:
+        """[L, 4] where keys, values, positions and times begin; 0 where there are no times."""
+        shared = [self.position.data_ptr(), 0 if self.time is None else self.time.data_ptr()]
+        return np.array([[k.data_ptr(), v.data_ptr(), *shared] for k, v in self.kv], dtype=np.int64)
 
     @property
     def room(self) -> int:
@@ -146,7 +156,14 @@ class Memory:
 
     def layers(self, count: int) -> list[LayerMemory]:
         """What each of L attention layers reads."""
-        return [LayerMemory([None if row is None else row.layer(i) for row in self.rows]) for i in range(count)]
+        if all(row is None or row.buffers is None for row in self.rows):
+            return [LayerMemory([None] * len(self.rows)) for _ in range(count)]
+        addresses = np.zeros((count, len(self.rows), 5), dtype=np.int64)
+        for place, row in enumerate(self.rows):
+            if row is not None and row.buffers is not None:
+                addresses[:, place, :4], addresses[:, place, 4] = row.buffers.addresses, row.tokens
+        tables = torch.from_numpy(addresses).unbind(0)
+        return [LayerMemory(KeptLayer(self.rows, number, table)) for number, table in enumerate(tables)]
 
     def keep(self, tokens: TokenBatch, layers: Sequence[LayerMemory]) -> None:
         """Take over the tokens to be kept from what the layers of a call have met. Rows that grow out of one memory to
@@ -186,15 +203,49 @@ class Memory:
         return [(row, firsts[row], count) for row, count in enumerate(counts) if count > 0]
 
 
+Kind = tuple[torch.Size, torch.Size, torch.dtype]
+
+
+def _kind(k: Tensor, v: Tensor) -> Kind:
+    """Heads and widths of keys and values [n, H, d], and their type."""
+    return k.shape[1:], v.shape[1:], k.dtype
+
+
+class KeptLayer(AddressedPast):
+    """What an attention layer reads of the rows of a memory."""
+
+    def __init__(self, rows: Sequence[RowMemory | None], number: int, addresses: Tensor) -> None:
+        self.rows, self.number, self.addresses = list(rows), number, addresses
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: Any) -> Any:
+        found = self.rows[row]
+        return None if found is None else found.layer(self.number)
+
+    @property
+    def _buffers(self) -> Iterator[Buffers]:
+        return (row.buffers for row in self.rows if row is not None and row.buffers is not None)
+
+    @property
+    def timed(self) -> bool:
+        return all(one.time is not None for one in self._buffers)
+
+    def fits(self, k: Tensor, v: Tensor) -> bool:
+        kind = _kind(k, v)
+        return all(one.kinds[self.number] == kind for one in self._buffers)
+
+
 class LayerMemory:
     """One attention layer: what it reads of earlier calls, and what it has met in this one."""
 
-    def __init__(self, past: list[PastLayer | None]) -> None:
+    def __init__(self, past: Past) -> None:
         self.past = past
         self._k: Tensor | None = None
         self._v: Tensor | None = None
 
-    def met(self, k: Tensor, v: Tensor) -> list[PastLayer | None]:
+    def met(self, k: Tensor, v: Tensor) -> Past:
         """[T, H, dqk] and [T, H, dv] of the call; returns the past that stands before them."""
         self._k, self._v = k, v
         return self.past

@@ -108,8 +108,13 @@ class CatalogueLists:
 
 def _sets(hidden: Sequence[Ints], chosen: Ints) -> ItemSets:
     """The hidden rows of some histories, each once."""
-    masked = [np.unique(hidden[one]) for one in chosen]
-    return ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
+    rows = [hidden[one] for one in chosen]
+    every = np.concatenate(rows)
+    bound = int(every.max(initial=0)) + 1
+    owner = arrays.rows(arrays.offsets_of(np.array([len(one) for one in rows])))
+    each = np.sort(owner * bound + every)  # of all at once: np.unique of each would cost 30 us a history
+    each = each[np.append(True, each[1:] != each[:-1])] if len(each) else each
+    return ItemSets(arrays.offsets_of(np.bincount(each // bound, minlength=len(rows))), each % bound)
 
 
 def _parts(places: Ints, size: int) -> list[Ints]:

@@ -50,6 +50,8 @@ class RowContent:
 
 def _first_difference(one: Ints, other: Ints) -> int:
     """[C, n], [C, n] -> the first place where they differ, or n."""
+    if not one.size:
+        return int(one.shape[1])
     differs = (one != other).any(axis=0)
     return int(differs.argmax()) if differs.any() else len(differs)
 

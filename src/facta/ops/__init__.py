@@ -44,8 +44,7 @@ def hstu_attention(
         learned = scale.requires_grad and torch.is_grad_enabled()
         kernels, scale = None if learned else kernels, scale.expand(len(q))  # the kernels give it no gradient
     if kernels is not None:
-        of_past = kept.flat(k, v, rows)
-        return attention.hstu_attention(kernels, q, k, v, geometry.tokens, scale=scale, past=of_past, **biases)
+        return attention.hstu_attention(kernels, q, k, v, geometry.tokens, scale=scale, past=rows, **biases)
     if not rows:
         return reference.hstu_attention(q, k, v, geometry, scale=scale, **biases)
     q, k, v, tokens, own = kept.whole(q, k, v, geometry.tokens, rows)
@@ -74,7 +73,7 @@ def softmax_attention(
     kernels = backend.native_for(q, k, v)
     if kernels is not None:
         return softmax.softmax_attention(
-            kernels, q, k, v, geometry.tokens, scale=scale, dropout=dropout, salt=salt, past=kept.flat(k, v, rows)
+            kernels, q, k, v, geometry.tokens, scale=scale, dropout=dropout, salt=salt, past=rows
         )
     if not rows:
         return reference.softmax_attention(q, k, v, geometry, scale=scale, dropout=dropout, salt=salt)

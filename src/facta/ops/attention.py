@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facta.ops import backend
+from facta.ops import past as kept
 from facta.ops.buckets import boundaries
 from facta.types import TokenBatch
 
@@ -38,7 +39,7 @@ def _attention(
     native: Any = backend.module()
     native.hstu_attention(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, time, query_time,
-        _floats(position_bias), _floats(time_bias), boundaries(), scale, scales, list(past), out,
+        _floats(position_bias), _floats(time_bias), boundaries(), scale, scales, kept.addresses(k, v, past), out,
     )  # fmt: skip
     return out
 
@@ -127,16 +128,17 @@ def hstu_attention(
     position_bias: Tensor | None,
     time_bias: Tensor | None,
     scale: float | Tensor,
-    past: Sequence[Tensor] = (),
+    past: kept.Past = (),
 ) -> Tensor:
     """`ops.reference.hstu_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
     each = isinstance(scale, Tensor)
     timed = time_bias is not None
     attend: Callable[..., Tensor] = _attention.direct if backend.direct(q) else _attention
+    handed = kept.handed(k, v, past)
     out: Tensor = attend(
         kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.time if timed else None,
         tokens.query_time if timed else None, position_bias, time_bias, scale if each else None, 1.0 if each else scale,
-        past,
+        handed,
     )  # fmt: skip
     return out
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from facta.ops import attention, backend, pointwise
 from facta.ops.once import first_derivatives
-from facta.ops.past import Past, flat
+from facta.ops.past import Past
 from facta.types import TokenBatch
 
 
@@ -184,9 +184,8 @@ def hstu_layer_over(
     x = x.contiguous()
     _, act = _project.direct(layer.kernels, x, uvqk.contiguous(), layer.eps)
     u, v, q, k = layer.split(act)
-    past = flat(k, v, past_of(k, v))
     biases = {"position_bias": position_bias, "time_bias": time_bias}
-    o = attention.hstu_attention(layer.kernels, q, k, v, layer.tokens, scale=layer.scale, past=past, **biases)
+    o = attention.hstu_attention(layer.kernels, q, k, v, layer.tokens, scale=layer.scale, past=past_of(k, v), **biases)
     keys, out = layer.tokens.key, (weight.contiguous(), bias.contiguous())
     y: Tensor = _output.direct(layer.kernels, o.flatten(1), u, keys, *out, x, 0.0, layer.salt, layer.eps)
     return y

@@ -5,7 +5,8 @@ Letters: B rows, T tokens of this call, n kept tokens of a row, H heads, dqk, dv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from facta import jagged
 from facta.errors import ConfigError
+from facta.ops import backend
 from facta.types import TokenBatch
 
 
@@ -30,21 +32,83 @@ Past = Sequence[PastLayer | None]
 """Of each row of a batch; None: nothing is kept of it."""
 
 
+class AddressedPast(Sequence[PastLayer | None]):
+    """The past of a batch whose addresses are known. A kernel then needs none of its tensors: handing over four tensors
+    a row takes longer than the attention of a short request."""
+
+    addresses: Tensor  # [B, 5] int64: where keys, values, positions and times begin (0: there are none), and n
+
+    @property
+    @abstractmethod
+    def timed(self) -> bool:
+        """Whether all of it has times."""
+
+    @abstractmethod
+    def fits(self, k: Tensor, v: Tensor) -> bool:
+        """Whether all keys and values have the heads, widths and type of those of the call, [T, H, d]."""
+
+    def __iter__(self) -> Iterator[PastLayer | None]:
+        return (self[row] for row in range(len(self)))
+
+
 def check(tokens: TokenBatch, past: Past, *, timed: bool) -> None:
     """Raises ConfigError where rows and their past do not belong together."""
     rows = len(tokens.offsets) - 1
     if len(past) != rows:
         raise ConfigError(f"Found the past of {len(past)} rows for a batch of {rows}; expected one (or None) each.")
-    if timed and any(one is not None and one.time is None for one in past):
+    if timed and not _all_timed(past):
         raise ConfigError("This model's attention uses time, but a kept past has none: keep it with its times.")
 
 
+def _all_timed(past: Past) -> bool:
+    if isinstance(past, AddressedPast):
+        return past.timed
+    return all(one is None or one.time is not None for one in past)
+
+
 def flat(k: Tensor, v: Tensor, past: Past) -> list[Tensor]:
-    """Four tensors a row, as the kernels take them; nothing is copied."""
+    """Four tensors a row, as an operator of torch takes them; nothing is copied."""
     none = torch.empty(0, dtype=torch.int64)
     empty = PastLayer(k.new_empty(0, *k.shape[1:]), v.new_empty(0, *v.shape[1:]), none, none)
     rows = [one or empty for one in past]
     return [x for one in rows for x in (one.k, one.v, one.position, none if one.time is None else one.time)]
+
+
+def handed(k: Tensor, v: Tensor, past: Past) -> AddressedPast | list[Tensor]:
+    """What an attention is called with: flat tensors where torch's dispatch has to see them."""
+    if isinstance(past, AddressedPast) and backend.direct(k):
+        return past
+    return flat(k, v, past)
+
+
+def addresses(k: Tensor, v: Tensor, past: AddressedPast | Sequence[Tensor]) -> Tensor:
+    """What kernels read of a past, or of its flat tensors: [B, 5] int64 as in `AddressedPast`; [0, 5] of none.
+
+    The tensors have to live until the kernel has ended. Raises ValueError where they do not fit the call's k and v.
+    """
+    if isinstance(past, AddressedPast):
+        if not past.fits(k, v):
+            raise ValueError("sizes disagree: keys and values of the past, and of the call")
+        return past.addresses
+    rows = [tuple(past[start : start + 4]) for start in range(0, len(past), 4)]
+    for row in rows:
+        _check_row(k, v, *row)
+    found = [[x.data_ptr() for x in row[:3]] + [row[3].data_ptr() if len(row[3]) else 0, len(row[0])] for row in rows]
+    return torch.tensor(found, dtype=torch.int64).view(-1, 5)
+
+
+def _check_row(k: Tensor, v: Tensor, *row: Tensor) -> None:
+    """Raises ValueError."""
+    count = len(row[0])
+    for kept, of_call in zip(row[:2], (k, v), strict=True):
+        if kept.dtype != of_call.dtype:
+            raise ValueError("types disagree: the past is stored as the call is")
+        if len(kept) != count or kept.shape[1:] != of_call.shape[1:] or not kept.is_contiguous():
+            raise ValueError("sizes disagree: the past is [n, H, d] in one piece, as the call's k and v")
+    for numbers in row[2:]:
+        timeless = numbers is row[3] and not len(numbers)
+        if numbers.dtype != torch.int64 or not numbers.is_contiguous() or (len(numbers) != count and not timeless):
+            raise ValueError("sizes disagree: positions and times of the past are [n] int64")
 
 
 def whole(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from facta.ops import backend
+from facta.ops import past as kept
 from facta.ops.attention import dense
 from facta.types import TokenBatch
 
@@ -36,7 +37,7 @@ def _attention(
     native: Any = backend.module()
     native.softmax_attention(
         kernels, torch.get_num_threads(), dense(q), dense(k), dense(v), offsets, sees, position, keys, scale, p, salt,
-        list(past), out, lse,
+        kept.addresses(k, v, past), out, lse,
     )  # fmt: skip
     return out, lse
 
@@ -103,11 +104,12 @@ def softmax_attention(
     scale: float,
     dropout: float,
     salt: int,
-    past: Sequence[Tensor] = (),
+    past: kept.Past = (),
 ) -> Tensor:
     """`ops.reference.softmax_attention` by the kernels named: q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv]."""
     attend = _attention.direct if backend.direct(q) else _attention
     out: Tensor = attend(
-        kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.key, scale, dropout, salt, past
-    )[0]
+        kernels, q, k, v, tokens.offsets, tokens.sees, tokens.position, tokens.key, scale, dropout, salt,
+        kept.handed(k, v, past),
+    )[0]  # fmt: skip
     return out
