@@ -30,6 +30,7 @@ from facta.data.dataset.schema import Field
 from facta.infer.cache import Cache
 from facta.infer.candidates import Candidates, Microbatch, advance
 from facta.infer.memories import Memories
+from facta.models.model import Model
 from facta.models.recommender import Recommender, RecommenderConfig
 
 COMMAND = module("mfalcon")
@@ -76,7 +77,7 @@ def asked(of: EncodedHistory, count: int) -> Candidates:
     return Candidates(of, int(of.times[-1]) + HOUR, Asked(rows), "person")
 
 
-def scored(model: Recommender, given: Candidates, memories: Memories | None, microbatch: int) -> float:
+def scored(model: Model, given: Candidates, memories: Memories | None, microbatch: int) -> float:
     while given.left:
         advance(model, [Microbatch(given, min(given.left, microbatch))], 1, memories)
     return float(np.concatenate(given.found["click"]).sum())
