@@ -16,7 +16,7 @@ class Figure:
     what: str
 
 
-ROOMS = ("quality", "speed")
+ROOMS = ("quality", "speed", "service")
 HERE = Path(__file__).parent
 
 

@@ -27,19 +27,20 @@ from facta.serve.config import ServeConfig
 from tests.unit.test_candidates import artifact
 
 DAY, T0, ITEMS = 86_400_000, 1_700_000_000_000, 9
+ROOT = Path(__file__).parents[1]
 PATIENCE = 40.0  # seconds until a service is ready: torch is imported beside other tests
 
 
 class Server:
-    """A running service."""
+    """A running service. `module`: what python -m runs with the config."""
 
-    def __init__(self, config: ServeConfig, folder: Path) -> None:
+    def __init__(self, config: ServeConfig, folder: Path, module: str = "facta.serve") -> None:
         self.config = config.change(port=free_port()) if not config.port else config
         self.log = folder / f"serve-{self.config.port}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "facta.serve", self.config.model_dump_json()],
-                stderr=log, stdout=log, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                [sys.executable, "-m", module, self.config.model_dump_json()],
+                stderr=log, stdout=log, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.config.port}", timeout=20)
 
@@ -84,8 +85,8 @@ class Server:
 
 
 @contextmanager
-def serving(config: ServeConfig, folder: Path, *, ready: bool = True) -> Iterator[Server]:
-    server = Server(config, folder)
+def serving(config: ServeConfig, folder: Path, *, ready: bool = True, module: str = "facta.serve") -> Iterator[Server]:
+    server = Server(config, folder, module)
     try:
         server.wait(ready=ready)
         yield server
