@@ -30,7 +30,6 @@ import numpy as np
 import polars as pl
 from tests.serving import Server
 
-import facta
 from benchmarks.figure import Figure, module
 from benchmarks.record import looking, record
 from benchmarks.service.closed import closed
@@ -121,8 +120,6 @@ def ranking(server: Server, made: World, user: Any) -> Iterator[list[float]]:
 def beside(made: World) -> tuple[list[float], str]:
     models = {"default": {"artifact": str(made.folder / "artifact"), "ranker": str(ranker(made.folder))}}
     limits = {"seconds": 60.0}
-    data = facta.load(made.folder / "artifact")
-    assert isinstance(data.model.inputs.fields, tuple)
     found: list[float] = []
     with made.serving(made.config(models=models, limits=limits)) as server:
         longest = max(made.users, key=lambda user: server.http.get(f"/v1/users/{user}?events=0").json()["num_events"])
