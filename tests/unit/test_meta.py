@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from facta.artifact.model import restored, state_of
+from facta.artifact.model import _Undrawn, restored, state_of
 from facta.data.dataset.catalogue import Catalogue
 from facta.models.recommender import RecommenderConfig
 from facta.recipes.find import every, find
@@ -70,17 +73,37 @@ def test_a_loaded_model_keeps_no_hold_of_what_it_was_read_from() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_loading_draws_nothing_that_the_file_overwrites(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["movielens-1m/hstu", "movielens-1m/gru4rec", "movielens-1m/fuxi-linear"])
+def test_loading_draws_nothing_that_the_file_overwrites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The values of a million items take 20 s to draw, and .2 s to read."""
-    built = []
-
-    def watched(config: RecommenderConfig, catalogue: Catalogue, seed: int = 0) -> nn.Module:
-        model = build(config, catalogue, seed)
-        built.extend(model.state_dict().values())
-        return model
-
-    config, build = find("movielens-1m/hstu").model, RecommenderConfig.build
+    config = find(name).model
     state = state_of(config.build(Catalogue(5)))
-    monkeypatch.setattr(RecommenderConfig, "build", watched)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
     restored(config, Catalogue(5), state)
-    assert built and all(tensor.is_meta for tensor in built)
+    assert torch.equal(torch.get_rng_state(), before)
+    config.build(Catalogue(5), seed=0)
+    assert not torch.equal(torch.get_rng_state(), before), "a new model is drawn"
+
+
+def test_a_table_that_will_be_overwritten_takes_no_memory() -> None:
+    """Neither for its draws nor for what is made of them."""
+    with _Undrawn():
+        table = find("movielens-1m/hstu").model.build(Catalogue(2_000_000)).embedder.item.weight
+    assert table.shape == (2_000_000, 50) and not table[::10_000].any(), "somebody has written to it"
+
+
+def test_loading_imports_no_compiler() -> None:
+    """It takes 2 s and 70 MB, in each process that serves."""
+    code = """
+import sys
+from facta.artifact.model import restored, state_of
+from facta.data.dataset.catalogue import Catalogue
+from facta.recipes.find import find
+
+config = find("movielens-1m/hstu").model
+restored(config, Catalogue(5), state_of(config.build(Catalogue(5))))
+assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from facta.config import Config
 from facta.data.dataset.catalogue import Catalogue
@@ -16,6 +18,36 @@ from facta.models.model import Model, ModelConfig
 
 class _Holder(Config):
     model: AnyModel
+
+
+class _Undrawn(TorchFunctionMode):
+    """Random tensors stay empty: they take no time, and no memory until something is written to them.
+
+    The meta device would do the same, but its operators are torch's in Python, which import torch's compiler: 2 s and
+    70 MB for each process that loads a model.
+    """
+
+    DRAWING = (torch.randn, torch.rand)
+    DRAWING_IN_PLACE = (Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_)
+    AFTERWARDS = (Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_)  # what trunc_normal_ makes of its draws
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.empty: dict[int, Tensor] = {}  # by address; kept, so that no other tensor gets one of these addresses
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if func in self.DRAWING:
+            return torch.empty(*args, **named)
+        if func in self.DRAWING_IN_PLACE or func in self.AFTERWARDS:
+            x: Tensor = args[0] if args else named["tensor"]
+            if func in self.DRAWING_IN_PLACE:
+                self.empty[x.data_ptr()] = x
+            if x.data_ptr() in self.empty:
+                return x
+        return func(*args, **named)
 
 
 def parse(values: Mapping[str, Any]) -> ModelConfig:
@@ -31,10 +63,10 @@ def state_of(model: Model) -> dict[str, Tensor]:
 def restored(config: ModelConfig, catalogue: Catalogue, state: Mapping[str, Tensor]) -> Model:
     """The model of a config with saved tensors. Raises RuntimeError where names or shapes differ.
 
-    It is built on the meta device, so nothing is drawn that the file overwrites: the values of a million items take
-    20 s to draw and .2 s to read. Tensors are copied, for a file that is read by mapping may change under the model.
+    Nothing is drawn that the file overwrites: the values of a million items take 20 s to draw and .2 s to read. Tensors
+    are copied, for a file that is read by mapping may change under the model.
     """
-    with torch.device("meta"):
+    with _Undrawn():
         model = config.build(catalogue)
     kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     copies = {name: tensor.to(kinds.get(name, tensor.dtype), copy=True) for name, tensor in state.items()}
