@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from facta.config import Config
 from facta.data.dataset.catalogue import Catalogue
+from facta.layers.initial import truncated_normal_
 from facta.models.known import AnyModel
 from facta.models.model import Model, ModelConfig
 
@@ -21,32 +22,24 @@ class _Holder(Config):
 
 
 class _Undrawn(TorchFunctionMode):
-    """Random tensors stay empty: they take no time, and no memory until something is written to them.
+    """Random tensors stay empty: they take no time, and tables of items no memory until something is written to them.
 
     The meta device would do the same, but its operators are torch's in Python, which import torch's compiler: 2 s and
     70 MB for each process that loads a model.
     """
 
-    DRAWING = (torch.randn, torch.rand)
-    DRAWING_IN_PLACE = (Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_)
-    AFTERWARDS = (Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_)  # what trunc_normal_ makes of its draws
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.empty: dict[int, Tensor] = {}  # by address; kept, so that no other tensor gets one of these addresses
+    WHOLE = (init.normal_, init.uniform_, init.kaiming_uniform_, truncated_normal_)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        if func in self.DRAWING:
+        if func in (torch.randn, torch.rand):
             return torch.empty(*args, **named)
-        if func in self.DRAWING_IN_PLACE or func in self.AFTERWARDS:
-            x: Tensor = args[0] if args else named["tensor"]
-            if func in self.DRAWING_IN_PLACE:
-                self.empty[x.data_ptr()] = x
-            if x.data_ptr() in self.empty:
-                return x
+        if func in self.WHOLE:
+            return args[0] if args else named["tensor"]
+        if func in (Tensor.normal_, Tensor.uniform_):  # one number: torch's trunc_normal_ draws until all are inside
+            return args[0].fill_(args[1] if len(args) > 1 else 0.0)
         return func(*args, **named)
 
 

@@ -22,6 +22,7 @@ from facta import draws, ops
 from facta.config import Config
 from facta.data.dataset.catalogue import Catalogue
 from facta.kinds import Kinds
+from facta.layers.initial import truncated_normal_
 
 SPARSE_ROW_FACTOR = 4  # rows are few where the table has this many times more
 
@@ -41,7 +42,7 @@ class Table(nn.Module):
         super().__init__()
         self.count, self.width, self.dropout = count, width, dropout
         self.weight = nn.Parameter(torch.empty(rows, width))
-        nn.init.trunc_normal_(self.weight, std=std, a=-2 * std, b=2 * std)
+        truncated_normal_(self.weight, std=std)
 
     @abstractmethod
     def vectors(self, rows: Tensor | None = None) -> Tensor:
