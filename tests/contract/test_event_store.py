@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from facta.errors import ConflictError, DataError, StoreError, UnknownEventError
+from facta.store import sql
 from facta.store.content import MAX_FUTURE
 from facta.store.protocol import (
     Appended,
@@ -14,6 +15,7 @@ from facta.store.protocol import (
     EventStore,
     ItemChanges,
     Person,
+    Retained,
     StoredEvent,
     StoredItem,
     UserId,
@@ -207,6 +209,35 @@ def test_who_is_forgotten_begins_above_every_revision_that_readers_remember(stor
         assert store.changes({1: known})[1].whole == store.person(1), "no reader may take x for an event behind c"
     assert store.person(1).revision > 3
     assert [user for user, _ in store.people()] == [2, 1]
+
+
+def test_retention_keeps_what_is_new_and_forgets_whom_nothing_is_left_of(store: EventStore) -> None:
+    for user in range(1, 6):
+        post(store, user, *(event(f"e{n}", 10 * user + n) for n in range(4)))
+    store.tell(1, {"plan": "free"})
+    store.tell(9, {"plan": "pro"})
+    post(store, 6, event("a", None), event("b", None))
+    assert store.retain() == Retained() and store.retain(newest=4, since=10) == Retained()
+    before = {user: person.revision for user, person in store.people()}
+    assert store.retain(since=32) == Retained(4 + 4 + 2, (1, 2))
+    assert store.person(1) == Person() and ids(store.person(3)) == ["e2", "e3"] and store.person(9).facts
+    changes = store.changes(before)
+    assert set(changes) == {1, 2, 3} and changes[1].whole == Person() and changes[3].whole == store.person(3)
+    assert store.retain(newest=3, since=42) == Retained(2 + 2 + 1, (3,))
+    assert ids(store.person(4)) == ["e2", "e3"] and ids(store.person(5)) == ["e1", "e2", "e3"]
+    assert store.retain(newest=1) == Retained(1 + 2 + 1) and ids(store.person(6)) == ["b"]
+    post(store, 4, event("late", 43))
+    assert ids(store.person(4)) == ["e3", "late"], "the time of the newest event is still known"
+    post(store, 1, event("e0", 10))
+    assert store.person(1).revision > before[1]
+
+
+def test_retention_reads_everybody_page_by_page(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_PAGE", 3)
+    for user in range(10):
+        post(store, user, event("a", 1), event("b", 2))
+    assert store.retain(since=2) == Retained(10) and store.retain(newest=0) == Retained(10, tuple(range(10)))
+    assert not [*store.people()]
 
 
 def test_items_are_described_bit_by_bit_and_changes_are_told(store: EventStore) -> None:

@@ -99,6 +99,11 @@ class Walk(RuleBasedStateMachine):
     def merge(self, source: UserId, account: UserId) -> None:
         self.both("merge", source, account)
 
+    @rule(newest=st.sampled_from((None, 0, 1, 2)), since=st.sampled_from((None, 0, 4, 7)))
+    def retain(self, newest: int | None, since: int | None) -> None:
+        outcomes = [store.retain(newest=newest, since=since) for store in (self.store, self.twin)]
+        assert exactly(outcomes[0]) == exactly(outcomes[1])
+
     @rule(user=users)
     def forget(self, user: UserId) -> None:
         self.both("forget", user)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, case, func, select
 
@@ -17,6 +17,8 @@ from facta.store.content import Checked, content_of, event_of
 from facta.store.protocol import StoredEvent, UserId
 from facta.store.schema import EVENTS, STORE, USERS
 from facta.store.tables import Tables, content_now, contents
+
+_LISTED = 500  # numbers in one statement
 
 
 def amend(
@@ -90,6 +92,46 @@ def forget(db: Connection, tables: Tables, name: str) -> bool:
     if one is not None:
         _forget(db, one)
     return one is not None
+
+
+class RetainedPage(NamedTuple):
+    """What a retention took away of some users; `last`: the row of the last one, None where no others follow."""
+
+    last: int | None
+    events: int
+    forgotten: list[str]
+
+
+def retain(
+    db: Connection, tables: Tables, after: int, count: int, newest: int | None, since: int | None
+) -> RetainedPage:
+    """Delete old events of the `count` users behind a row; see `EventStore.retain`."""
+    some = select(USERS).where(USERS.c.user_row > after).order_by(USERS.c.user_row).limit(count)
+    users = db.execute(some).mappings().all()
+    events, forgotten = 0, []
+    for one in users:
+        old = _old(db, one, newest, since)
+        if not old:
+            continue
+        events += len(old)
+        for start in range(0, len(old), _LISTED):
+            mine = EVENTS.c.user_row == one["user_row"], EVENTS.c.arrival.in_(old[start : start + _LISTED])
+            db.execute(EVENTS.delete().where(*mine))
+        if len(old) == one["events"]:
+            forgotten.append(one["name"])
+            _forget(db, one)
+        else:  # its newest event stays
+            _rewrite(db, one, events=one["events"] - len(old))
+    return RetainedPage(users[-1]["user_row"] if len(users) == count else None, events, forgotten)
+
+
+def _old(db: Connection, one: RowMapping, newest: int | None, since: int | None) -> list[int]:
+    """The arrivals of a user's events that a retention deletes."""
+    late = (EVENTS.c.time.desc(), EVENTS.c.arrival.desc())
+    order = select(EVENTS.c.arrival, EVENTS.c.time).where(EVENTS.c.user_row == one["user_row"]).order_by(*late)
+    behind = [] if newest is None else [row.arrival for row in db.execute(order.offset(newest))]
+    aged = [] if since is None else [row.arrival for row in db.execute(order.where(EVENTS.c.time < since))]
+    return sorted({*behind, *aged})
 
 
 def _user(db: Connection, tables: Tables, name: str) -> RowMapping | None:

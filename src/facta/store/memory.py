@@ -22,6 +22,7 @@ from facta.store.protocol import (
     ItemId,
     Person,
     Post,
+    Retained,
     StoredEvent,
     StoredItem,
     UserId,
@@ -161,6 +162,24 @@ class MemoryStore:
             if old is not None:
                 self._first = max(self._first, old.revision + 1)
             return old is not None
+
+    def retain(self, *, newest: int | None = None, since: int | None = None) -> Retained:
+        removed, forgotten = 0, []
+        with self._lock:
+            for name, one in [*self._users.items()]:
+                order = one.in_order()
+                kept = order[max(len(order) - newest, 0) :] if newest is not None else order
+                kept = [each for each in kept if since is None or each.event.time is None or each.event.time >= since]
+                if len(kept) == len(order):
+                    continue
+                removed += len(order) - len(kept)
+                if not kept:
+                    forgotten.append(rules.id_of(name))
+                    self.forget(forgotten[-1])
+                    continue
+                one.events = {each.event.id: each for each in kept}
+                one.rewrite()
+        return Retained(removed, tuple(forgotten))
 
     def describe(self, item: ItemId, values: Mapping[str, Any], *, hidden: bool | None = None) -> StoredItem:
         name, new = rules.key(item, "item"), json.loads(rules.json_of(values, "what is said of an item"))

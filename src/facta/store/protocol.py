@@ -76,6 +76,14 @@ class Appended:
     duplicates: int  # posts that were there already, with the same content
 
 
+@dataclass(frozen=True)
+class Retained:
+    """What a retention took away."""
+
+    events: int = 0
+    forgotten: tuple[UserId, ...] = ()  # users who had nothing else
+
+
 Post = tuple[UserId, StoredEvent]
 
 
@@ -115,6 +123,12 @@ class EventStore(Protocol):
     def forget(self, user: UserId) -> bool:
         """Delete the user's id, events and facts; False where nothing is known. Readers are then given an empty person
         of revision 0. Whoever posts under this id later begins with a revision above all that readers may remember."""
+        ...
+
+    def retain(self, *, newest: int | None = None, since: int | None = None) -> Retained:
+        """Delete of every user all events but the `newest` ones, and those of times before `since` (ms since 1970).
+        A user whose last event goes is forgotten. Events without times have no age. Some hundred users at a time, so
+        that writers wait little; each user is seen at one moment."""
         ...
 
     def describe(self, item: ItemId, values: Mapping[str, Any], *, hidden: bool | None = None) -> StoredItem:

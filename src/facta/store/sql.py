@@ -23,6 +23,7 @@ from facta.store.protocol import (
     ItemId,
     Person,
     Post,
+    Retained,
     StoredEvent,
     StoredItem,
     UserId,
@@ -87,6 +88,16 @@ class SQLStore:
 
     def forget(self, user: UserId) -> bool:
         return bool(self._do(changing.forget, rules.key(user, "user"), deletes=True))
+
+    def retain(self, *, newest: int | None = None, since: int | None = None) -> Retained:
+        last, events, forgotten = 0, 0, []
+        while True:
+            page: changing.RetainedPage = self._do(changing.retain, last, _PAGE, newest, since, deletes=True)
+            events += page.events
+            forgotten += [rules.id_of(name) for name in page.forgotten]
+            if page.last is None:
+                return Retained(events, tuple(forgotten))
+            last = page.last
 
     def describe(self, item: ItemId, values: Mapping[str, Any], *, hidden: bool | None = None) -> StoredItem:
         rules.json_of(values, "what is said of an item")
