@@ -193,6 +193,43 @@ def test_the_status_shows_what_the_service_counts(server: Server, browser: Any) 
         assert shown == counted[0].split()[1] and not made.wrong
 
 
+def test_what_the_charts_show_is_what_happened_between_two_looks(server: Server, browser: Any) -> None:
+    """Two seconds: 40 lists of which 20 took at most 10 ms and 20 from 10 to 50 ms, 6 refusals, 8 steps, 10 cached."""
+
+    def look(times: int) -> str:
+        route = 'route="POST /v1/recommend"'
+        lines = [
+            f'facta_requests_total{{{route},status="200"}} {5 + 40 * times}',
+            f'facta_requests_total{{{route},status="422"}} {1 + 6 * times}',
+            f'facta_requests_total{{route="GET /metrics",status="200"}} {100 * times}',
+            f'facta_request_seconds_bucket{{{route},le="0.01"}} {5 + 20 * times}',
+            f'facta_request_seconds_bucket{{{route},le="0.05"}} {5 + 40 * times}',
+            f'facta_request_seconds_bucket{{{route},le="+Inf"}} {5 + 40 * times}',
+            f'facta_request_seconds_bucket{{route="GET /metrics",le="+Inf"}} {100 * times}',
+            f'facta_engine_waiting{{model="a"}} {times}',
+            f'facta_engine_waiting{{model="b"}} {times}',
+            f'facta_engine_steps_total{{model="a"}} {2 + 8 * times}',
+            f'facta_engine_answered_total{{model="a"}} {3 + 40 * times}',
+            f'facta_engine_answered_from_cache_total{{model="a"}} {1 + 10 * times}',
+            f'facta_engine_cache_bytes{{model="a"}} {7 * times}',
+            f"facta_events_total {9 + 3 * times}",
+        ]
+        return "# HELP what it is\n" + "\n".join(lines) + "\n"
+
+    with tab(browser, server, DESK) as made:
+        found = made.page.evaluate(
+            """async ([then, now]) => {
+              const { between, sample } = await import('/static/counters.js');
+              return between(sample(then, 1000), sample(now, 3000));
+            }""",
+            [look(0), look(1)],
+        )
+    assert found == {
+        "answered": 20, "refused": 3, "middle": 10, "late": pytest.approx(49.2), "waiting": 2, "step": 5, "hits": 25,
+        "bytes": 7, "events": 1.5,
+    }  # fmt: skip
+
+
 def test_ids_beyond_what_a_double_holds_survive(server: Server, browser: Any) -> None:
     user = 2**60 + 1
     with tab(browser, server, DESK) as made:
@@ -217,9 +254,11 @@ def test_what_moved_a_score_is_shown_where_the_service_says_it(server: Server, b
         assert "-0.25" in made.page.locator(".because").inner_text() and not made.wrong
     with tab(browser, server, DESK) as made:
         explained(made, None)
-        for place in (0, 1):
-            made.page.locator(".list .title").nth(place).click()
-            made.page.wait_for_selector(".why td")
+        with made.page.expect_response("**/v1/recommend"):
+            made.page.locator(".list .title").first.click()
+        with made.page.expect_response("**/v1/rank"):
+            made.page.locator(".list .title").nth(1).click()
+        api.expect(made.page.locator(".why th")).to_have_count(2)
         assert made.page.locator(".because, .error").count() == 0
         assert [one.get("explain") for one in made.bodies("/v1/recommend")].count(True) == 1, "asked once"
 

@@ -39,36 +39,36 @@ export async function begin() {
 const learnModels = async () => update({ models: (await call("GET", "v1/models")).models });
 
 export async function choosePerson(id) {
-  about(id, false);
+  about(id);
   let known = { events: [], num_events: 0 };
   try {
     known = await call("GET", `v1/users/${part(id)}?events=${EVENTS}`);
   } catch (error) {
-    if (error.status !== 404) throw error;
-    update({ invented: true });
+    if (error.status !== 404) throw error; // nothing is known of them: that is an answer, too
   }
   if (state.user !== id) return; // somebody else was chosen meanwhile
   update({ user: known.user_id ?? id, total: known.num_events });
-  await Promise.all([readEvents(known.events), ask()]);
+  await Promise.all([readEvents(state.user, known.events), ask()]);
 }
 
 export async function inventPerson() {
   const random = crypto.getRandomValues(new Uint32Array(1))[0];
-  about(model()?.user_ids === "text" ? `guest-${random}` : 4_000_000_000 + random, true);
+  about(model()?.user_ids === "text" ? `guest-${random}` : 4_000_000_000 + random);
   await ask();
 }
 
-function about(user, invented) {
+function about(user) {
   const nothing = { events: [], total: 0, list: [], before: new Map(), answer: null, open: null, error: "", asksToForget: false };
-  update({ user, invented, shown: 8, ...nothing });
+  update({ user, shown: 8, ...nothing });
 }
 
-async function readEvents(events) {
+async function readEvents(user, events) {
   const ids = [...new Set(events.map((event) => event.item_id))];
   const query = ids.map((id) => `id=${part(id)}`).join("&");
   const items = ids.length ? (await call("GET", `v1/items?${query}`, undefined, { quiet: true })).items : [];
   const titles = new Map(items.map((item) => [String(item.id), item.title]));
-  update({ events: events.map((event) => line(event, titles.get(String(event.item_id)))).reverse() });
+  const read = events.map((event) => line(event, titles.get(String(event.item_id)))).reverse();
+  if (same(user, state.user)) update({ events: [...state.events, ...read] }); // behind what was chosen meanwhile
 }
 
 function line({ event_id, item_id, timestamp, user_id, ...values }, title) {
@@ -119,11 +119,13 @@ export async function search(typed) {
 
 // The person chose an item now: post it, and ask again.
 export async function choose(item) {
+  const user = state.user;
   const time = model()?.timed ?? true ? { timestamp: new Date().toISOString() } : {};
-  const event = { user_id: state.user, item_id: item.id, ...time, ...state.context };
+  const event = { user_id: user, item_id: item.id, ...time, ...state.context };
   const posted = await call("POST", "v1/events", event);
+  if (!same(user, state.user)) return;
   const mine = line({ ...event, event_id: posted.event_ids[0] }, item.title);
-  update({ events: [mine, ...state.events], total: state.total + 1, invented: false });
+  update({ events: [mine, ...state.events], total: state.total + 1 });
   await ask();
 }
 
@@ -142,7 +144,7 @@ export async function takeBack(event) {
 
 export async function forget() {
   await call("DELETE", `v1/users/${part(state.user)}`);
-  update({ events: [], total: 0, asksToForget: false, invented: true, users: state.users.filter((one) => !same(one, state.user)) });
+  update({ events: [], total: 0, asksToForget: false, users: state.users.filter((one) => !same(one, state.user)) });
   await ask();
 }
 
@@ -168,6 +170,6 @@ async function explain(id) {
     if (still()) update({ because: items.find((item) => same(item.id, id))?.because ?? null });
   } catch (error) {
     if (!(error instanceof Refused) || error.status === 401) throw error;
-    unexplained.add(now); // this service or this model does not explain: nothing is said, and nobody asks again
+    if (error.status === 422) unexplained.add(now); // it does not explain: nothing is said, and nobody asks again
   }
 }

@@ -7,7 +7,6 @@ export const state = {
   model: "", // the name that is asked for; "": the service chooses
   users: [], // some of the people whom the service knows
   user: null, // who is asked about: an id, as the service writes it
-  invented: false, // nothing is known of the user yet
   events: [], // of the user, newest first: {event_id, item_id, title, timestamp, values}
   total: 0, // events of the user that the service knows
   shown: 8, // events

@@ -10,8 +10,8 @@ import { model, state, update } from "./state.js";
 const DAYS = 28; // that may be asked ahead
 
 export const tryView = () => html`
-  <p class="lead">Pick somebody, or invent somebody. Choose what they like: the next list knows it. Nothing is trained meanwhile; the model
-    reads what was chosen.</p>
+  <p class="lead">Pick somebody, or invent somebody. Choose what they like: the next list knows it. The model reads the
+    choices; nothing is trained.</p>
   <div class="columns">
     <div>
       ${who()} ${choosing()} ${chosen()}
@@ -156,7 +156,7 @@ function engineer() {
   const measured = model()?.metrics?.findLast((one) => one.stage === "test") ?? model()?.metrics?.at(-1);
   const facts = answer && [
     ["latency", `${number(state.ms)} ms`],
-    ["kept keys and values", answer.cached ? "used" : "not used"],
+    ["cached", answer.cached ? "yes: it began from kept keys and values" : "no"],
     ["source", answer.source],
     ["model", `${answer.model.name}, ${model()?.kind ?? ""}`],
     ["fingerprint", answer.model.fingerprint],
