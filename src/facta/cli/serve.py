@@ -57,7 +57,7 @@ def serve(
     check: Annotated[bool, typer.Option("--check", help="Look whether it would start, and end.")] = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Answer over HTTP. What people do is posted, and the next answer knows it; / is a page to try it, /docs the paths."""
+    """Answer over HTTP. What people do is posted, and the next answer knows it; / is a page, /docs has the paths."""
     config = ServeConfig(
         models=_models(artifact, ranker, model, split), store=store, cache=cache, stride=stride, threads=threads,
         host=host, port=port, keys=_text(keys), swap_from=_text(models), log_users=log_users, answers=_text(answers),

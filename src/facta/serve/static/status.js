@@ -29,10 +29,10 @@ async function look() {
 
 const CHARTS = [
   { title: "Requests a second", lines: { answered: "answered", refused: "refused" }, write: number },
-  { title: "Latency of lists, ms", lines: { middle: "half of them below", late: "99 % below" }, write: number },
+  { title: "Latency of lists, ms", lines: { middle: "half below", late: "99 % below" }, write: number },
   { title: "Requests that wait", lines: { waiting: "waiting" }, write: number },
   { title: "Requests in a step", lines: { step: "mean" }, write: number },
-  { title: "From kept keys and values, %", lines: { hits: "of the answers" }, write: number },
+  { title: "From the cache, %", lines: { hits: "of the answers" }, write: number },
   { title: "Bytes kept of people", lines: { bytes: "kept" }, write: bytes },
   { title: "Events a second", lines: { events: "accepted" }, write: number },
 ];
@@ -59,7 +59,7 @@ function totals({ of }) {
   const counted = [
     ["requests", of("facta_requests_total", (labels) => !labels.includes("GET /metrics"))],
     ["lists answered", of("facta_engine_answered_total")],
-    ["from kept keys and values", of("facta_engine_answered_from_cache_total")],
+    ["from the cache", of("facta_engine_answered_from_cache_total")],
     ["people kept", of("facta_engine_cache_people")],
     ["events accepted", of("facta_events_total")],
     ["too late", of("facta_engine_expired_total")],
