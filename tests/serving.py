@@ -101,20 +101,22 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def shop(folder: Path, *, text: bool = False) -> Dataset:
-    """20 people with 6 events; the log calls users `visitor`, and has titles."""
+def shop(folder: Path, *, text: bool = False, first: int = 0) -> Dataset:
+    """20 people with 6 events; the log calls users `visitor`, and has titles. Ids of items count from `first`."""
     rng = np.random.default_rng(1)
     user, place = np.repeat(np.arange(20), 6), np.tile(np.arange(6), 20)
     frame = pl.DataFrame(
         {
             "visitor": [f"u/{one}" for one in user] if text else user,
-            "item_id": (user + place) % (ITEMS - 1),
+            "item_id": first + (user + place) % (ITEMS - 1),
             "timestamp": (T0 + DAY * place + user) // 1000,
             "tab": rng.choice(["home", "search"], 120),
             "click": rng.integers(0, 2, 120),
         }
     )
-    items = pl.DataFrame({"item_id": range(ITEMS), "title": [f"The {name} film" for name in "abcdefghi"]})
+    items = pl.DataFrame(
+        {"item_id": range(first, first + ITEMS), "title": [f"The {name} film" for name in "abcdefghi"]}
+    )
     items = items.with_columns(genre=pl.Series([f"genre {item % 3}" for item in range(ITEMS)]))
     return prepare(
         frame, folder, items=items, item_fields={"genre": "categorical"}, columns={"user_id": "visitor"},

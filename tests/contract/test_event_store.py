@@ -52,6 +52,16 @@ def test_what_was_posted_is_what_is_read(store: EventStore) -> None:
     assert store.person("nobody") == Person()
 
 
+def test_the_first_users_are_those_who_came_first_and_were_not_forgotten(store: EventStore) -> None:
+    assert store.first_users(5) == []
+    for user in (2**63, "b", 1):
+        post(store, user, event("a", 10), event("b", 20))
+    post(store, "b", event("c", 30))
+    assert store.first_users(2) == [2**63, "b"] and store.first_users(9) == [2**63, "b", 1]
+    store.forget(2**63)
+    assert store.first_users(2) == ["b", 1]
+
+
 def test_order_is_time_then_arrival_and_revisions_count_events(store: EventStore) -> None:
     post(store, 1, event("late", 30), event("early", 10))
     post(store, 1, event("middle", 20), event("same", 30))

@@ -164,6 +164,17 @@ def test_facts_are_told_and_shown(server: Server) -> None:
     assert server.http.put("/v1/users/40", json={"series": [{"value": 1}]}).status_code == 422
 
 
+def test_some_of_the_people_and_the_fields_of_the_log_are_told(server: Server) -> None:
+    server.post("/v1/events", [event(41, 3, 0), event(42, 3, 0)])
+    few, many = (server.http.get(f"/v1/users?k={k}").json()["users"] for k in (1, 1000))
+    assert few == many[:1] and {41, 42} <= {*many} and server.http.get("/v1/users?k=0").status_code == 422
+    (model,) = server.http.get("/v1/models").json()["models"]
+    assert model["timed"] and model["user_ids"] == "number"
+    told = {one["name"]: one for one in model["fields"]}
+    assert told["click"] == {"name": "click", "role": "feedback", "kind": "binary"}
+    assert told["tab"]["role"] == "context" and {*told["tab"]["categories"]} == {"home", "search"}
+
+
 def test_a_batch_with_a_key_is_kept_once(server: Server) -> None:
     batch = [event(50, 1, 0), event(50, 2, 1)]
     first, second = (server.post("/v1/events", batch, **{"Idempotency-Key": "k1"}).json() for _ in range(2))
@@ -235,6 +246,10 @@ def test_items_are_found_by_title_and_by_likeness(server: Server, made: Artifact
     assert len(found) == ITEMS
     assert server.http.get("/v1/items", params={"q": "THE C"}).json()["items"][0] == {"id": 2, "title": "The c film"}
     assert server.http.get("/v1/items", params={"q": "(x"}).json()["items"] == []
+    named = server.http.get("/v1/items", params={"id": ["4", "999", "2"]}).json()["items"]
+    assert named == [{"id": 4, "title": "The e film"}, {"id": 2, "title": "The c film"}]
+    for wrong in ({}, {"q": "a", "id": "2"}, {"id": "x"}, {"id": [*"1234567"] * 200}):
+        assert server.http.get("/v1/items", params=wrong).status_code == 422
     similar = server.http.get("/v1/items/3/similar?k=4").json()
     assert [one["id"] for one in similar["items"]] == made.similar_items(3, 4).ids[0]
     assert server.http.get("/v1/items/999/similar").status_code == 422
@@ -247,7 +262,7 @@ def test_whatever_is_sent_is_no_mistake_of_the_service(server: Server) -> None:
     left_out = ["--exclude-checks", "positive_data_acceptance", "--no-color"]
     run = subprocess.run([*command, *options, *left_out], capture_output=True, text=True, cwd=server.log.parent)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr
-    assert "16 passed" in run.stdout and not [one for one in server.lines() if one.get("status") == 500]
+    assert "17 passed" in run.stdout and not [one for one in server.lines() if one.get("status") == 500]
 
 
 def test_what_was_answered_is_kept_without_the_person(server: Server, folder: Path) -> None:

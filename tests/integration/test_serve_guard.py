@@ -147,6 +147,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("PUT", "/v1/users/1"): {"write", "admin"},
     ("DELETE", "/v1/users/1"): {"write", "admin"},
     ("POST", "/v1/users/1/merge"): {"write", "admin"},
+    ("GET", "/v1/users"): {"read", "admin"},
     ("GET", "/v1/users/1"): {"read", "admin"},
     ("POST", "/v1/recommend"): {"read", "admin"},
     ("POST", "/v1/rank"): {"read", "admin"},

@@ -56,6 +56,7 @@ def test_titles_that_begin_so_come_first_then_the_popular_ones() -> None:
     assert [one["id"] for one in found.find("wars star", 9)] == [40, 0]
     assert found.find("", 9) == [] and found.find(".*", 9) == [] and len(found.find("star", 2)) == 2
     assert [one["id"] for one in Titles(items.drop("title")).find("1", 9)] == [10]
+    assert found.of(np.array([3, 0])) == [{"id": 30, "title": ""}, {"id": 0, "title": "Star Wars"}]
 
 
 class Failing(MemoryStore):

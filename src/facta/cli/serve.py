@@ -57,7 +57,7 @@ def serve(
     check: Annotated[bool, typer.Option("--check", help="Look whether it would start, and end.")] = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Answer over HTTP. What people do is posted, and the next answer knows it; /docs has the paths."""
+    """Answer over HTTP. What people do is posted, and the next answer knows it; / is a page, /docs has the paths."""
     config = ServeConfig(
         models=_models(artifact, ranker, model, split), store=store, cache=cache, stride=stride, threads=threads,
         host=host, port=port, keys=_text(keys), swap_from=_text(models), log_users=log_users, answers=_text(answers),
@@ -68,7 +68,7 @@ def serve(
         _show(checked(config), as_json=as_json)
         return
     check_artifacts(config)
-    console.note(f"http://{host}:{port}/docs says what may be asked; Ctrl-C ends it.")
+    console.note(f"http://{host}:{port} is a page to try it, /docs says what may be asked; Ctrl-C ends it.")
     # this process has imported torch for the check; the one that speaks HTTP never does
     os.execv(sys.executable, [sys.executable, "-m", "facta.serve", config.model_dump_json()])
 

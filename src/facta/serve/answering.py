@@ -28,6 +28,7 @@ from facta.store.opening import open_store
 from facta.store.protocol import Person, StoredEvent, UserId
 
 Request = Mapping[str, Any]
+_SAID = {"name", "role", "kind", "categories", "levels"}  # of a field: what a value of it may be
 
 
 class Answering:
@@ -68,6 +69,9 @@ class Answering:
             "reads_time": self.artifact.reads_time,
             "items": len(ids),
             "item_ids": "text" if ids.dtype == pl.String else "number",
+            "user_ids": self.engine.words.ids["user"],
+            "timed": self.engine.words.timed,
+            "fields": [one.model_dump(include=_SAID, exclude_none=True) for one in self.engine.words.fields.values()],
             "window": model.window,
             "stride": self.engine.stride,
             "metrics": [*self.artifact.metrics],
@@ -187,7 +191,12 @@ class Answering:
         }  # fmt: skip
 
     def _items(self, request: Request) -> dict[str, Any]:
-        return {"request_id": request["request_id"], "items": self.titles.find(request["q"], request["k"])}
+        if request["q"] is not None:
+            items = self.titles.find(request["q"], request["k"])
+        else:
+            rows = self.engine.codings[0].rows_of([self.engine.words.id(one, "item") for one in request["ids"]])
+            items = self.titles.of(rows[rows >= 0])
+        return {"request_id": request["request_id"], "items": items}
 
     def _status(self, request: Request) -> dict[str, Any]:
         engine = self.engine

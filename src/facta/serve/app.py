@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
@@ -31,6 +31,8 @@ from facta.serve.paths import decoded
 from facta.serve.problems import RequestError, described_problem, problem, problem_of
 from facta.serve.requests import Facts, Merge, Rank, Recommend, Swap
 from facta.serve.service import Service
+from facta.serve.web import HEADERS as WEB_HEADERS
+from facta.serve.web import web_files
 from facta.store.content import Clock
 from facta.store.opening import open_store
 
@@ -63,6 +65,7 @@ def create_app(config: ServeConfig) -> ASGIApp:
         app.add_exception_handler(errors, _refused)
     for add in (_add_answers, _add_events, _add_people, _add_items, _add_models, _add_health):
         add(app)
+    _add_web(app, keys=keys is not None)
     front = Front(Guard(app, keys, config.limits, config.host), metrics, log_users=config.log_users)
     return front
 
@@ -114,6 +117,10 @@ def _add_events(app: FastAPI) -> None:
 
 
 def _add_people(app: FastAPI) -> None:
+    @app.get("/v1/users", summary="Some of the people of whom something is known")
+    async def people(request: Request, k: int = 10) -> Response:
+        return _json(await _service(request).some_people(_length(k)))
+
     @app.get("/v1/users/{user_id}", summary="What is known of a person, with the newest events")
     async def person(request: Request, user_id: str, events: int = NEWEST) -> Response:
         return _json(await _service(request).person(await _user(request, user_id), max(events, 0)))
@@ -140,9 +147,14 @@ def _add_items(app: FastAPI) -> None:
     async def similar(request: Request, item_id: str, k: int = 10) -> Response:
         return _answered(request, await _service(request).similar(decoded(item_id), _length(k), _known(request).id))
 
-    @app.get("/v1/items", summary="Items by their titles")
-    async def items(request: Request, q: str, k: int = 10) -> Response:
-        return _answered(request, await _service(request).items(q, _length(k), _known(request).id))
+    @app.get("/v1/items", summary="Items by their titles, or by their ids")
+    async def items(
+        request: Request, q: str | None = None, id: Annotated[tuple[str, ...], Query()] = (), k: int = 10
+    ) -> Response:
+        if (q is None) == (not id):
+            found = "neither" if q is None else "both"
+            raise RequestError(422, f"Found {found} of q and id; expected what was typed, or ids of items.")
+        return _answered(request, await _service(request).items(q, id, _length(k), _known(request).id))
 
 
 def _add_models(app: FastAPI) -> None:
@@ -156,6 +168,29 @@ def _add_models(app: FastAPI) -> None:
         asked = parsed(Swap, await body(request, service.config.limits.body))
         await service.models.swap(decoded(name), asked.artifact, asked.ranker)
         return _json({"models": service.models.about()})
+
+
+def _add_web(app: FastAPI, *, keys: bool) -> None:
+    files = web_files(keys=keys)
+
+    @app.get("/", include_in_schema=False)
+    async def front_page(request: Request) -> Response:
+        return sent(request, "index.html")
+
+    @app.get("/static/{name:path}", include_in_schema=False)
+    async def static(request: Request, name: str) -> Response:
+        return sent(request, name)
+
+    def sent(request: Request, name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404)
+        file = files[name]
+        headers = {**WEB_HEADERS, "ETag": file.tag}
+        if request.headers.get("if-none-match") == file.tag:
+            return Response(status_code=304, headers=headers)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(file.content, headers=headers, media_type=file.kind)
+        return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.kind)
 
 
 def _add_health(app: FastAPI) -> None:

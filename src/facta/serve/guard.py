@@ -17,8 +17,8 @@ from facta.serve.front import REQUEST
 from facta.serve.keys import Keys, Role, check_keyless
 from facta.serve.problems import RequestError, problem_of
 
-_OPEN = ("/health/live", "/health/ready", "/docs", "/openapi.json")
-"""Paths that tell nothing of anybody: they need no key."""
+_OPEN = ("/", "/health/live", "/health/ready", "/docs", "/openapi.json")
+"""Paths that tell nothing of anybody: they need no key, as what the page loads from `/static/` needs none."""
 
 _ASKS = ("/v1/recommend", "/v1/rank")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -27,7 +27,7 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:]+\]|[^:]+)(:[0-9]+)?")
 
 def needed(method: str, path: str) -> Role | None:
     """The role that a request needs; None: none at all."""
-    if path in _OPEN:
+    if path in _OPEN or path.startswith("/static/"):
         return None
     if path.startswith("/v1/models") and method not in ("GET", "HEAD"):
         return "admin"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -119,6 +119,10 @@ class Service:
             "facts": dict(found.facts), "series": series,
         }  # fmt: skip
 
+    async def some_people(self, k: int) -> dict[str, Any]:
+        """The k who came first."""
+        return {"users": await self.stored(self.store.first_users, min(k, self.config.limits.k))}
+
     async def tell(self, user: UserId, told: Facts) -> dict[str, Any]:
         """Facts, in place of those told before."""
         known = self.words.user_fields
@@ -187,8 +191,12 @@ class Service:
         request = {"request_id": request_id, "item_id": item, "k": min(k, self.config.limits.k)}
         return await self.models.of(None, None).ask(Verb.SIMILAR, request, self.config.limits.seconds)
 
-    async def items(self, typed: str, k: int, request_id: str) -> Answer:
-        request = {"request_id": request_id, "q": typed, "k": min(k, self.config.limits.k)}
+    async def items(self, typed: str | None, ids: Sequence[str], k: int, request_id: str) -> Answer:
+        """By what was typed, or by ids."""
+        most = self.config.limits.k
+        if len(ids) > most:
+            raise RequestError(422, f"Found {len(ids):,} ids; expected at most {most:,}.")
+        request = {"request_id": request_id, "q": typed, "ids": ids, "k": min(k, most)}
         return await self.models.of(None, None).ask(Verb.ITEMS, request, self.config.limits.seconds)
 
     # how it goes

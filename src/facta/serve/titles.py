@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from facta.arrays import Ints
+
 
 class Titles:
     """The titles of a catalogue; without titles, its ids."""
@@ -33,6 +35,10 @@ class Titles:
         begins = self._low[rows].str.starts_with(" ".join(words))
         best = pl.DataFrame({"row": rows, "begins": begins, "seen": self._seen[rows]})
         best = best.sort(["begins", "seen", "row"], descending=[True, True, False]).head(k)
-        ids = self._catalogue["item_id"][best["row"]].to_list()
-        titles = [None] * len(ids) if self._shown is None else self._shown[best["row"]].to_list()
+        return self.of(best["row"].to_numpy())
+
+    def of(self, rows: Ints) -> list[dict[str, Any]]:
+        """The items of some rows of the catalogue, in their order."""
+        ids = self._catalogue["item_id"][rows].to_list()
+        titles = [None] * len(ids) if self._shown is None else self._shown[rows].to_list()
         return [{"id": id_, "title": title} for id_, title in zip(ids, titles, strict=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from threading import RLock
 from typing import Any
 
@@ -208,6 +209,10 @@ class MemoryStore:
         with self._lock:
             one = self._users.get(rules.key(user, "user"))
             return Person() if one is None else one.person()
+
+    def first_users(self, count: int) -> list[UserId]:
+        with self._lock:
+            return [rules.id_of(name) for name in islice(self._users, count)]
 
     def people(self) -> Iterator[tuple[UserId, Person]]:
         with self._lock:

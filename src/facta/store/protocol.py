@@ -152,6 +152,10 @@ class EventStore(Protocol):
         """All that is known of a user; an empty person where nothing is."""
         ...
 
+    def first_users(self, count: int) -> list[UserId]:
+        """So many of those of whom something is known, in the order in which they came; their events are not read."""
+        ...
+
     def people(self) -> Iterator[tuple[UserId, Person]]:
         """Everyone, in the order in which users came, read a few hundred at a time. Each is seen at one moment; who is
         changed meanwhile is seen before or after."""

@@ -123,6 +123,12 @@ class SQLStore:
         assert whole is not None
         return whole
 
+    def first_users(self, count: int) -> list[UserId]:
+        with self._backend.reading() as db:
+            return [
+                rules.id_of(name) for name in db.scalars(select(USERS.c.name).order_by(USERS.c.user_row).limit(count))
+            ]
+
     def people(self) -> Iterator[tuple[UserId, Person]]:
         last = 0
         while page := self._page(last):
