@@ -157,7 +157,7 @@ def test_shared_negatives(dataset: Dataset) -> None:
     in_batch = draw(NegativesConfig(kind="in-batch"), batch, counts, key=1)
     assert in_batch.shared is not None
     assert in_batch.shared.tolist() == sorted(set(batch.targets.events.item.tolist()))
-    with pytest.raises(ConfigError, match="in-batch has none"):
+    with pytest.raises(ConfigError, match="in-batch negatives, which draw none"):
         NegativesConfig(kind="in-batch", count=7)
     mixed = draw(NegativesConfig(kind="mixed", count=7, correction="negatives"), batch, counts, key=1)
     assert mixed.shared is not None and mixed.log_q is not None

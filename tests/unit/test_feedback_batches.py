@@ -96,7 +96,7 @@ def test_every_training_event_is_a_target_once(log: Dataset, split: Split, examp
 
 
 def test_impressions_of_the_next_item_are_refused(log: Dataset, split: Split) -> None:
-    with pytest.raises(ConfigError, match="of models of feedback alone"):
+    with pytest.raises(ConfigError, match="for models that predict feedback"):
         batches(log, split, ITEM, examples="impression")
 
 

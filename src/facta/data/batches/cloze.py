@@ -1,4 +1,4 @@
-"""Cloze: some events of a row are hidden, and each is predicted from those on both sides (BERT4Rec, Sun et al. 2019).
+"""Cloze: some events of a row are masked, and each is predicted from both sides (BERT4Rec, Sun et al. 2019).
 
 Letters: B rows, E events.
 """
@@ -17,18 +17,19 @@ _BITS = 1 << 30
 
 
 class ClozeConfig(Config):
-    """The authors' code makes eleven copies of a row: ten with a share of random events hidden, and one whose newest
-    event alone is hidden, which is what a request asks for."""
+    """The authors' code makes eleven copies of a row: ten with random events masked, and one with only the newest event
+    masked, as in a request.
+    """
 
-    share: float = Field(default=0.2, gt=0, lt=1, description="of a row's events that are hidden; one at the least")
-    last: float = Field(default=1 / 11, ge=0, le=1, description="share of rows that hide their newest event alone")
+    share: float = Field(default=0.2, gt=0, lt=1, description="of a row's events that are masked; at least one")
+    last: float = Field(default=1 / 11, ge=0, le=1, description="share of rows with only the newest event masked")
 
 
 def hidden_events(offsets: Tensor, events: Tensor, rows: Tensor, config: ClozeConfig) -> Tensor:
-    """Rows [B+1] and the keys of events [E] and of rows [B] -> [E] which events are hidden.
+    """Offsets of rows [B+1], keys of events [E] and of rows [B] -> [E] which events are masked.
 
-    Each event by a draw of its own; besides, the smallest draw of a row is hidden and its largest one is not, so that
-    something is predicted and something is seen. (A row of one event hides it.)
+    Each event by its own draw. The event with a row's smallest draw is always masked and the one with its largest draw
+    never, so that each row has a target and an input. (In a row of one event that event is masked.)
     """
     row, place = jagged.rows(offsets), jagged.places(offsets)
     drawn = draws.below(draws.mix(events, Purpose.CLOZE), _BITS)

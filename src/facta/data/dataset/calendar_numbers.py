@@ -1,4 +1,4 @@
-"""Whole numbers that spell a calendar, such as 2023111502 for 2 o'clock: as Unix times they are moments of other years.
+"""Whole numbers that spell a date, such as 2023111502 for 2 o'clock: read as Unix times they would be of other years.
 
 Ten digits of the form YYYYMMDDHH are Unix seconds of 2034, twelve of the form YYYYMMDDHHMM milliseconds of 1976.
 """
@@ -13,8 +13,8 @@ import polars as pl
 
 from facta.arrays import Bools
 
-_LOOKED_AT = 1_000  # values that decide whether all are looked at
-_SHARE = 0.98  # of the values that have to spell a moment: a real Unix time does by chance only
+_LOOKED_AT = 1_000  # first values; all are looked at only if these spell moments
+_SHARE = 0.98  # share of values that must spell a moment; a Unix time does so only by chance
 _DISTINCT = 5  # without a century some Unix times spell a moment, five different ones do not
 
 

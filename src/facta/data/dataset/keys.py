@@ -6,7 +6,7 @@
 Length and words are of the text's UTF-8 bytes; a word is eight of them, little-endian, with zeros behind the last.
 `mix_int` is `facta.draws.mix_int`. Two different numbers never share a key; two texts do with a probability of 2^-64.
 
-Letters: V ids, n texts that still have words.
+Letters: V ids, n texts with words left.
 """
 
 from __future__ import annotations

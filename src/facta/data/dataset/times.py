@@ -1,7 +1,7 @@
 """Timestamps of any kind -> int64 milliseconds since 1970 (UTC). The unit is detected and named, never averaged.
 
-A number says its unit by its size: seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 2100 do not
-overlap. Smaller numbers may be anything, so their unit must be given.
+The size of a number tells its unit: seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 2100 do
+not overlap. Smaller numbers are ambiguous, so their unit must be given.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from facta.errors import DataError, counted
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds, the unit that they came in, and how many were no time (those are null)."""
+    """Milliseconds, the unit of the source, and how many values were no times (they are null)."""
 
     milliseconds: pl.Series  # [n] Int64
     unit: str
     bad: int
     why: str  # the sentence about the bad ones; "" if none
-    finer: bool  # the source tells moments apart that milliseconds do not
+    finer: bool  # the source is finer than milliseconds
 
 
 def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
@@ -179,7 +179,7 @@ def _shown(times: pl.Series) -> str:
 
 
 def _detect(times: pl.Series) -> Unit:
-    """The only unit in which values are times of 1973 to 2100; values that fit no unit are left to the range check."""
+    """The only unit in which values are times of 1973 to 2100. The range check reports values that fit no unit."""
     low, high = bounds(times) or (0, 0)
     for unit in UNITS:  # the usual case: two passes, no masks
         if low >= EARLIEST * PER_SECOND[unit] and high < LATEST * PER_SECOND[unit]:

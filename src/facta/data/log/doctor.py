@@ -1,7 +1,6 @@
-"""What in a log will spoil results, found before training: each finding says what, what it does, and how to mend it.
+"""Findings about a log before training: each says what was found, what it does to results, and how to mend it.
 
-Letters: U users, E events, V items. Every check looks at the prepared form, so a raw log is prepared in a temporary
-folder first.
+Letters: U users, E events, V items. Checks read a prepared dataset; a raw log is prepared in a temporary folder first.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from facta.errors import DataError, counted
 Level = Literal["error", "warning", "note"]
 
 _DAY = 86_400_000
-_WEB = 788_918_400_000  # 1995-01-01 in milliseconds: older events are a wrong unit more often than history
-_RECENT = 0.1  # the newest share of events that is compared with all before
-_SPOILED = 0.05  # of all test targets: more than two systems usually differ by
-_DENSE = 20  # fewer ids that count 0, 1, 2, … prove nothing
+_WEB = 788_918_400_000  # 1995-01-01 in ms: older times mostly come from a wrong unit
+_RECENT = 0.1  # share of the newest events, which are compared with all earlier ones
+_SPOILED = 0.05  # share of test targets: above the usual difference of two systems
+_DENSE = 20  # fewer ids than this may count 0, 1, 2, … by chance
 _NO_ID = ("nan", "none", "null", "na", "n/a", "undefined", "unknown", "-1", "")
 
 
@@ -48,7 +47,7 @@ class Finding:
 
     name: str
     level: Level  # error: prepare refuses it; warning: results are wrong or not comparable; note: decide knowingly
-    count: int  # how many events, users or ids are concerned
+    count: int  # number of events, users or ids concerned
     share: float  # of all of them
     what: str
     effect: str
@@ -65,9 +64,9 @@ def examine(
 ) -> list[Finding]:
     """Findings about a prepared dataset or a raw log, worst first; `now` in milliseconds defaults to the clock.
 
-    `columns`, `fields` and `unit` say what a log means, as in `prepare`. What it refuses is a finding too; the
-    other checks then look at the events that can be used. Raises DataError where there is no file at all, and for
-    columns and units that do not exist.
+    `columns`, `fields` and `unit` say what a log means, as in `prepare`. An error of `prepare` is a finding too; the
+    other checks then read the usable events. Raises DataError for a missing file, and for columns and units that do not
+    exist.
     """
     check_unit(unit)
     check_given(columns or {})
@@ -89,7 +88,7 @@ def _sorted(findings: Iterator[Finding]) -> list[Finding]:
 
 
 class _Said(NamedTuple):
-    """What the user said of a log."""
+    """The user's declarations about a log."""
 
     columns: Mapping[str, str]
     schema: SchemaConfig
@@ -110,7 +109,7 @@ def _raw(source: Source, said: _Said, now: int) -> Iterator[Finding]:
 
 
 def _of_dataset(dataset: Dataset, now: int) -> Iterator[Finding]:
-    """What a prepared dataset shows; of its fields only categories can be actions."""
+    """Findings of a prepared dataset; of its fields only categories can be actions."""
     yield from _checked(dataset, now)
     if dataset.timestamp is not None:
         columns = {"user": _users(dataset), "item": np.asarray(dataset.item), "time": np.asarray(dataset.timestamp)}
@@ -123,7 +122,7 @@ def _of_dataset(dataset: Dataset, now: int) -> Iterator[Finding]:
 
 
 def _prepared(log: EventLog, said: _Said, now: int, source: Source) -> Iterator[Finding]:
-    """What a log is refused for, what was repaired, and what the prepared form of the rest shows."""
+    """The reasons for a refusal, the repairs, and the findings of the rest in its prepared form."""
     columns, schema, unit = said
     mapping = recognise(log.columns, columns)
     log = log.loaded(log.columns)
@@ -148,7 +147,7 @@ def _lines(frame: pl.DataFrame, mapping: Mapping[str, str], unit: Unit | None, t
 
 
 def _command(source: Source, said: _Said) -> str:
-    """How the log was named on the command line; "LOG" for what has no name there."""
+    """The log as named on the command line; "LOG" for frames and other sources without a name."""
     paths = source if isinstance(source, (list, tuple)) else [source]
     if not all(isinstance(path, (str, Path)) for path in paths):
         return "LOG"
@@ -158,7 +157,7 @@ def _command(source: Source, said: _Said) -> str:
 
 
 def _line_per_action(actions: Actions | None, log: str) -> Iterator[Finding]:
-    """One finding on a log in which a purchase is three events."""
+    """A finding about a log with a line for each action, in which a purchase is three events."""
     if actions is None:
         return
     first, *others = actions.names
@@ -200,7 +199,7 @@ def _checked(dataset: Dataset, now: int) -> Iterator[Finding]:
 
 
 def impossible_times(dataset: Dataset, now: int) -> Iterator[Finding]:
-    """Events of tomorrow, and of before the web."""
+    """Events of the future, and events of before 1995."""
     if dataset.timestamp is None:
         yield Finding(
             "no times", "note", dataset.num_events, 1.0, "The log has an order of events but no times.",
@@ -259,7 +258,7 @@ def ties(dataset: Dataset) -> Iterator[Finding]:
 
 
 def single_events(dataset: Dataset) -> Iterator[Finding]:
-    """Users with one event."""
+    """Users with a single event."""
     count = int((np.diff(dataset.offsets) == 1).sum())
     if count:
         share = count / dataset.num_users
@@ -271,7 +270,7 @@ def single_events(dataset: Dataset) -> Iterator[Finding]:
 
 
 def repeats(dataset: Dataset) -> Iterator[Finding]:
-    """Events whose item the user had before; what counts in a test is how many last events are such."""
+    """Events whose item the user had before; the share among last events limits the test."""
     pairs = pl.DataFrame({"user": _users(dataset), "item": np.asarray(dataset.item)})
     again = ~pairs.to_struct("pair").is_first_distinct().to_numpy()
     ends = dataset.offsets[1:][np.diff(dataset.offsets) > 1] - 1
@@ -286,7 +285,7 @@ def repeats(dataset: Dataset) -> Iterator[Finding]:
 
 
 def unseen_items(dataset: Dataset) -> Iterator[Finding]:
-    """Last events of items that nobody's training events show, with the last two events of each user held out."""
+    """Last events of items without training events, with the last two events of each user held out."""
     length = np.diff(dataset.offsets)
     ends = dataset.offsets[1:][length > 1] - 1
     if not len(ends):
@@ -307,7 +306,7 @@ def unseen_items(dataset: Dataset) -> Iterator[Finding]:
 
 
 def index_ids(dataset: Dataset) -> Iterator[Finding]:
-    """Ids that count 0, 1, 2, … or 1, 2, 3, … without a gap."""
+    """Consecutive ids: 0, 1, 2, … or 1, 2, 3, …"""
     for what, ids in (("user", dataset.users["user_id"]), ("item", dataset.items["item_id"])):
         if not ids.dtype.is_integer() or len(ids) < _DENSE:
             continue
@@ -349,7 +348,7 @@ def crowding(dataset: Dataset) -> Iterator[Finding]:
 
 
 def drift(dataset: Dataset) -> Iterator[Finding]:
-    """Ids of the newest tenth of the events that no older event shows."""
+    """Ids of the newest tenth of the events that no older event has."""
     if dataset.timestamp is None or dataset.num_events < 10:
         return
     cut = np.quantile(dataset.timestamp, 1 - _RECENT, method="lower")
@@ -370,7 +369,7 @@ def drift(dataset: Dataset) -> Iterator[Finding]:
 
 
 def late_feedback(dataset: Dataset) -> Iterator[Finding]:
-    """Values that were given after the user's next event, of fields that say when they were given."""
+    """Values of fields with a time that were given after the user's next event."""
     for field in dataset.manifest.fields:
         if field.late:
             count = round(field.late * int((dataset.delays[field.name] != NO_TIME).sum()))

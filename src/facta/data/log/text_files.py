@@ -1,6 +1,6 @@
-"""What a text file is before it is parsed: its encoding, its line breaks, where it was cut off, and excerpts of it.
+"""Checks of a text file before it is parsed: encoding, line breaks, and a cut-off end.
 
-Every refusal here names what was found in the file, because the parser would name the consequence only.
+Errors here name the cause, because the parser would name only its consequence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from facta.errors import DataError
 _HEAD = 1 << 16
 _BLOCK = 1 << 22
 _EXCERPT = 60
-_BEGINS = (b"\n", b"\r", b" ", b"\t", b",", b";", b"|", b'""')  # of lines that may hold no value
+_BEGINS = (b"\n", b"\r", b" ", b"\t", b",", b";", b"|", b'""')  # bytes that may begin a line without a value
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
@@ -41,13 +41,13 @@ def open_text(path: Path) -> BinaryIO:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text for a sentence, without characters that a terminal would act on."""
+    """The beginning of a text for an error message, without control characters."""
     shown = text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
 
 
 def head_of(path: Path) -> bytes:
-    """The first 64 KiB, unzipped; raises DataError where they are no UTF-8 text with line breaks."""
+    """The first 64 KiB, unzipped; raises DataError if they are no UTF-8 text with line breaks."""
     with open_text(path) as stream:
         head = stream.read(_HEAD)
     for signature, found in _SIGNATURES:
@@ -66,17 +66,17 @@ def head_of(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Whole:
-    """What one pass over the bytes of a text file found."""
+    """Results of one pass over the bytes of a text file."""
 
     quotes: bool  # it has quotation marks
     nul: int | None  # the line with the first NUL byte, from 1
-    gaps: bool  # there may be lines without any value: a line begins with a blank, a separator or its end
-    lines: int  # line breaks, and one more where the last line lacks it
+    gaps: bool  # a line begins with a blank, a separator or its end, so it may have no value
+    lines: int  # line breaks, plus one if the last line has none
     tail: bytes  # the last 64 KiB
 
 
 def read_whole(path: Path) -> Whole:
-    """One pass over the unzipped bytes; it costs about what reading them from memory costs."""
+    """One pass over the unzipped bytes, about as fast as reading them from memory."""
     quotes, gaps, nul, breaks, tail = False, False, None, 0, b""
     for block in _blocks(path):
         gaps = gaps or any(b"\n" + begin in block for begin in _BEGINS) or block[:1] in _BEGINS
@@ -95,7 +95,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def refuse_bad_bytes(path: Path) -> None:
-    """Raise DataError naming the first line that is no UTF-8; slow, for files that a parser has refused."""
+    """Raise DataError with the first line that is no UTF-8; slow, for files that a parser has refused."""
     with open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
@@ -109,10 +109,10 @@ def refuse_bad_bytes(path: Path) -> None:
 
 
 def refuse_cut(path: Path, whole: Whole, separator: str, width: int) -> None:
-    """Raise DataError where the last line of a table lacks its line break and is shorter than all lines before it.
+    """Raise DataError if the last line of a table has no line break and is shorter than all earlier lines.
 
-    A file that was cut within its last number still parses: 1700075710 becomes 170007571, a moment of 1975. A last
-    line without a line break is complete where nothing tells it from the others.
+    A file cut within its last number still parses: 1700075710 becomes 170007571, a moment of 1975. A last line without
+    a line break is accepted if it looks like the others.
     """
     if whole.tail.endswith(b"\n") or not whole.tail:
         return
@@ -135,4 +135,4 @@ def refuse_cut(path: Path, whole: Whole, separator: str, width: int) -> None:
     )
 
 
-_ENOUGH = 5  # lines before the last one that tell what its length should be
+_ENOUGH = 5  # lines before the last one that determine its expected length
