@@ -193,7 +193,7 @@ def test_a_gap_is_an_event_that_a_target_may_see_and_does_not_find() -> None:
 
 
 def test_a_target_that_sees_itself_is_refused() -> None:
-    with pytest.raises(ConfigError, match="sees itself or what came later"):
+    with pytest.raises(ConfigError, match="sees itself or later events"):
         FUSED.tokens(seeing([0, 1, 3]), ["item"])
 
 

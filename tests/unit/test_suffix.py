@@ -80,7 +80,7 @@ def test_a_prediction_from_a_kept_token_is_refused() -> None:
     """A target that sees only the older half is read from a token that the memory holds."""
     layout, batch = LAYOUTS["item"], asked(1, users=False, series=False)
     early = replace(batch, targets=replace(batch.targets, after=batch.targets.after // 2))
-    with pytest.raises(ConfigError, match="read from a token that is left out"):
+    with pytest.raises(ConfigError, match="read from a cached token"):
         layout.tokens(early, ("item",), layout.closed(batch))
-    with pytest.raises(ConfigError, match="read from a token that is left out"):
+    with pytest.raises(ConfigError, match="read from a cached token"):
         layout.tokens(batch, ("item",), jagged.lengths(batch.offsets))  # of the newest event, too
