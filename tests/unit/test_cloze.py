@@ -146,8 +146,8 @@ CONFIG = RecommenderConfig(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"cloze": None}, "model.cloze says how many: set it to {}"),
-        ({"layout": "item"}, "hides no events: set model.cloze to null"),
+        ({"cloze": None}, "whose share is in model.cloze: set it to {}"),
+        ({"layout": "item"}, "masks no events: set model.cloze to null"),
         ({"encoder": {"kind": "gru"}}, "'gru' only looks back"),
         ({"encoder": {"kind": "fuxi-linear", "times": False}}, "'fuxi-linear' only looks back"),
         ({"encoder": {"kind": "hstu"}}, "set model.encoder.bias=position"),
@@ -184,7 +184,7 @@ def test_nothing_is_kept_of_a_history(log: Dataset) -> None:
     batch = request_batch(log, leave_one_out_test(log), slice(5, 6), WINDOW)
     assert not model.prefix_stable and model.cost(10).cache_bytes_per_token == 0
     assert model.layout.closed(batch).tolist() == [0]
-    with pytest.raises(ConfigError, match="keeps no memory of a history"), torch.no_grad():
+    with pytest.raises(ConfigError, match="cannot cache a history"), torch.no_grad():
         model.queries(batch, Memory([None]))
 
 

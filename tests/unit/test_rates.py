@@ -228,7 +228,7 @@ def test_counts_of_many_days_are_told_apart_in_stretches(log: Dataset) -> None:
 
 def test_rates_of_a_sequence_are_of_feedback_with_success(log: Dataset) -> None:
     nothing = GENERATIVE.change(feedback=None, next_item=NextItemConfig())
-    with pytest.raises(ConfigError, match=r"embedding\.rates are of feedback that says what success is"):
+    with pytest.raises(ConfigError, match=r"embedding\.rates needs a predicted feedback field with 'positive' values"):
         Recommender(nothing, Catalogue.of(log))
 
 
