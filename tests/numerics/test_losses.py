@@ -141,7 +141,7 @@ def test_draws_are_functions_of_the_key(world: World) -> None:
 def test_a_correction_that_would_not_be_applied_is_refused() -> None:
     with pytest.raises(ConfigError, match="drawn for each target and not corrected"):
         NegativesConfig(kind="uniform", correction="negatives")
-    with pytest.raises(ConfigError, match="not corrected for sampling"):
+    with pytest.raises(ConfigError, match="correction for a binary loss"):
         BCEConfig(negatives=NegativesConfig(kind="in-batch", correction="negatives"))
 
 

@@ -129,7 +129,7 @@ def test_an_ordinal_field_of_one_level_is_certain() -> None:
 
 
 def test_what_a_head_may_be_given() -> None:
-    with pytest.raises(ConfigError, match="states of this layout lack nothing alone"):
+    with pytest.raises(ConfigError, match="states of this layout have not seen: none"):
         Feedback(FeedbackConfig(late=("item",)), FIELDS, WIDTH)
     with pytest.raises(ConfigError, match="to learn the feedback surface"):
         Feedback(FeedbackConfig(fields=("click", "surface")), FIELDS, WIDTH)
