@@ -189,9 +189,12 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("model.embedding.hidden_ids=0.1", "embedding.hidden_ids 0.1, .* embedding.features is false"),
         (
             "model.embedding.calendar=true",
-            "embedding.calendar is part of the context, and the layout 'item' shows none",
+            "Found embedding.calendar, which is context, for the layout 'item'",
         ),
-        ('model.encoder={"kind": "hstu", "recent": 40, "bias": "time"}', "position bias begins, and .* is time"),
+        (
+            'model.encoder={"kind": "hstu", "recent": 40, "bias": "time"}',
+            "initialises the position bias, with encoder.bias time",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(change: str, message: str | None) -> None:
