@@ -87,7 +87,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
         ops.hstu_attention(*given, ops.Geometry(called), past=past[:1])
     assert past[0] is not None
     timeless = [replace(past[0], time=None), None]
-    with pytest.raises(ConfigError, match="uses time, but a kept past has none"):
+    with pytest.raises(ConfigError, match="uses time, but cached keys and values have no times"):
         ops.hstu_attention(*given, ops.Geometry(called), time_bias=torch.zeros(LAST + 1), past=timeless)
     assert ops.hstu_attention(*given, ops.Geometry(called), past=timeless).isfinite().all()
     with pytest.raises(ConfigError, match="for inference"):

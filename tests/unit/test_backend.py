@@ -13,7 +13,7 @@ from facta.ops import backend
 
 def test_a_backend_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        pytest.raises(ConfigError, match=r"'cuda' is not there; this installation has .*reference"),
+        pytest.raises(ConfigError, match=r"There is no backend 'cuda'; this installation has .*reference"),
         backend.use("cuda"),
     ):
         pass

@@ -1,8 +1,8 @@
-"""Time differences to bias buckets, by integer boundaries.
+"""Time differences to bias buckets by integer boundaries.
 
-The HSTU research code computes `clamp(floor(ln(max(1, |Δ|)) / 0.301), 0, 128)` with Δ in seconds and in floating
-point, so that a difference on a boundary may fall on either side of it from one backend to the next. Here the
-boundaries are fixed once, as whole milliseconds, and every backend compares integers.
+The HSTU research code computes `clamp(floor(ln(max(1, |Δ|)) / 0.301), 0, 128)` with Δ in seconds as a float, so that
+backends may put a difference on a boundary into different buckets. Here the boundaries are whole milliseconds, and
+every backend compares integers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-WIDTH = 0.301  # log10(2), while the logarithm is natural: each bucket is a factor 1.351 wide (hstu research code)
+WIDTH = 0.301  # log10(2) though the logarithm is natural (HSTU research code): each bucket is a factor 1.351 wide
 LAST = 128
 
 

@@ -1,6 +1,6 @@
-"""Kept keys and values: what the newest tokens of a row see in front of themselves without computing it again.
+"""Cached keys and values of the tokens before those of a call.
 
-Letters: B rows, T tokens of this call, n kept tokens of a row, H heads, dqk, dv head widths.
+Letters: B rows, T tokens of this call, n cached tokens of a row, H heads, dqk, dv head widths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from facta.types import TokenBatch
 
 @dataclass(frozen=True)
 class PastLayer:
-    """One row's memory at one attention layer: the leading tokens of the row, which are not in the call."""
+    """One row's cache at one attention layer: the leading tokens of the row, which are not in the call."""
 
     k: Tensor  # [n, H, dqk]
     v: Tensor  # [n, H, dv]
@@ -27,16 +27,18 @@ class PastLayer:
 
 
 Past = Sequence[PastLayer | None]
-"""Of each row of a batch; None: nothing is kept of it."""
+"""The cache of each row of a batch; None: the row has none."""
 
 
 def check(tokens: TokenBatch, past: Past, *, timed: bool) -> None:
-    """Raises ConfigError where rows and their past do not belong together."""
+    """Raises ConfigError if rows and their past do not match."""
     rows = len(tokens.offsets) - 1
     if len(past) != rows:
         raise ConfigError(f"Found the past of {len(past)} rows for a batch of {rows}; expected one (or None) each.")
     if timed and any(one is not None and one.time is None for one in past):
-        raise ConfigError("This model's attention uses time, but a kept past has none: keep it with its times.")
+        raise ConfigError(
+            "This model's attention uses time, but cached keys and values have no times: cache them with their times."
+        )
 
 
 def flat(k: Tensor, v: Tensor, past: Past) -> list[Tensor]:
@@ -50,9 +52,9 @@ def flat(k: Tensor, v: Tensor, past: Past) -> list[Tensor]:
 def whole(
     q: Tensor, k: Tensor, v: Tensor, tokens: TokenBatch, past: Past
 ) -> tuple[Tensor, Tensor, Tensor, TokenBatch, Tensor]:
-    """The definition: q, k, v and tokens of the whole rows, the past in front; and [T] where this call's tokens lie.
+    """The definition: q, k, v and tokens of the whole rows, the past first; and [T] the places of this call's tokens.
 
-    Queries of the past are zeros: nobody reads what they find.
+    Queries of the past are zeros, and their outputs are not used.
     """
     lengths = jagged.lengths(tokens.offsets)
     kept = torch.tensor([0 if one is None else len(one.k) for one in past], device=lengths.device)
