@@ -149,7 +149,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
     own.parent.mkdir(parents=True)
     own.write_text('{"loss": 1.0}\n')
     for recipe in ("debug/hstu", "debug/popularity"):
-        with pytest.raises(facta.ArtifactError, match=r"a\.run' .* holds what no run wrote; move it away"):
+        with pytest.raises(facta.ArtifactError, match=r"a\.run', .* has files of no run; move them away"):
             facta.train(log, recipe, tmp_path / "a", SHORT if recipe == "debug/hstu" else [], overwrite=overwrite)
     assert own.read_text() == '{"loss": 1.0}\n'
     assert not (tmp_path / "a").exists()
