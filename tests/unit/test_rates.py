@@ -239,5 +239,5 @@ def test_a_stream_refuses_counts_of_all_its_time(
     training = TrainingConfig(epochs=1, hours=24, keep="last", metric="NE(click)")
     protocol = ProtocolConfig(split="temporal", train_end="70%", validation_end="85%")
     recipe = RecipeConfig(name="test/x", model=config, training=training, protocol=protocol)
-    with pytest.raises(ConfigError, match="would meet its own answers"):
+    with pytest.raises(ConfigError, match="would leak the future into a stream"):
         api.train(log, recipe, tmp_path / "a")

@@ -185,8 +185,8 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("protocol.mask=some", "nothing, history or window"),
         ("model.width=51", None),
         ("model.encoder.heads=3", "not a multiple of encoder.heads"),
-        ("model.embedding.id_width=8", "embedding.id_width is 8 .* embedding.features is false"),
-        ("model.embedding.hidden_ids=0.1", "embedding.hidden_ids 0.1, .* embedding.features is false"),
+        ("model.embedding.id_width=8", "embedding.id_width 8 .* embedding.features is false"),
+        ("model.embedding.hidden_ids=0.1", "embedding.hidden_ids 0.1 .* embedding.features is false"),
         (
             "model.embedding.calendar=true",
             "Found embedding.calendar, which is context, for the layout 'item'",

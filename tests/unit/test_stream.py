@@ -124,7 +124,7 @@ def test_an_item_is_new_until_a_period_with_it_was_learned(tmp_path: Path, monke
 
 
 def test_a_stream_of_several_passes_is_refused(log: facta.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(facta.ConfigError, match=r"once through the log.*training.epochs=1"):
+    with pytest.raises(facta.ConfigError, match=r"one pass through the log.*training.epochs=1"):
         facta.train(
             log,
             "simulator/gr-ranking",

@@ -169,6 +169,6 @@ def test_a_log_of_numbers_alone_is_learned_by_the_recipes_for_any_log(tmp_path: 
     )
     changes = {"model.width": 16, "training.epochs": 2, "training.patience": None}
     trained = facta.train(log, "own-log/gr-ranking", tmp_path / "a", changes, log=Log("plain", stream))
-    assert "training.metric is NMAE: no feedback of the log says which of its values are success." in stream.getvalue()
+    assert "training.metric is NMAE: no feedback of the log declares which values are success." in stream.getvalue()
     kept = [line for line in read(facta.run_folder(tmp_path / "a"), "validation") if line["best"]]
     assert kept and all("NMAE" in line for line in kept) and trained.model.predicted == ["click"]
