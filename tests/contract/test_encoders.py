@@ -146,7 +146,7 @@ def test_a_time_biased_encoder_refuses_events_without_times(name: str, model: Re
 
 @pytest.mark.parametrize("given", [{}, {"bias": "none", "normaliser": 200.0}])
 def test_softmax_in_hstu_refuses_what_it_would_not_honour(given: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="for encoder.attention=softmax, which has neither"):
+    with pytest.raises(ConfigError, match=r"for encoder\.attention=softmax, which has neither"):
         HSTUConfig.parse({"attention": "softmax", **given})
 
 
