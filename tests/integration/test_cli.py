@@ -223,7 +223,7 @@ def test_info_says_which_backend_runs_and_why(facta: Facta, monkeypatch: pytest.
     assert "reference, as asked for" in facta("info").out
     monkeypatch.setenv("FACTA_BACKEND", "sse2")
     said = facta("info")
-    assert said.code and "'sse2' is not there" in said.err
+    assert said.code and "There is no backend 'sse2'" in said.err
 
 
 def test_info_names_the_backend_whose_memory_it_tells(

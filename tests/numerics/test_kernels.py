@@ -346,7 +346,7 @@ def test_sizes_that_disagree_are_refused(kernels: str) -> None:
         )
     tokens = tokens_of([5], seed=1)
     q, k, v = random_like(2, *[(6, 1, 3)] * 3)
-    with pytest.raises(ValueError, match="sizes disagree"):
+    with pytest.raises(ValueError, match="shape mismatch"):
         ops.hstu_attention(q, k, v, ops.Geometry(tokens))
 
 

@@ -125,7 +125,7 @@ def test_offsets_and_times_that_cannot_be_are_refused(kernels: str) -> None:
         replace(tokens, time=tokens.time[:1]),
         replace(tokens, query_time=tokens.query_time[:1]),
     ):
-        with pytest.raises(ValueError, match="sizes disagree"):
+        with pytest.raises(ValueError, match="shape mismatch"):
             torch.ops.facta.hstu_attention(
                 kernels, q, k, v, wrong.offsets, wrong.sees, wrong.position, wrong.time, wrong.query_time, None, table,
                 None, 1.0, [],
@@ -240,11 +240,11 @@ def test_attention_is_stored_in_one_type(kernels: str) -> None:
     native = backend.module()
     assert native is not None
     for wrong in (k.bfloat16(), k.double()):
-        with pytest.raises(ValueError, match="types disagree"):
+        with pytest.raises(ValueError, match="type mismatch"):
             native.hstu_attention(kernels, 1, q, wrong, v, *where, [], torch.empty_like(q))
-        with pytest.raises(ValueError, match="types disagree"):
+        with pytest.raises(ValueError, match="type mismatch"):
             native.hstu_attention(kernels, 1, q, k, v, *where, [], wrong)
-        with pytest.raises(ValueError, match="types disagree"):
+        with pytest.raises(ValueError, match="type mismatch"):
             native.hstu_attention_backward(kernels, 1, q, k, v, *where, grad, wrong, k, v, None, None)
     q, k, v, out = (x.half() for x in (q, k, v, q))
     with pytest.raises(ValueError, match="must be float32 or bfloat16"):

@@ -192,7 +192,7 @@ def test_a_model_is_not_asked_for_what_it_was_trained_on(log: facta.Dataset, art
     facta.train(log, "debug/popularity", tmp_path / "paper", ["protocol.split=loo-paper"])
     validated = facta.ProtocolConfig(split="loo-val")
     for stage in ("test", "validation"):
-        with pytest.raises(facta.ProtocolError, match=f"may have seen what the {stage} stage"):
+        with pytest.raises(facta.ProtocolError, match=f"may have seen the targets of the {stage} stage"):
             facta.evaluate(tmp_path / "paper", log, validated, stage=stage)
     with pytest.raises(facta.ProtocolError, match="trained under loo-val"):
         facta.evaluate(artifact, log, facta.ProtocolConfig(split="loo-paper"))
@@ -236,7 +236,7 @@ def test_another_log_of_the_same_items_is_asked_only_when_allowed(
 ) -> None:
     longer = pl.concat([worlds.checkerboard(), worlds.checkerboard().tail(1)])
     other = facta.prepare(longer, tmp_path / "other")
-    with pytest.raises(facta.ProtocolError, match=r"may have shown .* other_data=True"):
+    with pytest.raises(facta.ProtocolError, match=r"may have seen the targets here.* other_data=True"):
         facta.evaluate(artifact, other)
     assert facta.evaluate(artifact, other, other_data=True).dataset == other.content_hash != log.content_hash
 

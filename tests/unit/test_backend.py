@@ -18,7 +18,7 @@ def test_a_backend_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch
     ):
         pass
     monkeypatch.setenv("FACTA_BACKEND", "sse2")
-    with pytest.raises(ConfigError, match="'sse2' is not there"):
+    with pytest.raises(ConfigError, match="There is no backend 'sse2'"):
         backend.current()
 
 
