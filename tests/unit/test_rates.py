@@ -17,7 +17,7 @@ from facta.data.batches.training import prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
-from facta.data.split.feedback_counts import DAY
+from facta.data.split.feedback_counts import DAY_MS
 from facta.data.split.statistics import Statistics
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
@@ -43,7 +43,7 @@ GENERATIVE = RecommenderConfig(
     next_item=None,
     feedback=FeedbackConfig(),
 )
-START = 18_000 * DAY
+START = 18_000 * DAY_MS
 # user, item, day, surface, click: three days to train on, one to test
 LOG = [
     ("u", "a", 0, "home", 1),
@@ -63,7 +63,7 @@ PROTOCOL = ProtocolConfig(split="temporal", train_end="70%", validation_end="70%
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     frame = pl.DataFrame(LOG, schema=["user_id", "item_id", "day", "surface", "click"], orient="row")
-    frame = frame.with_columns(timestamp=START + pl.col("day") * DAY + pl.int_range(pl.len()) * 1000).drop("day")
+    frame = frame.with_columns(timestamp=START + pl.col("day") * DAY_MS + pl.int_range(pl.len()) * 1000).drop("day")
     fields = {"surface": {"role": "context", "kind": "categorical"}, "click": {"kind": "binary"}}
     return prepare(frame, tmp_path_factory.mktemp("data") / "log", fields=fields)
 
@@ -209,7 +209,7 @@ def test_counts_of_many_days_are_told_apart_in_stretches(log: Dataset) -> None:
     place = np.repeat(np.arange(2), [6, 4])
     spread = _with_clicks(log, log.fields["click"])
     days = np.array([0, 2, 3, 39, 45, 46, 1, 3, 20, 47])
-    spread.timestamp = START + days * DAY
+    spread.timestamp = START + days * DAY_MS
     fields = made(log)[0].fields
     for ordered in (False, True):
         rates = SmoothedRates(Catalogue.of(log), fields, PRIOR, history=False, ordered=ordered)

@@ -31,14 +31,14 @@ SetOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="Where to train, by torch's name: cpu, cuda, cuda:1.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 
-PAGE = 120  # columns without a terminal: enough for a table of results with intervals
+PAGE_COLUMNS = 120  # columns without a terminal: enough for a table of results with intervals
 
 if sys.stdout is None:  # closed by the parent process
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the life of the process
 if sys.stderr is None:
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
-out = Console(width=None if sys.stdout.isatty() else PAGE)
+out = Console(width=None if sys.stdout.isatty() else PAGE_COLUMNS)
 notes = Console(stderr=True, highlight=False)
 
 

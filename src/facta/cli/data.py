@@ -73,7 +73,7 @@ def get(name: str, out: Path, place: Path | None, *, overwrite: bool, as_json: b
         console.note(f"'{out}' already holds {title}; --overwrite fetches it again.")
     manifest = dataset.manifest
     if as_json:
-        console.emit({"path": str(out), **manifest.model_dump(include=SHOWN)})
+        console.emit({"path": str(out), **manifest.model_dump(include=SHOWN_KEYS)})
         return
     console.note(f"{title}, from {manifest.source[-1]}")
     for text in manifest.notes:
@@ -81,7 +81,7 @@ def get(name: str, out: Path, place: Path | None, *, overwrite: bool, as_json: b
     console.note(f"{manifest.users:,} users, {manifest.items:,} items, {manifest.events:,} events in '{out}'.")
 
 
-SHOWN = {"users", "items", "events", "has_time", "tied_share", "content_hash", "source", "notes"}
+SHOWN_KEYS = {"users", "items", "events", "has_time", "tied_share", "content_hash", "source", "notes"}
 
 
 def _present(name: str, out: Path) -> Dataset | None:

@@ -22,7 +22,7 @@ from facta.eval.value_metrics import COMPARED_VALUES
 from facta.infer.artifact import Artifact
 from facta.recipes.recipe import RecipeConfig
 
-RAW = " (raw)"  # suffix of an artifact's name for scores before calibration
+RAW_SUFFIX = " (raw)"  # suffix of an artifact's name for scores before calibration
 COMPARED = ("NE", "GAUC", "NMAE", "Spearman")
 
 
@@ -36,7 +36,7 @@ def held_out(
             found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, progress=progress)
         if one.calibration:
             raw = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, calibrated=False)
-            found[f"{name}{RAW}"] = raw
+            found[f"{name}{RAW_SUFFIX}"] = raw
     return found
 
 
@@ -110,7 +110,7 @@ def show(
 
 
 def _artifact_of(name: str) -> str:
-    return name.removesuffix(RAW)
+    return name.removesuffix(RAW_SUFFIX)
 
 
 def _common(found: Mapping[str, Predictions]) -> dict[str, Predictions]:

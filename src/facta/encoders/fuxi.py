@@ -37,7 +37,7 @@ from facta.ops.linear import Decay, Linear, linear_attention
 from facta.types import TokenBatch
 
 EPS = 1e-6
-LONGEST = 1 << 50  # ms of a period: 35,000 years
+LONGEST_PERIOD_MS = 1 << 50  # ms of a period: 35,000 years
 Behind = Callable[[Ends], Tensor]
 
 
@@ -57,10 +57,10 @@ class FuXiLinearConfig(EncoderConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> FuXiLinearConfig:
-        if self.all_periods[-1] > LONGEST:
+        if self.all_periods[-1] > LONGEST_PERIOD_MS:
             raise ConfigError(
                 f"encoder.periods {self.periods}, base {self.base} and shortest {self.shortest} make a period of "
-                f"{self.all_periods[-1]:,} ms; expected at most {LONGEST:,}: lower one of them."
+                f"{self.all_periods[-1]:,} ms; expected at most {LONGEST_PERIOD_MS:,}: lower one of them."
             )
         return self
 

@@ -24,7 +24,7 @@ from facta.encoders.memory import LayerMemory
 from facta.encoders.stack import AttentionStack
 from facta.errors import ConfigError
 from facta.layers.norms import plain_layer_norm
-from facta.ops.buckets import LAST
+from facta.ops.buckets import LAST_BUCKET
 from facta.ops.layer import Layer, hstu_layer, hstu_layer_over
 from facta.ops.past import check
 from facta.types import TokenBatch
@@ -126,7 +126,7 @@ class HSTULayer(nn.Module):
         if self.position_bias is not None and config.recent is not None:
             with torch.no_grad():
                 self.position_bias.add_(_recency(window + 1, config.recent))
-        self.time_bias = self._table(LAST + 1, config, "time")
+        self.time_bias = self._table(LAST_BUCKET + 1, config, "time")
         self.out = nn.Linear(self.heads * self.dv, width)
         nn.init.xavier_uniform_(self.out.weight)
         self.p, self.salt = config.dropout, salt

@@ -22,20 +22,20 @@ from facta.errors import ConfigError
 from facta.ops.past import PastLayer
 from facta.types import TokenBatch
 
-SPARE = 32  # least spare tokens of a new buffer
-MAPPED = 1 << 16  # larger blocks are memory-mapped
+SPARE_TOKENS = 32  # least spare tokens of a new buffer
+MAPPED_BYTES = 1 << 16  # larger blocks are memory-mapped
 
 
 def room_for(tokens: int) -> int:
     """Capacity of a new buffer in tokens: a quarter more than there are."""
-    return tokens + max(SPARE, tokens // 4)
+    return tokens + max(SPARE_TOKENS, tokens // 4)
 
 
 def _block(size: int, device: torch.device) -> Tensor:
     """[size] bytes. Large blocks are memory-mapped: on the heap freed blocks of different sizes would fragment (half as
     much memory again after a while), and unused capacity of a mapping costs no memory.
     """
-    if device.type == "cpu" and size >= MAPPED and os.name == "posix":
+    if device.type == "cpu" and size >= MAPPED_BYTES and os.name == "posix":
         try:
             return torch.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.uint8)
         except OSError:  # a process may have 65,530 mappings, as Linux is set

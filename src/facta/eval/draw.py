@@ -18,7 +18,7 @@ COLOURS = ("#0b6e99", "#d95f02", "#1b9e77", "#7b4fa3", "#c2185b", "#8c6d1f", "#4
 MARKERS, MARKS = "osD^vPXh", "●■◆▲▼✚✖⬢"
 """Marks of the entries of a report: matplotlib's name in pictures, a character in tables and legends."""
 
-WIDTH = 4.1  # inches of 96 CSS pixels: 394 px, the width of a phone
+WIDTH_INCHES = 4.1  # inches of 96 CSS pixels: 394 px, the width of a phone
 FEWEST_FOR_A_LINE = 3  # points; two points show no trend
 
 
@@ -46,7 +46,7 @@ def axes(height: float, title: str = "") -> tuple[Any, Any]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("The report draws with matplotlib: install it with pip install 'facta[plot]'.") from error
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")

@@ -23,14 +23,14 @@ from facta.eval.draw import FEWEST_FOR_A_LINE, Picture, axes, legend, look, svg
 from facta.eval.feedback_metrics import RESAMPLED, entropy, losses, resampled_ne
 from facta.eval.page import Provenance, page, prediction_facts, prediction_tables
 from facta.eval.predictions import Predictions, check_same_events
-from facta.eval.report import BINS, title_of
+from facta.eval.report import LENGTH_GROUPS, title_of
 from facta.eval.value_metrics import COMPARED_VALUES
 
-DAY = 86_400_000  # milliseconds
+DAY_MS = 86_400_000  # milliseconds
 MOST_DAYS = 31  # with more days, several form a group
 MOST_LABELS = 6  # labels of days on an axis
-DRAWS = 200  # bootstrap draws for an interval in a picture
-FEWEST = 10  # least events of either outcome in a group
+INTERVAL_DRAWS = 200  # bootstrap draws for an interval in a picture
+FEWEST_EVENTS = 10  # least events of either outcome in a group
 
 
 def write_feedback_report(
@@ -85,7 +85,7 @@ def _days_picture(found: Mapping[str, Predictions]) -> Picture | None:
     first = next(iter(found.values()))
     if first.time is None or not first.p:
         return None
-    day = first.time // DAY
+    day = first.time // DAY_MS
     together = -(-int(day.max() - day.min() + 1) // MOST_DAYS)
     group = (day - day.min()) // together
     dates = (day.min() + np.arange(group.max() + 1) * together).astype("datetime64[D]")
@@ -129,7 +129,7 @@ def _calibration_picture(found: Mapping[str, Predictions]) -> Picture | None:
 
 def _history_picture(found: Mapping[str, Predictions]) -> Picture | None:
     first, images = next(iter(found.values())), []
-    edges = np.unique(np.quantile(first.place, np.linspace(0, 1, BINS + 1)[1:-1], method="lower"))
+    edges = np.unique(np.quantile(first.place, np.linspace(0, 1, LENGTH_GROUPS + 1)[1:-1], method="lower"))
     group = np.searchsorted(edges, first.place, side="left")
     for field in first.p:
         figure, axis = axes(3.0, field)
@@ -157,10 +157,10 @@ def _by_group(one: Predictions, field: str, group: Ints) -> tuple[Ints, Floats, 
     groups, means, ends = [], [], []
     for each in np.unique(group):
         own = group == each
-        if min(y[own].sum(), (~y[own]).sum()) >= FEWEST:
+        if min(y[own].sum(), (~y[own]).sum()) >= FEWEST_EVENTS:
             groups.append(int(each))
             means.append(float(losses(p[own], y[own]).mean()) / entropy(float(y[own].mean())))
-            ends.append(interval(resampled_ne(p[own], y[own], user[own], DRAWS)))
+            ends.append(interval(resampled_ne(p[own], y[own], user[own], INTERVAL_DRAWS)))
     return np.array(groups, dtype=np.int64), np.array(means), np.array(ends).reshape(-1, 2)
 
 

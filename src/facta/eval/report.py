@@ -21,7 +21,7 @@ from facta.eval.result import check_comparable
 
 __all__ = ["Entry", "Provenance", "write_report"]
 
-BINS = 6  # groups of users, by length of history
+LENGTH_GROUPS = 6  # groups of users, by length of history
 
 
 def write_report(
@@ -149,7 +149,7 @@ def _popularity_picture(entries: Sequence[Entry], dataset: Dataset) -> Picture:
 
 def _length_picture(entries: Sequence[Entry], metric: str) -> Picture:
     history = entries[0].result.history
-    edges = np.unique(np.quantile(history, np.linspace(0, 1, BINS + 1)[1:-1]))
+    edges = np.unique(np.quantile(history, np.linspace(0, 1, LENGTH_GROUPS + 1)[1:-1]))
     group = np.searchsorted(edges, history, side="left")
     groups = np.unique(group)
     figure, axis = axes(3.2)

@@ -25,7 +25,7 @@ from facta.types import HIDDEN, LIST, PREFIX, SERIES, Events, Fact, SequenceBatc
 MINUTE, HOUR = 60_000, 3_600_000
 Shows = tuple[tuple[Fact, ...], ...]
 """Facts that each token of an event shows (`layouts`)."""
-GAPS = 2049  # buckets of √minutes; the last one begins at eight years
+GAP_BUCKETS = 2049  # buckets of √minutes; the last one begins at eight years
 
 
 class EmbeddingConfig(ItemsConfig):
@@ -71,9 +71,9 @@ class Embedder(nn.Module):
         self.position = nn.Embedding(window + 1, width) if config.positions == "learned" else None
         if self.position is not None:
             nn.init.xavier_normal_(self.position.weight)
-        self.gap = nn.Embedding(GAPS, width) if config.gaps else None
+        self.gap = nn.Embedding(GAP_BUCKETS, width) if config.gaps else None
         if self.gap is not None:
-            nn.init.uniform_(self.gap.weight, -(GAPS**-0.5), GAPS**-0.5)
+            nn.init.uniform_(self.gap.weight, -(GAP_BUCKETS**-0.5), GAP_BUCKETS**-0.5)
         shown = {*late, *(fact for token in shows for fact in token)}  # late facts have vectors, too
         self.facts = nn.ModuleDict()
         for role in ("context", "feedback"):
@@ -211,7 +211,7 @@ class Embedder(nn.Module):
         """[T, D]: time since the previous event; zeros for tokens that are not of events."""
         assert self.gap is not None
         minutes = (_since_previous(batch).clamp_min(0) // MINUTE).double()
-        bucket = minutes.sqrt().long().clamp_max(GAPS - 1)
+        bucket = minutes.sqrt().long().clamp_max(GAP_BUCKETS - 1)
         shown = tokens.kind >= 0
         x = self.gap(bucket[torch.where(shown, tokens.source, 0)])
         return torch.where(shown[:, None], x, 0.0)

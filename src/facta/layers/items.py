@@ -16,7 +16,7 @@ from facta.errors import ConfigError
 from facta.layers.codes import FeatureVectors
 from facta.layers.tables import AnyTable, PlainTableConfig, Table, bytes_of
 
-_HIDDEN = 2  # salt of the draws that hide ids
+_HIDING_SALT = 2  # salt of the draws that hide ids
 
 
 class ItemsConfig(Config):
@@ -116,7 +116,7 @@ class ItemTower(nn.Module):
         """[n] rows as inputs of a step: [n, D]; the token's draws decide which ids are hidden."""
         hidden = None
         if self.training and self.hidden and token_keys is not None:
-            bits = draws.below(draws.mix(token_keys, _HIDDEN), 1 << 30)
+            bits = draws.below(draws.mix(token_keys, _HIDING_SALT), 1 << 30)
             hidden = bits < self.hidden * (1 << 30)
         return self._of(rows, self.ids.dropped(key, rows), hidden)
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from facta import jagged
 from facta.errors import DataError
-from facta.ops.buckets import LAST, bucket
+from facta.ops.buckets import LAST_BUCKET, bucket
 from facta.types import SequenceBatch
 
-TIMELESS = LAST + 1  # age bucket of sources without a time
-AGES = LAST + 2
+UNTIMED_AGE = LAST_BUCKET + 1  # age bucket of sources without a time
+AGES = LAST_BUCKET + 2
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def age_of(batch: SequenceBatch, source: Tensor, target: Tensor) -> Tensor:
     """
     time, asked = batch.events.time, batch.targets.events.time
     if time is None or asked is None or not len(time):
-        return torch.full_like(source + target, TIMELESS)
+        return torch.full_like(source + target, UNTIMED_AGE)
     event = source < len(time)
     since = asked[target] - time[torch.where(event, source, 0)]
-    return torch.where(event, bucket(since.clamp_min(0)).long(), TIMELESS)
+    return torch.where(event, bucket(since.clamp_min(0)).long(), UNTIMED_AGE)

@@ -18,7 +18,7 @@ from facta import jagged
 from facta.types import SequenceBatch
 
 SCORES_AT_ONCE = 1 << 18  # pairs of a target and a source, for each head
-LEAST = torch.iinfo(torch.int64).min
+LEAST_INT = torch.iinfo(torch.int64).min
 
 
 class Found(NamedTuple):
@@ -101,7 +101,7 @@ def best(score: Tensor, piece: Piece, most: int) -> Found:
     heads, targets, count = score.shape
     most = min(most, count)
     place = torch.arange(count, device=score.device)
-    order = ((_ascending(score) << 32) | place).masked_fill(~piece.seen, LEAST)
+    order = ((_ascending(score) << 32) | place).masked_fill(~piece.seen, LEAST_INT)
     listed = order.topk(most, dim=2).indices  # [H, s, K]
     turn = torch.arange(heads * most, device=score.device).view(most, heads).T[:, None].expand(listed.shape)
     none = heads * most

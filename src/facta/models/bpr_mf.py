@@ -33,10 +33,10 @@ from facta.similarity.similarity import Similarity
 from facta.types import FactoredScores, SequenceBatch
 
 REGULARISATIONS = (0.005, 0.01, 0.02)
-STD = 0.1  # of initial vectors
-DRAWS = 5  # attempts to draw a j without events of the user; if all fail, the pair waits for the next epoch
-OTHERS = 256  # largest M
-STEPS = 20  # Newton steps of folding in
+INITIAL_STD = 0.1  # of initial vectors
+DRAWS_PER_PAIR = 5  # attempts to draw a j without events of the user; if all fail, the pair waits for the next epoch
+MOST_OTHERS = 256  # largest M
+FOLD_IN_STEPS = 20  # Newton steps of folding in
 
 
 class BPRMFConfig(CountedConfig):
@@ -73,7 +73,7 @@ class BPRMF(Model):
         self.register_buffer("vectors", torch.zeros(num_items, config.width + 1))
         every = torch.arange(num_items, device="cpu")  # not stored in a file, so not on the meta device
         order = torch.argsort(draws.mix(every, draws.mix_int(config.seed, Purpose.NEGATIVES)))
-        self.register_buffer("others", order[:OTHERS].sort().values, persistent=False)
+        self.register_buffer("others", order[:MOST_OTHERS].sort().values, persistent=False)
 
     def fit_statistics(self, statistics: Statistics) -> Self:
         """Learn the vectors, on the CPU: a million pairs take 3 s an epoch on one core."""
@@ -128,7 +128,7 @@ def folded_in(own: Tensor, others: Tensor, regularisation: float) -> Tensor:
     curvature = 0.25 * (q.T @ q / len(q) + r.T @ r / len(r) - cross - cross.T)
     inverse = torch.linalg.inv(curvature + regularisation * torch.eye(len(cross), dtype=q.dtype, device=q.device))
     p = q.new_zeros(len(cross))
-    for _ in range(STEPS):
+    for _ in range(FOLD_IN_STEPS):
         wrong = torch.sigmoid((r @ p + c) - (q @ p + b)[:, None])  # [n, M]: 1 - σ(x_i - x_j)
         slope = wrong.mean(0) @ r / len(r) - wrong.mean(1) @ q / len(q) + regularisation * p
         p = p - inverse @ slope
@@ -151,18 +151,18 @@ def learned(config: BPRMFConfig, user: Tensor, item: Tensor, users: int, items: 
 
 def _initial(config: BPRMFConfig, number: int, count: int) -> Tensor:
     random = torch.Generator().manual_seed(draws.mix_int(config.seed, number))
-    return STD * torch.randn(count, config.width + 1, generator=random)
+    return INITIAL_STD * torch.randn(count, config.width + 1, generator=random)
 
 
 def _unmet(pairs: Tensor, some: Tensor, user: Tensor, items: int, key: int) -> tuple[Tensor, Tensor]:
     """For each pair a uniformly drawn item, and whether its user has no event of it; items with events are drawn again,
-    up to DRAWS times.
+    up to DRAWS_PER_PAIR times.
     """
     own, keys = user[some] * items, draws.mix(pairs[some], key)
     other = draws.below(draws.mix(keys, 0), items)
-    for again in range(1, DRAWS + 1):
+    for again in range(1, DRAWS_PER_PAIR + 1):
         unmet = pairs[torch.searchsorted(pairs, own + other).clamp_max(len(pairs) - 1)] != own + other
-        if again == DRAWS or bool(unmet.all()):
+        if again == DRAWS_PER_PAIR or bool(unmet.all()):
             break
         other = torch.where(unmet, other, draws.below(draws.mix(keys, again), items))
     return other, unmet

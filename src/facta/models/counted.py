@@ -18,7 +18,7 @@ from facta.models.model import Judge, Model, ModelConfig, Task
 from facta.types import SequenceBatch
 
 C = TypeVar("C", bound="CountedConfig")
-WHOLE_VECTORS = 1024  # numbers; a multiple of every SIMD width
+SIMD_MULTIPLE = 1024  # numbers; a multiple of every SIMD width
 
 
 class CountedConfig(ModelConfig):
@@ -93,5 +93,5 @@ def _of_places(place: Tensor, place_weight: Callable[[Tensor], Tensor]) -> Tenso
     Looked up in a table of fixed length: torch computes powers by SIMD vectors and the remainder one by one, and these
     may differ in the last bit, so that a weight would depend on its place in the batch.
     """
-    length = -(-(int(place.max()) + 1) // WHOLE_VECTORS) * WHOLE_VECTORS if len(place) else 0
+    length = -(-(int(place.max()) + 1) // SIMD_MULTIPLE) * SIMD_MULTIPLE if len(place) else 0
     return place_weight(torch.arange(length))[place]

@@ -41,7 +41,7 @@ from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
-STD = 0.1  # of initial vectors, which the crosses multiply
+INITIAL_STD = 0.1  # of initial vectors, which the crosses multiply
 
 
 class DLRMConfig(ModelConfig):
@@ -120,15 +120,15 @@ class DLRM(ImpressionModel):
             torch.manual_seed(seed)
             described = bool(catalogue.features)
             hidden = config.hidden_ids * described
-            items = ItemsConfig(item_std=STD, table=config.table, features=described, hidden_ids=hidden)
+            items = ItemsConfig(item_std=INITIAL_STD, table=config.table, features=described, hidden_ids=hidden)
             self.item = items.build(catalogue, width)
-            self.facts = CodeTable(self.known, config.code_width, STD) if self.known else None
+            self.facts = CodeTable(self.known, config.code_width, INITIAL_STD) if self.known else None
             fields = chosen(config.feedback, catalogue.fields)
             success = [field for field in fields if field.positives]
             history = config.features != "no-history"
             counted = config.features != "gr" and success
             self.rates = self._rates(catalogue, success, history) if counted else None
-            self.history = config.history.reader(catalogue, config.window, width, STD) if history else None
+            self.history = config.history.reader(catalogue, config.window, width, INITIAL_STD) if history else None
             wide = width + config.code_width * len(self.known)
             wide += 0 if self.history is None else self.history.width
             wide += 0 if self.rates is None else self.rates.width

@@ -28,7 +28,7 @@ from facta.layers.recent import Recent, recent
 from facta.models.history import PAIRS_AT_ONCE, HistoryConfig, HistoryReader, Reading, all_see_all, lists_of
 from facta.types import SequenceBatch, TokenBatch
 
-HOUR = 3_600_000
+HOUR_MS = 3_600_000
 
 
 class TransActConfig(HistoryConfig):
@@ -133,7 +133,7 @@ class TransAct(HistoryReader):
         """The last visible actions of each target."""
         pairs = recent(batch, self.config.actions, 0 if self.list is None else len(self.list))
         time, asked = batch.events.time, batch.targets.events.time
-        most = round(self.config.hidden_hours * HOUR)
+        most = round(self.config.hidden_hours * HOUR_MS)
         if not (self.training and most) or time is None or asked is None or not len(time):
             return pairs
         hidden = draws.below(draws.mix(batch.targets.events.key, Purpose.HIDDEN_HOURS), most + 1)

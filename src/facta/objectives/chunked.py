@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from facta.ops.once import first_derivatives
 from facta.ops.sums import summed
 
-CHUNK = 1 << 26  # most logits of a chunk: 256 MB in float32
+CHUNK_LOGITS = 1 << 26  # most logits of a chunk: 256 MB in float32
 Logits = Callable[[Tensor, slice], Tensor]
 
 
@@ -104,5 +104,5 @@ def recomputed(loss: Callable[[slice], Tensor], targets: int, cells: int) -> Ten
 
 
 def _chunks(targets: int, items: int) -> list[slice]:
-    size = max(1, CHUNK // max(items, 1))
+    size = max(1, CHUNK_LOGITS // max(items, 1))
     return [slice(start, min(start + size, targets)) for start in range(0, targets, size)]

@@ -13,8 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-WIDTH = 0.301  # log10(2) though the logarithm is natural (HSTU research code): each bucket is a factor 1.351 wide
-LAST = 128
+BUCKET_WIDTH = 0.301  # log10(2) of a natural logarithm (HSTU research code): buckets are a factor 1.351 wide
+LAST_BUCKET = 128
 
 
 @cache
@@ -22,7 +22,7 @@ def boundaries() -> Tensor:
     """[128] int64 milliseconds, ascending: boundary k is the smallest difference that belongs to bucket k + 1 or
     later.
     """
-    smallest = [math.ceil(1000 * math.exp(WIDTH * k)) for k in range(1, LAST + 1)]
+    smallest = [math.ceil(1000 * math.exp(BUCKET_WIDTH * k)) for k in range(1, LAST_BUCKET + 1)]
     return torch.tensor([min(value, 2**62) for value in smallest], dtype=torch.int64)
 
 

@@ -18,7 +18,7 @@ from facta.ops import backend
 from facta.ops.once import first_derivatives
 from facta.ops.pointwise import dropout
 
-LANES = 16  # components are padded to whole SIMD vectors of the widest instruction set
+PADDED_WIDTH = 16  # components are padded to whole SIMD vectors of the widest instruction set
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def mol(
     no dropout.
     """
     kernels = native(queries, items)
-    if kernels is None or (items.shape[1] - mixture.pairs) // mixture.item_components % LANES:
+    if kernels is None or (items.shape[1] - mixture.pairs) // mixture.item_components % PADDED_WIDTH:
         return reference(mixture, queries, items, gate, index, keys)
     scores: Tensor = _MoL.apply(mixture, kernels, index, keys, queries, items, *gate)  # type: ignore[no-untyped-call]
     return scores

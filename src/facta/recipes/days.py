@@ -32,7 +32,7 @@ from facta.recipes.fit import train_model
 from facta.recipes.recipe import RecipeConfig
 from facta.training.log import Log
 
-DAY = 86_400_000  # milliseconds
+DAY_MS = 86_400_000  # milliseconds
 SETTINGS = "by-day.json"
 
 
@@ -51,7 +51,7 @@ class Days:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ConfigError(f"Found {count!r} days; expected a whole number, at least 1.")
         start, end = int(dataset.timestamp.min()), int(dataset.timestamp.max())
-        first = (end // DAY - count + 1) * DAY if since is None else moment(since)
+        first = (end // DAY_MS - count + 1) * DAY_MS if since is None else moment(since)
         if not start < first <= end:
             raise ProtocolError(
                 f"The first day would begin at {_text(first)}; the log goes from {_text(start)} to {_text(end)}, and "
@@ -60,7 +60,7 @@ class Days:
         return cls(first, count)
 
     def bounds(self) -> list[tuple[int, int]]:
-        return [(self.first + day * DAY, self.first + (day + 1) * DAY) for day in range(self.count)]
+        return [(self.first + day * DAY_MS, self.first + (day + 1) * DAY_MS) for day in range(self.count)]
 
     @property
     def id(self) -> str:
@@ -165,7 +165,7 @@ def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, de
     place = folder / "epochs.json"
     if place.exists():
         return int(json.loads(place.read_text(encoding="utf-8"))["epochs"])
-    split = temporal(dataset, validation_from=days.first - DAY, test_from=days.first, state="rolling")
+    split = temporal(dataset, validation_from=days.first - DAY_MS, test_from=days.first, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     log.say(f"Choosing the number of epochs on the day before {_text(days.first)}.")
     _, result = train_model(recipe, Fitting.of(dataset, recipe.protocol, split), folder / "epochs.run", log, device)
@@ -187,7 +187,7 @@ def _stream(
     """The periods of one pass within the days. Predictions of a period are stored before it is learned, so that a
     killed pass can resume.
     """
-    end = days.first + days.count * DAY
+    end = days.first + days.count * DAY_MS
     split = temporal(dataset, test_from=end, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     read = of_training(dataset, temporal(dataset, test_from=days.first, state="rolling"))
@@ -204,7 +204,7 @@ def _stream(
 
 def _keep_period(folder: Path, days: Days, period: int, found: Predictions) -> None:
     assert found.time is not None
-    inside = (found.time >= days.first) & (found.time < days.first + days.count * DAY)
+    inside = (found.time >= days.first) & (found.time < days.first + days.count * DAY_MS)
     if inside.any():
         found.only(inside).save(folder / f"period-{period:06d}.json")
 

@@ -38,7 +38,7 @@ from facta.training.process import parse_device
 from facta.training.progress import TrainingResult
 from facta.training.trainer import Trainer, TrainingConfig
 
-_LARGE = 100_000  # items; with fewer, popularity is measured in seconds
+_LARGE_CATALOGUE = 100_000  # items; with fewer, popularity is measured in seconds
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,9 @@ def train_model(
     model.fit_statistics(fitting.statistics)
     model.to(place)
     batches = _batches(training, model, fitting)
-    if dataset.num_items >= _LARGE:  # a pass over all validation requests and items comes before the first step
+    if (
+        dataset.num_items >= _LARGE_CATALOGUE
+    ):  # a pass over all validation requests and items comes before the first step
         log.say("Measuring popularity on validation before the first step.")
     validate, popularity = _validation(training, model, fitting)
     prior = _prior(recipe, fitting, log)

@@ -21,7 +21,7 @@ from facta.training.trainer import TrainingConfig
 from facta.training.tune import Range, Space
 
 _FIELDS = ("click", "long_view")
-_MIDNIGHT = 16  # UTC hour of midnight in China
+_MIDNIGHT_UTC_HOUR = 16  # UTC hour of midnight in China
 _PROTOCOL = ProtocolConfig(
     split="temporal", train_end="2022-05-05T16:00", validation_end="2022-05-06T16:00", state="frozen"
 )
@@ -104,7 +104,7 @@ def dlrm() -> RecipeConfig:
     """
     training = _TRAINING.change(batch_size=32, learning_rate=1.23e-3)
     recipe = classical.dlrm("kuairand-pure", _FIELDS, training, _PROTOCOL, dropout=0.179)
-    model = recipe.model.change(width=64, crosses=2, hidden_ids=0.317, prior=21.5, midnight=_MIDNIGHT)
+    model = recipe.model.change(width=64, crosses=2, hidden_ids=0.317, prior=21.5, midnight=_MIDNIGHT_UTC_HOUR)
     return recipe.change(model=model, search={**_TRAINED, **recipe.search})
 
 
@@ -132,7 +132,7 @@ def rates() -> RecipeConfig:
     """Logistic regression on rates of success: the baseline of ranking."""
     training, tried = _TRAINING.change(learning_rate=1e-2, epochs=10, patience=3), Range(low=1e-3, high=5e-2, log=True)
     recipe = classical.rates("kuairand-pure", _FIELDS, training, _PROTOCOL, learning_rate=tried)
-    return recipe.change(model=recipe.model.change(midnight=_MIDNIGHT))
+    return recipe.change(model=recipe.model.change(midnight=_MIDNIGHT_UTC_HOUR))
 
 
 def rates_no_history() -> RecipeConfig:

@@ -15,7 +15,7 @@ from facta.models.prior import Prior, PriorConfig
 from facta.training.log import Log
 from facta.training.model import Validate
 
-MOST = 20_000  # most validation requests for choosing the weight, since each value needs all of them
+MOST_REQUESTS = 20_000  # most validation requests for choosing the weight, since each value needs all of them
 
 
 def prior_of(config: ModelConfig) -> PriorConfig | None:
@@ -44,13 +44,13 @@ def validated(measured: Validate | None, model: Model, prior: Prior) -> Validate
 def settle(model: Model, prior: Prior, fitting: Fitting, log: Log) -> None:
     """Add the prior to a trained model, and its settings to the model's config.
 
-    An open weight becomes the one of `Prior.WEIGHTS` with the highest NDCG@10 on (at most MOST requests of) validation;
-    ties go to the lowest.
+    An open weight becomes the one of `Prior.WEIGHTS` with the highest NDCG@10 on (at most
+    MOST_REQUESTS requests of) validation; ties go to the lowest.
     """
     model.prior = prior
     if prior.open and len(fitting.split.validation):
         reached: dict[float, float] = {}
-        asked = fitting.sample(MOST)
+        asked = fitting.sample(MOST_REQUESTS)
         for prior.weight in Prior.WEIGHTS:
             reached[prior.weight] = validate(model, asked, ks=(10,)).means["NDCG@10"]
         prior.weight = max(reached, key=lambda tried: reached[tried])

@@ -16,7 +16,7 @@ from facta.eval.fitting import Fitting
 from facta.recipes.recipe import RecipeConfig
 
 BUDGET_EVENTS = 30_000_000  # a model of width 64 reads about 150,000 events a second on two cores: some 4 minutes
-STEPS = 100  # steps of an epoch, about
+STEPS_PER_EPOCH = 100  # steps of an epoch, about
 VALIDATIONS = 10
 KEYS = (
     "model.window",
@@ -76,7 +76,7 @@ def _value(key: str, size: LogSize, recipe: RecipeConfig) -> tuple[Any, str]:
         case "model.encoder.bias":
             return ("both", "the log has times") if size.timed else ("position", "the log has no times")
         case "training.batch_size":
-            batch = _power_of_two(users // STEPS, 16, 256)
+            batch = _power_of_two(users // STEPS_PER_EPOCH, 16, 256)
             return batch, f"{users:,} users then make about {-(-users // batch):,} steps an epoch"
         case "training.epochs":
             cloze = _setting(recipe, "model.cloze")

@@ -22,7 +22,7 @@ import torch
 
 from facta.arrays import Floats32, Ints
 from facta.retrieval.item_sets import ItemSets, keep, owners, take
-from facta.retrieval.score_block import TILE, Chunk, padded
+from facta.retrieval.score_block import TILE_ROWS, Chunk, padded
 from facta.retrieval.topk import best_of
 from facta.types import CatalogueScores, FactoredScores
 
@@ -35,7 +35,7 @@ ROWS, COLUMNS, GROUP = 512, 1024, 16
 """A block of 2 MB: small enough for a core's cache, large enough to outweigh the cost of calling an operator."""
 
 
-SPAN = 1 << 17
+SPAN_SCORES = 1 << 17
 """The least scores of a thread's span of the catalogue: 3 ms of work, which outweigh the cost of a thread."""
 
 Part = TypeVar("Part")
@@ -58,7 +58,7 @@ def rank_catalogue(
     divided among threads.
     """
     items = count or (scores.items if isinstance(scores, FactoredScores) else scores.T).shape[0]
-    spans = min(torch.get_num_threads(), items * padded(len(targets.offsets) - 1) // SPAN)
+    spans = min(torch.get_num_threads(), items * padded(len(targets.offsets) - 1) // SPAN_SCORES)
     if spans > 1 and len(targets.offsets) <= ROWS and not len(targets.items):
         return _lists_by_span(scores, masked, k, items, spans)
     order = np.argsort(-np.diff(targets.offsets), kind="stable")
@@ -82,7 +82,7 @@ def _lists_by_span(scores: CatalogueScores, masked: ItemSets, k: int, count: int
 
     Spans begin at multiples of a tile, as blocks do.
     """
-    width = -(-count // (spans * TILE)) * TILE
+    width = -(-count // (spans * TILE_ROWS)) * TILE_ROWS
     none = ItemSets(np.zeros_like(masked.offsets), np.empty(0, np.int64))
 
     def rank(first: int) -> tuple[Ints, Floats32]:
@@ -101,7 +101,7 @@ def _lists_by_span(scores: CatalogueScores, masked: ItemSets, k: int, count: int
 def _span(scores: CatalogueScores, first: int, size: int) -> CatalogueScores:
     """The scores of a span of items; vectors of zeros after the last item stay there."""
     if isinstance(scores, FactoredScores):
-        return FactoredScores(scores.queries, scores.items[first : first + -(-size // TILE) * TILE])
+        return FactoredScores(scores.queries, scores.items[first : first + -(-size // TILE_ROWS) * TILE_ROWS])
     return scores[:, first : first + size]
 
 

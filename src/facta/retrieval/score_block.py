@@ -26,17 +26,17 @@ from facta.retrieval.item_sets import ItemSets, owners
 from facta.retrieval.topk import TopK
 from facta.types import CatalogueScores, FactoredScores
 
-TILE = 16  # a multiple of the rows that matrix products compute at once
+TILE_ROWS = 16  # a multiple of the rows that matrix products compute at once
 
 
 def padded(rows: int) -> int:
     """Rows of the product for `count` requests: whole tiles, or a single row, which libraries compute differently."""
-    return 1 if rows == 1 else _whole(rows, TILE)
+    return 1 if rows == 1 else _whole(rows, TILE_ROWS)
 
 
 def with_whole_tiles(vectors: Tensor) -> Tensor:
     """[V, P] -> the vectors with zeros after the last one, up to a whole tile; contiguous."""
-    return _padded(vectors.contiguous(), _whole(len(vectors), TILE))
+    return _padded(vectors.contiguous(), _whole(len(vectors), TILE_ROWS))
 
 
 def _whole(count: int, size: int) -> int:

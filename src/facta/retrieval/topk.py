@@ -20,7 +20,7 @@ from facta import arrays
 from facta.arrays import Floats32, Ints
 from facta.errors import ProtocolError
 
-PENDING = 256  # mean candidates a row that force a merge, to bound memory
+PENDING_PER_ROW = 256  # mean candidates a row that force a merge, to bound memory
 _LOWEST = np.iinfo(np.int64).min
 
 
@@ -53,7 +53,7 @@ class TopK:
         self._pending.append((row[chosen], sortable(values[chosen, place], column)))
         self._waiting += len(chosen)
         self._blocks += 1
-        if self._blocks >= self._merge_at or self._waiting > PENDING * rows:
+        if self._blocks >= self._merge_at or self._waiting > PENDING_PER_ROW * rows:
             self._merge()
 
     def lists(self) -> tuple[Ints, Floats32]:

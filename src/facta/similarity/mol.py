@@ -23,7 +23,7 @@ from facta.ops.mol import Gate, Mixture, mixed, mol, native
 from facta.similarity.similarity import Similarity, SimilarityConfig
 
 EPS = 1e-6
-SALT = 900  # salt of the dropout of π
+DROPOUT_SALT = 900  # salt of the dropout of π
 
 
 class MoLConfig(SimilarityConfig):
@@ -58,7 +58,7 @@ class MoL(Similarity):
         super().__init__()
         self.config, self.width = config, width
         self.mixture = Mixture(
-            config.query_components, config.item_components, config.temperature, config.gate_dropout, SALT
+            config.query_components, config.item_components, config.temperature, config.gate_dropout, DROPOUT_SALT
         )
         made = config.query_components * config.component_width
         self.query_inner = nn.Linear(width, 2 * config.query_hidden)

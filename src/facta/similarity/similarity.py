@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from facta.config import Config
 from facta.errors import ConfigError
 
-CELLS = 1 << 24  # intermediate numbers of one step of `all_scores`: 64 MB in float32
+CELLS_AT_ONCE = 1 << 24  # intermediate numbers of one step of `all_scores`: 64 MB in float32
 
 
 class Similarity(nn.Module):
@@ -64,7 +64,7 @@ class Similarity(nn.Module):
 
     def all_scores(self, queries: Tensor, items: Tensor) -> Tensor:
         """Queries [S, P] and items [U, P] -> [S, U], a few pairs at a time, in constant memory beside the result."""
-        step = max(CELLS // self.cells(queries), 1)
+        step = max(CELLS_AT_ONCE // self.cells(queries), 1)
         of_query, of_item = max(step // max(len(items), 1), 1), step
         found = queries.new_empty(len(queries), len(items))
         for row in range(0, len(queries), of_query):

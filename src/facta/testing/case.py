@@ -16,7 +16,7 @@ from facta.types import SequenceBatch
 
 EVENTS = 7
 SAME, OTHER = 1e-12, 1e-9  # largest change that counts as none, and least that counts as one, of numbers about 1
-MEMORY = 1e-11  # largest difference with a cache, whose keys and values are added up in another order
+CACHE_TOLERANCE = 1e-11  # largest difference with a cache, whose keys and values are added up in another order
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from facta.layouts.layout import ORDER
 from facta.models.model import Model
 from facta.models.recommender import Recommender
 from facta.testing.batches import DAY, Row, aside, asked_alone, batch, catalogue, hiding, joined, request, seeing
-from facta.testing.case import EVENTS, MEMORY, OTHER, SAME, Case, predicted, rows
+from facta.testing.case import CACHE_TOLERANCE, EVENTS, OTHER, SAME, Case, predicted, rows
 from facta.types import Negatives, SequenceBatch
 
 
@@ -249,7 +249,7 @@ def check_memory(case: Case, model: Model) -> None:
         raise AssertionError("a memory was kept of states that depend on later events")
     if isinstance(model, Recommender) and model.encoder.remembers:
         found = memory_error(case, model)
-        assert found <= MEMORY, f"with a memory predictions differ by {found:.1e}"
+        assert found <= CACHE_TOLERANCE, f"with a memory predictions differ by {found:.1e}"
 
 
 def memory_error(case: Case, model: Recommender, seed: int = 9, steps: int = 12) -> float:

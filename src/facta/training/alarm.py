@@ -15,8 +15,8 @@ from facta import jagged
 from facta.types import Negatives, SequenceBatch
 
 SHORT_GAP_MS, LONG_GAP_MS = 1_000, 10 * 365 * 86_400_000
-MANY_TIES = 0.2
-FLAT = 0.02
+MANY_TIES_SHARE = 0.2
+FLAT_LOSS_SHARE = 0.02
 FEW_NEGATIVES = 64
 
 
@@ -69,7 +69,7 @@ def _time_unit(batch: SequenceBatch) -> Finding | None:
 
 def _learning_rate(evidence: Evidence) -> Finding:
     first, last = evidence.epoch_losses[0], evidence.epoch_losses[-1]
-    flat = last > first * (1 - FLAT)
+    flat = last > first * (1 - FLAT_LOSS_SHARE)
     text = f"learning rate {evidence.learning_rate:g}, epoch loss {first:.4g} → {last:.4g}"
     if flat:
         return True, f"Learning rate: the loss is flat or rises ({text}); try ten times more and ten times less."
@@ -99,7 +99,7 @@ def _ties(batch: SequenceBatch) -> Finding | None:
     if gaps is None or not gaps.numel():
         return None
     share = float((gaps == 0).double().mean())
-    many = share > MANY_TIES
+    many = share > MANY_TIES_SHARE
     return many, (
         f"Ties: {share:.0%} of neighbouring events share a timestamp"
         + ("; their order is that of the input, and may be nothing to learn from." if many else ".")

@@ -32,7 +32,7 @@ from facta.errors import ArtifactError
 from facta.training.model import Model
 
 FORMAT = 1
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 STATE = "state.json"
 Tensors = dict[str, Tensor]
 
@@ -116,7 +116,7 @@ def steps(folder: Path) -> list[Path]:
 
 def prune(folder: Path) -> None:
     """Keep the newest steps and the best weights that they refer to; drafts of killed runs are removed too."""
-    kept = set(steps(folder)[:KEPT])
+    kept = set(steps(folder)[:KEPT_CHECKPOINTS])
     bests = {json.loads((path / STATE).read_text())["state"]["best_step"] for path in kept}
     kept |= {place(folder, "best", step) for step in bests if step is not None}
     for path in folder.iterdir():

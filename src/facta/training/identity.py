@@ -13,7 +13,7 @@ import torch
 from facta.errors import ArtifactError
 from facta.ops import backend
 
-NAMED = 5  # differing keys in one message
+KEYS_SHOWN = 5  # differing keys in one message
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Identity:
         before, now = _flat(saved["recipe"]), _flat(self.to_json()["recipe"])
         differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if differing:
-            named = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing[:NAMED])
-            more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+            named = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing[:KEYS_SHOWN])
+            more = f" and {len(differing) - KEYS_SHOWN} more" if len(differing) > KEYS_SHOWN else ""
             raise ArtifactError(
                 f"The run in '{out}' was started with other settings: {named}{more}. "
                 "Use the same, or choose another folder."

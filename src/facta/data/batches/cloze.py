@@ -13,7 +13,7 @@ from facta import draws, jagged
 from facta.config import Config
 from facta.draws import Purpose
 
-_BITS = 1 << 30
+_DRAWS = 1 << 30
 
 
 class ClozeConfig(Config):
@@ -32,10 +32,10 @@ def hidden_events(offsets: Tensor, events: Tensor, rows: Tensor, config: ClozeCo
     never, so that each row has a target and an input. (In a row of one event that event is masked.)
     """
     row, place = jagged.rows(offsets), jagged.places(offsets)
-    drawn = draws.below(draws.mix(events, Purpose.CLOZE), _BITS)
-    hidden = (drawn < config.share * _BITS) & (drawn != _of_rows(drawn, row, len(rows), "amax")[row])
+    drawn = draws.below(draws.mix(events, Purpose.CLOZE), _DRAWS)
+    hidden = (drawn < config.share * _DRAWS) & (drawn != _of_rows(drawn, row, len(rows), "amax")[row])
     hidden |= drawn == _of_rows(drawn, row, len(rows), "amin")[row]
-    alone = draws.below(draws.mix(rows, Purpose.CLOZE), _BITS) < config.last * _BITS
+    alone = draws.below(draws.mix(rows, Purpose.CLOZE), _DRAWS) < config.last * _DRAWS
     return torch.where(alone[row], place == jagged.lengths(offsets)[row] - 1, hidden)
 
 

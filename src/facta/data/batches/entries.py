@@ -15,7 +15,7 @@ from facta.data.dataset import series
 from facta.errors import DataError
 from facta.types import Series
 
-SPAN = 1 << 42  # milliseconds of the longest log: 139 years
+SPAN_MS = 1 << 42  # milliseconds of the longest log: 139 years
 
 
 def entries(
@@ -48,8 +48,8 @@ def entries(
 def _events_until(row: Ints, time: Ints, offsets: Ints, events: Ints) -> Ints:
     """[A] how many events of its row are no later than each entry."""
     start = min(events.min(initial=0), time.min(initial=0))
-    of_events = arrays.rows(offsets) * SPAN + (events - start)  # ascending: rows, and in each the order of time
-    found: Ints = np.searchsorted(of_events, row * SPAN + (time - start), side="right") - offsets[row]
+    of_events = arrays.rows(offsets) * SPAN_MS + (events - start)  # ascending: rows, and in each the order of time
+    found: Ints = np.searchsorted(of_events, row * SPAN_MS + (time - start), side="right") - offsets[row]
     return found
 
 

@@ -22,7 +22,7 @@ from facta.arrays import Ints
 from facta.data.batches.windows import window_start
 from facta.data.split.visibility import OWN, Around, Log, Visibility
 
-FAR = 1 << 32  # more than the events of any history
+USER_STRIDE = 1 << 32  # more than the events of any history
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def shared(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> 
     oldest = np.append(0, newest + 1)[: len(newest)]
     group = np.arange(len(newest))
     over = overlapping_windows(group, seen[oldest], seen[newest] + 1, window)
-    keys = np.repeat(group, newest - oldest + 1) * FAR + seen  # ascending
-    first, last = (np.searchsorted(keys, over.user * FAR + bound) for bound in (over.first, over.last))
+    keys = np.repeat(group, newest - oldest + 1) * USER_STRIDE + seen  # ascending
+    first, last = (np.searchsorted(keys, over.user * USER_STRIDE + bound) for bound in (over.first, over.last))
     some = first < last
     first, last = first[some], last[some] - 1
     return Rows(user[first], over.start[some], seen[last], place[first], place[last] + 1, sees)

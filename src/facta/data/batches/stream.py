@@ -19,7 +19,7 @@ from facta.data.split.splits import Split, events_before
 from facta.errors import ProtocolError
 from facta.types import SequenceBatch
 
-HOUR = 3_600_000
+HOUR_MS = 3_600_000
 
 
 class StreamBatches:
@@ -33,7 +33,7 @@ class StreamBatches:
         if dataset.timestamp is None:
             raise ProtocolError("A stream needs timestamps; this dataset has only an order. Set training.hours=null.")
         self.dataset, self.split, self.settings = dataset, split, settings
-        self.step = int(hours * HOUR)
+        self.step = int(hours * HOUR_MS)
         self.start = int(dataset.timestamp.min())
         trained = dataset.offsets[:-1][split.train_end > 0] + split.train_end[split.train_end > 0] - 1
         last = int(dataset.timestamp[trained].max()) if len(trained) else self.start

@@ -22,7 +22,7 @@ from facta.data.dataset.schema import Field
 from facta.errors import ConfigError
 
 BUCKETS = 16
-_LOOKED_AT = 1_000_000
+_SAMPLE_VALUES = 1_000_000
 _BOUND = re.compile(r"\s*(?:>=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
@@ -68,7 +68,7 @@ def quantiles(values: npt.NDArray[Any]) -> tuple[float, ...]:
 
     Of more than a million numbers, a million are used, evenly spaced.
     """
-    some = values[:: max(1, len(values) // _LOOKED_AT)]
+    some = values[:: max(1, len(values) // _SAMPLE_VALUES)]
     if not len(some):
         return ()
     cuts = np.unique(np.quantile(some, np.arange(1, BUCKETS) / BUCKETS, method="higher"))

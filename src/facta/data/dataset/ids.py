@@ -20,9 +20,9 @@ from facta.errors import DataError, counted
 
 ItemId = int | str
 
-_SHOWN = 5
-_CHUNK = 1 << 22  # ids looked up at a time: bounds the memory of the join
-_FEW = 16  # a join hashes all ids (.1 s a million), a search takes about a microsecond per looked-up id
+_IDS_SHOWN = 5
+_CHUNK_IDS = 1 << 22  # ids looked up at a time: bounds the memory of the join
+_SEARCH_FACTOR = 16  # a join hashes all ids (.1 s a million), a search takes about a microsecond per looked-up id
 _WHOLE = r"^-?(0|[1-9][0-9]*)$"  # digits that stay equal as an integer and back; 007 does not
 _MISSING = r"(?i)^(nan|na|n/a|<na>|null|none)$"  # texts that stand for a missing value
 _WHOLE_OR_MISSING = rf"{_WHOLE[:-1]}(\.0)?$|{_MISSING}"  # tables with gaps write 1 as 1.0
@@ -45,8 +45,8 @@ class Ids:
         found = self._find(self._like_ours(ids if isinstance(ids, pl.Series) else _series(ids)))
         if (found < 0).any():
             names = list(dict.fromkeys(repr(i) for i, row in zip(ids, found.tolist(), strict=True) if row < 0))
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            raise DataError(f"Unknown {self.what} {', '.join(names[:_SHOWN])}{more}; {self._expected()}.")
+            more = f" and {len(names) - _IDS_SHOWN} more" if len(names) > _IDS_SHOWN else ""
+            raise DataError(f"Unknown {self.what} {', '.join(names[:_IDS_SHOWN])}{more}; {self._expected()}.")
         return found
 
     def rows_if_known(self, ids: Sequence[ItemId]) -> Ints:
@@ -61,13 +61,13 @@ class Ids:
     def rows_known(self, ids: pl.Series) -> npt.NDArray[np.int32]:
         """[n] ids of our own type, all known -> [n] rows; the fast path for whole columns."""
         out = np.empty(len(ids), dtype=np.int32)
-        for start in range(0, len(ids), _CHUNK):
-            out[start : start + _CHUNK] = self._find(ids.slice(start, _CHUNK))
+        for start in range(0, len(ids), _CHUNK_IDS):
+            out[start : start + _CHUNK_IDS] = self._find(ids.slice(start, _CHUNK_IDS))
         return out
 
     def _find(self, ids: pl.Series) -> Ints:
         """[n] ids of our own type -> [n] rows, -1 for ids without a row."""
-        few = len(ids) * _FEW < len(self.ids)
+        few = len(ids) * _SEARCH_FACTOR < len(self.ids)
         return self._search(ids) if few or self._numbers is not None else self._join(ids)
 
     def _join(self, ids: pl.Series) -> Ints:

@@ -19,7 +19,7 @@ from torch import Tensor
 from facta import arrays, draws
 from facta.arrays import Ints
 
-_WORD = 8  # bytes
+_WORD_BYTES = 8  # bytes
 
 
 def id_keys(ids: pl.Series) -> Tensor:
@@ -33,7 +33,7 @@ def id_keys(ids: pl.Series) -> Tensor:
 def _of_texts(ids: pl.Series) -> Tensor:
     length = ids.str.len_bytes().to_numpy().astype(np.int64)
     words, starts = _words(ids, length)
-    count = -(-length // _WORD)
+    count = -(-length // _WORD_BYTES)
     keys = torch.from_numpy(length)
     keys = draws.mix(torch.zeros_like(keys), keys)
     for place in range(int(count.max(initial=0))):
@@ -44,8 +44,8 @@ def _of_texts(ids: pl.Series) -> Tensor:
 
 def _words(ids: pl.Series, length: Ints) -> tuple[Tensor, Ints]:
     """The words of all texts, one text behind the other, and [V] where each begins."""
-    starts = arrays.offsets_of(-(-length // _WORD))
-    padded = np.zeros(int(starts[-1]) * _WORD, dtype=np.uint8)
+    starts = arrays.offsets_of(-(-length // _WORD_BYTES))
+    padded = np.zeros(int(starts[-1]) * _WORD_BYTES, dtype=np.uint8)
     whole = (ids.str.join("").item() or "").encode()
-    padded[arrays.spans(starts[:-1] * _WORD, length)] = np.frombuffer(whole, dtype=np.uint8)
+    padded[arrays.spans(starts[:-1] * _WORD_BYTES, length)] = np.frombuffer(whole, dtype=np.uint8)
     return torch.from_numpy(padded.view("<i8").astype(np.int64)), starts[:-1]

@@ -23,9 +23,9 @@ UNITS: tuple[Unit, ...] = get_args(Unit)
 NAMES_OF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLIEST, LATEST = 10**8, 4_102_444_800  # seconds: March 1973 and the year 2100
-UNSAID = 5e-4  # ms: twice the float64 spacing of times in seconds
+FLOAT_SPACING_MS = 5e-4  # ms: twice the float64 spacing of times in seconds
 YEAR_FIRST = re.compile(r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_WEB = 631_152_000  # seconds: the year 1990; a number of an earlier year is rather a calendar, as 202611300928
+_YEAR_1990_SECONDS = 631_152_000  # a number of an earlier year is rather a calendar, as 202611300928
 _NUMBER = re.compile(r"\s*[0-9]{1,30}(\.[0-9]*)?\s*")
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
@@ -60,14 +60,16 @@ def posted_moment(time: Any, unit: Unit | None = None) -> int:
         raise _no_time(time)
     if not isinstance(time, (int, float)):
         return moment(time)
-    sized = next((one for one in UNITS if _WEB * PER_SECOND[one] <= time < LATEST * PER_SECOND[one]), None)
-    if sized is None and (unit is None or not 0 <= time < _WEB * PER_SECOND[unit]):
+    sized = next(
+        (one for one in UNITS if _YEAR_1990_SECONDS * PER_SECOND[one] <= time < LATEST * PER_SECOND[one]), None
+    )
+    if sized is None and (unit is None or not 0 <= time < _YEAR_1990_SECONDS * PER_SECOND[unit]):
         raise DataError(
             f"Found the time {time}; expected an ISO time, as in 2000-12-31T23:59:59, or seconds, milliseconds, "
             "microseconds or nanoseconds since 1970, of the years 1990 to 2100."
         )
     scale = PER_SECOND[sized or unit or "ms"]
-    return int(time * 1000 // scale) if isinstance(time, int) else int(time * (1000 / scale) + UNSAID)
+    return int(time * 1000 // scale) if isinstance(time, int) else int(time * (1000 / scale) + FLOAT_SPACING_MS)
 
 
 def _no_time(time: Any) -> DataError:

@@ -14,7 +14,7 @@ import polars as pl
 
 from facta.data.dataset.calendar_numbers import calendar_form
 from facta.data.dataset.columns import bounds
-from facta.data.dataset.moments import EARLIEST, LATEST, PER_SECOND, UNITS, UNSAID, YEAR_FIRST
+from facta.data.dataset.moments import EARLIEST, FLOAT_SPACING_MS, LATEST, PER_SECOND, UNITS, YEAR_FIRST
 from facta.data.dataset.moments import NAMES_OF_UNITS as _NAMES
 from facta.data.dataset.moments import Time as Time
 from facta.data.dataset.moments import Unit as Unit
@@ -117,8 +117,8 @@ def _from_numbers(times: pl.Series, unit: str | None) -> Times:
     scale = PER_SECOND[unit]
     if times.dtype.is_float():
         exact = times * (1000 / scale)
-        milliseconds = (exact + UNSAID).floor().cast(pl.Int64, strict=False)  # cut, as whole numbers are
-        finer = bool(((exact - exact.round()).abs() > UNSAID).any())
+        milliseconds = (exact + FLOAT_SPACING_MS).floor().cast(pl.Int64, strict=False)  # cut, as whole numbers are
+        finer = bool(((exact - exact.round()).abs() > FLOAT_SPACING_MS).any())
     else:
         times = times.cast(pl.Int64, strict=False)
         milliseconds = times * (1000 // scale) if scale <= 1000 else times // (scale // 1000)

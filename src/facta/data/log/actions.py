@@ -17,11 +17,11 @@ from typing import NamedTuple
 import polars as pl
 
 from facta.data.dataset.schema import ACTIONS, plain
-from facta.data.log.pivot import AGAIN, MOST_ACTIONS, first_action
+from facta.data.log.pivot import MOST_ACTIONS, NEW_VISIT_AFTER_MS, first_action
 
-_PAIRS = {True: 0.01, False: 0.05}  # least share of pairs with several actions; True: its name tells of actions
-_FOLLOW = 0.5  # of the other actions
-_DIRECTED = 0.4  # share of runs that begin with the first action, minus the share that end with it
+_LEAST_PAIR_SHARE = {True: 0.01, False: 0.05}  # of pairs with several actions; True: its name tells of actions
+_LEAST_FOLLOW_SHARE = 0.5  # of the other actions that follow a first one
+_LEAST_DIRECTION = 0.4  # share of runs that begin with the first action, minus the share that end with it
 
 
 class Actions(NamedTuple):
@@ -76,7 +76,11 @@ def _evidence(lines: pl.DataFrame, column: pl.Series) -> Actions | None:
     follow = int(each.filter("begins")["others"].sum()) / max(1, int(each["others"].sum()))
     directed = (int(several["begins"].sum()) - int(several["ends"].sum())) / max(1, len(several))
     named = plain(column.name) in ACTIONS
-    if pairs < _PAIRS[named] * of or follow < _FOLLOW or (directed < _DIRECTED and not named):
+    if (
+        pairs < _LEAST_PAIR_SHARE[named] * of
+        or follow < _LEAST_FOLLOW_SHARE
+        or (directed < _LEAST_DIRECTION and not named)
+    ):
         return None
     ordered = [names[first], *(name for code, name in enumerate(names) if code != first)]
     return Actions(column.name, tuple(ordered), pairs, pairs / of, int((several["length"] - 1).sum()))
@@ -89,4 +93,4 @@ def _runs(lines: pl.DataFrame) -> pl.DataFrame:
     """
     ordered = lines.sort("user", "item", "time", maintain_order=True)
     same = (pl.col("user") == pl.col("user").shift()) & (pl.col("item") == pl.col("item").shift())
-    return ordered.with_columns(goes_on=(same & (pl.col("time").diff() <= AGAIN)).fill_null(False))
+    return ordered.with_columns(goes_on=(same & (pl.col("time").diff() <= NEW_VISIT_AFTER_MS)).fill_null(False))

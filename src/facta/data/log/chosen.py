@@ -18,7 +18,7 @@ from facta.data.log.events import EventLog
 from facta.data.log.files import Part
 from facta.errors import ConfigError, DataError, counted
 
-_SHOWN = 5
+_IDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _of_users(log: EventLog, column: str, users: Collection[Any]) -> tuple[pl.Se
     wanted = _like(list(dict.fromkeys(users)), ids)
     known = wanted.is_in(ids.unique().implode())
     if not known.any():
-        names = ", ".join(repr(one) for one in wanted[:_SHOWN].to_list())
+        names = ", ".join(repr(one) for one in wanted[:_IDS_SHOWN].to_list())
         raise DataError(
             f"No user to drop is in the log (found {names}); its user ids look like {ids.drop_nulls().first()!r}."
         )

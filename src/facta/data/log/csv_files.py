@@ -21,7 +21,7 @@ Exact = Callable[[Sequence[str]], Sequence[str]]
 
 _SEPARATORS = "\t,;|"
 _TYPE_LINES = 10_000  # lines from which types are guessed; all lines would cost ten times the reading
-_SHOWN = 4
+_LINES_SHOWN = 4
 _EMPTY = pl.all_horizontal(pl.all().is_null() | (pl.all().cast(pl.String).str.strip_chars() == "").fill_null(True))
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*")
 
@@ -152,7 +152,7 @@ def _quoted(table: Table) -> Table:
     odd = _odd_lines(table)
     if not odd or _spans_lines(table, set(odd)):
         return table
-    lines = ", ".join(f"{number:,}" for number in odd[:_SHOWN]) + (", …" if len(odd) > _SHOWN else "")
+    lines = ", ".join(f"{number:,}" for number in odd[:_LINES_SHOWN]) + (", …" if len(odd) > _LINES_SHOWN else "")
     where = f"{'line' if len(odd) == 1 else 'lines'} {lines} of '{table.path}'"
     if _marks_are_characters(table):
         note = f"Quotation marks in {where} open or close no field; they were read as characters of the text."

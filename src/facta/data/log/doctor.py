@@ -33,11 +33,11 @@ from facta.errors import DataError, counted
 
 Level = Literal["error", "warning", "note"]
 
-_DAY = 86_400_000
-_WEB = 788_918_400_000  # 1995-01-01 in ms: older times mostly come from a wrong unit
-_RECENT = 0.1  # share of the newest events, which are compared with all earlier ones
-_SPOILED = 0.05  # share of test targets: above the usual difference of two systems
-_DENSE = 20  # fewer ids than this may count 0, 1, 2, … by chance
+_DAY_MS = 86_400_000
+_YEAR_1995_MS = 788_918_400_000  # 1995-01-01 in ms: older times mostly come from a wrong unit
+_RECENT_SHARE = 0.1  # share of the newest events, which are compared with all earlier ones
+_SPOILED_SHARE = 0.05  # share of test targets: above the usual difference of two systems
+_LEAST_DENSE_IDS = 20  # fewer ids than this may count 0, 1, 2, … by chance
 _NO_ID = ("nan", "none", "null", "na", "n/a", "undefined", "unknown", "-1", "")
 
 
@@ -207,14 +207,14 @@ def impossible_times(dataset: Dataset, now: int) -> Iterator[Finding]:
             "Give the time of each event as a column `timestamp`, if it is known.",
         )  # fmt: skip
         return
-    late = int((dataset.timestamp > now + _DAY).sum())
+    late = int((dataset.timestamp > now + _DAY_MS).sum())
     if late:
         yield _events(
             dataset, "future times", "warning", late, "lie in the future.",
             "A temporal split tests on events that have not happened; time features reach values never seen in use.",
             "Check the unit (--unit) and the clock that wrote them, or remove these events.",
         )  # fmt: skip
-    early = int((dataset.timestamp < _WEB).sum())
+    early = int((dataset.timestamp < _YEAR_1995_MS).sum())
     if early:
         yield _events(
             dataset, "times out of range", "warning", early, "lie before 1995.",
@@ -250,7 +250,7 @@ def ties(dataset: Dataset) -> Iterator[Finding]:
     ends = dataset.offsets[1:][np.diff(dataset.offsets) > 1]
     last = float((dataset.timestamp[ends - 1] == dataset.timestamp[ends - 2]).mean()) if len(ends) else 0.0
     yield _events(
-        dataset, "tied times", "warning" if last > _SPOILED else "note", count,
+        dataset, "tied times", "warning" if last > _SPOILED_SHARE else "note", count,
         f"share user and time with another; for {last:.1%} of the users the last two are tied.",
         "The order within a tie is that of the input: another sort of the same log has other test targets.",
         "Keep the input's order, use finer times if there are any, state the share, or evaluate with blind ties.",
@@ -277,7 +277,7 @@ def repeats(dataset: Dataset) -> Iterator[Finding]:
     last = float(again[ends].mean()) if len(ends) else 0.0
     if again.any():
         yield _events(
-            dataset, "repeats", "warning" if last > _SPOILED else "note", int(again.sum()),
+            dataset, "repeats", "warning" if last > _SPOILED_SHARE else "note", int(again.sum()),
             f"are of an item that their user had before, and so are {last:.1%} of the last ones.",
             f"A protocol that masks the history counts these targets as missed: no HR is above {1 - last:.2f}.",
             "Where people return to items, evaluate with nothing masked.",
@@ -308,7 +308,7 @@ def unseen_items(dataset: Dataset) -> Iterator[Finding]:
 def index_ids(dataset: Dataset) -> Iterator[Finding]:
     """Consecutive ids: 0, 1, 2, … or 1, 2, 3, …"""
     for what, ids in (("user", dataset.users["user_id"]), ("item", dataset.items["item_id"])):
-        if not ids.dtype.is_integer() or len(ids) < _DENSE:
+        if not ids.dtype.is_integer() or len(ids) < _LEAST_DENSE_IDS:
             continue
         low, high = bounds(ids) or (0, 0)
         if low in (0, 1) and high - low + 1 == len(ids):
@@ -351,7 +351,7 @@ def drift(dataset: Dataset) -> Iterator[Finding]:
     """Ids of the newest tenth of the events that no older event has."""
     if dataset.timestamp is None or dataset.num_events < 10:
         return
-    cut = np.quantile(dataset.timestamp, 1 - _RECENT, method="lower")
+    cut = np.quantile(dataset.timestamp, 1 - _RECENT_SHARE, method="lower")
     new = np.asarray(dataset.timestamp) > cut
     if not new.any():
         return

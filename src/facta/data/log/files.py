@@ -29,7 +29,7 @@ _SUFFIXES: dict[str, Format] = {
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 def format_of(path: Path) -> Format | None:
@@ -153,7 +153,7 @@ def _unzipped_size(file: Path) -> int:
 def _digest(file: Path) -> bytes:
     digest = hashlib.sha256()
     with reading_log(file, "text"), open_text(file) as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.digest()
 

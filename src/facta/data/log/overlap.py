@@ -15,8 +15,8 @@ from facta.data.log.events import EventLog
 from facta.data.log.files import Part
 from facta.errors import DataError
 
-_SAMPLE = 1_000_000  # most events compared; more are sampled by their hash, so that equal events are sampled together
-_SHARE = 0.1  # share of a file's events in other files; a larger share is refused
+_SAMPLE_EVENTS = 1_000_000  # more events are sampled by their hash, so that equal ones are sampled together
+_MOST_SHARE = 0.1  # share of a file's events in other files; a larger share is refused
 
 
 def refuse_overlap(log: EventLog, mapping: Mapping[str, str], needed: Sequence[str]) -> list[str]:
@@ -27,13 +27,13 @@ def refuse_overlap(log: EventLog, mapping: Mapping[str, str], needed: Sequence[s
     """
     if len(log.parts) < 2 or "timestamp" not in mapping:
         return []
-    every = max(1, log.num_events() // _SAMPLE)
+    every = max(1, log.num_events() // _SAMPLE_EVENTS)
     if not _shared(log, list(mapping.values()), every)[0].any():  # the usual case: three columns are enough
         return []
     shared, sizes, repeated = _shared(log, list(needed), every)
     share = shared / np.maximum(1, sizes)
     worst = int(share.argmax())
-    if share[worst] > max(_SHARE, 2 * repeated):
+    if share[worst] > max(_MOST_SHARE, 2 * repeated):
         raise DataError(
             f"{share[worst]:.0%} of the events of '{log.parts[worst].name}' are in another file of the log, too, and "
             "would count twice; give each event once, or drop the copies with drop=('duplicates',) (--drop duplicates)."

@@ -3,8 +3,8 @@
 The *first action* is the one that pairs of a user and an item mostly begin with: a view. Lines of one pair, in order of
 time, belong to one event until
 
-    the first action comes again, more than AGAIN after the line before it, or
-    another action comes more than LATER after the line before it
+    the first action comes again, more than NEW_VISIT_AFTER_MS after the line before it, or
+    another action comes more than NEW_EVENT_AFTER_MS after the line before it
 
 So a second view within half an hour is the same visit, a purchase hours later is late feedback of that visit, and a
 visit on the next day is another event. Of lines at one moment the first action comes first, then the order of the
@@ -27,8 +27,8 @@ from facta.data.log.events import EventLog
 from facta.data.log.files import Part
 from facta.errors import ConfigError, DataError, counted
 
-AGAIN = 30 * 60_000  # ms
-LATER = 24 * 3_600_000  # ms
+NEW_VISIT_AFTER_MS = 30 * 60_000  # ms
+NEW_EVENT_AFTER_MS = 24 * 3_600_000  # ms
 MOST_ACTIONS = 20  # different values; a column with more is a category or an id
 
 
@@ -151,7 +151,7 @@ def with_events(lines: pl.DataFrame, first: int) -> pl.DataFrame:
     again = pl.col("action") != first
     ordered = lines.with_row_index("row").sort("user", "item", "time", again, "row")
     same = (pl.col("user") == pl.col("user").shift()) & (pl.col("item") == pl.col("item").shift())
-    window = pl.when(again).then(pl.lit(LATER)).otherwise(pl.lit(AGAIN))
+    window = pl.when(again).then(pl.lit(NEW_EVENT_AFTER_MS)).otherwise(pl.lit(NEW_VISIT_AFTER_MS))
     goes_on = same & (pl.col("time").diff() <= window)
     return ordered.with_columns(event=(~goes_on.fill_null(False)).cum_sum() - 1)
 

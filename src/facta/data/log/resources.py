@@ -20,7 +20,7 @@ TEXT_BYTES = 40  # more per event and text id, while its column becomes rows
 _CLEANED_BYTES = 24  # per event and column, if invalid events are dropped: the log and its cleaned copy
 _LINE_BYTES = 100  # more per line of a pivoted log: pair, time, action and row, sorted, and its first lines
 _DISTINCT_BYTES = 40  # per event and column, if duplicates are dropped: one copy more and a hash table
-_UNZIPPED = 5  # rough ratio of a .gz file's content to its size
+_UNZIP_RATIO = 5  # rough ratio of a .gz file's content to its size
 
 
 @dataclass(frozen=True)
@@ -75,5 +75,5 @@ def _held(log: EventLog) -> tuple[int, int]:
     files = [Path(part.name) for part in log.parts if part.kind in ("CSV", "JSON-lines")]
     if not files:
         return 0, log.num_events()
-    size = sum(file.stat().st_size * (_UNZIPPED if file.name.lower().endswith(".gz") else 1) for file in files)
+    size = sum(file.stat().st_size * (_UNZIP_RATIO if file.name.lower().endswith(".gz") else 1) for file in files)
     return size, int(size / line_bytes(files[0]))

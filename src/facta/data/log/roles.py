@@ -22,8 +22,8 @@ from facta.data.log.fields import is_field
 from facta.data.log.labels import are_labels
 
 _INDEX = re.compile(r"(unnamed\d*|index|(index)?level\d+|row(number|num|nr|index|id)?|linenumber|)")
-_FEW = 20  # in fewer events a column without repetitions may be feedback
-_LOOKED_AT = 1_000
+_LEAST_EVENTS = 20  # in fewer events a column without repetitions may be feedback
+_FIRST_VALUES = 1_000
 _WEB, _CENTURY = 631_152_000, 4_102_444_800  # seconds: the years 1990 and 2100
 _UNITS = (1, 10**3, 10**6, 10**9)
 
@@ -39,7 +39,7 @@ def undeclared(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConf
 def _labels(log: EventLog, name: str) -> bool:
     """Whether the first values of a text column are two labels such as Y and N."""
     return log.types[name] == pl.String and all(
-        are_labels(part.head(name, _LOOKED_AT).cast(pl.String), allow_none=True) for part in log.parts
+        are_labels(part.head(name, _FIRST_VALUES).cast(pl.String), allow_none=True) for part in log.parts
     )
 
 
@@ -51,7 +51,7 @@ def no_feedback(column: pl.Series) -> str | None:
         return None
     if column.dtype.is_integer() and (_INDEX.fullmatch(plain(column.name)) or _counts(column)):
         return "which numbers the lines"
-    if plain(column.name).endswith("id") and len(column) >= _FEW and column.n_unique() == len(column):
+    if plain(column.name).endswith("id") and len(column) >= _LEAST_EVENTS and column.n_unique() == len(column):
         return "which differs in every event, so it is an id"
     if _is_time(column):
         return "which holds times"
@@ -63,9 +63,9 @@ def _counts(column: pl.Series) -> bool:
 
     The first values are checked before all of them.
     """
-    if len(column) < _FEW or column.null_count():
+    if len(column) < _LEAST_EVENTS or column.null_count():
         return False
-    if _ascend(column.head(_LOOKED_AT)) and _ascend(column):
+    if _ascend(column.head(_FIRST_VALUES)) and _ascend(column):
         return True
     low, high = bounds(column) or (0, 0)
     return low in (0, 1) and high - low + 1 == len(column) and column.n_unique() == len(column)
@@ -80,7 +80,7 @@ def _ascend(column: pl.Series) -> bool:
 def _is_time(column: pl.Series) -> bool:
     if plain(column.name) in {plain(alias) for alias in ALIASES["timestamp"]}:
         return True
-    return _holds_times(column.head(_LOOKED_AT)) and _holds_times(column)
+    return _holds_times(column.head(_FIRST_VALUES)) and _holds_times(column)
 
 
 def _holds_times(column: pl.Series) -> bool:

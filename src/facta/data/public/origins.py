@@ -29,8 +29,8 @@ Files = dict[str, bytes]
 
 PATIENCE_SECONDS = 10.0  # without an answer; without a network the next origin is tried soon
 PIP_SECONDS = 120.0
-LARGEST = 1 << 28  # above every archive here, so that a wrong address cannot fill the memory
-_CHUNK = 1 << 16
+LARGEST_BYTES = 1 << 28  # above every archive here, so that a wrong address cannot fill the memory
+_CHUNK_BYTES = 1 << 16
 
 
 class Origin(Protocol):
@@ -134,11 +134,11 @@ def fetch(url: str, progress: Progress) -> bytes:
             length = answer.headers.get("Content-Length")
             total = int(length) if length else None
             content = bytearray()
-            while chunk := answer.read(_CHUNK):
+            while chunk := answer.read(_CHUNK_BYTES):
                 content += chunk
                 progress(url, len(content), total)
-                if len(content) > LARGEST:
-                    raise DownloadError(f"the answer is longer than {LARGEST:,} bytes")
+                if len(content) > LARGEST_BYTES:
+                    raise DownloadError(f"the answer is longer than {LARGEST_BYTES:,} bytes")
     except (OSError, ValueError) as error:  # URLError, HTTPError and timeouts are OSErrors
         raise DownloadError(str(getattr(error, "reason", error)) or type(error).__name__) from error
     if total is not None and len(content) < total:

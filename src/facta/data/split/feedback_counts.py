@@ -25,8 +25,8 @@ from facta.data.split.late import known_at, known_codes, period_moments, waiting
 from facta.data.split.splits import Split, training_events
 from facta.types import Events
 
-DAY = 86_400_000
-HOUR = 3_600_000
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
 MOST_PERIODS = 16  # F at most: periods are days, or the fewest days that keep this limit
 
 
@@ -41,7 +41,7 @@ class Periods:
     def dates(self, events: Events) -> Tensor:
         """[n] days since 1970."""
         assert events.time is not None  # models with counts read time
-        return (events.time - self.midnight * HOUR) // DAY
+        return (events.time - self.midnight * HOUR_MS) // DAY_MS
 
     def of(self, events: Events) -> Tensor:
         """[n] the period of each event; events outside of training get the first or the last one."""

@@ -23,7 +23,7 @@ from facta.arrays import Floats, Ints
 from facta.config import Config
 from facta.errors import ConfigError
 
-CHUNK = 1024  # records drawn side by side
+CHUNK_RECORDS = 1024  # records drawn side by side
 
 
 class DirichletConfig(Config):
@@ -110,7 +110,9 @@ class DirichletWorld:
 
     def records(self, start: int, stop: int) -> Records:
         """Records [start, stop) of the stream."""
-        spans = [(number, number * CHUNK) for number in range(start // CHUNK, -(-stop // CHUNK))]
+        spans = [
+            (number, number * CHUNK_RECORDS) for number in range(start // CHUNK_RECORDS, -(-stop // CHUNK_RECORDS))
+        ]
         parts = [self._chunk(number)[max(start - first, 0) : stop - first] for number, first in spans]
         return Records(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Records)))
 
@@ -118,12 +120,12 @@ class DirichletWorld:
         """A whole chunk, a function of (config, number)."""
         config = self.config
         rng = np.random.default_rng([config.seed, config.version, 1 + number])  # 0 is the world's own key
-        place = number * CHUNK + np.arange(CHUNK)
-        chosen = np.argsort(rng.random((CHUNK, config.categories)), axis=1)[:, : config.most]
+        place = number * CHUNK_RECORDS + np.arange(CHUNK_RECORDS)
+        chosen = np.argsort(rng.random((CHUNK_RECORDS, config.categories)), axis=1)[:, : config.most]
         weight = rng.exponential(size=chosen.shape) if config.prior == "dirichlet" else rng.random(chosen.shape)
-        weight *= np.arange(config.most) < rng.integers(config.fewest, config.most + 1, (CHUNK, 1))
+        weight *= np.arange(config.most) < rng.integers(config.fewest, config.most + 1, (CHUNK_RECORDS, 1))
         prior = weight / weight.sum(axis=1, keepdims=True)
-        alpha = rng.uniform(*config.concentration, CHUNK)
+        alpha = rng.uniform(*config.concentration, CHUNK_RECORDS)
         slot = _restaurant(prior, alpha, config.length, rng)
         hidden = Records(place, self.released(place), alpha, chosen, prior, slot, item=slot)
         return replace(hidden, item=self._items(hidden, rng))

@@ -25,9 +25,9 @@ from facta.config import Config
 
 SURFACES = ("organic", "popular", "similar")
 DAY, HOUR, SECOND = 86_400_000, 3_600_000, 1_000
-CHUNK = 8192  # users simulated side by side
-MEMORY = 8  # events that fatigue looks back at
-DRAWS = 1  # part of every seed; version 2 moved the start to midnight without other draws
+CHUNK_USERS = 8192  # users simulated side by side
+FATIGUE_EVENTS = 8  # events that fatigue looks back at
+DRAWS_VERSION = 1  # part of every seed; version 2 moved the start to midnight without other draws
 
 
 class SimulatorConfig(Config):
@@ -83,7 +83,7 @@ class World:
 
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
-        rng = np.random.default_rng([config.seed, DRAWS])
+        rng = np.random.default_rng([config.seed, DRAWS_VERSION])
         shape = (config.tastes, config.categories)
         share = rng.dirichlet(np.full(config.categories, 2.0))
         self.category: Ints = rng.choice(config.categories, config.items, p=share)
@@ -197,7 +197,7 @@ class Memory:
     """State of B users for later events: the last 8 categories and the last clicked category."""
 
     def __init__(self, users: int) -> None:
-        self.seen = np.full((users, MEMORY), -1)
+        self.seen = np.full((users, FATIGUE_EVENTS), -1)
         self.clicked = np.full(users, -1)
 
     def tired(self, category: Ints) -> Ints:
@@ -207,7 +207,7 @@ class Memory:
 
     def note(self, place: int, category: Ints, click: Bools) -> None:
         count = len(category)
-        self.seen[:count, place % MEMORY] = category
+        self.seen[:count, place % FATIGUE_EVENTS] = category
         self.clicked[:count] = np.where(click, category, self.clicked[:count])
 
 
@@ -284,9 +284,9 @@ def _draw_rating(world: World, liking: Floats, rng: np.random.Generator) -> Ints
 def chunks(world: World, seed: int, users: int | None = None) -> Iterator[tuple[int, Events]]:
     """(first user, log) of every chunk; each is a function of (world, seed, its number)."""
     users = world.config.users if users is None else users
-    for number, first in enumerate(range(0, users, CHUNK)):
-        rng = np.random.default_rng([seed, DRAWS, 1 + number])  # the world has place 0
-        steps = steps_of(world, min(CHUNK, users - first), rng)
+    for number, first in enumerate(range(0, users, CHUNK_USERS)):
+        rng = np.random.default_rng([seed, DRAWS_VERSION, 1 + number])  # the world has place 0
+        steps = steps_of(world, min(CHUNK_USERS, users - first), rng)
         yield first, simulate_chunk(world, steps, rng)
 
 
