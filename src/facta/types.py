@@ -33,12 +33,12 @@ class Events:
 
 @dataclass(frozen=True)
 class Targets:
-    """S events to be predicted; each sees the first `after` input events of its row (`data/split/visibility.py`)."""
+    """S events to be predicted; each sees `num_visible` input events of its row (`data/split/visibility.py`)."""
 
     offsets: Tensor  # [B+1]
     events: Events  # [S]; a request gives no item and no feedback
-    after: Tensor  # [S] visible input events of the row, 0..n
-    slot: Tensor  # [S] place of the target among its row's input events; -1: not an input
+    num_visible: Tensor  # [S] visible input events of the row, 0..n
+    input_index: Tensor  # [S] place of the target among its row's input events; -1: not an input
     weight: Tensor  # [S] float32; 0: no loss (the papers' ∅)
     sees: Tensor | None = None  # [S] it may see events with `index` below this; None: all of these are inputs
     until: Tensor | None = None  # [S] ms: changes of the user's facts from then on are hidden; None: from its own time

@@ -154,7 +154,7 @@ def test_an_empty_history_scores_all_items_alike(model: Recommender) -> None:
     from dataclasses import replace
 
     batch = batch_of([[1, 2], [3, 4]], [[0, 10], [0, 10]])
-    blind = replace(batch, targets=replace(batch.targets, after=torch.tensor([0, 1])))
+    blind = replace(batch, targets=replace(batch.targets, num_visible=torch.tensor([0, 1])))
     dense = model.catalogue_scores(blind).dense()
     assert dense[0].unique().numel() == 1
     assert dense[1].unique().numel() > 1

@@ -149,7 +149,7 @@ def test_a_history_is_a_set_and_an_empty_one_leaves_the_biases() -> None:
     one, other = folded(model, [[3, 7, 5], [5, 3, 7, 7, 3]])
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     batch = worlds.batch_of([[1, 2], [4, 4]])
-    batch.targets.after.zero_()
+    batch.targets.num_visible.zero_()
     assert torch.equal(model.queries(batch)[:, :-1], torch.zeros(2, 5, dtype=torch.float64))
     torch.testing.assert_close(model.catalogue_scores(batch).dense()[1], model.vectors[:, -1])
 

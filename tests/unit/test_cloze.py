@@ -86,8 +86,8 @@ def test_a_row_is_the_newest_events_some_of_them_inputs_and_the_others_targets(l
 def test_targets_see_all_inputs_of_their_row_and_are_none_of_them(log: Dataset) -> None:
     batch = batches(log).batch(0, 0)
     row = jagged.rows(batch.targets.offsets)
-    assert torch.equal(batch.targets.after, jagged.lengths(batch.offsets)[row])
-    assert (batch.targets.slot == -1).all() and batch.dropped == 0
+    assert torch.equal(batch.targets.num_visible, jagged.lengths(batch.offsets)[row])
+    assert (batch.targets.input_index == -1).all() and batch.dropped == 0
 
 
 def test_each_epoch_hides_other_events_and_a_row_is_hidden_alike_in_any_batch(log: Dataset) -> None:

@@ -181,12 +181,12 @@ def test_in_training_a_share_of_the_targets_hides_its_context_by_key() -> None:
     assert model.next_item is not None
     given = batch(rows(3, 200, length=None), users=False, series=False)
     context = given.targets.events.fields["surface"]
-    assert torch.equal(model.eval().next_item.told(given).targets.events.fields["surface"], context)  # type: ignore[union-attr]
-    said = model.train().next_item.told(given).targets.events.fields["surface"]  # type: ignore[union-attr]
+    assert torch.equal(model.eval().next_item.late_source(given).targets.events.fields["surface"], context)  # type: ignore[union-attr]
+    said = model.train().next_item.late_source(given).targets.events.fields["surface"]  # type: ignore[union-attr]
     hidden = (said == 0) & (context > 0)
     assert 0.35 < float(hidden.sum() / (context > 0).sum()) < 0.45 and torch.equal(said[~hidden], context[~hidden])
     half = batch(rows(3, 200, length=None)[100:], users=False, series=False)
-    again = model.next_item.told(half).targets.events.fields["surface"]
+    again = model.next_item.late_source(half).targets.events.fields["surface"]
     assert torch.equal(again, said[-len(again) :])  # a draw belongs to its target, not to a place in the batch
 
 

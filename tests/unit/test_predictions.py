@@ -177,7 +177,7 @@ class Seer:
     """Says what happened, blurred: [S] of the codes that it should not be shown, had it to learn them."""
 
     window = 8
-    inputs = InputSpec(("liked", "rating"), own=True)
+    inputs = InputSpec(("liked", "rating"), targets_are_inputs=True)
 
     def __init__(self, blur: float) -> None:
         self.blur = blur

@@ -142,7 +142,7 @@ def test_the_window_bounds_what_a_person_is_known_by(log: Dataset) -> None:
     model, batch = made(log)
     whole, short = (model.rates(batch, recent(batch, window)) for window in (50, 1))
     assert torch.equal(whole[:, :4], short[:, :4]) and not torch.equal(whole, short)
-    forgotten = replace(batch, targets=replace(batch.targets, after=batch.targets.after.clamp_max(0)))
+    forgotten = replace(batch, targets=replace(batch.targets, num_visible=batch.targets.num_visible.clamp_max(0)))
     nothing = model.rates(forgotten, recent(forgotten, 50))[:, 4:]
     assert torch.allclose(nothing, torch.zeros_like(nothing), atol=1e-6)
 

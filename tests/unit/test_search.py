@@ -47,7 +47,7 @@ def batch_of(rows: list[Row]) -> SequenceBatch:
 def seen(given: SequenceBatch, target: int, window: int, skip: int = 0) -> list[int]:
     """The events that a target may look at: the definition."""
     row = int(jagged.rows(given.targets.offsets)[target])
-    first, after = int(given.offsets[row]), int(given.targets.after[target])
+    first, after = int(given.offsets[row]), int(given.targets.num_visible[target])
     return [first + place for place in range(max(after - window, 0), max(after - skip, 0))]
 
 
@@ -68,7 +68,7 @@ def test_a_target_of_a_piece_sees_what_it_sees_by_pairs(
             expected = pairs.source[pairs.target == target].tolist()
             assert piece.source[piece.seen[target - piece.first]].tolist() == expected
         place = piece.last
-    assert place == len(given.targets.after)
+    assert place == len(given.targets.num_visible)
 
 
 def test_a_search_leaves_out_the_newest_events_where_others_read_them() -> None:
@@ -85,7 +85,7 @@ def test_alike_finds_the_newest_of_the_same_code(most: int, skip: int) -> None:
     given = batch_of(people(longest=25))
     rng = torch.Generator().manual_seed(1)
     code = torch.randint(0, 4, (len(given.events.item),), generator=rng)
-    asked = torch.randint(0, 6, (len(given.targets.after),), generator=rng)  # 4 and 5 are of no event
+    asked = torch.randint(0, 6, (len(given.targets.num_visible),), generator=rng)  # 4 and 5 are of no event
     found = alike(given, code, asked, window=LONG, skip=skip, most=most)
     some = 0
     for target, (source, there) in enumerate(zip(*found, strict=True)):

@@ -23,7 +23,7 @@ from facta.training import journal
 
 # the log declares no features of items
 PLAIN = [f"model.embedding.{change}" for change in ("features=false", "id_width=null", "hidden_ids=0")]
-SPEC = InputSpec(fields=("liked",), own=True)
+SPEC = InputSpec(fields=("liked",), targets_are_inputs=True)
 STREAM = [
     "model.feedback.fields=null",
     "model.width=8",

@@ -11,7 +11,7 @@ import numpy as np
 
 from facta import arrays
 from facta.arrays import Ints
-from facta.data.batches.rows import Rows, apart, overlapping_windows
+from facta.data.batches.rows import Rows, one_row_per_limited_target, overlapping_windows
 from facta.data.dataset.dataset import Dataset
 from facta.data.split.known import known_before
 from facta.data.split.late import period_moments
@@ -46,7 +46,7 @@ class HeldOut:
             return overlapping_windows(self.user, self.first, self.last, window)
         ends = np.zeros(len(log.offsets) - 1, dtype=np.int64)
         ends[self.user] = self.first
-        return apart(log, *self.places, window, Frozen(ends, self.moments))
+        return one_row_per_limited_target(log, *self.places, window, Frozen(ends, self.moments))
 
     def of_items(self, dataset: Dataset, items: int) -> HeldOut:
         """The events of the first `items` items, by their places among the events of these items."""

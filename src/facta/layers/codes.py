@@ -36,7 +36,7 @@ class CodeTable(nn.Module):
         codes = torch.stack([values[name][which] for name in self.names], dim=1)  # [n, F]
         return F.embedding_bag(codes + self.base, self.weight, mode="sum")
 
-    def apart(self, values: Mapping[str, Tensor], which: Tensor) -> Tensor:
+    def side_by_side(self, values: Mapping[str, Tensor], which: Tensor) -> Tensor:
         """[n, F · D]: the fields' vectors side by side."""
         codes = torch.stack([values[name][which] for name in self.names], dim=1)
         return F.embedding(codes + self.base, self.weight).flatten(1)

@@ -242,8 +242,8 @@ def _since_previous(batch: SequenceBatch) -> Tensor:
     time, targets = batch.events.time, batch.targets
     assert time is not None
     own = time if targets.events.time is None else torch.cat([time, targets.events.time])
-    before = torch.cat([torch.arange(len(time), device=time.device) - 1, _first(batch) + targets.after - 1])
-    some = torch.cat([jagged.places(batch.offsets) > 0, targets.after > 0])
+    before = torch.cat([torch.arange(len(time), device=time.device) - 1, _first(batch) + targets.num_visible - 1])
+    some = torch.cat([jagged.places(batch.offsets) > 0, targets.num_visible > 0])
     return torch.where(some, own - time[torch.where(some, before, 0)], 0) if len(time) else own * 0
 
 

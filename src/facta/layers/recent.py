@@ -79,7 +79,7 @@ def recent(batch: SequenceBatch, window: int, lists: int = 0) -> Recent:
     """The last N events that each target may see; before them the last N entries of each of `lists` earlier lists."""
     targets = batch.targets
     row = jagged.rows(targets.offsets)
-    ends, counts = (batch.offsets[row] + targets.after)[:, None], targets.after[:, None]
+    ends, counts = (batch.offsets[row] + targets.num_visible)[:, None], targets.num_visible[:, None]
     if batch.lists is not None and lists:
         cell = jagged.rows(batch.lists.offsets) * lists + batch.lists.which  # ascending
         of_cells = torch.bincount(cell, minlength=lists * (len(batch.offsets) - 1))

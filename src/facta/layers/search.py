@@ -72,7 +72,7 @@ def pieces(batch: SequenceBatch, window: int, *, skip: int = 0, lists: int = 0) 
         step = max(SCORES_AT_ONCE // max(longest, 1), 1)
         for first in range(start, end, step):
             last = min(first + step, end)
-            after = batch.targets.after[first:last, None]
+            after = batch.targets.num_visible[first:last, None]
             newest, oldest = (after - skip).clamp_min(0), (after - window).clamp_min(0)
             place = torch.arange(int(oldest.min()), int(newest.max()), device=after.device)
             seen = (place >= oldest) & (place < newest)
@@ -125,7 +125,7 @@ def alike(batch: SequenceBatch, code: Tensor, asked: Tensor, *, window: int, ski
     `code` [E] of the events' items, `asked` [S] of the targets'; code 0 is undefined and finds nothing. A target sees
     the last N events before it without the newest `skip`. The cost is that of sorting the events, whatever N is.
     """
-    row, after = jagged.rows(batch.targets.offsets), batch.targets.after
+    row, after = jagged.rows(batch.targets.offsets), batch.targets.num_visible
     codes = int(torch.cat([code, asked, asked.new_zeros(1)]).max()) + 1
     group = jagged.rows(batch.offsets) * codes + code
     order = torch.argsort(group, stable=True)

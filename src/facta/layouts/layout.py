@@ -57,7 +57,7 @@ class Layout:
         """
         return not self.both_ways
 
-    def own(self, fact: Fact) -> int:
+    def tokens_before(self, fact: Fact) -> int:
         """The number of an event's first tokens that show only facts before this one; the last of them predicts it."""
         if self.both_ways:
             return 1
@@ -69,9 +69,9 @@ class Layout:
             count += 1
         return count
 
-    def late(self, fact: Fact) -> tuple[Fact, ...]:
+    def late_facts(self, fact: Fact) -> tuple[Fact, ...]:
         """Earlier facts of the event that the read-out state has not seen, but for time, which is its query time."""
-        read = () if self.both_ways else self.shows[: self.own(fact)]
+        read = () if self.both_ways else self.shows[: self.tokens_before(fact)]
         seen = {shown for token in read for shown in token}
         return tuple(one for one in ORDER[1 : ORDER.index(fact)] if one not in seen)
 
@@ -87,8 +87,8 @@ class Layout:
         inputs, for one that sees only some of them, and for several requests in one row.
         """
         if cached is None:
-            return _TokenBuilder(self, batch, predicted).made()
-        return suffix_tokens(batch, cached, len(self.shows), lambda part: _TokenBuilder(self, part, predicted).made())
+            return _TokenBuilder(self, batch, predicted).build()
+        return suffix_tokens(batch, cached, len(self.shows), lambda part: _TokenBuilder(self, part, predicted).build())
 
     def closed(self, batch: SequenceBatch) -> Tensor:
         """[B] number of first tokens of each row that no later event changes: those before the newest event. The newest
@@ -153,30 +153,30 @@ class _TokenBuilder:
         self.target_row = jagged.rows(targets.offsets)
         if layout.both_ways:
             _check_hidden(batch, self.target_row)
-        if ((targets.slot >= 0) & (targets.after > targets.slot)).any():
+        if ((targets.input_index >= 0) & (targets.num_visible > targets.input_index)).any():
             raise ConfigError(
                 "Found a target that sees itself or later events; layouts predict an event from earlier ones."
             )
-        self.own_read = max((layout.own(fact) for fact in predicted), default=0)
+        self.read_tokens = max((layout.tokens_before(fact) for fact in predicted), default=0)
         self.inline = self._inline()
-        aside = ~self.inline & (targets.weight != 0) & (self.own_read > 0)
-        self.aside: Tensor = torch.nonzero(aside).squeeze(1)  # [S'] standalone targets with a token of their own
-        if self.own_read > 1 and len(self.aside):
+        standalone = ~self.inline & (targets.weight != 0) & (self.read_tokens > 0)
+        self.standalone: Tensor = torch.nonzero(standalone).squeeze(1)  # [S'] those with a token of their own
+        if self.read_tokens > 1 and len(self.standalone):
             raise ConfigError(
                 f"A target that is not read among the inputs gets one token, and this layout predicts from "
-                f"{self.own_read} tokens of its event: give it targets among the inputs that see all before them."
+                f"{self.read_tokens} tokens of its event: give it targets among the inputs that see all before them."
             )
         self.offsets = self._offsets()
 
     def _inline(self) -> Tensor:
         """[S] whether a target can be read from its own event's tokens: both see all events and changes before it."""
         targets, row = self.batch.targets, self.target_row
-        found = targets.slot == targets.after
+        found = targets.input_index == targets.num_visible
         if self.entries is None or targets.until is None:
             return found
-        return found & (self._sight() == self.place_of(row, targets.after))
+        return found & (self._sight() == self.place_of(row, targets.num_visible))
 
-    def made(self) -> TokenBatch:
+    def build(self) -> TokenBatch:
         parts = [
             part
             for part in (self._prefix(), self._lists(), self._series(), self._candidate_tokens())
@@ -210,7 +210,7 @@ class _TokenBuilder:
         count = self.prefix + self.m * jagged.lengths(self.batch.offsets)
         if self.entries is not None:
             count = count + jagged.lengths(self.entries.offsets)
-        return jagged.offsets_of(count + torch.bincount(self.target_row[self.aside], minlength=len(count)))
+        return jagged.offsets_of(count + torch.bincount(self.target_row[self.standalone], minlength=len(count)))
 
     def place_of(self, row: Tensor, event: Tensor) -> Tensor:
         """Place in its row of the first token of an event, or of the token after the newest event."""
@@ -220,10 +220,10 @@ class _TokenBuilder:
     def _sight(self) -> Tensor:
         """[S] how many tokens of its row each target sees: those before its first hidden event but hidden changes."""
         targets, row = self.batch.targets, self.target_row
-        place = self.place_of(row, targets.after)
+        place = self.place_of(row, targets.num_visible)
         if self.entries is None or targets.until is None:
             return place
-        changes = self.entries.until(row, targets.after)
+        changes = self.entries.until(row, targets.num_visible)
         return place - changes + changes.minimum(self.entries.before(row, targets.until))
 
     def _events(self) -> dict[str, Tensor]:
@@ -233,7 +233,7 @@ class _TokenBuilder:
         place = (self.place_of(self.row, self.event))[source] + kind
         own = batch.events.time
         after = batch.next_time if batch.next_time is not None else own
-        last = (kind == m - 1) & (kind >= self.own_read)  # read only for the next event
+        last = (kind == m - 1) & (kind >= self.read_tokens)  # read only for the next event
         columns = {
             "at": self.offsets[self.row[source]] + place,
             "kind": kind,
@@ -248,14 +248,14 @@ class _TokenBuilder:
 
     def _candidate_tokens(self) -> dict[str, Tensor]:
         """Tokens of standalone targets (candidates, held-out events): one each, from which the fact is read."""
-        batch, which = self.batch, self.aside
-        row, after = self.target_row[which], batch.targets.after[which]
+        batch, which = self.batch, self.standalone
+        row, after = self.target_row[which], batch.targets.num_visible[which]
         first = self.offsets[row + 1] - torch.bincount(row, minlength=len(self.offsets) - 1)[row]
         newest = batch.offsets[row] + after - 1
         position = torch.where(after > 0, batch.index[newest.clamp_min(0)] + 1, 0) if len(batch.index) else after
         columns = {
             "at": first + torch.arange(len(which), device=row.device) - _group_starts(row),
-            "kind": torch.full_like(row, HIDDEN if self.layout.both_ways else self.own_read - 1),
+            "kind": torch.full_like(row, HIDDEN if self.layout.both_ways else self.read_tokens - 1),
             "source": len(self.row) + which,
             "position": position if batch.targets.index is None else batch.targets.index[which],
             "sees": self._sight()[which],
@@ -263,7 +263,7 @@ class _TokenBuilder:
         }
         if batch.events.time is not None:
             time = batch.targets.events.time
-            time = batch.events.time.new_zeros(len(batch.targets.slot)) if time is None else time
+            time = batch.events.time.new_zeros(len(batch.targets.input_index)) if time is None else time
             columns |= {"time": time[which], "query_time": time[which]}
         return columns
 
@@ -320,31 +320,33 @@ class _TokenBuilder:
         return columns
 
     def _read(self, fact: Fact) -> Read:
-        targets, own = self.batch.targets, self.layout.own(fact)
+        targets, own = self.batch.targets, self.layout.tokens_before(fact)
         if own == 0:
             last = self._sight() - 1
             read = torch.nonzero((last >= 0) & ~self._gap()).squeeze(1)
-            return Read(self.offsets[self.target_row[read]] + last[read], read, self.layout.late(fact))
+            return Read(self.offsets[self.target_row[read]] + last[read], read, self.layout.late_facts(fact))
         inline = torch.nonzero(self.inline & (targets.weight != 0)).squeeze(1)
-        place = self.place_of(self.target_row[inline], targets.slot[inline]) + own - 1
+        place = self.place_of(self.target_row[inline], targets.input_index[inline]) + own - 1
         state = self.offsets[self.target_row[inline]] + place
-        target = torch.cat([inline, self.aside])
+        target = torch.cat([inline, self.standalone])
         order = torch.argsort(target, stable=True)
-        return Read(torch.cat([state, self._candidate_tokens()["at"]])[order], target[order], self.layout.late(fact))
+        return Read(
+            torch.cat([state, self._candidate_tokens()["at"]])[order], target[order], self.layout.late_facts(fact)
+        )
 
     def _gap(self) -> Tensor:
         """[S] whether the newest event that a target may see was left out; requests never have such a gap."""
         targets, index, first = self.batch.targets, self.batch.index, self.batch.offsets[self.target_row]
         if targets.sees is None or not len(index):
-            return torch.zeros_like(targets.slot, dtype=torch.bool)
-        newest = torch.where(targets.after > 0, index[(first + targets.after - 1).clamp_min(0)], -1)
+            return torch.zeros_like(targets.input_index, dtype=torch.bool)
+        newest = torch.where(targets.num_visible > 0, index[(first + targets.num_visible - 1).clamp_min(0)], -1)
         return newest + 1 < targets.sees
 
 
 def _check_hidden(batch: SequenceBatch, row: Tensor) -> None:
     """Raises ConfigError for targets that tokens cannot predict when they see both ways."""
     targets = batch.targets
-    if ((targets.slot >= 0) | (targets.after < jagged.lengths(batch.offsets)[row])).any():
+    if ((targets.input_index >= 0) | (targets.num_visible < jagged.lengths(batch.offsets)[row])).any():
         raise ConfigError(
             "Found a target that is an input of its row, or that sees only some of the inputs; in this layout every "
             "token sees its whole row: mask the target, or use a layout that looks back."

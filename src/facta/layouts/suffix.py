@@ -52,7 +52,7 @@ def _first_events(batch: SequenceBatch, cached: Tensor, per_event: int) -> Tenso
         free = free - jagged.lengths(batch.series.offsets)
     first = (free // per_event).clamp_min(0).minimum(jagged.lengths(batch.offsets))
     rows = jagged.rows(targets.offsets)
-    needed = (targets.after - 1).clamp_min(0)
+    needed = (targets.num_visible - 1).clamp_min(0)
     first = first.scatter_reduce(0, rows, needed, "amin", include_self=True)
     return first if bool(first.any()) else None
 
@@ -70,10 +70,10 @@ class _Part:
 
     @classmethod
     def of(cls, batch: SequenceBatch, first: Tensor) -> _Part:
-        event, offsets = _behind(batch.offsets, first)
+        event, offsets = _after_first(batch.offsets, first)
         targets = batch.targets
         row = first[jagged.rows(targets.offsets)]
-        slot = torch.where(targets.slot >= 0, targets.slot - row, targets.slot)
+        slot = torch.where(targets.input_index >= 0, targets.input_index - row, targets.input_index)
         entry, before, series = None, torch.zeros_like(first), None
         if batch.series is not None:
             series, entry, before = _entries(batch.series, first)
@@ -87,7 +87,7 @@ class _Part:
             ),
             index=batch.index[event],
             next_time=None if batch.next_time is None else batch.next_time[event],
-            targets=replace(targets, after=targets.after - row, slot=slot),
+            targets=replace(targets, num_visible=targets.num_visible - row, input_index=slot),
             series=series,
         )
         return cls(found, first, before, event, entry, len(batch.index))
@@ -99,7 +99,7 @@ class _Part:
     def restored(self, tokens: TokenBatch, per_event: int) -> TokenBatch:
         """The tokens of the part with indices of the whole batch. No token is of the prefix if events are left out."""
         row = jagged.rows(tokens.offsets)
-        asked = torch.arange(len(self.batch.targets.after), device=row.device)
+        asked = torch.arange(len(self.batch.targets.num_visible), device=row.device)
         of_events = torch.cat([self.event, self.whole + asked])
         at = torch.where(tokens.kind >= 0, tokens.source, 0)
         source = torch.where(tokens.kind >= 0, of_events[at], tokens.source) if len(of_events) else tokens.source
@@ -109,7 +109,7 @@ class _Part:
         return replace(tokens, source=source, sees=tokens.sees + self.tokens(per_event)[row])
 
 
-def _behind(offsets: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+def _after_first(offsets: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     """The places after the first ones of each row, and their offsets [B+1]."""
     left = jagged.offsets_of(jagged.lengths(offsets) - first)
     row = jagged.rows(left)
@@ -121,7 +121,7 @@ def _entries(series: Series, first: Tensor) -> tuple[Series, Tensor, Tensor]:
     row = jagged.rows(series.offsets)
     gone = (series.after <= first[row]) & (first[row] > 0)
     before = torch.zeros_like(first).scatter_add(0, row, gone.long())
-    at, offsets = _behind(series.offsets, before)
+    at, offsets = _after_first(series.offsets, before)
     kept = Series(
         offsets=offsets,
         field=series.field[at],

@@ -84,7 +84,7 @@ class _OneList(Model):
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
         """[S, V], the same row for each target."""
-        return self.popularity.expand(len(batch.targets.after), -1)
+        return self.popularity.expand(len(batch.targets.num_visible), -1)
 
 
 class Popularity(_OneList):
@@ -180,7 +180,7 @@ class ItemKNN(Model):
 
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
-        """[S, V]; zeros, all tied, for an empty history. Targets see the first `after` events of their row."""
+        """[S, V]; zeros, all tied, for an empty history. Targets see the first `num_visible` events of their row."""
         return neighbour_scores(batch, self.neighbours, self.similarity, self._place_weight)
 
     @property

@@ -96,8 +96,8 @@ class BPRMF(Model):
         """
         targets = batch.targets
         row = jagged.rows(targets.offsets)
-        read = jagged.spans(batch.offsets[row], targets.after)
-        request = torch.repeat_interleave(torch.arange(len(row)), targets.after)
+        read = jagged.spans(batch.offsets[row], targets.num_visible)
+        request = torch.repeat_interleave(torch.arange(len(row)), targets.num_visible)
         met = torch.unique(torch.stack([request, batch.events.item[read]]), dim=1)  # an item counts once
         found = self.vectors.new_ones(len(row), self.config.width + 1)
         found[:, :-1] = 0.0

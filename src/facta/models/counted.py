@@ -77,9 +77,9 @@ def neighbour_scores(
     """
     items, targets = len(neighbours), batch.targets
     row = jagged.rows(targets.offsets)
-    read = jagged.spans(batch.offsets[row], targets.after)
-    request = torch.repeat_interleave(torch.arange(len(row)), targets.after)
-    place = jagged.offsets_of(targets.after)[1:][request] - 1 - torch.arange(len(request))
+    read = jagged.spans(batch.offsets[row], targets.num_visible)
+    request = torch.repeat_interleave(torch.arange(len(row)), targets.num_visible)
+    place = jagged.offsets_of(targets.num_visible)[1:][request] - 1 - torch.arange(len(request))
     seen = batch.events.item[read]
     cell = request[:, None] * items + neighbours[seen]
     value = _of_places(place, place_weight)[:, None] * weight[seen]

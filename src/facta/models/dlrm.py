@@ -172,11 +172,11 @@ class DLRM(ImpressionModel):
     def _read(self, batch: SequenceBatch) -> tuple[Tensor, Tensor | None]:
         """The states [K, S, X], and [S, A] the input of a search's heads."""
         targets = batch.targets
-        every = torch.arange(len(targets.after), device=targets.after.device)
+        every = torch.arange(len(targets.num_visible), device=targets.num_visible.device)
         vectors, items = self._items(batch)
         parts, read = [items], Reading(items)
         if self.facts is not None:
-            parts.append(self.facts.apart(self.told(batch), every))
+            parts.append(self.facts.side_by_side(self.target_codes(batch), every))
         if self.history is not None:
             read = self.history(batch, vectors, items)
             parts.append(read.states)
@@ -196,7 +196,7 @@ class DLRM(ImpressionModel):
             keys.insert(1, draws.mix(own[jagged.rows(batch.lists.offsets)], jagged.places(batch.lists.offsets)))
         row = torch.cat(rows)
         vectors = self.item.read(batch.key, row.clamp_min(0), torch.cat(keys)) * (row >= 0)[:, None]
-        count = len(row) - len(targets.after)
+        count = len(row) - len(targets.num_visible)
         return vectors[:count], vectors[count:]
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:

@@ -67,8 +67,8 @@ class EASE(Model):
         """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
         targets = batch.targets
         row = jagged.rows(targets.offsets)
-        read = jagged.spans(batch.offsets[row], targets.after)
-        request = torch.repeat_interleave(torch.arange(len(row)), targets.after)
+        read = jagged.spans(batch.offsets[row], targets.num_visible)
+        request = torch.repeat_interleave(torch.arange(len(row)), targets.num_visible)
         met = torch.unique(torch.stack([request, batch.events.item[read]]), dim=1)  # an item counts once
         shown = torch.zeros(len(row), len(self.weight)).index_put_((met[0], met[1]), torch.ones(met.shape[1]))
         return shown @ self.weight

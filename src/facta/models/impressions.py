@@ -42,9 +42,9 @@ class ImpressionModel(Model):
     def inputs(self) -> InputSpec:
         """The inputs that its batches need."""
         fields, users = (tuple(field.name for field in of) for of in (self.events, self.users))
-        return InputSpec(fields, users, self.lists, series=bool(self.changing), own=True)
+        return InputSpec(fields, users, self.lists, series=bool(self.changing), targets_are_inputs=True)
 
-    def told(self, batch: SequenceBatch) -> dict[str, Tensor]:
+    def target_codes(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Name -> [S] codes of each target's context, its user's facts, and changing facts in force."""
         row = jagged.rows(batch.targets.offsets)
         facts = {name: values[row] for name, values in batch.user.items()}

@@ -96,11 +96,14 @@ class RateRegression(ImpressionModel):
     def logits(self, batch: SequenceBatch) -> Tensor:
         """[S, K]."""
         targets = batch.targets
-        row, every = jagged.rows(targets.offsets), torch.arange(len(targets.after), device=targets.after.device)
+        row, every = (
+            jagged.rows(targets.offsets),
+            torch.arange(len(targets.weight), device=targets.weight.device),
+        )
         numbers = [self.rates(batch, recent(batch, self.config.window)), *self._listed(batch, row)]
         found: Tensor = self.linear(torch.cat(numbers, dim=1))
         if self.facts is not None:
-            found = found + self.facts(self.told(batch), every)
+            found = found + self.facts(self.target_codes(batch), every)
         if self.features is not None:
             found = found + self.features(targets.events.item)
         return found

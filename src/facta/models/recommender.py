@@ -114,7 +114,7 @@ class RecommenderConfig(ModelConfig):
     def min_training_events(self) -> int:
         """1 for feedback if a token before it shows its event's item, otherwise 2, since
         targets need earlier events."""
-        return 1 if self.next_item is None and named(self.layout).own("feedback") else 2
+        return 1 if self.next_item is None and named(self.layout).tokens_before("feedback") else 2
 
     @property
     def settings_without_time(self) -> list[str]:
@@ -181,12 +181,12 @@ class Recommender(Model):
                 "Found context in next_item.late for a dataset without context fields: set it to an empty list, "
                 "declare context fields when the log is prepared, or set embedding.calendar to true."
             )
-        return NextItem(config.next_item, config.width, catalogue.fields, self.layout.late("item"))
+        return NextItem(config.next_item, config.width, catalogue.fields, self.layout.late_facts("item"))
 
     def _feedback(self, config: RecommenderConfig, catalogue: Catalogue) -> Feedback | None:
         if config.feedback is None:
             return None
-        return Feedback(config.feedback, catalogue.fields, config.width, self.layout.late("feedback"))
+        return Feedback(config.feedback, catalogue.fields, config.width, self.layout.late_facts("feedback"))
 
     @property
     def inputs(self) -> InputSpec:
@@ -197,10 +197,15 @@ class Recommender(Model):
         learned = [] if self.feedback is None else [field.name for field in self.feedback.fields]
         fields = tuple(dict.fromkeys([*read, *learned, *success]))
         own, series = self.feedback is not None, self.embedder.series is not None
-        ahead = own and not self.layout.own("feedback")
-        told = () if self.next_item is None else self.next_item.context
         return InputSpec(
-            fields, users, self.embedder.lists, series, own=own, ahead=ahead, told=told, cloze=self.config.cloze
+            fields,
+            users,
+            self.embedder.lists,
+            series,
+            targets_are_inputs=own,
+            reads_token_before=own and not self.layout.tokens_before("feedback"),
+            told=() if self.next_item is None else self.next_item.context,
+            cloze=self.config.cloze,
         )
 
     @property
@@ -218,7 +223,7 @@ class Recommender(Model):
     @property
     def candidates_are_tokens(self) -> bool:
         """Whether candidates are tokens after the newest event; otherwise only the read-out sees them."""
-        return self.layout.own("feedback") > 0
+        return self.layout.tokens_before("feedback") > 0
 
     @property
     def objectives(self) -> list[Objective]:
@@ -325,7 +330,7 @@ class Recommender(Model):
         late = None
         if objective.late:
             which = torch.arange(len(weight), device=states.device) if target is None else target
-            late = self.embedder.late(objective.told(batch), which, objective.late)
+            late = self.embedder.late(objective.late_source(batch), which, objective.late)
         return ReadOut(found, events, weight, late, target)
 
     def scores(self, batch: SequenceBatch, memory: Memory | None = None) -> dict[str, Tensor]:
@@ -341,7 +346,7 @@ class Recommender(Model):
         read = self._read(self.next_item, batch, *self.encode(batch, ("item",), memory))
         assert read.target is not None
         queries = self.next_item.queries(read)
-        empty = queries.new_zeros((len(batch.targets.after), queries.shape[1]))
+        empty = queries.new_zeros((len(batch.targets.num_visible), queries.shape[1]))
         return empty.index_copy(0, read.target, queries)
 
     def item_vectors(self, rows: Tensor | None = None) -> Tensor:

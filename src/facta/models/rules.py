@@ -130,7 +130,7 @@ class Rules(Model):
 
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
-        """[S, V]; zeros, all tied, for an empty history. Targets see the first `after` events of their row."""
+        """[S, V]; zeros, all tied, for an empty history. Targets see the first `num_visible` events of their row."""
         return neighbour_scores(batch, self.neighbours, self.weight, self.place_weights)
 
     @property

@@ -94,7 +94,7 @@ class NextItem(Objective):
         layers = [] if self.query is None else [p for p in self.query.parameters() if p.ndim == 2]
         return self.similarity.flops(count) + 2.0 * sum(p.numel() for p in layers)
 
-    def told(self, batch: SequenceBatch) -> SequenceBatch:
+    def late_source(self, batch: SequenceBatch) -> SequenceBatch:
         """The batch with the context of some targets hidden in training, since requests may lack it."""
         targets, share = batch.targets, self.config.hidden_context
         if not (self.training and self.context and share):

@@ -29,7 +29,7 @@ class Objective(nn.Module):
     without_state = False
     """Whether targets without a state to read are predicted from a state of zeros."""
 
-    def told(self, batch: SequenceBatch) -> SequenceBatch:
+    def late_source(self, batch: SequenceBatch) -> SequenceBatch:
         """The batch that late facts are taken from; in training some facts may be hidden."""
         return batch
 

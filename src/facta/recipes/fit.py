@@ -217,7 +217,7 @@ def _batches(training: TrainingConfig, model: Model, fitting: Fitting) -> Traini
     }
     if training.hours is None:
         return TrainingBatches(fitting.dataset, fitting.split, **settings)
-    if not model.inputs.own or (training.epochs, training.keep, training.patience) != (1, "last", None):
+    if not model.inputs.targets_are_inputs or (training.epochs, training.keep, training.patience) != (1, "last", None):
         raise ConfigError(
             "A stream (training.hours) is one pass through the log, for models of feedback: set training.epochs=1, "
             "training.keep=last and training.patience=null."

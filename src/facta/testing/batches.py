@@ -163,19 +163,21 @@ def seeing(given: SequenceBatch, sees: Visibility) -> SequenceBatch:
     log = Times(given.offsets.numpy(), given.events.time.numpy())
     after = torch.from_numpy(sees.events(log, jagged.rows(given.offsets).numpy(), given.index.numpy()))
     until = sees.changes_before(log.timestamp)
-    targets = replace(given.targets, after=after, sees=after, until=None if until is None else torch.from_numpy(until))
+    targets = replace(
+        given.targets, num_visible=after, sees=after, until=None if until is None else torch.from_numpy(until)
+    )
     return replace(given, targets=targets, next_time=given.events.time if sees.own_times else given.next_time)
 
 
 def asked_alone(row: Row, event: int, sees: Visibility, **parts: bool) -> SequenceBatch:
     """A standalone target with only the events and changes of facts that it sees."""
     whole = seeing(batch([row], **parts), sees).targets
-    asked, after = request(row, event, (), **parts), int(whole.after[event])
+    asked, after = request(row, event, (), **parts), int(whole.num_visible[event])
     changes = [one for one in row.series if one[3] <= after]
     if whole.until is not None:
         changes = [one for one in changes if one[2] < int(whole.until[event])]
     past = batch([replace(row.cut(after), series=tuple(changes))], **parts)
-    past = replace(past, targets=replace(asked.targets, after=torch.tensor([after])))
+    past = replace(past, targets=replace(asked.targets, num_visible=torch.tensor([after])))
     if sees.own_times:
         return replace(past, next_time=past.events.time)
     assert past.next_time is not None
@@ -191,8 +193,8 @@ def aside(rows: Sequence[tuple[Row, Sequence[int]]], **parts: bool) -> SequenceB
     targets = Targets(
         jagged.offsets_of(torch.tensor([len(places) for _, places in rows])),
         _as_targets(_events(rows)),
-        after=place,
-        slot=torch.full_like(place, -1),
+        num_visible=place,
+        input_index=torch.full_like(place, -1),
         weight=torch.ones(len(place)),
     )
     return replace(whole, targets=targets)
@@ -217,8 +219,8 @@ def hiding(rows: Sequence[Row], places: Sequence[int] | None, **parts: bool) -> 
     targets = Targets(
         offsets(hidden),
         _only(whole.targets.events, hidden),
-        after=jagged.lengths(offsets(kept))[row[hidden]],
-        slot=torch.full_like(whole.index[hidden], -1),
+        num_visible=jagged.lengths(offsets(kept))[row[hidden]],
+        input_index=torch.full_like(whole.index[hidden], -1),
         weight=whole.targets.weight[hidden],
         index=whole.index[hidden],
     )
@@ -246,8 +248,8 @@ def request(row: Row, event: int, candidates: Sequence[Row] = (), **parts: bool)
     targets = Targets(
         offsets=torch.tensor([0, len(asked)]),
         events=_joined(asked),
-        after=torch.full((len(asked),), event),
-        slot=torch.full((len(asked),), -1),
+        num_visible=torch.full((len(asked),), event),
+        input_index=torch.full((len(asked),), -1),
         weight=torch.ones(len(asked)),
     )
     return replace(past, next_time=next_time, targets=targets)

@@ -56,7 +56,7 @@ class Case:
         return {"users": self.users, "series": self.series}
 
     @property
-    def told(self) -> bool:
+    def gives_context(self) -> bool:
         """Whether the next item is predicted given the context of its event."""
         next_item = getattr(self.config, "next_item", None)
         return next_item is not None and "context" in next_item.late

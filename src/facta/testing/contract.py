@@ -31,7 +31,7 @@ def depends(case: Case, what: str, target: int, fact: str, event: int, row: Row)
     if case.hides:
         if fact in ("user", "earlier", "series"):
             return case.users if fact != "series" else case.series
-        own = event == target and fact == "context" and case.told
+        own = event == target and fact == "context" and case.gives_context
         return own or (event not in case.places(row) and fact in shown)
     if fact in ("user", "earlier"):
         return case.users and (case.history or fact == "user")
@@ -42,11 +42,11 @@ def depends(case: Case, what: str, target: int, fact: str, event: int, row: Row)
     if (event, _place(fact)) >= (target, _place(what)):
         return False  # not known yet
     if (what, event) == ("item", target) and fact == "context":  # no state, no query
-        return case.told and (target > 0 or case.users)
+        return case.gives_context and (target > 0 or case.users)
     if fact != "time":
         read = event < target or what == "feedback"
         return read and fact in shown and (case.history or event == target)
-    own = what == "feedback" and case.layout is not None and case.layout.own("feedback") > 0
+    own = what == "feedback" and case.layout is not None and case.layout.tokens_before("feedback") > 0
     newest = target if own else target - 1  # event with a fact in a token
     looks_back = case.looks_back and target > 0 and (case.history or event == target)
     return looks_back or (case.gaps and 0 < newest >= event)
@@ -142,7 +142,7 @@ def check_hidden_events(case: Case, model: Model) -> None:
     row = _with_ties(rows(8)[0])
     for sees in (BLIND, Delayed(3 * DAY)):
         given = seeing(batch([row], **case.parts), sees)
-        hidden = [range(int(after), event) for event, after in enumerate(given.targets.after)]
+        hidden = [range(int(after), event) for event, after in enumerate(given.targets.num_visible)]
         assert any(hidden), f"{sees} hides nothing of this row"
         if not case.aside:
             _refused(model, given, "a target that sees less than its event's token")

@@ -53,7 +53,7 @@ def assemble(
         predicted = ~kept
     elif shortened is not None:
         kept = _kept(dataset, rows, inputs, key, shortened, window)
-        at_own = (slot == seen) & (spec.own and not spec.ahead)
+        at_own = (slot == seen) & (spec.targets_are_inputs and not spec.reads_token_before)
         read = inputs.offsets[row] + torch.where(at_own, seen, (seen - 1).clamp_min(0))
         read = torch.where(length > 0, read, whole)  # a target without inputs reads no event, and stays
         kept[read[(last - first == 1)[row]]] = True
@@ -86,8 +86,8 @@ def assemble(
         targets=Targets(
             offsets=offsets,
             events=asked,
-            after=visible,
-            slot=slot,
+            num_visible=visible,
+            input_index=slot,
             weight=torch.ones(len(target)),
             sees=seen,
             until=hidden,

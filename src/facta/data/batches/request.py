@@ -131,8 +131,8 @@ def _targets(asked: Sequence[Asked], at: Ints | None, visible: Ints) -> Targets:
             key=torch.zeros(total, dtype=torch.int64),
             fields={name: each([one.context[name] for one in asked]) for name in asked[0].context},
         ),
-        after=each(visible),
-        slot=torch.full((total,), -1),
+        num_visible=each(visible),
+        input_index=torch.full((total,), -1),
         weight=torch.ones(total),
     )
 

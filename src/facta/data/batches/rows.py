@@ -1,11 +1,11 @@
 """Rows of training and evaluation: which part of a history is read, and which of its events are predicted.
 
-    last_window           next item: inputs up to the event before the newest target, which is no input
-    hidden_among          masked events (cloze): the newest target is an event of the row like any other
-    overlapping_windows   feedback: targets are inputs too; context and item of a target are read before its feedback
-    one_row_per_target    feedback, a row for each target
-    shared                targets with limited visibility: inputs are the events that at least one target of a row sees
-    apart                 targets with limited visibility, a row for each target
+    last_window                  next item: inputs up to the event before the newest target, which is no input
+    hidden_among                 masked events (cloze): the newest target is an event of the row like any other
+    overlapping_windows          feedback: targets are inputs too, with context and item read before their feedback
+    one_row_per_target           feedback, a row for each target
+    limited_windows              targets with limited visibility: inputs are the events that any target of a row sees
+    one_row_per_limited_target   targets with limited visibility, a row for each target
 
 Letters: R rows, U users, S targets, N the window (inputs of a row at most). Places count the events of a user's history
 from 0.
@@ -94,13 +94,13 @@ def one_row_per_target(user: Ints, first: Ints, last: Ints, window: int) -> Rows
     return Rows(np.repeat(user, count), window_start(place + 1, window), place + 1, place, place + 1)
 
 
-def apart(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
+def one_row_per_limited_target(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
     """One row for each target [S]: the newest events that it sees, N with the target itself."""
     end = sees.events(log, user, place)
     return Rows(user, window_start(end, window - 1), end, place, place + 1, sees)
 
 
-def shared(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
+def limited_windows(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
     """Targets [S] at successive places of each user, each once, and each with all events that it sees or at least the
     newest N/2 of them. They are overlapping windows over the numbers of visible events, which ascend with the places.
     """

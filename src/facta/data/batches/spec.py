@@ -15,7 +15,7 @@ class InputSpec:
     users: tuple[str, ...] = ()  # constant facts of users
     lists: tuple[str, ...] = ()  # earlier histories of users, without times
     series: bool = False  # facts of users that change
-    own: bool = False  # targets are input events (feedback models)
-    ahead: bool = False  # a target is read from the token before its event, not from the token with its own item
+    targets_are_inputs: bool = False  # targets are input events (feedback models)
+    reads_token_before: bool = False  # targets are read from the token before their event
     told: tuple[str, ...] = ()  # context fields that a request for the next item gives
     cloze: ClozeConfig | None = None  # which events of a training row are masked and predicted; None: none

@@ -42,11 +42,10 @@ class TrainingBatches:
     Rows of similar length share a batch, which saves padding. Batches of equal numbers of events give every event the
     same weight over an epoch, whatever the length of its history.
 
-    To predict the next item, a row is the newest N events of a user. To predict feedback (`spec.own`), every training
-    event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024, section 2.3),
-    or of a row of its own ("impression": what that paper compares it with). `since` [U]: the first place of each
-    history whose event may be a target. `sees`: what each target sees of the events before it
-    (`data/split/visibility.py`).
+    To predict the next item, a row is the newest N events of a user. To predict feedback (`spec.targets_are_inputs`),
+    every training event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024,
+    section 2.3), or of its own row ("impression": the paper's baseline). `since` [U]: the first place of each history
+    whose event may be a target. `sees`: the visibility of events for targets (`data/split/visibility.py`).
 
     With `spec.cloze` a row is the newest N + 1 events. Each epoch masks some of them anew: these are the targets, and
     the others are the inputs.
@@ -79,7 +78,7 @@ class TrainingBatches:
             _check_whole(stochastic_length, sees)
         self.rows = _training_rows(split, window, spec, examples, since)
         if sees is not OWN:
-            rows = shapes.shared if examples == "user" else shapes.apart
+            rows = shapes.limited_windows if examples == "user" else shapes.one_row_per_limited_target
             self.rows = rows(dataset, *self.rows.targets, window, sees)
         self.known_until = period_moments(dataset, spec.fields, split.train_end, split.train_cut)
         self._order = lru_cache(maxsize=2)(self._draw_order)
@@ -161,7 +160,7 @@ def _check_whole(stochastic_length: StochasticLengthConfig | None, sees: Visibil
 
 def _training_rows(split: Split, window: int, spec: InputSpec, examples: Examples, since: Ints | None) -> Rows:
     last = split.train_end
-    if not spec.own:
+    if not spec.targets_are_inputs:
         if examples != "user" or since is not None:
             raise ConfigError(
                 "Found training.examples=impression for a next-item model; it is for models that predict feedback: "

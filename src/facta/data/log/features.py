@@ -34,7 +34,7 @@ def check_columns(columns: list[str], declared: Mapping[str, FeatureConfig], rol
 
 def describe(column: pl.Series, declared: FeatureConfig, role: Role) -> Field:
     """The description of a column [V]. Raises ConfigError if its values are not as declared."""
-    kind = declared.kind or told_by(column)
+    kind = declared.kind or kind_of_values(column)
     field = Field(name=column.name, role=role, kind=kind, dtype=str(column.dtype))
     if declared.boundaries is not None and kind != "numeric":
         raise ConfigError(f"Found boundaries for '{column.name}', which is {kind}; only numeric columns have buckets.")
@@ -59,7 +59,7 @@ def describe(column: pl.Series, declared: FeatureConfig, role: Role) -> Field:
             return field
 
 
-def told_by(column: pl.Series) -> Kind:
+def kind_of_values(column: pl.Series) -> Kind:
     """The kind of a column, by its values."""
     kind = column.dtype
     if isinstance(kind, (pl.List, pl.Array)):
