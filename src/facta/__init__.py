@@ -31,7 +31,7 @@ from facta.errors import (
     UnknownValueWarning,
 )
 
-if TYPE_CHECKING:  # for editors and checkers of types; `_HOMES` says the same to Python
+if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` has the same names for Python
     from pathlib import Path
 
     from facta import configs as configs

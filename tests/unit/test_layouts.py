@@ -99,7 +99,7 @@ def test_prefix_and_series_stand_where_they_belong() -> None:
         field=torch.tensor([0, 1, 0]),
         value=torch.tensor([5, 6, 7]),
         time=torch.tensor([0, 40, 150]),
-        num_visible=torch.tensor([1, 1, 2]),
+        after=torch.tensor([1, 1, 2]),
         key=torch.tensor([1, 2, 3]),
     )
     batch = replace(batch, series=series, user={"age": torch.tensor([3, 4]), "city": torch.tensor([8, 9])})

@@ -31,7 +31,7 @@ def asked(seed: int, **parts: bool) -> SequenceBatch:
 
 def whole(layout: Layout, batch: SequenceBatch, predicted: tuple[Fact, ...], cached: torch.Tensor) -> TokenBatch:
     """The definition: all tokens, then a cut."""
-    return suffix._without(_TokenBuilder(layout, batch, predicted).made(), cached)
+    return suffix._without(_TokenBuilder(layout, batch, predicted).build(), cached)
 
 
 def same(one: TokenBatch, other: TokenBatch) -> None:

@@ -36,7 +36,7 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
     masked = first["unreachable_targets"]
     if masked > 0.01:
         console.out.print(
-            f"{masked:.1%} of the targets are masked, because the user had the item before: nobody can score above "
+            f"{masked:.1%} of the targets are masked, because the user had the item before: no score can exceed "
             f"{1 - masked:.2f}. Where people repeat, train with protocol.mask=nothing and evaluate with mask=nothing."
         )
 

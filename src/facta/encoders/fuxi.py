@@ -128,7 +128,7 @@ class _Call:
 
 
 class FuXiLinearLayer(nn.Module):
-    """One block (Ye et al. 2026): three channels behind one gate, then SwiGLU."""
+    """One block (Ye et al. 2026): three channels with one gate, then SwiGLU."""
 
     fall: Tensor  # [2 H_t] log 2 / period
 

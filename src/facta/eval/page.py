@@ -164,7 +164,7 @@ def facts(dataset: Dataset, entries: Sequence[Entry]) -> list[Fact]:
         ("ranked", f"{result.ranked:,} items, none sampled; ties count against the target", False),
         (
             "masked targets",
-            f"{result.unreachable:.2%} of all: nobody may recommend them, so everybody misses them",
+            f"{result.unreachable:.2%} of all: no ranker may recommend them, so all rankers miss them",
             False,
         ),
         *_dataset(dataset, result.dataset),
@@ -233,10 +233,10 @@ def prediction_facts(dataset: Dataset, every: Sequence[Predictions]) -> list[Fac
     found = every[0]
     texts = {
         "stage": f"{found.stage}: {len(found.user):,} events of {len(np.unique(found.user)):,} users, all of them",
-        "NE": "log loss over that of always saying the base rate of the same events: lower is better, 1 is no use",
-        "GAUC": "mean AUC of the users who have both outcomes, weighted by their events",
-        "Calibration": "mean prediction over the share of successes: 1 is right",
-        "NMAE": "mean absolute error over that of always saying the median of the same events: as NE, of numbers",
+        "NE": "log loss relative to that of the base rate of the same events: lower is better, 1 is useless",
+        "GAUC": "mean AUC of the users with both outcomes, weighted by their events",
+        "Calibration": "mean prediction / share of successes: 1 is right",
+        "NMAE": "mean absolute error relative to that of the median of the same events: NE for numbers",
     }
     names = [name for name in texts if name != "NMAE" or found.expected]
     return [

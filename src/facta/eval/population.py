@@ -17,7 +17,7 @@ def population(asked: Mapping[str, int], stage: str) -> str:
             f"{asked['asked_users']:,} of {counted(users, 'user')} with {stage} events, "
             f"{asked['asked_events']:,} of {events:,} such events"
         )
-        said += "." if asked["asked_events"] == events else "; the others have nothing visible before them."
+        said += "." if asked["asked_events"] == events else "; the others have no visible event before."
     else:
         said = f"all {counted(events, f'{stage} event')} of {counted(users, 'user')}"
         said += f", {asked['users_without_history']:,} of them without an earlier event."

@@ -144,7 +144,7 @@ def _popularity_picture(entries: Sequence[Entry], dataset: Dataset) -> Picture:
     names = [("╌", "#000000", "the log"), *legend(entry.name for entry in entries)]
     caption = "A line above the log's: popular items are recommended more often than they occur; below it: less often."
     image = svg(figure, "Share of the n most popular items")
-    return Picture("Popularity of what is recommended", [image], caption, names)
+    return Picture("Popularity of recommended items", [image], caption, names)
 
 
 def _length_picture(entries: Sequence[Entry], metric: str) -> Picture:

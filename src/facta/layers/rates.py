@@ -38,7 +38,7 @@ class SmoothedRates(nn.Module):
 
     base: Tensor  # [Q] where each key's values begin
     total: Tensor  # [C, K, 2] successes and events that define the field
-    overall: Tensor  # [K, 2] the same of all training events
+    overall: Tensor  # [K, 2] sums over all training events
     hidden_counts: Tensor  # [F, C, K, 2] the part of `total` hidden from events of each period; needed only in training
 
     def __init__(

@@ -100,7 +100,7 @@ class PlainTableConfig(TableConfig):
 
 
 class HashedTableConfig(TableConfig):
-    """A fixed number of rows, whatever the catalogue."""
+    """A fixed number of rows for any catalogue."""
 
     kind: Literal["hashed"] = "hashed"
     rows: int = Field(default=65_536, ge=2, lt=2**31, description="R")

@@ -66,7 +66,7 @@ class ItemKNNConfig(CountedConfig):
 
 
 class _OneList(Model):
-    """One score per item, the same for every request."""
+    """One score per item, equal for all requests."""
 
     window = 1  # histories are not read
     popularity: Tensor  # [V]
@@ -185,7 +185,7 @@ class ItemKNN(Model):
 
     @property
     def similar_by(self) -> str:
-        return "cosine of the people who met both items, shrunk"
+        return "shrunk cosine of the users with both items"
 
     def item_similarities(self, rows: Tensor) -> Tensor:
         """[n] rows -> [n, V]; -inf beyond the K neighbours."""

@@ -203,7 +203,7 @@ class Model(nn.Module):
 
     def cost(self, tokens: int) -> Cost:
         """The cost of a history of `tokens` tokens, `tokens_per_event` for each event."""
-        raise ConfigError(f"A model of kind '{kind_of(self.config)}' does not say what it costs.")
+        raise ConfigError(f"A model of kind '{kind_of(self.config)}' does not state its cost.")
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters by group; of a counted model, the counted numbers."""

@@ -164,7 +164,7 @@ def _keep(model: Rules, source: Ints, target: Ints, rule: Floats) -> None:
     """Write the strongest rules of each source; sources, and the targets of each, are ascending."""
     value = rule.astype(np.float32)
     order = np.lexsort((-value, source))
-    starts = np.flatnonzero(np.diff(source, prepend=-1))  # the same in both orders
+    starts = np.flatnonzero(np.diff(source, prepend=-1))  # symmetric in the order
     place = np.arange(len(source)) - np.repeat(starts, np.diff(np.append(starts, len(source))))
     kept = (place < model.weight.shape[1]) & (value[order] > 0)
     row, column, order = source[order][kept], place[kept], order[kept]

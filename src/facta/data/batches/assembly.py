@@ -102,7 +102,7 @@ def assemble(
 
 
 class _Inputs:
-    """Events [start, end) of each user's history: where they lie in the dataset, in the window, and their keys."""
+    """Events [start, end) of each user's history: their places in the dataset and in the window, and their keys."""
 
     def __init__(self, offsets: Tensor, place: Tensor, index: Tensor, key: Tensor) -> None:
         self.offsets, self.place, self.index, self.key = offsets, place, index, key

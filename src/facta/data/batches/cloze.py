@@ -40,5 +40,5 @@ def hidden_events(offsets: Tensor, events: Tensor, rows: Tensor, config: ClozeCo
 
 
 def _of_rows(values: Tensor, row: Tensor, count: int, reduce: str) -> Tensor:
-    """[E] values -> [B] the smallest or largest one of each row."""
+    """[E] values -> [B] the smallest or largest of each row."""
     return values.new_zeros(count).scatter_reduce(0, row, values, reduce, include_self=False)

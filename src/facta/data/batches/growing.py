@@ -25,7 +25,7 @@ class Growing:
 
     @property
     def nbytes(self) -> int:
-        """Memory, the room behind the values included."""
+        """Memory, spare capacity included."""
         return self._room.nbytes
 
     def copy(self) -> Growing:

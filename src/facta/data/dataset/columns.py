@@ -56,8 +56,9 @@ def _no_condition(name: str, text: str, why: str) -> ConfigError:
 
 
 def finite(column: pl.Series) -> tuple[pl.Series, list[str]]:
-    """A column without NaN and infinite values, and notes on what is missing; whole numbers written with decimals
-    become integers, all others Float64."""
+    """A column without NaN and infinite values, and notes on missing ones; whole numbers written with decimals become
+    integers, all others Float64.
+    """
     notes = []
     if column.dtype.is_float() or column.dtype.is_decimal():
         column = column.cast(pl.Float64).fill_nan(None)

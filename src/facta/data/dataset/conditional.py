@@ -1,4 +1,4 @@
-"""Feedback that is defined only after other feedback: a like of what was clicked, a rating of what was watched.
+"""Conditional feedback, defined only after other feedback: a like after a click, a rating after watching.
 
 A model learns such a field where it is defined, so its score is a conditional probability, P(like | click), and is
 named after the condition ("like if click"). The unconditional probability follows by the chain rule if the condition is

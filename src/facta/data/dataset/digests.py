@@ -1,4 +1,4 @@
-"""Hashes of values: equal for equal content, whatever the version of the library that wrote it."""
+"""Hashes of values: equal for equal content, independent of library versions."""
 
 from __future__ import annotations
 

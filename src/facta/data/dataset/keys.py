@@ -1,10 +1,10 @@
-"""64-bit keys of ids: functions of the id alone, whatever its row, its catalogue and the versions of libraries.
+"""64-bit keys of ids: functions of the id alone, independent of row, catalogue and library versions.
 
     number n:  mix_int(n)
     text:      mix_int(length, word 0, word 1, …)
 
-Length and words are of the text's UTF-8 bytes; a word is eight of them, little-endian, with zeros behind the last.
-`mix_int` is `facta.draws.mix_int`. Two different numbers never share a key; two texts do with a probability of 2^-64.
+Length and words are of the text's UTF-8 bytes; a word is eight of them, little-endian, padded with zeros. `mix_int` is
+`facta.draws.mix_int`. Two different numbers never share a key; two texts do with a probability of 2^-64.
 
 Letters: V ids, n texts with words left.
 """
@@ -43,7 +43,7 @@ def _of_texts(ids: pl.Series) -> Tensor:
 
 
 def _words(ids: pl.Series, length: Ints) -> tuple[Tensor, Ints]:
-    """The words of all texts, one text behind the other, and [V] where each begins."""
+    """The words of all texts, concatenated, and [V] the beginning of each."""
     starts = arrays.offsets_of(-(-length // _WORD_BYTES))
     padded = np.zeros(int(starts[-1]) * _WORD_BYTES, dtype=np.uint8)
     whole = (ids.str.join("").item() or "").encode()

@@ -33,8 +33,8 @@ _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=
 def moment(time: Time) -> int:
     """One moment as milliseconds since 1970; finer times are cut, as in a column.
 
-    Raises DataError for what is no time, and for whole numbers that are not milliseconds of the years 1973 to 2100:
-    those are mostly of another unit. Other years are written as text, dates or datetimes.
+    Raises DataError for values that are no times, and for whole numbers that are not milliseconds of the years 1973 to
+    2100, which are mostly of another unit. Write other years as text, dates or datetimes.
     """
     exact = _datetime(time)
     if exact is not None:
@@ -49,7 +49,7 @@ def posted_moment(time: Any, unit: Unit | None = None) -> int:
     """A posted moment in milliseconds: text as in `moment`, or a number whose size tells its unit, as in a column;
     finer times are cut. `unit`: the unit of the log, for numbers that are too small to tell theirs.
 
-    Raises DataError for what is no time.
+    Raises DataError for values that are no times.
     """
     if isinstance(time, str):
         if _NUMBER.fullmatch(time):

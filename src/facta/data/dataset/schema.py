@@ -66,9 +66,9 @@ class FieldConfig(Config):
 class FeatureConfig(Config):
     """What a column of the item or user table, or a series of users, means."""
 
-    kind: Kind | None = None  # None: told by the values
+    kind: Kind | None = None  # None: by the values
     boundaries: Boundaries = None  # numeric: ascending; None: quantiles of the training part
-    separator: str | None = Field_(None, min_length=1)  # multi and items, as text: between values; None: told by them
+    separator: str | None = Field_(None, min_length=1)  # multi and items, as text: between values; None: detected
 
     @model_validator(mode="after")
     def _only_lists_are_parted(self) -> Self:

@@ -204,7 +204,7 @@ def _inside(times: pl.Series, unit: Unit) -> int:
 
 
 def _checked(milliseconds: pl.Series, unit: str, earliest: int, latest: int, finer: bool, name: str) -> Times:
-    """Count what is missing or out of range, and make it null."""
+    """Count missing and out-of-range values, and make them null."""
     missing = milliseconds.null_count()
     low, high = bounds(milliseconds) or (earliest, earliest)
     reasons = [counted(missing, "missing time")] if missing else []

@@ -72,7 +72,7 @@ class Table:
 def open_table(path: Path, exact: Exact) -> Table | None:
     """Header, separator and quoting of a CSV file; None where it has no header.
 
-    Raises DataError for a file that is no such table, and for one whose lines cannot be told apart with certainty.
+    Raises DataError for a file that is no such table, and for ambiguous lines.
     """
     table = _header(path)
     if table is None:
@@ -158,8 +158,8 @@ def _quoted(table: Table) -> Table:
         note = f"Quotation marks in {where} open or close no field; they were read as characters of the text."
         return replace(table, quote=None, notes=(*table.notes, note))
     raise DataError(
-        f"A quotation mark in {where} opens a field and does not close it, or stands within a field, so that lines "
-        "cannot be told apart; close it, double it within quotation marks, or remove it."
+        f"A quotation mark in {where} opens a field and does not close it, or is within a field, so that lines cannot "
+        "be separated; close it, double it within quotation marks, or remove it."
     )
 
 

@@ -175,7 +175,7 @@ def _line_per_action(actions: Actions | None, log: str) -> Iterator[Finding]:
 
 
 def _unusable(error: DataError) -> Finding:
-    return _refused(str(error), 1, 1, "Correct the log, or what was said about it, then examine it again.")
+    return _refused(str(error), 1, 1, "Correct the log or its declarations, then examine it again.")
 
 
 def _refused(what: str, count: int, events: int, fix: str = "Correct them, or prepare with --drop invalid.") -> Finding:
@@ -234,7 +234,7 @@ def duplicates(dataset: Dataset) -> Iterator[Finding]:
     if count:
         yield _events(
             dataset, "duplicates", "warning", count, "repeat another in every stored column.",
-            "Repeated events train twice, and a test target that stands in the history already is free to guess.",
+            "Repeated events train twice, and a test target that is already in the history is easy to guess.",
             "Prepare with --drop duplicates, unless people really do this twice within a moment.",
         )  # fmt: skip
 
@@ -252,7 +252,7 @@ def ties(dataset: Dataset) -> Iterator[Finding]:
     yield _events(
         dataset, "tied times", "warning" if last > _SPOILED_SHARE else "note", count,
         f"share user and time with another; for {last:.1%} of the users the last two are tied.",
-        "The order within a tie is that of the input: another sort of the same log has other test targets.",
+        "Events of a tie have the order of the input, so another sort of the same log has other test targets.",
         "Keep the input's order, use finer times if there are any, state the share, or evaluate with blind ties.",
     )  # fmt: skip
 

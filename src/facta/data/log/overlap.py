@@ -42,8 +42,8 @@ def refuse_overlap(log: EventLog, mapping: Mapping[str, str], needed: Sequence[s
         return []
     about = "" if every == 1 else "about "
     return [
-        f"{about}{shared.sum() * every / 2:,.0f} events stand in two files and count twice, most of them "
-        f"in '{log.parts[worst].name}'; --drop duplicates drops the copies."
+        f"{about}{shared.sum() * every / 2:,.0f} events are in two files and count twice, most of them in "
+        f"'{log.parts[worst].name}'; --drop duplicates drops the copies."
     ]
 
 

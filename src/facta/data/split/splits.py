@@ -90,7 +90,7 @@ class Split:
     validation_end: Ints  # [U]
     validation: ValidationRequests
     train_cut: int | None = None  # ms: training ends then for all users; None: at the next event of each
-    validation_cut: int | None = None  # the same of validation
+    validation_cut: int | None = None  # ms: the end of validation, likewise
 
     def __post_init__(self) -> None:
         assert isinstance(self.validation, ValidationRequests), "only validation requests may choose anything"

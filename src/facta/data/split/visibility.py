@@ -24,7 +24,7 @@ from facta.errors import ProtocolError
 
 
 class Log(Protocol):
-    """Histories one behind the other, each in the order of time. A `Dataset` is one."""
+    """Concatenated histories, each in the order of time, such as a `Dataset`."""
 
     @property
     def offsets(self) -> Ints: ...  # [U+1]
