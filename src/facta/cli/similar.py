@@ -49,7 +49,7 @@ def _values(found: SimilarItems, titles: list[str | None]) -> list[Mapping[str, 
 
 def _show(found: SimilarItems, place: int, name: str, *, known: bool) -> None:
     if found.untrained[place]:
-        told = "similarity is by its features alone" if known else "nothing tells what is like it"
+        told = "similarity is by its features alone" if known else "no similar items are known"
         console.note(f"{name} has no training event: {told}.")
     rows = [
         [rank, histories.name(id_, title), f"{score:.3f}"]

@@ -22,7 +22,7 @@ def alarms(means: Mapping[str, float], intervals: Mapping[str, Interval]) -> lis
         span = f"[{low:.4f}, {high:.4f}]"
         if metric in ("NE", "NMAE") and low > 1:
             worse.append(
-                f"{field}: {metric} {mean:.4f} {span} is above 1: the constant {_CONSTANT[metric]} would predict "
+                f"{field}: {metric} {mean:.4f} {span} is above 1: {_CONSTANT[metric]} would predict "
                 "better. Train longer or shorter, with less width or more dropout, or look at what changed between "
                 "training and these events."
             )
