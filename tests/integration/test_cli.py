@@ -251,7 +251,10 @@ def test_info_names_the_backend_whose_memory_it_tells(
         ("evaluate {log} --data {log}", "It is a prepared dataset: pass it as --data"),
         ("evaluate {new} --data {log}", "no artifact"),
         ("evaluate {hstu} --data {log} --set mask=some", "nothing, history or window"),
-        ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "may have seen the targets of the validation"),
+        (
+            "evaluate {hstu} --data {log} --set split=loo-paper --stage validation",
+            "may have seen the targets of the validation",
+        ),
         ("evaluate {hstu} {popular} --data {log} --metric NDGC@10", "NDCG@10"),
         ("evaluate {hstu} --data {log} --metric NDCG@10", "and a single artifact"),
         ("evaluate {hstu} --data {log} --out {events}/x", "Cannot write '.*events.csv/x' .*choose a place"),

@@ -27,8 +27,8 @@ def refuse_odd_ids(ids: pl.Series, what: str) -> None:
     odd = ids.filter(ids == ids.name)
     if len(odd):
         raise DataError(
-            f"{said} its own name as {what} id in {counted(len(odd), 'event')}: there are headers among the events, "
-            "as in joined files; remove these lines."
+            f"{said} its own name as {what} id in {counted(len(odd), 'event')}: a header is among the events, as "
+            "in joined files; remove these lines."
         )
 
 
