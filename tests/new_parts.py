@@ -70,7 +70,7 @@ class Alphabetical(Model):
         self.register_buffer("order", -torch.arange(items, dtype=torch.float32))
 
     def catalogue_scores(self, batch):
-        return self.order.expand(len(batch.targets.after), -1)
+        return self.order.expand(len(batch.targets.num_visible), -1)
 '''
 
 USE = """

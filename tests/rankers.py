@@ -44,7 +44,7 @@ class Fixed:
         self.scores = torch.tensor([scores.get(item, rest) for item in ids], dtype=torch.float32)
 
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
-        return self.scores.expand(len(batch.targets.after), -1)
+        return self.scores.expand(len(batch.targets.num_visible), -1)
 
 
 class Seeded:

@@ -74,7 +74,7 @@ def batch_of(items: list[list[int]], times: list[list[int]] | None = None, *, fi
         events=events(0),
         index=index,
         next_time=None if times is None else column(times, 1),
-        targets=Targets(offsets, events(1), after=index + 1, slot=slot, weight=torch.ones(len(index))),
+        targets=Targets(offsets, events(1), num_visible=index + 1, input_index=slot, weight=torch.ones(len(index))),
     )
 
 

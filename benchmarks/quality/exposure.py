@@ -24,7 +24,7 @@ from benchmarks.record import committed, record
 from benchmarks.runs import SEEDS, artifact
 from facta.arrays import Floats, Ints
 from facta.data.synthetic.floor import floor
-from facta.data.synthetic.simulator import DAY, HOUR, MEMORY, Events, SimulatorConfig, World, chunks, sigmoid
+from facta.data.synthetic.simulator import DAY, FATIGUE_EVENTS, HOUR, Events, SimulatorConfig, World, chunks, sigmoid
 from facta.eval.bootstrap import bootstrap_means, interval
 from facta.infer.history_of import history_of
 
@@ -61,7 +61,7 @@ def likely(world: World, events: Events, belief: Floats, user: int, items: Ints,
     near = weight * (world.category[items] == world.category[clicked[-1]]) if len(clicked) else popular
     similar = config.similar * near / max(near.sum(), 1e-12) + (1 - config.similar) * popular
     shown = [chosen / chosen.sum(axis=1, keepdims=True), popular[None], similar[None]]
-    seen = world.category[events.item[own][-MEMORY:]]
+    seen = world.category[events.item[own][-FATIGUE_EVENTS:]]
     tired = (world.category[items][:, None] == seen).sum(axis=1)
     evening = np.full(len(items), hour >= 18)
     exposure, both = np.zeros(len(items)), np.zeros(len(items))

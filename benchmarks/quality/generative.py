@@ -105,7 +105,7 @@ class Steps:
         self.place += 1
         began = time.perf_counter()
         take_step(self.model, self.optimiser, [(batch, Negatives())], 1, clip_norm=None)
-        return (time.perf_counter() - began) / len(batch.targets.after)
+        return (time.perf_counter() - began) / len(batch.targets.num_visible)
 
 
 def timed(length: int) -> list[float]:

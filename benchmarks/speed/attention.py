@@ -25,7 +25,7 @@ from benchmarks.speed.peak import peak_rate
 from benchmarks.speed.turns import product_rate, seconds
 from facta import ops
 from facta.ops import backend
-from facta.ops.buckets import LAST
+from facta.ops.buckets import LAST_BUCKET
 from facta.types import TokenBatch
 
 FIGURES: dict[str, Figure] = {
@@ -60,7 +60,7 @@ def world() -> tuple[TokenBatch, list[Tensor], list[Tensor]]:
     zeros = torch.zeros(total, dtype=torch.int64)
     tokens = TokenBatch(offsets, zeros, zeros, time_, torch.cat([time_[1:], time_[-1:]]), place, place, zeros, {})
     given = [torch.randn(total, HEADS, WIDTH, generator=random) for _ in range(4)]
-    tables = [torch.randn(size, generator=random) * 0.02 for size in (LENGTH + 1, LAST + 1)]
+    tables = [torch.randn(size, generator=random) * 0.02 for size in (LENGTH + 1, LAST_BUCKET + 1)]
     return tokens, given, tables
 
 

@@ -63,7 +63,7 @@ def walked() -> dict[str, float]:
             if case.hides:  # nothing is kept of rows that see both ways
                 continue
             if isinstance(encoder, GRUConfig):  # recurrence has no prefix that sees itself, and no target aside
-                case = replace(case, users=False, aside="next" in name or not case.layout.own("feedback"))  # type: ignore[union-attr]
+                case = replace(case, users=False, aside="next" in name or not case.layout.tokens_before("feedback"))  # type: ignore[union-attr]
             model = case.build().eval()
             assert isinstance(model, Recommender)
             found[f"{encoder.kind} {name}"] = max(memory_error(case, model, seed) for seed in SEEDS)  # type: ignore[attr-defined]

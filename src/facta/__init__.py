@@ -4,8 +4,8 @@ dataset = facta.prepare("events.csv", "data/shop")
 artifact = facta.train(dataset, "movielens-1m/hstu", "artifacts/shop")
 artifact.recommend(facta.history_of(dataset, 17), k=10, at="2030-01-01")
 
-`import facta` imports nothing but the errors: a name brings its module, and torch with it, when it is first used. So a
-process that only stores events (`facta.store`) never holds torch.
+`import facta` imports only the errors: the first use of a name imports its module, and torch with it. So a process that
+only stores events (`facta.store`) never imports torch.
 """
 
 from facta.errors import interrupted_in_a_sentence as _interrupted_in_a_sentence  # isort: skip
@@ -31,7 +31,7 @@ from facta.errors import (
     UnknownValueWarning,
 )
 
-if TYPE_CHECKING:  # for editors and checkers of types; `_HOMES` says the same to Python
+if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` has the same names for Python
     from pathlib import Path
 
     from facta import configs as configs
@@ -79,7 +79,7 @@ _HOMES = {
     "facta.infer.similar": "SimilarItems",
     "facta.recipes.recipe": "RecipeConfig",
 }
-"""Module -> the public names that it brings."""
+"""Module -> its public names."""
 
 __all__ = [
     "Answer",
@@ -130,7 +130,7 @@ __all__ = [
 
 
 def _public(name: str) -> Any:
-    """What a name of facta stands for; a name that is none of ours may be a module. Raises AttributeError."""
+    """The object of a public name; other names may be modules. Raises AttributeError."""
     for home, names in _HOMES.items():
         if name in names.split():
             return getattr(_import_module(home), name)
@@ -146,10 +146,10 @@ def _public(name: str) -> Any:
     raise AttributeError(f"module 'facta' has no attribute '{name}'")
 
 
-if not TYPE_CHECKING:  # a checker of types would take every misspelt name for one that comes later
+if not TYPE_CHECKING:  # type checkers would accept every misspelt name
 
     def __getattr__(name: str) -> Any:
-        if name.startswith("__") and name != "__version__":  # asked for by Python itself, of every module
+        if name.startswith("__") and name != "__version__":  # Python asks for these on every module
             raise AttributeError(f"module 'facta' has no attribute '{name}'")
         found = globals()[name] = _public(name)
         return found

@@ -1,4 +1,4 @@
-"""The verbs in Python: doctor, train, evaluate and tune; `prepare`, `load` and `recommend` live where they work."""
+"""The verbs in Python: doctor, train, evaluate, predict, by_day and tune."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def find_recipe(name: str | RecipeConfig, overrides: Overrides = ()) -> RecipeCo
             f"Found a recipe of type {type(name).__name__}; expected a name, as in 'movielens-1m/hstu', or a "
             "facta.RecipeConfig, which facta.RecipeConfig.parse makes of plain values."
         )
-    with importing():  # what a setting names, as in model.encoder.kind=my_encoders:Linear
+    with importing():  # for parts from outside, as in model.encoder.kind=my_encoders:Linear
         return chosen.override(overrides)
 
 
@@ -66,11 +66,10 @@ def doctor(
     fields: Declared | None = None,
     unit: Unit | None = None,
 ) -> list[Finding]:
-    """What will spoil results in an event log or a prepared dataset, worst first; an empty list where nothing will.
+    """Problems of an event log or a prepared dataset that spoil results, worst first; empty if there are none.
 
-    `columns` (role -> name), `fields` and `unit` of the times are those that `prepare` would be given. What it would
-    refuse is a finding too, of level "error". Raises DataError where there is no file, and for columns and units that
-    do not exist.
+    `columns` (role -> name), `fields` and `unit` of the times as for `prepare`, whose errors are findings of level
+    "error". Raises DataError for a missing file, and for columns and units that do not exist.
     """
     return examine(events, columns=columns, fields=fields, unit=unit)
 
@@ -88,13 +87,12 @@ def train(
 ) -> Artifact:
     """Train a recipe's model, measure it under the recipe's protocol, and write the artifact directory `out`.
 
-    A run keeps its checkpoints and its `metrics.jsonl` in `run_folder(out)`; killed and called again in the same way,
-    it goes on where it stopped and gives the same bits. Checkpoints are removed when the artifact stands. Under a
-    protocol with refit=yes the model is trained twice, the second run below the first, in `refit`; the artifact holds
-    the second model, and of validation the numbers of the first, under refit=no. `overwrite`
-    replaces an artifact, and a run that was started as something else. `device` ("cuda") is where it trains; the
-    artifact is of no device, and compiled kernels run on the CPU alone.
-    Raises FactaError: a setting, the data, the protocol or the place is not usable.
+    A run has its checkpoints and its `metrics.jsonl` in `run_folder(out)`; killed and called again in the same way, it
+    resumes and ends in the same bits. Checkpoints are removed when the artifact is written. Under a protocol with
+    refit=yes the model is trained twice, the second time in the folder `refit` of the first run; the artifact has the
+    second model, and for validation the metrics of the first, under refit=no. `overwrite` replaces an artifact, and a
+    run of another recipe or dataset. `device` ("cuda") is for training only; artifacts have no device, and compiled
+    kernels run only on the CPU. Raises FactaError: a setting, the data, the protocol or the place is not usable.
     """
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
     files.check_overwrite(out, overwrite=overwrite)
@@ -135,8 +133,8 @@ def train_seeds(
 ) -> dict[int, Artifact]:
     """Train a recipe once for each seed, into `out/seed-0`, `out/seed-1`, …; everything else as in `train`.
 
-    Called again it goes on: artifacts of this very training that stand are loaded. `facta.average` gives the mean of
-    their results, and `facta.compare` takes lists of them. Raises FactaError.
+    Called again it resumes: existing artifacts of the same training are loaded. `facta.average` gives the mean of their
+    results, and `facta.compare` takes lists of them. Raises FactaError.
     """
     chosen, dataset = find_recipe(recipe, overrides), _open(dataset)
     if chosen.training is None:
@@ -161,13 +159,13 @@ def _is_of(artifact: Artifact, recipe: RecipeConfig, dataset: Dataset) -> bool:
 
 
 def _check_trainable(recipe: RecipeConfig, experiment: Experiment) -> None:
-    """Raises DataError where the protocol leaves nothing to learn from."""
+    """Raises DataError if the protocol leaves no training events."""
     dataset, least = experiment.dataset, recipe.model.min_training_events
     check_trainable(dataset, experiment.split, events=least, advice=recipe.protocol.advice(dataset))
 
 
 def _sized(recipe: RecipeConfig, experiment: Experiment, log: Log | None) -> RecipeConfig:
-    """The recipe with the settings that follow from the size of the log, each said with its reason."""
+    """The recipe with the settings derived from the size of the log, each logged with its reason."""
     chosen, log = sized(recipe, experiment.fitting), log or Log()
     if chosen is not recipe:
         for key, reason in chosen.derived.items():
@@ -193,18 +191,17 @@ def evaluate(
     other_data: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """What every user of a dataset gets from an artifact; under the protocol that it was trained for, or another one.
+    """Evaluate an artifact on the users of a dataset, under its own protocol or another one.
 
     `protocol`: a facta.ProtocolConfig, or changes to the artifact's own, as in ["mask=nothing"] or {"mask": "nothing"}.
-    `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have shown. It
-    may have new items behind those of the artifact: as targets they are misses, and the result counts them. Raises
-    DataError where the other items are not the artifact's, or for other values of what it reads; ConfigError
-    where the artifact ranks no catalogue; ProtocolError where the protocol is undefined or asks for events that the
-    artifact may have been trained on.
+    `other_data` allows a dataset that the artifact was not trained on, whose targets its training may have seen. It may
+    have new items after those of the artifact: as targets they are misses, and the result counts them. Raises DataError
+    if its items or values differ from the artifact's, ConfigError if the artifact ranks no catalogue, ProtocolError if
+    the protocol is undefined or asks for events that the artifact may have been trained on.
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
     if "next_item" not in loaded.model.tasks:
-        raise ConfigError("This artifact has learned feedback alone and ranks no catalogue: use facta.predict.")
+        raise ConfigError("This artifact has learned only feedback and ranks no catalogue: use facta.predict.")
     chosen = _allowed(loaded, protocol, stage)
     return ranked(loaded, Experiment(dataset, chosen), stage, ks=ks, progress=progress)
 
@@ -220,10 +217,10 @@ def predict(
     calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
-    """What an artifact says of the feedback of every held-out event, told its time, context and item.
+    """An artifact's predictions of the feedback of every held-out event, given its time, context and item.
 
-    `calibrated=False`: what the model said before the artifact's calibrators, where it has any. Everything else as in
-    `evaluate`; raises ConfigError where the artifact has learned no feedback.
+    `calibrated=False`: without the artifact's calibrators. Everything else as in `evaluate`; raises ConfigError if the
+    artifact has learned no feedback.
     """
     loaded, dataset = _asked(artifact, dataset, other_data=other_data)
     chosen = _allowed(loaded, protocol, stage)
@@ -261,13 +258,14 @@ def by_day(
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Predictions:
-    """What a recipe says of the feedback of each day, trained up to each; pooled, a day's number in `part`.
+    """A recipe's predictions of the feedback of each day, trained up to each; pooled, with the number of the day in
+    `part`.
 
     `since`: when the first day begins, with its offset, as in "2022-05-02T00:00:00+08:00" (default: the last `days`
     days of the log by UTC). A recipe with `training.hours` goes once through the log and predicts each period before it
-    learns it. Otherwise each day has a training of its own; where the recipe chooses its epochs by validation, they are
-    chosen once, on the day before the first. The folder `out` keeps the predictions of each day: called again in the
-    same way, it goes on where it stopped. `progress` is called with (days done, days). Raises FactaError.
+    learns it. Otherwise each day has its own training; if the recipe chooses its epochs by validation, they are chosen
+    once, on the day before the first. The folder `out` stores the predictions of each day: called again in the same
+    way, it resumes. `progress` is called with (days done, days). Raises FactaError.
     """
     chosen, dataset = find_recipe(recipe, overrides), _open(dataset)
     found = Days.of(dataset, days, since)
@@ -287,9 +285,9 @@ def tune(
     progress: Callable[[tuning.Trial], None] | None = None,
     log: Log | None = None,
 ) -> list[tuning.Trial]:
-    """Random search over the recipe's `search` on validation alone; the test requests are never asked.
+    """Random search over the recipe's `search` on validation; the test is never used.
 
-    Called again it goes on, also with more trials. Trial 0 is the recipe itself; what `overrides` fixes is not
+    Called again it resumes, also with more trials. Trial 0 is the recipe itself; settings of `overrides` are not
     searched. Raises FactaError.
     """
     chosen, dataset, out = find_recipe(recipe, overrides), _open(dataset), Path(out)
@@ -318,7 +316,7 @@ def tune(
 
 @arguments(out=PATH)
 def run_folder(out: Path | str) -> Path:
-    """Where the training run of the artifact `out` keeps its checkpoints and its metrics.jsonl."""
+    """The folder of the training run of the artifact `out`, with its checkpoints and metrics.jsonl."""
     out = Path(out)
     return out.with_name(f"{out.name}.run")
 
@@ -328,7 +326,7 @@ def _open(dataset: Dataset | Path | str) -> Dataset:
 
 
 def _say_what_is_asked(recipe: RecipeConfig, experiment: Experiment, log: Log | None) -> None:
-    """Before it costs an epoch: a stage that will give no number, and a question that is not the learned one."""
+    """Warn before training about stages without held-out events, and about targets other than the learned ones."""
     said, protocol, dataset = [], recipe.protocol, experiment.dataset
     there = stages(experiment, "feedback" if "feedback" in recipe.model.tasks else "next_item")
     for stage in get_args(Stage):
@@ -340,7 +338,7 @@ def _say_what_is_asked(recipe: RecipeConfig, experiment: Experiment, log: Log | 
 
 
 def _say_alarms(summaries: Sequence[Mapping[str, Any]], log: Log) -> None:
-    """What the held-out events say of the model, where that is bad news."""
+    """Log alarms about the model on held-out events."""
     for summary in summaries:
         for text in summary.get("alarms", ()):
             log.say(f"ALARM ({summary['stage']}): {text}")

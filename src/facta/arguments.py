@@ -1,9 +1,9 @@
-"""What public functions are called with: a wrong type is a sentence before anything is read or written.
+"""Types of the arguments of public functions: a wrong type raises a sentence before anything is read or written.
 
     @arguments(out=PATH, overwrite=FLAG)
     def save(out, overwrite=False): ...
 
-Only the types are looked at, and only one level deep; what a value means is the function's own to check.
+Only types are checked, one level deep; the functions check values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class Kind(NamedTuple):
-    """A sort of values: what people call it, and whether a value is one."""
+    """A kind of values: its name for messages, and its test."""
 
     name: str
     holds: Callable[[Any], bool]
@@ -38,7 +38,7 @@ def instance(name: str, *types: type) -> Kind:
 
 
 def several(name: str, entry: Kind) -> Kind:
-    """A collection whose entries all are of one kind; a text is none."""
+    """A collection with entries of one kind; a text is not a collection."""
     return Kind(
         name,
         lambda value: isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
@@ -72,7 +72,7 @@ def _fspath(value: Any) -> Any:
 
 
 def arguments(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function so that it raises ConfigError where an argument is not of the kind given for its name."""
+    """Decorate a function to raise ConfigError for an argument that is not of the kind given for its name."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         known = signature(function)
@@ -83,7 +83,7 @@ def arguments(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 given = known.bind(*args, **kwargs).arguments
             except TypeError:
-                return function(*args, **kwargs)  # Python says which argument is missing or unknown
+                return function(*args, **kwargs)  # Python's own error names a missing or unknown argument
             for name, kind in kinds.items():
                 if name in given and not kind.holds(given[name]):
                     raise unlike(name, given[name], kind.name)
@@ -102,4 +102,4 @@ def unlike(name: str, value: Any, expected: str) -> ConfigError:
 
 
 def silent(*_: object) -> None:
-    """A progress that nobody watches."""
+    """A progress callback that does nothing."""

@@ -1,4 +1,4 @@
-"""Jagged NumPy arrays, the twin of `facta.jagged` for what no model computes with, and the names of array types.
+"""Jagged NumPy arrays, the twin of `facta.jagged` outside of models, and the names of array types.
 
 Letters: B rows, T values in all. Row b holds values[offsets[b] : offsets[b + 1]].
 """
@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 
 
 def offsets_of(row_lengths: AnyInts | Bools) -> Ints:
-    """[B] lengths -> [B+1] offsets. Of truth values: how many are true before each place."""
+    """[B] lengths -> [B+1] offsets. Of truth values: the number of true ones before each place."""
     offsets = np.zeros(len(row_lengths) + 1, dtype=np.int64)
     np.cumsum(row_lengths, out=offsets[1:])
     return offsets

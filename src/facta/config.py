@@ -25,14 +25,14 @@ class Config(BaseModel):
         with _as_config_error(values):
             super().__init__(**values)
 
-    # pydantic calls an __init__ of one's own for nested configs too, and the key would lose the path that leads to it
+    # pydantic calls a custom __init__ for nested configs too, whose errors would lose the path of the key
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, values: Any) -> Any:
         unknown = set(values) - set(cls.model_fields) if isinstance(values, Mapping) else set()
-        if unknown:  # not a ValueError: it passes through pydantic and reaches the user as it is
+        if unknown:  # not a ValueError, so it passes through pydantic unchanged
             raise ConfigError(
                 f"Unknown key {', '.join(map(repr, sorted(unknown)))} for {cls.__name__}; "
                 f"valid keys: {', '.join(sorted(cls.model_fields))}."
@@ -41,7 +41,7 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values, with sentences instead of a validation report."""
+        """Build from plain values. Raises ConfigError with a sentence."""
         if not isinstance(values, Mapping):
             raise ConfigError(f"Found {values!r:.80} for a {cls.__name__}; expected a mapping of its keys.")
         with _as_config_error(values):
@@ -49,7 +49,7 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _known_parts(self) -> Self:
-        """A part of a class of one's own would be built and saved as the class that it extends, or as nothing."""
+        """Raise for parts of unknown classes: pydantic would build and save them as their base class, or not at all."""
         for name, field in type(self).model_fields.items():
             part = getattr(self, name)
             known = part_classes(field) if isinstance(part, Config) else []
@@ -62,7 +62,7 @@ class Config(BaseModel):
         """A copy with fields replaced, validated again.
 
         A mapping for a field that is a config changes the keys that it names and leaves the others, as in
-        `training={"epochs": 3}`. Where it names a `kind` of another class, the part starts from the defaults of that
+        `training={"epochs": 3}`. If it names a `kind` of another class, the part starts from the defaults of that
         class. A config replaces the field.
         """
         return self.parse(merge(parts(self), values, "the recipe"))
@@ -77,7 +77,7 @@ class Config(BaseModel):
 
 
 def _check_outside(part: Config, where: str, known: Sequence[type[BaseModel]], kinds: Sequence[Kinds]) -> None:
-    """A part of a class that facta does not know: it must extend the base of its kinds, and none of the others."""
+    """Check a part of a class from outside: it must extend the base of its kinds, and no known class."""
     own = isinstance(part, tuple(known))
     if own or not any(isinstance(part, one.base) for one in kinds):
         raise ConfigError(
@@ -95,7 +95,7 @@ def _check_outside(part: Config, where: str, known: Sequence[type[BaseModel]], k
 
 @contextmanager
 def _as_config_error(values: Mapping[str, Any]) -> Iterator[None]:
-    """Say what pydantic finds in `values` as a ConfigError."""
+    """Turn pydantic's errors on `values` into a ConfigError."""
     try:
         yield
     except ValidationError as error:
@@ -111,7 +111,7 @@ def _sentence(item: Any, values: Mapping[str, Any]) -> str:
 
 
 def _written(place: Sequence[int | str], values: Any) -> list[str]:
-    """The keys as the user writes them: pydantic's place also names the members of unions, which no value holds."""
+    """The keys as the user writes them: pydantic's location also has the members of unions, which are no keys."""
     keys = []
     for part in place:
         try:

@@ -1,11 +1,11 @@
-"""All classes that a recipe is made of, by name: a recipe in Python, with types and completion.
+"""All config classes of a recipe, for recipes in Python with types and completion.
 
     from facta import configs
 
     configs.RecipeConfig(name="mine", model=configs.RecommenderConfig(…), training=configs.TrainingConfig(epochs=20))
 
-Each class stands beside what it configures; kinds of encoders, similarities, models and readers of histories come from
-the lists of those that facta brings along. A recipe refuses contradictions when it is made, with a ConfigError.
+Each class is defined beside the part that it configures; kinds of encoders, similarities, models and readers of
+histories come from the lists of facta's own. A recipe with contradictions raises ConfigError.
 """
 
 from __future__ import annotations

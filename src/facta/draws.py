@@ -1,8 +1,8 @@
 """Random numbers as pure functions of keys, so that nothing depends on batch order, batch size or process count.
 
-Every draw in training (negatives, dropout, shuffles, windows) is `mix(key, place)`: the key says *who* it is for (seed,
-epoch, user, place in the history), the place says *which* of its draws. There is no generator state to save, so a run
-resumes exactly from (seed, epoch, step), and two half batches draw what one whole batch would.
+Every draw in training (negatives, dropout, shuffles, windows) is `mix(key, place)`: the key identifies the owner (seed,
+epoch, user, place in the history), the place numbers its draws. There is no generator state to save, so a run resumes
+exactly from (seed, epoch, step), and two half batches draw the same numbers as one whole batch.
 
 `mix(key, place)` is output number `place` of the splitmix64 generator that was seeded with `key` (Steele, Lea, Flood
 2014), in wrapping int64 arithmetic.
@@ -22,7 +22,7 @@ _MASK64 = (1 << 64) - 1
 
 
 class Purpose(IntEnum):
-    """What a key or a draw is for: two purposes never share a stream. Salts of dropouts are smaller."""
+    """The purpose of a key or a draw; different purposes have different streams. Salts of dropouts are smaller."""
 
     EVENT = 1 << 32  # keys of input events
     TARGET = EVENT + 1  # keys of targets
@@ -30,11 +30,11 @@ class Purpose(IntEnum):
     SHUFFLE = EVENT + 3  # the order of batches
     STEP = EVENT + 4  # draws that all rows of a step share
     NEGATIVES = EVENT + 5  # negatives that all targets of a step share
-    STOCHASTIC_LENGTH = EVENT + 6  # which events of a history stay
-    PREFIX = EVENT + 7  # keys of tokens that stand before a history
+    STOCHASTIC_LENGTH = EVENT + 6  # which events of a history are kept
+    PREFIX = EVENT + 7  # keys of the prefix tokens of a history
     HIDDEN_HOURS = EVENT + 8  # how long before a target events are hidden from it
-    CONTEXT = EVENT + 9  # which targets do not say their context
-    CLOZE = EVENT + 10  # which events of a row are hidden and predicted
+    CONTEXT = EVENT + 9  # which targets hide their context
+    CLOZE = EVENT + 10  # which events of a row are masked and predicted
 
 
 def _signed(value: int) -> int:
@@ -43,7 +43,7 @@ def _signed(value: int) -> int:
 
 
 def mix_int(*parts: int) -> int:
-    """The same function as `mix`, on Python integers: one int64 from any number of them."""
+    """`mix` for Python integers: one int64 from any number of them."""
     state = 0
     for part in parts:
         z = (state + (part + 1) * _GOLDEN) & _MASK64

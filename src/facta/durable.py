@@ -1,6 +1,6 @@
 """Files and directories that appear whole or not at all: written beside their place, flushed to disk, then renamed.
 
-Also what whoever writes files needs: one sentence for what a disk refuses, tensors, tables, and the checksum of a file.
+Also: sentences for errors of a disk, writers of tensors and tables, and the checksum of a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOEN
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Turn what a disk refuses into one sentence. Raises ResourceError."""
+    """Turn errors of a disk into a sentence. Raises ResourceError."""
     try:
         yield
     except OSError as error:
@@ -46,10 +46,10 @@ def writing(place: Path) -> Iterator[None]:
 
 @contextmanager
 def directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield an empty draft beside `path`; on success it takes the place of `path`, on failure it vanishes.
+    """Yield an empty draft beside `path`; it replaces `path` on success and is removed on failure.
 
-    Whatever lies at `path` by then is replaced, or refused where `replace` is false: another process may have written
-    it meanwhile. Drafts of `path` whose process was killed are removed first. Raises ResourceError.
+    If another process has written `path` in the meantime, it is replaced, or with `replace` false the call raises.
+    Drafts of killed processes are removed first. Raises ResourceError.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
             _take_the_name(draft, path) if replace else _take_a_free_name(draft, path)
             _flush(path.parent)
         finally:
-            shutil.rmtree(draft, ignore_errors=True)  # after the rename it is no longer there
+            shutil.rmtree(draft, ignore_errors=True)  # gone after the rename
             os.close(lock)
 
 
@@ -81,7 +81,7 @@ def file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def renamed(draft: Path, path: Path) -> Iterator[Path]:
-    """Yield the draft to be written; on success it is flushed and takes the place of `path`. Raises ResourceError."""
+    """Yield the draft to write; on success it is flushed and renamed to `path`. Raises ResourceError."""
     with writing(path):
         try:
             yield draft
@@ -108,7 +108,7 @@ def save_table(path: Path, table: DataFrame) -> None:
 
     try:
         table.write_parquet(path)
-    except ComputeError as error:  # its name for a full disk, given a path or a stream
+    except ComputeError as error:  # the library's error for a full disk, for a path or a stream
         raise OSError(str(error)) from error
 
 
@@ -119,18 +119,18 @@ def sha256(path: Path) -> str:
 
 
 def _locked_draft(path: Path) -> tuple[Path, int]:
-    """A new folder beside `path` and the descriptor whose lock says that its process lives."""
+    """A new folder beside `path`, and a descriptor whose lock shows that the process is alive."""
     while True:
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent))
         lock = os.open(draft, os.O_RDONLY)
         _locks(lock)
-        if draft.exists():  # another process may have taken it for abandoned before it was locked
+        if draft.exists():  # another process may have removed it as abandoned before it was locked
             return draft, lock
         os.close(lock)
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove drafts of `path` that no living process holds, and what a killed one was about to remove."""
+    """Remove drafts of `path` without a living process, and folders that a killed process was about to remove."""
     for left in path.parent.glob(f".{escape(path.name)}.*{_PARTIAL}"):
         if not left.is_dir() or left.is_symlink():
             continue
@@ -145,7 +145,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _locks(descriptor: int) -> bool:
-    """Lock an open file or folder for this process; False where another one holds it, or the disk has no locks."""
+    """Lock an open file or folder for this process; False if another process holds it, or the disk has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -154,7 +154,7 @@ def _locks(descriptor: int) -> bool:
 
 
 def _take_a_free_name(draft: Path, path: Path) -> None:
-    """Rename where nothing, or an empty folder, has the name: the kernel refuses all else. Raises ResourceError."""
+    """Rename to a free name or an empty folder; the kernel refuses other targets. Raises ResourceError."""
     try:
         draft.rename(path)
     except OSError as error:
@@ -167,7 +167,7 @@ def _take_a_free_name(draft: Path, path: Path) -> None:
 
 
 def _take_the_name(draft: Path, path: Path) -> None:
-    """What was there before is removed only when the new one stands; a crash between leaves it as `.replaced`."""
+    """Replace a folder; the old one is removed after the rename, and a crash in between leaves it as `.replaced`."""
     if not path.exists():
         draft.rename(path)
         return

@@ -1,4 +1,4 @@
-"""What the machine has to give: memory, processors, disk. Every answer is for this process, containers included."""
+"""Memory, processors and disk of the machine, as available to this process (limits of containers included)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CGROUPS = (
 
 
 def memory_free() -> int | None:
-    """Bytes that can still be allocated: the machine's or the container's, whichever is less; None where unknown."""
+    """Bytes that can still be allocated: the lesser of the machine's and the container's; None if unknown."""
     free = [value for value in (_meminfo(), *(_cgroup(*files) for files in _CGROUPS)) if value is not None]
     return min(free) if free else None
 
@@ -27,7 +27,7 @@ def _meminfo() -> int | None:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    try:  # free pages only: less than what is available, so a safe answer
+    try:  # only free pages: a safe lower bound
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
@@ -41,7 +41,7 @@ def _cgroup(limit: str, used: str) -> int | None:
 
 
 def _reclaimable(controller: Path) -> int:
-    """Bytes of files read long ago: they count as used until something else needs the memory."""
+    """Bytes of the inactive file cache, which count as used but can be reclaimed."""
     try:
         values = dict(line.split() for line in (controller / "memory.stat").read_text().splitlines())
         return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
@@ -63,7 +63,7 @@ def threads() -> int:
 
 
 def disk_free(path: str | Path) -> int:
-    """Bytes free on the disk that holds `path`, or would hold it once made."""
+    """Free bytes on the disk of `path`, which need not exist yet."""
     place = Path(path).absolute()
     while not place.exists():
         place = place.parent

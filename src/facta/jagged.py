@@ -40,7 +40,7 @@ def spans(starts: Tensor, row_lengths: Tensor) -> Tensor:
 
 
 def to_padded(values: Tensor, offsets: Tensor, longest: int | None = None) -> Tensor:
-    """[T, …] -> [B, N, …], zeros behind the end of each row. For the reference implementation and for tests."""
+    """[T, …] -> [B, N, …], zeros after the end of each row. For the reference implementation and for tests."""
     width = int(lengths(offsets).max()) if longest is None else longest
     padded = values.new_zeros((offsets.numel() - 1, width, *values.shape[1:]))
     padded[rows(offsets), places(offsets)] = values

@@ -1,8 +1,8 @@
-"""Parts of a config that come in kinds: facta's own classes, and classes of anybody's module.
+"""Parts of a config that come in kinds: facta's own classes, and classes from outside.
 
-A part of facta says by its `kind` of which class it is. A class from outside has no such field: its kind is
-`module:Class`, where it can be imported. Nothing but a name that a person gave is ever imported: in Python that is
-their own import, elsewhere what `importing` allows.
+The `kind` of one of facta's parts names its class. A class from outside has no such field: its kind is `module:Class`,
+from which it can be imported. Only modules named by a person are imported: in Python by their own import, elsewhere
+within `importing`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _importing: ContextVar[bool] = ContextVar("importing", default=False)
 
 @dataclass(frozen=True)
 class Kinds:
-    """Beside the type of a field: a part of one of the `known` classes, or of a class from outside that extends `base`.
+    """Annotation of a field: a part of one of the `known` classes, or of a class from outside that extends `base`.
 
     `Annotated[EncoderConfig, Kinds(EncoderConfig, (HSTUConfig, GRUConfig))]`
     """
@@ -53,7 +53,7 @@ class Kinds:
         return outside(kind, self.base).parse(given)
 
     def of(self, kind: Any) -> type[BaseModel] | None:
-        """The class of a kind; None where there is none."""
+        """The class of a kind; None if unknown."""
         if isinstance(kind, str) and ":" in kind:
             found: type[BaseModel] = outside(kind, self.base)
             return found
@@ -61,7 +61,7 @@ class Kinds:
 
 
 def plain(part: BaseModel) -> dict[str, Any]:
-    """A part as plain values, its kind among them: what `parse` of its holder takes."""
+    """A part as plain values with its kind, as its holder's `parse` takes them."""
     values = part.model_dump(mode="json")
     return values if "kind" in type(part).model_fields else {"kind": kind_of(part), **values}
 
@@ -72,18 +72,18 @@ def _plain(part: BaseModel, info: SerializationInfo) -> dict[str, Any]:
 
 
 def kinds_of(of: type[BaseModel]) -> tuple[str, ...]:
-    """The kinds that a class answers to; none for a class from outside."""
+    """The kinds of a class; none for a class from outside."""
     field = of.model_fields.get("kind")
     return () if field is None else tuple(field.annotation.__args__)  # type: ignore[union-attr]
 
 
 def kind_of(part: BaseModel) -> str:
-    """The kind of a part: `hstu`, or `my_encoders:Linear` of a class from outside."""
+    """The kind of a part: `hstu`, or `my_encoders:Linear` for a class from outside."""
     return str(getattr(part, "kind", f"{type(part).__module__}:{type(part).__qualname__}"))
 
 
 def outside(kind: str, base: type) -> Any:
-    """What `module:name` means, a class that extends `base` or an instance of it. Raises ConfigError."""
+    """The class or instance of `base` that `module:name` names. Raises ConfigError."""
     module, _, name = kind.partition(":")
     if module not in sys.modules and not _importing.get():
         raise ConfigError(
@@ -100,9 +100,9 @@ def outside(kind: str, base: type) -> Any:
 
 
 def import_named(module: str, why: str = "") -> None:
-    """Import what a person named, from an installed package or the present folder. Raises ConfigError."""
+    """Import a module named by a person, installed or in the current folder. Raises ConfigError."""
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # last: a file that lies here by chance takes no installed module's place
+        sys.path.append(here)  # last, so that a file here does not shadow an installed module
     try:
         import_module(module)
     except ImportError as error:
@@ -114,7 +114,7 @@ def import_named(module: str, why: str = "") -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """A context in which parts from outside are imported: where a person has named them, as in a recipe."""
+    """A context in which parts from outside are imported, since a person has named them, as in a recipe."""
     token = _importing.set(True)
     try:
         yield

@@ -28,7 +28,7 @@ def nested(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             if not isinstance(place.get(key), Mapping):
                 place[key] = _Below()
             place = place[key]
-        place[last] = dict(value) if isinstance(value, Mapping) else value  # a later key may be put into it
+        place[last] = dict(value) if isinstance(value, Mapping) else value  # a later key may be merged into it
     return changes
 
 
@@ -54,7 +54,7 @@ def assignments(given: Overrides, part: Part) -> Iterator[tuple[str, Any]]:
 
 
 def _within(path: Any, value: Any, part: Part) -> Iterator[tuple[str, Any]]:
-    """A setting, or those in its mapping."""
+    """A setting, or the settings of its mapping."""
     if not isinstance(path, str):
         raise ConfigError(f"Found the setting {path!r:.80}; expected a key such as 'training.epochs'.")
     place: Any = part
@@ -78,7 +78,7 @@ def _assignment(text: Any) -> tuple[str, Any]:
 
 
 class _Text(str):
-    """A text of the command line: a list where a list is expected."""
+    """A text from the command line, which becomes a list if a list is expected."""
 
 
 class Part(dict[str, Any]):
@@ -104,12 +104,12 @@ def _below(value: Any, field: FieldInfo) -> Any:
         return value
     found = parts(value)
     if kinds_within(field):
-        found["kind"] = kind_of(value)  # which a class from outside has not
+        found["kind"] = kind_of(value)  # classes from outside have none
     return found
 
 
 def merge(part: Part, changes: Mapping[str, Any], place: str) -> Part:
-    """A part with changes applied. What does not exist is left for the validation to say, with the keys there are."""
+    """A part with changes applied. Validation reports unknown keys, with the known ones."""
     found = Part(part.of, {})
     found.update(part)
     for key, change in changes.items():
@@ -154,7 +154,7 @@ def _json(text: str) -> Any:
 
 
 def _of_kind(part: Part, key: str, change: Any) -> Any:
-    """What a change is applied to: the part as it is, or the defaults of the class of another kind."""
+    """The base of a change: the part itself, or the defaults of the class of another kind."""
     current = part.get(key)
     if not isinstance(change, Mapping) or "kind" not in change or key not in part.of.model_fields:
         return current
@@ -177,7 +177,7 @@ def _class_of_kind(field: FieldInfo, kind: Any) -> type[BaseModel] | None:
 
 
 def part_classes(field: FieldInfo) -> list[type[BaseModel]]:
-    """The configs that a field may hold itself, of facta's own; not those in a mapping or a sequence."""
+    """facta's own configs that a field may hold directly, not in a mapping or a sequence."""
     return _config_classes(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
 
 
@@ -192,7 +192,7 @@ def _config_classes(annotation: Any) -> list[type[BaseModel]]:
 
 
 def kinds_within(field: FieldInfo) -> list[Kinds]:
-    """What a field says of parts that come in kinds."""
+    """The `Kinds` annotations of a field."""
     return [one for one in field.metadata if isinstance(one, Kinds)] or _kinds_in(field.annotation)
 
 

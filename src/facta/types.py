@@ -18,7 +18,7 @@ Fact = Literal["time", "context", "item", "feedback"]
 """The facts of one event, in the order in which they become known."""
 
 HIDDEN, LIST, PREFIX, SERIES = -4, -3, -2, -1
-"""Kinds of tokens that are no token of an event; those count 0 … m - 1."""
+"""Kinds of tokens that are not of an event; tokens of an event count 0 … m - 1."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,22 @@ class Events:
 
     item: Tensor  # [E] int64 catalogue row; -1: not given (a request asks for it)
     time: Tensor | None  # [E] int64 milliseconds; None: the data has only an order
-    key: Tensor  # [E] int64, of (seed, epoch, user, place): from it derive all of the event's random draws
+    key: Tensor  # [E] int64, of (seed, epoch, user, place): all random draws of the event derive from it
     fields: Mapping[str, Tensor] = field(default_factory=dict)  # [E] context and feedback columns
 
 
 @dataclass(frozen=True)
 class Targets:
-    """S events to be predicted; each sees the first `after` input events of its row (`data/split/visibility.py`)."""
+    """S events to be predicted; each sees `num_visible` input events of its row (`data/split/visibility.py`)."""
 
     offsets: Tensor  # [B+1]
     events: Events  # [S]; a request gives no item and no feedback
-    after: Tensor  # [S] visible input events of the row, 0..n
-    slot: Tensor  # [S] place of the target among its row's input events, or -1: it is none of them
+    num_visible: Tensor  # [S] visible input events of the row, 0..n
+    input_index: Tensor  # [S] place of the target among its row's input events; -1: not an input
     weight: Tensor  # [S] float32; 0: no loss (the papers' ∅)
-    sees: Tensor | None = None  # [S] it may see the events with `index` below this, inputs or not; None: all are inputs
+    sees: Tensor | None = None  # [S] it may see events with `index` below this; None: all of these are inputs
     until: Tensor | None = None  # [S] ms: changes of the user's facts from then on are hidden; None: from its own time
-    index: Tensor | None = None  # [S] its place in the user's window; None: behind the newest event that it sees
+    index: Tensor | None = None  # [S] its place in the user's window; None: after the newest event that it sees
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Series:
     field: Tensor  # [A] which series
     value: Tensor  # [A] its new value
     time: Tensor | None  # [A] int64 ms
-    after: Tensor  # [A] input events of the row that come before it; a change at an event's instant comes after it
+    after: Tensor  # [A] input events of the row before the change; a change at an event's instant comes after it
     key: Tensor  # [A] int64
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Earlier histories without times: of every row some items in order, list after list."""
+    """Earlier histories without times: for every row, lists of items in order, one after the other."""
 
     offsets: Tensor  # [B+1]
     which: Tensor  # [L] which list
@@ -75,7 +75,7 @@ class SequenceBatch:
     index: Tensor  # [E] place in the user's window; gaps keep their true distance
     next_time: Tensor | None  # [E] int64 ms: time of the true successor; of the request for the newest event
     targets: Targets
-    key: int = 0  # int64, of (seed, epoch, step): from it derive the draws that all rows of a training step share
+    key: int = 0  # int64, of (seed, epoch, step): the draws that all rows of a training step share derive from it
     series: Series | None = None
     user: Mapping[str, Tensor] = field(default_factory=dict)  # [B] constant facts of the users
     lists: Lists | None = None
@@ -93,21 +93,21 @@ class Read:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """What the encoder is told about T tokens; the vectors come beside it."""
+    """Structure of T tokens for the encoder; their vectors are passed beside it."""
 
     offsets: Tensor  # [B+1]
     kind: Tensor  # [T] which token of an event, 0 and up; below 0: of a hidden event, of the prefix, of a series
-    source: Tensor  # [T] the input event (or E + s: target s aside; or prefix or series entry) that it was made from
+    source: Tensor  # [T] its source: an input event, E + s for a standalone target s, or an entry of prefix or series
     time: Tensor | None  # [T] int64 ms, its own time: the key side
     query_time: Tensor | None  # [T] int64 ms, the time it looks back from: the query side
     position: Tensor  # [T] `index` of its event
-    sees: Tensor  # [T] it sees this many leading tokens of its row, and itself
-    key: Tensor  # [T] int64: from it derive the token's random draws
+    sees: Tensor  # [T] it attends to this many leading tokens of its row, and to itself
+    key: Tensor  # [T] int64: the token's random draws derive from it
     reads: Mapping[Fact, Read]
 
 
 class LossSum(NamedTuple):
-    """A loss as (Σ weight · loss, Σ weight): whoever adds up micro-steps and processes divides, nobody else."""
+    """A loss as (Σ weight · loss, Σ weight). Only the trainer divides, after it has added up micro-steps."""
 
     total: Tensor
     weight: Tensor
@@ -118,11 +118,11 @@ class LossSum(NamedTuple):
 
 @dataclass(frozen=True)
 class Negatives:
-    """Items that a loss contrasts with each target's own; drawn by `data/batches/negatives` and handed in."""
+    """Negative items of a loss, drawn by `data/batches/negatives.py`."""
 
     shared: Tensor | None = None  # [R] rows used by every target
     log_q: Tensor | None = None  # [R] log of the expected appearances of each shared row: lowers its logit
-    log_q_positive: Tensor | None = None  # [S] the same of each target's own item; None: its logit is left alone
+    log_q_positive: Tensor | None = None  # [S] the same correction of the positives' logits; None: not corrected
     each: int = 0  # uniform draws per target, a function of the target's key alone
 
 
@@ -142,7 +142,7 @@ CatalogueScores = FactoredScores | Tensor
 
 
 class Ranker(Protocol):
-    """All that evaluation and recommendation know of a model or a baseline."""
+    """The interface of models and baselines for evaluation and recommendation."""
 
     def catalogue_scores(self, batch: SequenceBatch) -> CatalogueScores:
         """One row of scores over the catalogue per target of the batch; higher is better."""
@@ -155,10 +155,10 @@ class Cost:
 
     parameters: Mapping[str, int]  # by group
     flops_per_token: float
-    activation_bytes_per_token: float  # kept for the backward pass by the backend in use, float32
-    cache_bytes_per_token: float = 0.0  # kept of a token for those that come later
-    flops_per_target: float = 0.0  # of heads and losses in training
-    table_bytes: int = 0  # of item vectors as they are kept, and of what leads from an item to them
+    activation_bytes_per_token: float  # activations for the backward pass in the backend in use, float32
+    cache_bytes_per_token: float = 0.0  # cache (keys and values) per token
+    flops_per_target: float = 0.0  # heads and losses in training
+    table_bytes: int = 0  # item vectors, and the tables that map items to them
 
 
 Moved = TypeVar("Moved")

@@ -1,4 +1,4 @@
-// Attention over jagged rows, forward and backward, by one rule or another (see rules.h).
+// Attention over jagged rows, forward and backward, by a rule (see rules.h).
 //
 // A task is a block of queries of one row (forward) or a stretch of keys of one row (backward); nothing of size n x n
 // is ever written. What a task computes depends on its row alone, never on the threads or on the rest of the batch.
@@ -16,14 +16,14 @@
 
 namespace facta::ISA {
 
-constexpr int64_t STRETCH = 1024;  // keys of a backward task: a long row is shared by several threads
-constexpr int64_t STRETCHES = 16;  // at most: each reads the row's queries once more
-constexpr int64_t FEW = 2 * QUERIES;  // so few new tokens over a long past share its keys among threads, not themselves
+constexpr int64_t STRETCH_KEYS = 1024;  // keys of a backward task: a long row is shared by several threads
+constexpr int64_t MOST_STRETCHES = 16;  // each reads the row's queries once more
+constexpr int64_t FEW_QUERIES = 2 * QUERIES;  // of so few new tokens over a long past, threads share the keys
 
 template <class S, class Rule>
 class Task {
  public:
-  Task(const Attention& a, const Row& row, const BiasTable& table, const Keep* keep)
+  Task(const Attention& a, const Row& row, const BiasTable& table, const DropoutMask* keep)
       : a_(a), row_(row), table_(table), rules_(size_t(a.heads), Rule(a, keep)), heads_(int(a.heads)),
         dqk_(int(a.dqk)), dv_(int(a.dv)),
         wide_qk_(whole_vectors(a.dqk)), wide_v_(whole_vectors(a.dv)),
@@ -59,7 +59,7 @@ class Task {
     }
   }
 
-  // Calls `with` for every vector of a tile in which a query sees a key: (key, query, place in the tile).
+  // Calls `with(key, query, place in the tile)` for every vector of a tile in which a query sees a key.
   template <class F>
   void vectors(const QueryBlock& block, int64_t j0, int count, F with) const {
     const int used = std::clamp<int>(int(block.most - j0), 0, count);
@@ -76,7 +76,7 @@ class Task {
   const Source keys_, values_;
 };
 
-// What a stretch of keys has come to for a block of queries, until all stretches are added up in their order.
+// Partial results of a stretch of keys for a block of queries; stretches are added up in order.
 template <class Rule>
 struct Share {
   std::vector<float> sums;  // [H, queries, wide]
@@ -89,7 +89,7 @@ class Forward : Task<S, Rule> {
   using Base::a_, Base::row_, Base::table_, Base::rules_, Base::heads_, Base::dqk_, Base::dv_, Base::wide_v_;
 
  public:
-  Forward(const Attention& a, const Row& row, const BiasTable& table, const Keep* keep, Scratch& scratch)
+  Forward(const Attention& a, const Row& row, const BiasTable& table, const DropoutMask* keep, Scratch& scratch)
       : Base(a, row, table, keep) {
     scratch.clear();
     qt_ = scratch.take(heads_ * dqk_ * QUERIES);
@@ -107,10 +107,10 @@ class Forward : Task<S, Rule> {
     write(block);
   }
 
-  // Stretch number `stretch` of the keys; the last one has those too that a token sees of itself alone.
+  // Stretch number `stretch` of the keys; the last one also has keys that only their own token sees.
   void run(int64_t q0, int64_t q1, int64_t stretch, Share<Rule>& share) {
     const QueryBlock block(row_, q0, q1);
-    const int64_t first = stretch * STRETCH, end = std::min<int64_t>(first + STRETCH, block.most);
+    const int64_t first = stretch * STRETCH_KEYS, end = std::min<int64_t>(first + STRETCH_KEYS, block.most);
     keys(block, first, end);
     if (end == block.most) themselves(block);
     const size_t each = size_t(block.count * wide_v_);
@@ -143,7 +143,7 @@ class Forward : Task<S, Rule> {
 
   void themselves(const QueryBlock& block) {
     for (int i = 0; i < block.count; ++i)
-      if (row_.apart(block.q0 + i)) tile(block.alone(i), block.q0 + i, 1);
+      if (row_.detached(block.q0 + i)) tile(block.only_query(i), block.q0 + i, 1);
   }
 
   void tile(const QueryBlock& block, int64_t j0, int count) {
@@ -179,9 +179,9 @@ class Backward : Task<S, Rule> {
       Base::wide_v_;
 
  public:
-  // Keys [k0, k1) of a row. `partial` [n, H·dqk]: where a row has several stretches, this one's share of d_q.
-  Backward(const Attention& a, const Row& row, const BiasTable& table, const Keep* keep, Scratch& scratch, int64_t k0,
-           int64_t k1, float* partial, BiasGradient& bias)
+  // Keys [k0, k1) of a row. `partial` [n, H·dqk]: this stretch's part of d_q, if a row has several stretches.
+  Backward(const Attention& a, const Row& row, const BiasTable& table, const DropoutMask* keep, Scratch& scratch,
+           int64_t k0, int64_t k1, float* partial, BiasGradient& bias)
       : Base(a, row, table, keep), k0_(k0), k1_(k1), partial_(partial), gradient_(bias) {
     const int h = heads_, keys = int(k1 - k0);
     scratch.clear();
@@ -220,29 +220,29 @@ class Backward : Task<S, Rule> {
     for (int64_t j0 = k0_; j0 < end; j0 += KEYS) tile(block, j0, int(std::min<int64_t>(KEYS, end - j0)));
     for (int i = 0; i < block.count; ++i) {
       const int64_t own = block.q0 + i;
-      if (own >= k0_ && own < k1_ && row_.apart(own)) tile(block.alone(i), own, 1);
+      if (own >= k0_ && own < k1_ && row_.detached(own)) tile(block.only_query(i), own, 1);
     }
     if (table_.any()) gradient_.flush();
     write_queries(block, false);
   }
 
-  // The incoming gradient times each query's scale, as rows and as columns, and its product with what went out.
+  // The incoming gradient times each query's scale, as rows and as columns, and its product with the output.
   void read_gradient(const QueryBlock& block, int h) {
     float *rows = d_ + h * QUERIES * wide_v_, *columns = dt_ + h * dv_ * QUERIES;
-    float along[QUERIES];
+    float delta[QUERIES];
     for (int i = 0; i < block.count; ++i) {
       const int64_t token = this->token(block, i), at = (token * heads_ + h) * dv_;
       const S *from = (const S*)a_.d_out + at, *out = (const S*)a_.out + at;
       const float scale = rules_[h].gradient_scale(token);
-      along[i] = 0;
+      delta[i] = 0;
       for (int d = 0; d < dv_; ++d) {
         rows[i * wide_v_ + d] = scale * number(from[d]);
-        if (a_.out) along[i] += number(from[d]) * number(out[d]);
+        if (a_.out) delta[i] += number(from[d]) * number(out[d]);
       }
       for (int d = dv_; d < wide_v_; ++d) rows[i * wide_v_ + d] = 0;
     }
     transposed(rows, wide_v_, block.count, dv_, columns, QUERIES, block.padded, 1.0f);
-    rules_[h].begin_backward(row_, block, h, along);
+    rules_[h].begin_backward(row_, block, h, delta);
   }
 
   void tile(const QueryBlock& block, int64_t j0, int count) {
@@ -316,26 +316,26 @@ inline int longest(const Attention& a) {
   return int(most);
 }
 
-// Blocks of queries; few queries over a long past are divided by stretches of keys instead. How a row is divided follows
-// from the row alone, so that its numbers are the same for any threads.
+// Blocks of queries; few queries over a long past are divided by stretches of keys instead. The division depends on the
+// row alone, so that results do not depend on the number of threads.
 template <class S, class Rule>
 void forward(const Attention& a, int threads) {
   const BiasTable table(a.bias);
-  const Keep keep(a.p, a.salt, a.p > 0 ? longest(a) : 0);
+  const DropoutMask keep(a.p, a.salt, a.p > 0 ? longest(a) : 0);
   std::vector<Piece> pieces, divided;
   std::vector<std::vector<Share<Rule>>> shares;
   for (int64_t b = 0; b < a.tokens.rows; ++b) {
     const Row row(a, b);
     for (int64_t q = row.past; q < row.n; q += QUERIES) {
       const int64_t end = std::min(q + QUERIES, row.n), seen = row.seen(end - 1);
-      const int64_t most = row.past && row.n - row.past <= FEW ? QueryBlock(row, q, end).most : 0;
-      if (most <= STRETCH) {
+      const int64_t most = row.past && row.n - row.past <= FEW_QUERIES ? QueryBlock(row, q, end).most : 0;
+      if (most <= STRETCH_KEYS) {
         pieces.push_back({b, q, end, seen, -1});
         continue;
       }
-      const int64_t stretches = (most + STRETCH - 1) / STRETCH;
+      const int64_t stretches = (most + STRETCH_KEYS - 1) / STRETCH_KEYS;
       for (int64_t k = 0; k < stretches; ++k)
-        pieces.push_back({b, q, end, STRETCH, k, int64_t(divided.size())});
+        pieces.push_back({b, q, end, STRETCH_KEYS, k, int64_t(divided.size())});
       divided.push_back({b, q, end, 0});
       shares.emplace_back(size_t(stretches));
     }
@@ -360,13 +360,13 @@ void forward(const Attention& a, int threads) {
   }
 }
 
-// d_q of a row of several stretches: the sum of their shares in the order of the stretches, whoever is done first. In
-// memory are those of the threads at work, and what waits for one of them; a stored type narrower than float32 needs the
-// sum beside.
+// d_q of a row of several stretches: the sum of their parts in the order of the stretches, not of completion. Memory
+// holds the parts of running threads and those that wait for an earlier one; for a type narrower than float32 also the
+// sum.
 template <class S>
-class Shares {
+class StretchGradients {
  public:
-  Shares(const Attention& a, const Row& row, int64_t stretches)
+  StretchGradients(const Attention& a, const Row& row, int64_t stretches)
       : size_(size_t(row.n * a.heads * a.dqk)), out_((S*)a.d_q + row.first * a.heads * a.dqk),
         waiting_(static_cast<size_t>(stretches)) {}
   size_t size() const { return size_; }
@@ -395,26 +395,26 @@ class Shares {
   std::mutex mutex_;
   std::vector<std::vector<float>> waiting_;
   std::vector<float> total_;
-  size_t next_ = 0;  // the stretch whose share comes next
+  size_t next_ = 0;  // the stretch to be added next
 };
 
 template <class S, class Rule>
 void backward(const Attention& a, int threads) {
   const BiasTable table(a.bias);
-  const Keep keep(a.p, a.salt, a.p > 0 ? longest(a) : 0);
+  const DropoutMask keep(a.p, a.salt, a.p > 0 ? longest(a) : 0);
   std::vector<Piece> pieces;
-  std::vector<std::unique_ptr<Shares<S>>> shared(size_t(a.tokens.rows));
+  std::vector<std::unique_ptr<StretchGradients<S>>> shared(size_t(a.tokens.rows));
   for (int64_t b = 0; b < a.tokens.rows; ++b) {
     const Row row(a, b);
-    const int64_t stretches = std::clamp<int64_t>((row.n + STRETCH - 1) / STRETCH, 1, STRETCHES);
+    const int64_t stretches = std::clamp<int64_t>((row.n + STRETCH_KEYS - 1) / STRETCH_KEYS, 1, MOST_STRETCHES);
     const int64_t stretch = (row.n + stretches - 1) / stretches;
-    if (stretches > 1) shared[size_t(b)] = std::make_unique<Shares<S>>(a, row, stretches);
+    if (stretches > 1) shared[size_t(b)] = std::make_unique<StretchGradients<S>>(a, row, stretches);
     for (int64_t k = 0; k < row.n; k += stretch) {
       const int64_t end = std::min(k + stretch, row.n);
       pieces.push_back({b, k, end, row.n, k / stretch});
     }
   }
-  costly_first(pieces);  // row by row, so that few rows at a time have shares that wait
+  costly_first(pieces);  // row by row, so that few rows at a time have waiting parts
   std::vector<BiasGradient> gradients;
   for (const Piece& piece : pieces) gradients.emplace_back(table, Row(a, piece.row).span());
 #pragma omp parallel num_threads(threads)
@@ -424,7 +424,7 @@ void backward(const Attention& a, int threads) {
     for (size_t p = 0; p < pieces.size(); ++p) {
       const Piece& piece = pieces[p];
       const Row row(a, piece.row);
-      Shares<S>* shares = shared[size_t(piece.row)].get();
+      StretchGradients<S>* shares = shared[size_t(piece.row)].get();
       std::vector<float> share(shares ? shares->size() : 0);
       Backward<S, Rule>(a, row, table, &keep, scratch, piece.from, piece.to, shares ? share.data() : nullptr,
                         gradients[p]).run();

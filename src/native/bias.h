@@ -1,5 +1,4 @@
-// rab^{p,t}: a number for the distance of two tokens and one for the bucket of the time between them, computed tile by
-// tile from times and positions.
+// rab^{p,t}: the bias by distance and by time bucket of two tokens, computed tile by tile.
 //
 // Buckets are exact: the time difference is an integer of milliseconds, compared with integer boundaries. It is looked
 // up by the exponent and two bits of the mantissa of its float32; such a cell holds one boundary at most (buckets are a
@@ -20,15 +19,15 @@ using vd = double __attribute__((vector_size(8 * W)));
 
 // Times and positions of the queries of a tile.
 struct QuerySide {
-  static constexpr int MOST = 128;
-  double time[MOST];  // from the row's own origin
-  int32_t position[MOST];
-  bool straight[MOST / W];  // positions of a vector count up by one
+  static constexpr int MOST_QUERIES = 128;
+  double time[MOST_QUERIES];  // relative to the row's origin
+  int32_t position[MOST_QUERIES];
+  bool straight[MOST_QUERIES / W];  // positions of a vector count up by one
 };
 
 constexpr int CELLS = 65 * 4;
 
-// What the kernels look up, made once per call.
+// Lookup tables of the kernels, built once per call.
 class BiasTable {
  public:
   explicit BiasTable(const Bias& bias) : bias_(bias) {
@@ -47,7 +46,7 @@ class BiasTable {
   // Buckets of |query - key| for a vector of queries.
   struct Lookup {
     vi cell;
-    vi later;  // all bits set: at or behind the cell's boundary
+    vi later;  // all bits set: at or after the cell's boundary
     bool one_cell;
   };
   Lookup look(const double* query, double key) const {
@@ -70,7 +69,7 @@ class BiasTable {
       return select(found.later, broadcast(after_[found.cell[0]]), broadcast(before_[found.cell[0]]));
     return select(found.later, gather(after_, found.cell), gather(before_, found.cell));
   }
-  vi bucket(const Lookup& found) const {  // a cell's last bucket is its first or the one behind it
+  vi bucket(const Lookup& found) const {  // a cell has at most two buckets, the second after the first
     return (found.one_cell ? broadcast(first_[found.cell[0]]) : gather(first_, found.cell)) - found.later;
   }
   vf position(const QuerySide& side, int i, int32_t key) const {
@@ -97,7 +96,7 @@ class BiasTable {
       first_[cell] = int32_t(k);
       while (k < count && cell_of_boundary(bias_.boundaries[k]) == cell) {
         if (exact_[cell] != INT64_MAX && exact_[cell] != bias_.boundaries[k])
-          throw std::invalid_argument("two time boundaries are nearer than a factor of 1.25");
+          throw std::invalid_argument("time boundaries must be at least a factor of 1.25 apart");
         exact_[cell] = bias_.boundaries[k], bound_[cell] = float(bias_.boundaries[k]);
         ++k;
       }

@@ -8,17 +8,17 @@
 
 namespace facta::ISA {
 
-// Gradients of the bias tables from one task, in doubles: a bucket may gather millions of terms.
+// Gradients of the bias tables from one task, in doubles: a bucket may sum millions of terms.
 struct BiasGradient {
   std::vector<double> position, time;
   std::vector<float> near, lanes;  // of one block of queries: by distance; by bucket and lane
 
-  // `span`: the distances that occur in the row are smaller; a short row does not pay for a long table.
+  // `span`: above all distances of the row, so that a short row needs no long table.
   BiasGradient(const BiasTable& table, int64_t span)
       : position(table.placed() ? std::min(span, table.distances()) : 0), time(table.timed() ? table.buckets() : 0),
         near(position.empty() ? 0 : position.size() + W), lanes(time.size() * W) {}
 
-  // `buckets` of the vector's queries; any numbers where there is no time bias.
+  // `buckets` of the vector's queries; arbitrary without a time bias.
   void add(const QuerySide& side, int i, int32_t key_position, const int32_t* buckets, vf terms) {
     if (!position.empty()) add_position(side, i, key_position, terms);
     if (!time.empty()) add_time(load(buckets), terms);

@@ -16,10 +16,10 @@ inline uint64_t mix(uint64_t key, uint64_t place) {
 
 inline uint64_t below(uint64_t bits, uint64_t bound) { return ((bits >> 32) * bound) >> 32; }
 
-// Which channels of a token stay: 32-bit draws, the token's half mixed with the channel's (murmur3's finaliser).
-class Keep {
+// Dropout mask of a token's channels: 32-bit draws, the token's half mixed with the channel's (murmur3's finaliser).
+class DropoutMask {
  public:
-  Keep(double p, uint64_t salt, int width) : scale_(float(1.0 / (1.0 - p))), channel_(size_t(width + W)) {
+  DropoutMask(double p, uint64_t salt, int width) : scale_(float(1.0 / (1.0 - p))), channel_(size_t(width + W)) {
     threshold_ = int32_t(int64_t(std::nearbyint(p * 4294967296.0)) - 2147483648LL);
     for (int d = 0; d < width; ++d) channel_[size_t(d)] = int32_t(mix(uint64_t(d), ~salt));
     salt_ = salt;

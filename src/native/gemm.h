@@ -1,4 +1,4 @@
-// Small matrix products on tiles that lie in cache.
+// Small matrix products on tiles in cache.
 #pragma once
 
 #include "simd.h"
@@ -16,7 +16,7 @@ constexpr int PANEL = 2;
 constexpr int rows_at_once(int vectors) { return vectors == 2 ? 6 : 8; }
 #endif
 
-// A matrix as it lies in memory; element (i, k) is p[i * row + k * column].
+// A matrix in memory; element (i, k) is p[i * row + k * column].
 struct Left {
   const float* p;
   int64_t row, column;

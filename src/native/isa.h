@@ -1,4 +1,4 @@
-// Which instruction set this translation unit is compiled for; the build passes FACTA_ISA.
+// The instruction set of this translation unit; the build passes FACTA_ISA.
 #pragma once
 
 #define FACTA_PORTABLE 0

@@ -1,4 +1,4 @@
-// What the kernels are told: plain pointers, one struct per kernel, the same for every instruction set.
+// Arguments of the kernels: plain pointers, one struct per kernel, the same for every instruction set.
 //
 // Letters: B rows, T tokens of all rows, H heads, n tokens of a row with its past.
 #pragma once
@@ -7,7 +7,7 @@
 
 namespace facta {
 
-// Kept keys and values of one row, in front of its tokens; n = 0 where there are none.
+// Cached keys and values of a row, before its tokens; n = 0: none.
 struct Past {
   const void *k = nullptr, *v = nullptr;  // [n, H, dqk] and [n, H, dv], contiguous
   const int64_t *time = nullptr, *position = nullptr;
@@ -40,10 +40,10 @@ struct Attention {
   bool half = false;  // q, k, v and out are bfloat16
   const void *q = nullptr, *k = nullptr, *v = nullptr;
   int64_t q_row = 0, k_row = 0, v_row = 0;  // elements from one token to the next
-  float scale = 1;                // pointwise: of what goes out
+  float scale = 1;                // pointwise: factor of the output
   const float* scales = nullptr;  // [T], in place of scale
-  float score_scale = 1;          // softmax: of the scores
-  float* lse = nullptr;           // softmax: [T, H] log of the sum of all exponentials, kept for the backward
+  float score_scale = 1;          // softmax: factor of the scores
+  float* lse = nullptr;           // softmax: [T, H] log of the sum of all exponentials, stored for the backward
   double p = 0;                   // softmax: dropout of the weights
   uint64_t salt = 0;
   void* out = nullptr;            // [T, H, dv], contiguous; the backward of softmax reads it
@@ -62,15 +62,15 @@ struct Sampled {
   const float* weight = nullptr;                       // [targets]
   bool cosine = false;  // item vectors are divided by max(length, eps)
   float eps = 1e-6f;
-  bool binary = false;  // (generalised) binary cross-entropy in place of the softmax
+  bool binary = false;  // (generalised) binary cross-entropy instead of softmax
   float beta = 1;       // of the positive's term
   int32_t* rows = nullptr;   // [targets, 1 + negatives] the positive and its negatives
   float* slopes = nullptr;   // the same shape: weight · d loss / d logit
   float* losses = nullptr;   // [targets]
-  float* d_queries = nullptr;  // null: not wanted
+  float* d_queries = nullptr;  // null: not needed
 };
 
-// The same gradient in the item vectors: of the whole table, or of the rows of it that were used.
+// The gradient in the item vectors: of the whole table, or of the used rows.
 struct SampledItems {
   int64_t targets = 0, width = 0, items = 0, pairs = 0;  // pairs: 1 + negatives
   const float *queries = nullptr, *vectors = nullptr;    // [targets, width], [items, width]
@@ -81,7 +81,7 @@ struct SampledItems {
   float* d_vectors = nullptr;  // [items, width]
 };
 
-// Gradients of a mixture of logits, all of which are added to.
+// Gradients of a mixture of logits; kernels add to them.
 struct MolGradients {
   float* items = nullptr;                              // [rows, B·d + G]
   float *inner = nullptr, *inner_bias = nullptr;       // [H, G] and [H]
@@ -135,8 +135,8 @@ struct Silu {
   float* out = nullptr;
 };
 
-// z = LN(x) W and SiLU(z), the first half of a layer. In the backward u, v, q and k, which lie side by side in z, each
-// come with a gradient of their own, and d_x starts from d_y.
+// z = LN(x) W and SiLU(z), the first half of a layer. In the backward u, v, q and k, the parts of z, have a gradient
+// each, and d_x starts from d_y.
 struct Project {
   static constexpr int PARTS = 4;
   int64_t tokens = 0, width = 0, columns = 0;
@@ -149,9 +149,9 @@ struct Project {
   float *d_x = nullptr, *d_weight = nullptr;
 };
 
-// y = dropout(u ⊙ LN(o)) Vᵀ + b + x, the second half; its backward gives no d_x, which is d_y.
+// y = dropout(u ⊙ LN(o)) Vᵀ + b + x, the second half; its backward returns no d_x, which equals d_y.
 struct Output {
-  Gate gate;          // what stands before the product, its y and d_y left out
+  Gate gate;          // the part before the product, without its y and d_y
   int64_t width = 0;  // of x and y
   const float *weight = nullptr, *bias = nullptr, *x = nullptr;  // [width, gate.width], [width], [tokens, width]
   float* y = nullptr;
@@ -179,7 +179,7 @@ struct Kernels {
   void (*output_backward)(const Output&, int threads);
 };
 
-// Null where this build has no such kernels.
+// Null if this build has no such kernels.
 const Kernels* portable_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();

@@ -1,5 +1,5 @@
-// The two linear maps of an HSTU layer with all that stands around them, tile by tile of tokens: what is between a
-// LayerNorm, a matrix product and a SiLU stays in cache.
+// The two linear maps of an HSTU layer with LayerNorm, SiLU, gate and dropout, by tiles of tokens, so that intermediate
+// results stay in cache.
 //
 //     z = LN(x) W,  act = SiLU(z)                     project
 //     y = dropout(u ⊙ LN(o)) Vᵀ + b + x               output
@@ -19,7 +19,7 @@ namespace facta::ISA {
 constexpr int TOKENS = 96;    // of a tile: a multiple of every panel's rows
 constexpr int COLUMNS = 256;  // of a tile, in whole vectors
 
-// A matrix in whole vectors: as it lies in memory where its rows are such, a copy (or its transpose) otherwise.
+// A matrix in whole vectors: in place if its rows are whole vectors, otherwise a copy (or its transpose).
 class Wide {
  public:
   Wide(const float* matrix, int64_t rows, int64_t width) : row_(whole_vectors(width)), p_(matrix) {
@@ -51,7 +51,7 @@ void tiles(int64_t tokens, int part, int parts, F with) {
   for (int64_t t = tokens * part / parts; t < end; t += TOKENS) with(t, int(std::min<int64_t>(TOKENS, end - t)));
 }
 
-// Gradients of weights: a sum for each thread, added up in their order.
+// Gradients of weights: a sum per thread, added up in the order of the threads.
 class Sums {
  public:
   Sums(int threads, int64_t rows, int64_t width) : rows_(rows), width_(width), row_(whole_vectors(width)) {
@@ -74,7 +74,7 @@ class Sums {
   std::vector<std::vector<float>> each_;
 };
 
-// LN(x) of a tile in whole vectors, and what its backward needs.
+// LN(x) of a tile in whole vectors, with the numbers for its backward.
 struct Normed {
   std::vector<float> values, rate;
   int row;
@@ -114,7 +114,7 @@ inline void project(const Project& a, int threads) {
   }
 }
 
-// d_z = SiLU'(z) of what came from u, v, q and k, whose columns lie side by side.
+// d_z = SiLU'(z) times the gradients of u, v, q and k, whose columns are adjacent.
 inline void through_silu(const Project& a, int64_t t, int count, int from, int used, float* tile) {
   int64_t begin = 0;
   for (int part = 0; part < Project::PARTS; begin += a.widths[part++]) {
@@ -160,7 +160,7 @@ inline void project_backward(const Project& a, int threads) {
 inline void output(const Output& a, int threads) {
   const int width = int(a.width), channels = int(a.gate.width), wide = whole_vectors(channels);
   const Wide weight = Wide::transpose(a.weight, width, channels);  // [K, D]
-  const Keep keep(a.gate.p, a.gate.salt, channels);
+  const DropoutMask keep(a.gate.p, a.gate.salt, channels);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int part = 0; part < threads; ++part) {
     std::vector<float> gated(size_t(TOKENS * wide)), tile(size_t(TOKENS * weight.row()));
@@ -179,7 +179,7 @@ inline void output(const Output& a, int threads) {
 inline void output_backward(const Output& a, int threads) {
   const int width = int(a.width), channels = int(a.gate.width), wide = whole_vectors(channels);
   const Wide weight(a.weight, width, channels);  // [D, K]
-  const Keep keep(a.gate.p, a.gate.salt, channels);
+  const DropoutMask keep(a.gate.p, a.gate.salt, channels);
   Sums weights(threads, width, channels), biases(threads, 1, width);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int part = 0; part < threads; ++part) {

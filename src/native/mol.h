@@ -1,5 +1,5 @@
-// Mixture of logits: scores of pairs of a query and an item, and their gradients; nothing of size [pairs, components]
-// exists outside of a block.
+// Mixture of logits: scores of pairs of a query and an item, and their gradients; no tensor of size [pairs,
+// components] exists outside of a block.
 //
 // Letters: A, B components of a query and an item, d their width, G = A·B, H hidden numbers of the gate.
 #pragma once
@@ -13,15 +13,15 @@
 
 namespace facta::ISA {
 
-constexpr int PAIRS = 48;  // of a block, at most: 1 + 128 negatives fill three
-constexpr int AHEAD = 4;   // pairs whose rows are on their way from memory
+constexpr int PAIRS = 48;  // most of a block: 1 + 128 negatives fill three
+constexpr int PAIRS_AHEAD = 4;   // pairs whose rows are prefetched
 
-// Some numbers of a vector: `count` of them, which may be none or more than a vector has.
+// `count` numbers of a vector; it may be 0 or above a vector's width.
 inline vf load_up_to(const float* p, int count) { return count >= W ? load(p) : load_some(p, count); }
 inline void store_up_to(float* p, vf x, int count) { count >= W ? store(p, x) : store_some(p, x, count); }
 
-// One block of pairs of one query. What is computed of a pair alone lies as [numbers, pairs], in lanes; what meets the
-// rows of the query or of an item, as [pairs, numbers]; `turn` goes from one to the other.
+// One block of pairs of one query. Numbers of pairs alone are stored as [numbers, pairs], in lanes; those that are
+// combined with rows of the query or of an item, as [pairs, numbers]; `turn` transposes.
 class MolBlock {
  public:
   explicit MolBlock(const Mol& m)
@@ -53,7 +53,7 @@ class MolBlock {
   }
 
  private:
-  // Rows lie anywhere in a table that no fast cache holds.
+  // Rows are anywhere in a table that exceeds the caches.
   static void ahead(const float* row, int64_t numbers) {
     for (int64_t k = 0; k < numbers; k += 16) __builtin_prefetch(row + k);
   }
@@ -65,7 +65,7 @@ class MolBlock {
     query_ = m_.queries + t * (gate_ + groups_);
     count_ = int(std::min<int64_t>(PAIRS, m_.pairs - first));
     filled_ = whole_vectors(count_);
-    for (int i = 0; i < filled_; ++i) {  // behind the last pair of a query stands its first one again
+    for (int i = 0; i < filled_; ++i) {  // padded with the first pair of the query
       const int64_t pair = first + (i < count_ ? i : 0);
       row_[i] = m_.index ? m_.index[t * m_.pairs + pair] : pair;
       item_[i] = m_.items + row_[i] * (item_gate_ + groups_);
@@ -95,12 +95,12 @@ class MolBlock {
   void cosines() {
     constexpr int KNOWN = B ? B : 1;
     for (int i = 0; i < filled_; ++i) {
-      ahead(item_[std::min(i + AHEAD, filled_ - 1)], item_gate_ + groups_);
+      ahead(item_[std::min(i + PAIRS_AHEAD, filled_ - 1)], item_gate_ + groups_);
       for (int g = 0; g < groups_; g += W) {
         vf dots[W] = {};
         for (int k = 0; k < d_; k += W)
           for (int j = 0; j < W; ++j) {
-            const int q = std::min(B ? g / KNOWN + j / KNOWN : (g + j) / b_, a_ - 1);  // the last again behind G
+            const int q = std::min(B ? g / KNOWN + j / KNOWN : (g + j) / b_, a_ - 1);  // after G the last one
             const int x = B ? j % KNOWN : (g + j) % b_;
             dots[j] += load(query_ + q * d_ + k) * load(item_[i] + x * d_ + k);
           }
@@ -190,7 +190,7 @@ class MolBlock {
     turned_back(d_z_, d_across_);
   }
 
-  // u and v, the gates of the query and of the items.
+  // u and v, the gates of query and items.
   void through_gates(float* d_query, const MolGradients& to) {
     for (int g = 0; g < groups_; g += W) {
       const int some = groups_ - g;
@@ -199,7 +199,8 @@ class MolBlock {
       for (int i = 0; i < count_; ++i) {
         const vf d_z = load(across(d_across_, i, g));
         float* d_item = to.items + row_[i] * (item_gate_ + groups_) + item_gate_ + g;
-        ahead(to.items + row_[std::min(i + 2 * AHEAD, count_ - 1)] * (item_gate_ + groups_) + item_gate_, groups_);
+        const int next = std::min(i + 2 * PAIRS_AHEAD, count_ - 1);
+        ahead(to.items + row_[next] * (item_gate_ + groups_) + item_gate_, groups_);
         of_query += d_z * load_up_to(item_[i] + item_gate_ + g, some);
         bias += d_z;
         store_up_to(d_item, load_up_to(d_item, some) + u * d_z, some);
@@ -231,7 +232,7 @@ class MolBlock {
     turned_back(d_cosine_, d_across_);
     for (int i = 0; i < count_; ++i) {
       float* d_item = to.items + row_[i] * (item_gate_ + groups_);
-      ahead(to.items + row_[std::min(i + AHEAD, count_ - 1)] * (item_gate_ + groups_), item_gate_);
+      ahead(to.items + row_[std::min(i + PAIRS_AHEAD, count_ - 1)] * (item_gate_ + groups_), item_gate_);
       const float* slope = across(d_across_, i, 0);
       for (int k = 0; k < d_; k += W)
         b_ == 4 ? component<4>(i, k, slope, d_query, d_item) : component<1>(i, k, slope, d_query, d_item);
@@ -263,8 +264,8 @@ class MolBlock {
 
   const Mol& m_;
   const int d_, a_, b_, groups_, wide_, hidden_;
-  const int64_t gate_, item_gate_;  // where the gates stand in a query and an item
-  const Keep keep_;
+  const int64_t gate_, item_gate_;  // offset of the gate in a query and in an item
+  const DropoutMask keep_;
   const float* query_ = nullptr;
   int count_ = 0, filled_ = 0;  // pairs of this block, and in whole vectors
   int64_t row_[PAIRS];
@@ -286,8 +287,8 @@ inline void mol(const Mol& m, int threads) {
   }
 }
 
-// What the targets of one share add up: a share is a function of the sizes alone, and shares are added in their order, so
-// that no sum depends on the number of threads.
+// Sums over the targets of a share. Shares depend on the sizes alone and are added in order, so that no sum depends on
+// the number of threads.
 class MolShare {
  public:
   explicit MolShare(const Mol& m) : wide_(whole_vectors(m.query_components * m.item_components)) {
@@ -317,12 +318,13 @@ class MolShare {
   std::vector<float> items_, inner_, inner_bias_, outer_, outer_bias_;
 };
 
-// Gradients are added to what stands there: d_queries and those of MolGradients begin as zeros.
+// Adds to the gradients, which the caller sets to zero (d_queries and MolGradients).
 inline void mol_backward(const Mol& m, int threads) {
-  constexpr int64_t MOST = 16, NUMBERS = 1 << 24;  // shares, and of all of them together about 64 MB of items
+  constexpr int64_t MOST_SHARES = 16, SHARED_NUMBERS = 1 << 24;  // shares, and their numbers in all: 64 MB of items
   const int64_t groups = m.query_components * m.item_components;
   const int64_t one = std::max<int64_t>(1, m.rows * (m.item_components * m.width + groups));
-  const int64_t shares = std::clamp<int64_t>(NUMBERS / one, 2, MOST), wide = m.query_components * m.width + groups;
+  const int64_t shares = std::clamp<int64_t>(SHARED_NUMBERS / one, 2, MOST_SHARES);
+  const int64_t wide = m.query_components * m.width + groups;
   std::vector<MolShare> each;
   for (int64_t s = 0; s < shares; ++s) each.emplace_back(m);
 #pragma omp parallel num_threads(threads)

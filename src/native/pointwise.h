@@ -1,4 +1,4 @@
-// The rest of the layer, one pass over memory each: dropout, HSTU's gate  y = dropout(u ⊙ LN(o)), SiLU.
+// Pointwise operators, one pass over memory each: dropout, HSTU's gate  y = dropout(u ⊙ LN(o)), SiLU.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 namespace facta::ISA {
 
 inline void dropout(const Dropout& a, int threads) {
-  const Keep keep(a.p, a.salt, int(a.width));
+  const DropoutMask keep(a.p, a.salt, int(a.width));
   const int width = int(a.width), whole = width / W * W;
 #pragma omp parallel for num_threads(threads)
   for (int64_t t = 0; t < a.tokens; ++t) {
@@ -24,12 +24,12 @@ inline void dropout(const Dropout& a, int threads) {
   }
 }
 
-// The channels of one token; behind the last one stand zeros.
+// The channels of a token, padded with zeros.
 struct Channels {
   const float* p;
   int width;
   vf operator[](int d) const { return d + W <= width ? load(p + d) : d < width ? load_some(p + d, width - d) : vf{}; }
-  // Only what is inside of a token's channels.
+  // Zeros outside of the token's channels.
   vf inside(int d, vf x) const { return d + W <= width ? x : select(counting() < width - d, x, vf{}); }
   void write(float* to, int d, vf x) const {
     if (d + W <= width) store(to + d, x);
@@ -52,11 +52,11 @@ struct Moments {
   }
 };
 
-// out = base + the gradient that comes through x -> LN(x), from `normed` = LN(x) and its own gradient.
+// out = base + the gradient through x -> LN(x), from `normed` = LN(x) and its gradient.
 inline void norm_backward(const Channels& normed, const Channels& d_normed, float rate, const float* base, float* out) {
-  vf total{}, along{};
-  for (int d = 0; d < normed.width; d += W) total += d_normed[d], along += d_normed[d] * normed[d];
-  const float mean = sum(total) / float(normed.width), slope = sum(along) / float(normed.width);
+  vf total{}, dot{};
+  for (int d = 0; d < normed.width; d += W) total += d_normed[d], dot += d_normed[d] * normed[d];
+  const float mean = sum(total) / float(normed.width), slope = sum(dot) / float(normed.width);
   const Channels more{base, normed.width};
   for (int d = 0; d < normed.width; d += W) {
     const vf x = rate * (d_normed[d] - mean - normed[d] * slope);
@@ -67,11 +67,11 @@ inline void norm_backward(const Channels& normed, const Channels& d_normed, floa
 // dropout(u ⊙ LN(o)) of one token.
 class GatedToken {
  public:
-  GatedToken(const Gate& a, const Keep& keep, int64_t t)
+  GatedToken(const Gate& a, const DropoutMask& keep, int64_t t)
       : o_{a.o + t * a.width, int(a.width)}, u_{a.u + t * a.u_row, int(a.width)}, m_(o_, a.eps), keep_(keep),
         dropped_(a.p > 0), token_(dropped_ ? keep.token(a.keys[t]) : 0) {}
 
-  // All whole vectors where `to` has room for them, zeros behind the last channel.
+  // Whole vectors if `to` has room for them, with zeros after the last channel.
   void write(float* to, bool room = true) const {
     for (int d = 0; d < o_.width; d += W) {
       const vf y = factor(d, u_[d] * normed(d));
@@ -79,13 +79,13 @@ class GatedToken {
     }
   }
   void backward(const Channels& d_y, float* d_o, float* d_u) const {
-    vf total{}, along{};
+    vf total{}, dot{};
     for (int d = 0; d < o_.width; d += W) {
       const vf g = factor(d, d_y[d]), unit = normed(d), g_unit = g * u_[d];
       o_.write(d_u, d, g * unit), o_.write(d_o, d, g_unit);
-      total += g_unit, along += g_unit * unit;
+      total += g_unit, dot += g_unit * unit;
     }
-    const float mean = sum(total) / float(o_.width), slope = sum(along) / float(o_.width);
+    const float mean = sum(total) / float(o_.width), slope = sum(dot) / float(o_.width);
     const Channels d_unit{d_o, o_.width};
     for (int d = 0; d < o_.width; d += W) o_.write(d_o, d, m_.rate * (d_unit[d] - mean - normed(d) * slope));
   }
@@ -96,19 +96,19 @@ class GatedToken {
 
   const Channels o_, u_;
   const Moments m_;
-  const Keep& keep_;
+  const DropoutMask& keep_;
   const bool dropped_;
   const int32_t token_;
 };
 
 inline void gate(const Gate& a, int threads) {
-  const Keep keep(a.p, a.salt, int(a.width));
+  const DropoutMask keep(a.p, a.salt, int(a.width));
 #pragma omp parallel for num_threads(threads)
   for (int64_t t = 0; t < a.tokens; ++t) GatedToken(a, keep, t).write(a.y + t * a.width, false);
 }
 
 inline void gate_backward(const Gate& a, int threads) {
-  const Keep keep(a.p, a.salt, int(a.width));
+  const DropoutMask keep(a.p, a.salt, int(a.width));
 #pragma omp parallel for num_threads(threads)
   for (int64_t t = 0; t < a.tokens; ++t)
     GatedToken(a, keep, t).backward({a.d_y + t * a.width, int(a.width)}, a.d_o + t * a.width, a.d_u + t * a.width);
@@ -121,7 +121,7 @@ inline void silu(const Silu& a, int threads) {
     const vf z = load(a.z + i);
     store(a.out + i, z * sigmoid(z));
   }
-  if (whole == a.count) return;  // nor may an empty tensor's null pointer be read
+  if (whole == a.count) return;  // an empty tensor may have a null pointer
   const Channels rest{a.z + whole, int(a.count - whole)};
   rest.write(a.out + whole, 0, rest[0] * sigmoid(rest[0]));
 }

@@ -1,7 +1,7 @@
 // Jagged rows in tiles of keys x queries, and the products of such a tile.
 //
-// Tiles hold keys along their rows and queries along their columns, so that keys and values are used as they lie in
-// memory and the query side of the bias (its time, its position) lies along the vectors.
+// Tiles hold keys along their rows and queries along their columns, so that keys and values are read in
+// place and the query side of the bias (time, position) is along the vectors.
 #pragma once
 
 #include <algorithm>
@@ -16,14 +16,14 @@ namespace facta::ISA {
 
 constexpr int QUERIES = 128;  // of a tile: 8 vectors of AVX-512
 constexpr int KEYS = 256;
-constexpr int NARROW = 2;  // vectors of queries whose scores are computed together: wider ones see more that is masked
+constexpr int NARROW = 2;  // vectors of queries computed together; wider groups compute more masked scores
 
-// One row: its past in front, then its own tokens.
+// One row: its past, then its own tokens.
 struct Row {
   const Attention& a;
-  int64_t first, past, n;  // first token in T; kept tokens; all tokens
+  int64_t first, past, n;  // first token in T; cached tokens; all tokens
   const Past* kept;
-  int64_t origin = 0;  // times are told from here, so that their differences are exact as doubles
+  int64_t origin = 0;  // times are relative to this, so that differences are exact in doubles
 
   Row(const Attention& a_, int64_t b) : a(a_), first(a_.tokens.offsets[b]) {
     kept = a.tokens.past ? a.tokens.past + b : nullptr;
@@ -44,21 +44,21 @@ struct Row {
     for (int64_t j = 1; j < n; ++j) least = std::min(least, position(j)), most = std::max(most, position(j));
     return int64_t(most) - least + 1;
   }
-  // The leading tokens that token i sees; itself among them where it follows them.
+  // The leading tokens that token i sees, including itself if it directly follows them.
   int64_t seen(int64_t i) const {
     const int64_t sees = std::min(a.tokens.sees[first + i - past], n);
     return sees >= i ? std::max(sees, i + 1) : std::max<int64_t>(sees, 0);
   }
-  bool apart(int64_t i) const { return seen(i) <= i; }  // sees itself, but not the tokens between
+  bool detached(int64_t i) const { return seen(i) <= i; }  // sees itself, but not the tokens between
 };
 
-// Queries [q0, q1) of a row, laid out for the tiles.
+// Queries [q0, q1) of a row, in the layout of tiles.
 struct QueryBlock {
   int64_t q0;
   int count, padded;      // padded to whole vectors
-  int32_t seen[QUERIES];  // leading keys; 0 behind the last query
-  int most;               // of seen
-  int vector_most[QUERIES / W];  // the same of each vector
+  int32_t seen[QUERIES];  // leading keys; 0 after the last query
+  int most;               // maximum of seen
+  int vector_most[QUERIES / W];  // maximum of each vector
   QuerySide side;         // of the bias
 
   QueryBlock(const Row& row, int64_t start, int64_t end) : q0(start), count(int(end - start)), most(0) {
@@ -79,8 +79,8 @@ struct QueryBlock {
         side.straight[i / W] &= side.position[i + lane] == side.position[i] + lane;
     }
   }
-  // The same block with one query left, which sees nothing but itself.
-  QueryBlock alone(int i) const {
+  // The block with only one query, which sees nothing but itself.
+  QueryBlock only_query(int i) const {
     QueryBlock one = *this;
     std::fill_n(one.seen, QUERIES, 0);
     std::fill_n(one.vector_most, QUERIES / W, 0);
@@ -124,7 +124,7 @@ inline void scores(const QueryBlock& block, Left keys, int64_t j0, int count, co
   }
 }
 
-// c[queries, width] += tileᵀ · B: what each query gathers from the keys of a tile.
+// c[queries, width] += tileᵀ · B: sums for each query over the keys of a tile.
 inline void gather_keys(const QueryBlock& block, const float* tile, int64_t j0, int count, const float* right,
                         int64_t right_row, float* c, int width) {
   constexpr int GROUP = 24;  // queries: a multiple of every panel's rows
@@ -135,7 +135,7 @@ inline void gather_keys(const QueryBlock& block, const float* tile, int64_t j0, 
   }
 }
 
-// c[keys, width] += tile · B: what each key gathers from the queries of a tile.
+// c[keys, width] += tile · B: sums for each key over the queries of a tile.
 inline void gather_queries(const QueryBlock& block, const float* tile, int64_t j0, int count, const float* right,
                            int64_t right_row, float* c, int64_t c_row, int width) {
   constexpr int GROUP = 24;
@@ -149,7 +149,7 @@ inline void gather_queries(const QueryBlock& block, const float* tile, int64_t j
   }
 }
 
-// Keys or values [j0, j0 + count) of a head, `wide` columns each: as they lie in memory where that will do.
+// Keys or values [j0, j0 + count) of a head, `wide` columns each: in place if the layout allows.
 struct Source {
   const void *own, *kept;
   int64_t own_row;

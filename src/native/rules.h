@@ -1,7 +1,7 @@
-// How a query weighs the keys it sees: the part in which HSTU's attention and softmax attention differ.
+// Rules for the weights of visible keys: the difference between HSTU's attention and softmax attention.
 //
 // A rule turns a tile of scores into weights (forward), and scores and incoming gradients into weights and slopes,
-// d loss / d score (backward). It may keep numbers per query: all of them lie along the vectors.
+// d loss / d score (backward). It may store numbers per query, along the vectors.
 #pragma once
 
 #include "draws.h"
@@ -9,10 +9,10 @@
 
 namespace facta::ISA {
 
-// weight = SiLU(score); nothing is normalised, each query's sum is scaled by a constant of its own.
+// weight = SiLU(score); not normalised; each query's sum is scaled by its own constant.
 class Pointwise {
  public:
-  Pointwise(const Attention& a, const Keep*) : a_(a) {}
+  Pointwise(const Attention& a, const DropoutMask*) : a_(a) {}
   static constexpr float score_scale(const Attention&) { return 1.0f; }
 
   void begin(const Row&, const QueryBlock&, int) {}
@@ -25,7 +25,7 @@ class Pointwise {
     });
   }
   float finish(int64_t token, int, int) const { return a_.scales ? a_.scales[token] : a_.scale; }
-  // Takes over what another one has made of later keys: its sums are added to these.
+  // Adds the sums of another rule over later keys.
   void absorb(const Pointwise&, const QueryBlock& block, const float* later, float* sums, int wide) {
     for (int at = 0; at < block.count * wide; at += W) store(sums + at, load(sums + at) + load(later + at));
   }
@@ -49,10 +49,10 @@ class Pointwise {
   const Attention& a_;
 };
 
-// weight = softmax of the scores of the keys seen, found in one pass with a running maximum; dropout falls on weights.
+// weight = softmax of the scores of the keys seen, in one pass with a running maximum; dropout is of the weights.
 class Softmax {
  public:
-  Softmax(const Attention& a, const Keep* keep) : a_(a), keep_(keep) {}
+  Softmax(const Attention& a, const DropoutMask* keep) : a_(a), keep_(keep) {}
   static float score_scale(const Attention& a) { return a.score_scale; }
 
   void begin(const Row& row, const QueryBlock& block, int head) {
@@ -92,11 +92,11 @@ class Softmax {
     }
   }
 
-  void begin_backward(const Row& row, const QueryBlock& block, int head, const float* along) {
+  void begin_backward(const Row& row, const QueryBlock& block, int head, const float* delta) {
     read_tokens(row, block, head);
     for (int i = 0; i < block.padded; ++i) {
       most_[i] = i < block.count ? a_.lse[(row.first + block.q0 + i - row.past) * a_.heads + head] : 0.0f;
-      total_[i] = i < block.count ? along[i] : 0.0f;
+      total_[i] = i < block.count ? delta[i] : 0.0f;
     }
   }
   float gradient_scale(int64_t) const { return 1.0f; }
@@ -130,7 +130,7 @@ class Softmax {
   }
 
   const Attention& a_;
-  const Keep* keep_;
+  const DropoutMask* keep_;
   float most_[QUERIES], total_[QUERIES];
   int32_t token_[QUERIES];
 };

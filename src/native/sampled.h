@@ -1,5 +1,5 @@
 // Losses against sampled negatives: logits, losses and gradients of a target in one pass, while its items are in cache.
-// Negatives are drawn here, as functions of the target's key; nothing of size [targets, negatives, width] exists.
+// Negatives are drawn here, as functions of the target's key; no tensor of size [targets, negatives, width] exists.
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,11 @@
 
 namespace facta::ISA {
 
-// The next place at which whole vectors lie in whole cache lines.
+// The next address at which whole vectors are in whole cache lines.
 inline float* aligned(float* p) { return (float*)((uintptr_t(p) + 4 * W - 1) / (4 * W) * (4 * W)); }
 
-// 1 / length, by which a product is multiplied behind its sum, so that a copy changes no bit. One function, not inlined,
-// and sums in a written order (no -ffast-math): the same bits wherever it is asked.
+// 1 / length, a factor after the sum of a product, so that a copy changes no bit. Not inlined, and with sums in a fixed
+// order (no -ffast-math), so that every call gives the same bits.
 [[gnu::noinline]] inline float inverse_length(const float* vector, int64_t width, float eps) {
   vf square{};
   int64_t d = 0;
@@ -33,12 +33,12 @@ inline std::vector<float> inverse_lengths(const float* table, int64_t items, int
   return inverse;
 }
 
-// Item vectors that may be read in whole vectors. Where a table is used many times over, a copy lies in whole cache
-// lines; of a larger one only the last rows are copied, from which such a read would leave it.
+// Item vectors, readable in whole SIMD vectors. A table with many uses is copied to whole cache lines; of a larger one
+// only the last rows are copied, where such a read would leave the table.
 class ItemVectors {
  public:
   struct View {
-    const float *table, *tail;  // both told from the table's first row
+    const float *table, *tail;  // both relative to the table's first row
     int64_t copied, width;
     const float* operator[](int64_t row) const { return (row >= copied ? tail : table) + row * width; }
   };
@@ -48,7 +48,7 @@ class ItemVectors {
     s.items * OFTEN < draws ? pack(s, threads) : copy_tail(s);
   }
   const View& view() const { return view_; }
-  // 1 / length of every item, where there are more draws than items; null elsewhere.
+  // 1 / length of every item if there are more draws than items; otherwise null.
   const float* inverse() const { return inverse_.empty() ? nullptr : inverse_.data(); }
 
  private:
@@ -72,7 +72,7 @@ class ItemVectors {
   View view_;
 };
 
-// What one target needs; its items are the positive and then its negatives, padded to whole vectors with the positive.
+// Data of a target; its items are the positive and then the negatives, padded to whole vectors with the positive.
 class Target {
  public:
   Target(const Sampled& s, const ItemVectors& vectors)
@@ -102,15 +102,15 @@ class Target {
     const int negatives = count_ - 1;
     for (int i = 0; i < negatives; ++i) items[1 + i] = int32_t(below(mix(key, uint64_t(i)), bound));
   }
-  // 1 / length of the items in hand, and of no other where those are few.
+  // 1 / length of the target's items only.
   void measure() {
     for (size_t i = 0; i < scales_.size(); ++i)
       scales_[i] = inverse_ ? inverse_[items_[i]] : inverse_length(vectors_[items_[i]], width_, s_.eps);
   }
   vf scaled(int i, vf x) const { return scales_.empty() ? x : x * load(&scales_[size_t(i)]); }
 
-  // Logits of all items, W at a time: W sums over lanes cost hardly more than one that way. Where an item's last vector
-  // reaches into the next item, whose numbers may be none, those are left out: 0 · NaN would be NaN.
+  // Logits of all items, W at a time: W sums over lanes then cost hardly more than one. Numbers of the next item in an
+  // item's last vector are masked, since they may be NaN, and 0 · NaN is NaN.
   void dots() {
     const bool cut = vectors_.width < wide_;
     if (wide_ != 4 * W) dots<0, true>();
@@ -138,7 +138,7 @@ class Target {
             })));
   }
 
-  // Logits become slopes, d loss / d logit; what equals the positive, its own place aside, has none.
+  // Logits become slopes, d loss / d logit; negatives that equal the positive get 0.
   float softmax() {
     vf highest = load(&logits_[0]);
     for (int i = W; i < padded_; i += W) highest = maximum(highest, load(&logits_[size_t(i)]));
@@ -208,8 +208,8 @@ inline void sampled_loss(const Sampled& s, int threads) {
   }
 }
 
-// d_vectors[item] = Σ slope · query over the (target, place) pairs of an item, in their order, whatever the threads: each
-// thread owns a range of items and passes over all pairs.
+// d_vectors[item] = Σ slope · query over the (target, place) pairs of an item, in order, for any number of threads:
+// each thread owns a range of items and passes over all pairs.
 class ItemRange {
  public:
   ItemRange(const SampledItems& s, int64_t from, int64_t to)
@@ -233,7 +233,7 @@ class ItemRange {
   }
 
  private:
-  // Which of a target's pairs are of this range.
+  // The target's pairs within this range.
   int choose(int64_t t) {
     const int32_t* items = s_.rows + t * s_.pairs;
     const int pairs = int(s_.pairs), from = int(from_), to = int(from_ + count_);
@@ -276,10 +276,10 @@ inline void through_norm(const SampledItems& s, const float* inverse, int64_t it
   const float* row = s.vectors + item * s.width;
   float* gradient = s.d_vectors + item * s.width;
   const float scale = inverse[item];
-  float along = 0;
+  float dot = 0;
   if (scale < 1.0f / s.eps)
-    for (int64_t d = 0; d < s.width; ++d) along += gradient[d] * row[d] * scale;
-  for (int64_t d = 0; d < s.width; ++d) gradient[d] = (gradient[d] - along * row[d] * scale) * scale;
+    for (int64_t d = 0; d < s.width; ++d) dot += gradient[d] * row[d] * scale;
+  for (int64_t d = 0; d < s.width; ++d) gradient[d] = (gradient[d] - dot * row[d] * scale) * scale;
 }
 
 inline void sampled_items(const SampledItems& s, int threads) {

@@ -31,7 +31,7 @@ inline vi load(const int32_t* p) {
 }
 inline void store(float* p, vf x) { std::memcpy(p, &x, sizeof x); }
 inline void store(int32_t* p, vi x) { std::memcpy(p, &x, sizeof x); }
-// The first `count` < W numbers, zeros behind them.
+// The first `count` < W numbers, padded with zeros.
 inline vf load_some(const float* p, int count) {
 #if defined(__AVX512F__)
   return _mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p);
@@ -60,7 +60,7 @@ inline vi counting() {
   return x;
 }
 
-// Always in the same order, so that a sum is the same on every run.
+// Always in the same order, so that sums are reproducible.
 inline float sum(vf x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps(x);
@@ -73,7 +73,7 @@ inline float sum(vf x) {
 #endif
 }
 
-// Sums of neighbours, those of `a` and then those of `b`: log2(W) rounds of it over W vectors leave one sum in each lane.
+// Sums of neighbours of `a`, then of `b`: log2(W) rounds over W vectors leave one sum in each lane.
 inline vf pairs(vf a, vf b) {
 #if FACTA_LANES == 16
   return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
@@ -95,7 +95,7 @@ template <int COUNT = W, class F>
     return pairs(sums<COUNT / 2>(vector, first), sums<COUNT / 2>(vector, first + COUNT / 2));
 }
 
-// A round of `turn`: of rows i and i + S, blocks of S lanes change places.
+// A round of `turn`: rows i and i + S swap blocks of S lanes.
 template <int S, std::size_t... L>
 inline void exchange(vf& a, vf& b, std::index_sequence<L...>) {
   const vf first = __builtin_shufflevector(a, b, (int(L) & S ? W + int(L) - S : int(L))...);
@@ -103,7 +103,7 @@ inline void exchange(vf& a, vf& b, std::index_sequence<L...>) {
   a = first;
 }
 
-// W vectors as the rows of a square become its columns.
+// Transposes a W x W square of vectors.
 template <int S = 1>
 [[gnu::always_inline]] inline void turn(vf* x) {
   if constexpr (S < W) {
@@ -113,7 +113,7 @@ template <int S = 1>
   }
 }
 
-// The second where one of both is no number.
+// The second if either is NaN.
 inline vf minimum(vf a, vf b) {
 #if defined(__AVX512F__)
   return _mm512_mask_min_ps(b, 0xffff, a, b);
@@ -133,8 +133,8 @@ inline vf maximum(vf a, vf b) {
 #endif
 }
 
-// e^x within 2 ulp for -87 <= x <= 88 (Cephes' polynomial), e^-87 below and infinite above; of what is no number, no
-// number. Infinite and not e^88: a number of 1e36 times a sigmoid of e^-88 would be far from nothing.
+// e^x within 2 ulp for -87 <= x <= 88 (Cephes' polynomial), e^-87 below and infinity above; NaN for
+// NaN. Infinity, not e^88: 1e36 times a sigmoid of e^-88 would not be near 0.
 [[gnu::always_inline]] inline vf exp(const vf given) {
   const vf x = minimum(maximum(given, broadcast(-87.0f)), broadcast(88.0f));  // no integer below may overflow
   const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
@@ -179,14 +179,14 @@ inline vi gather(const int32_t* table, vi index) {
 #endif
 }
 
-// The lanes of `x` under the mask, one after the other; how many they are. A whole vector is written.
+// Writes the lanes of `x` under the mask, compacted, and returns their number. A whole vector is written.
 inline int compress(int32_t* to, vi x, vi mask) {
 #if defined(__AVX512F__)
   const __mmask16 chosen = _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
   store(to, reinterpret_cast<vi>(_mm512_maskz_compress_epi32(chosen, reinterpret_cast<__m512i>(x))));
   return __builtin_popcount(chosen);
 #else
-  int count = 0;  // without a branch: it would be guessed wrong half the time
+  int count = 0;  // without a branch, which would be mispredicted half the time
   for (int lane = 0; lane < W; ++lane) to[count] = x[lane], count -= mask[lane];
   return count;
 #endif

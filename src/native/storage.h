@@ -1,4 +1,4 @@
-// Numbers as they are stored, float32 or bfloat16; all sums are float32.
+// Stored numbers, float32 or bfloat16; all sums are float32.
 #pragma once
 
 #include "kernels.h"
@@ -32,7 +32,7 @@ inline bfloat16 stored<bfloat16>(float x) {  // to the nearest, ties to even, as
   return {uint16_t((wide + 0x7fff + ((wide >> 16) & 1)) >> 16)};
 }
 
-// to[count, width] <- from, columns behind `used` become 0.
+// to[count, width] <- from, columns after `used` become 0.
 template <class S>
 void copied(const S* from, int64_t from_row, int count, int used, float* to, int64_t to_row, int width) {
   for (int i = 0; i < count; ++i) {
@@ -41,7 +41,7 @@ void copied(const S* from, int64_t from_row, int count, int used, float* to, int
   }
 }
 
-// to[used, padded] <- scale · fromᵀ, columns behind `count` become 0.
+// to[used, padded] <- scale · fromᵀ, columns after `count` become 0.
 template <class S>
 void transposed(const S* from, int64_t from_row, int count, int used, float* to, int64_t to_row, int padded,
                 float scale) {

@@ -146,7 +146,7 @@ def test_a_time_biased_encoder_refuses_events_without_times(name: str, model: Re
 
 @pytest.mark.parametrize("given", [{}, {"bias": "none", "normaliser": 200.0}])
 def test_softmax_in_hstu_refuses_what_it_would_not_honour(given: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="neither bias nor normaliser"):
+    with pytest.raises(ConfigError, match=r"for encoder\.attention=softmax, which has neither"):
         HSTUConfig.parse({"attention": "softmax", **given})
 
 
@@ -154,7 +154,7 @@ def test_an_empty_history_scores_all_items_alike(model: Recommender) -> None:
     from dataclasses import replace
 
     batch = batch_of([[1, 2], [3, 4]], [[0, 10], [0, 10]])
-    blind = replace(batch, targets=replace(batch.targets, after=torch.tensor([0, 1])))
+    blind = replace(batch, targets=replace(batch.targets, num_visible=torch.tensor([0, 1])))
     dense = model.catalogue_scores(blind).dense()
     assert dense[0].unique().numel() == 1
     assert dense[1].unique().numel() > 1

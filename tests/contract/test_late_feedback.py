@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facta.data.batches.dataset_requests import request_batch
 from facta.data.batches.request import Asked, request
-from facta.data.batches.rows import Rows, apart
+from facta.data.batches.rows import Rows, one_row_per_limited_target
 from facta.data.batches.training import prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
@@ -173,7 +173,7 @@ def test_a_frozen_state_knows_what_was_known_at_the_cut(case: Case, model: Model
         place = np.arange(4, EVENTS)
         sees = Frozen(np.array([4]), np.array([cut]))
         with torch.no_grad():
-            return told(model, logs[log], apart(logs[log], place * 0, place, 10, sees))
+            return told(model, logs[log], one_row_per_limited_target(logs[log], place * 0, place, 10, sees))
 
     reads = case.history and case.layout not in (ITEM, CLOZE)
     difference = {name: float((asked("", cut) - asked("purchase of 3", cut)).abs().max()) for name, cut in cuts.items()}

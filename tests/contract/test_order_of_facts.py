@@ -62,7 +62,7 @@ def models() -> dict[str, Case]:
         made = cases(encoder, rates=name in ("hstu", "production"), gaps=name in ("production", "sasrec"))
         if name == "gru":  # a state of its own for what sees all of a prefix, or a target aside, is not recurrence
             made = {
-                of: replace(case, users=False, aside="next" in of or not case.layout.own("feedback"))  # type: ignore[union-attr]
+                of: replace(case, users=False, aside="next" in of or not case.layout.tokens_before("feedback"))  # type: ignore[union-attr]
                 for of, case in made.items()
             }
         found |= {f"{of.replace('-', f'-{name}-', 1)}": case for of, case in made.items()}

@@ -223,7 +223,7 @@ def test_info_says_which_backend_runs_and_why(facta: Facta, monkeypatch: pytest.
     assert "reference, as asked for" in facta("info").out
     monkeypatch.setenv("FACTA_BACKEND", "sse2")
     said = facta("info")
-    assert said.code and "'sse2' is not there" in said.err
+    assert said.code and "There is no backend 'sse2'" in said.err
 
 
 def test_info_names_the_backend_whose_memory_it_tells(
@@ -251,9 +251,12 @@ def test_info_names_the_backend_whose_memory_it_tells(
         ("evaluate {log} --data {log}", "It is a prepared dataset: pass it as --data"),
         ("evaluate {new} --data {log}", "no artifact"),
         ("evaluate {hstu} --data {log} --set mask=some", "nothing, history or window"),
-        ("evaluate {hstu} --data {log} --set split=loo-paper --stage validation", "may have seen what the validation"),
+        (
+            "evaluate {hstu} --data {log} --set split=loo-paper --stage validation",
+            "may have seen the targets of the validation",
+        ),
         ("evaluate {hstu} {popular} --data {log} --metric NDGC@10", "NDCG@10"),
-        ("evaluate {hstu} --data {log} --metric NDCG@10", "there is one"),
+        ("evaluate {hstu} --data {log} --metric NDCG@10", "and a single artifact"),
         ("evaluate {hstu} --data {log} --out {events}/x", "Cannot write '.*events.csv/x' .*choose a place"),
         ("recommend {hstu} --history 3,4", "reads time"),
         ("recommend {hstu} --user 0 --data {log}", "reads time"),

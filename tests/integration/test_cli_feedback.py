@@ -73,7 +73,7 @@ def test_a_history_given_on_the_spot_lacks_what_was_said_of_it(facta: Facta, pla
     given = ("--history", "3,4,99", "--times", "2023-01-01,2023-01-02,2023-01-03", "--at", "2023-01-04")
     said = facta("rank", place / "ranking", *given, "--candidates", "1,2", "--by", "click=1,long_view=0.5")
     assert said.code == 0 and "Left out 1 event" in said.err
-    assert "This model reads surface, click, long_view, rating; a --history has items and times alone" in said.err
+    assert "This model reads surface, click, long_view, rating; a --history has only items and times" in said.err
     assert re.search(r"│ 2 │ Item [12], category", said.out)
 
 

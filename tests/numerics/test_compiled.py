@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from facta import ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
-from facta.ops.buckets import LAST
+from facta.ops.buckets import LAST_BUCKET
 from facta.ops.loss import SPARSE_ROW_FACTOR, sampled_loss
 from facta.types import TokenBatch
 from tests.numerics.test_kernels import KERNELS, random_like, tokens_of
@@ -69,7 +69,7 @@ def _dense(x: Tensor) -> Tensor:
 
 
 OPERATORS: dict[str, tuple[Function, Callable[[int], list[tuple[int, ...]]]]] = {
-    "hstu attention": (biased, lambda count: [(count, 2, 6), (count, 2, 6), (count, 2, 4), (12,), (LAST + 1,)]),
+    "hstu attention": (biased, lambda count: [(count, 2, 6), (count, 2, 6), (count, 2, 4), (12,), (LAST_BUCKET + 1,)]),
     "softmax attention": (softmax, lambda count: [(count, 2, 6), (count, 2, 6), (count, 2, 4)]),
     "gate and dropout": (gate, lambda count: [(count, 6), (count, 6)]),
     "sampled loss": (loss, lambda count: [(count, 6), (30, 6)]),

@@ -20,7 +20,7 @@ from facta.objectives import losses
 from facta.objectives.items import Items
 from facta.objectives.losses import gbce_beta, uniform
 from facta.ops import backend
-from facta.ops.buckets import LAST, boundaries
+from facta.ops.buckets import LAST_BUCKET, boundaries
 from facta.ops.loss import sampled_loss
 from facta.ops.reference import hstu_attention, softmax_attention
 from facta.types import Negatives, TokenBatch
@@ -117,7 +117,7 @@ shapes = st.builds(
 def test_hstu_attention(name: str, shape: Shape, bias: str, per_token: bool) -> None:
     tokens, (q, k, v, grad) = drawn(shape)
     longest = int(tokens.position.max()) + 1 if len(q) else 1
-    tables = random_like(5, (longest,), (LAST + 1,))
+    tables = random_like(5, (longest,), (LAST_BUCKET + 1,))
     position, time = (
         t if bias in (part, "both") else None for t, part in zip(tables, ("position", "time"), strict=True)
     )
@@ -273,7 +273,7 @@ def test_time_buckets_are_exact_at_every_boundary(kernels: str) -> None:
         time=torch.zeros_like(time), query_time=time, position=torch.zeros(2 * n, dtype=torch.int64),
         sees=torch.arange(2).repeat(n), key=torch.zeros(2 * n), reads={},
     )  # fmt: skip
-    table = torch.arange(LAST + 1.0) + 100  # SiLU(x) = x there
+    table = torch.arange(LAST_BUCKET + 1.0) + 100  # SiLU(x) = x there
     out = ops.hstu_attention(zeros, zeros, ones, ops.Geometry(tokens), time_bias=table)[1::2, 0, 0]
     assert torch.equal(out / 2 - 100, ops.buckets.bucket(apart).float())
 
@@ -281,7 +281,7 @@ def test_time_buckets_are_exact_at_every_boundary(kernels: str) -> None:
 def test_bfloat16_is_stored_and_float32_added(kernels: str) -> None:
     tokens = tokens_of([150, 1, 40], seed=3)
     q, k, v, grad = (x.bfloat16() for x in random_like(4, *[(191, 2, 24)] * 4))
-    tables = random_like(5, (150,), (LAST + 1,))
+    tables = random_like(5, (150,), (LAST_BUCKET + 1,))
 
     def attend(attention, tables, *x):  # type: ignore[no-untyped-def]
         return attention(*x, ops.Geometry(tokens), position_bias=tables[0], time_bias=tables[1], scale=0.1)
@@ -297,7 +297,7 @@ def test_forward_depends_neither_on_threads_nor_on_the_batch(kernels: str, threa
     lengths = [70, 0, 300, 1, 140]
     tokens = tokens_of(lengths, seed=8)
     q, k, v = random_like(9, *[(sum(lengths), 2, 20)] * 3)
-    tables = random_like(5, (300,), (LAST + 1,))
+    tables = random_like(5, (300,), (LAST_BUCKET + 1,))
 
     def out(tokens: TokenBatch, *x: Tensor) -> Tensor:
         biased = ops.hstu_attention(*x, ops.Geometry(tokens), position_bias=tables[0], time_bias=tables[1])
@@ -340,13 +340,13 @@ def test_what_is_no_number_stays_none(kernels: str) -> None:
 
 def test_sizes_that_disagree_are_refused(kernels: str) -> None:
     queries, items = random_like(3, (5, 4), (9, 4))
-    with pytest.raises(ValueError, match="items and their table"):
+    with pytest.raises(ValueError, match="positives must be within the table"):
         sampled_loss(
             kernels, queries, items, torch.full((5,), 9), torch.arange(5), torch.ones(5), negatives=2, cosine=True
         )
     tokens = tokens_of([5], seed=1)
     q, k, v = random_like(2, *[(6, 1, 3)] * 3)
-    with pytest.raises(ValueError, match="sizes disagree"):
+    with pytest.raises(ValueError, match="shape mismatch"):
         ops.hstu_attention(q, k, v, ops.Geometry(tokens))
 
 
@@ -374,7 +374,7 @@ def test_gradients_are_the_same_bits_on_every_run(kernels: str, threads: None) -
     """Also with more threads: what is added up, and in which order, is a function of the rows."""
     tokens = tokens_of([3000, 20, 2100], seed=8)
     q, k, v, grad = random_like(9, *[(5120, 1, 8)] * 4)
-    tables = random_like(5, (3000,), (LAST + 1,))
+    tables = random_like(5, (3000,), (LAST_BUCKET + 1,))
     queries, items, weight = random_like(6, (500, 20), (70, 20), (500,))
     positive, keys = torch.arange(500) % 70, torch.arange(500)
 
@@ -402,7 +402,7 @@ def test_gradients_are_the_same_bits_on_every_run(kernels: str, threads: None) -
 def test_operators_keep_torch_s_rules(kernels: str) -> None:
     tokens = tokens_of([9, 0, 4], seed=1)
     q, k, v = (x.requires_grad_() for x in random_like(2, *[(13, 2, 6)] * 3))
-    tables = [x.requires_grad_() for x in random_like(3, (9,), (LAST + 1,))]
+    tables = [x.requires_grad_() for x in random_like(3, (9,), (LAST_BUCKET + 1,))]
     where = (tokens.offsets, tokens.sees, tokens.position)
     facta = torch.ops.facta
     check = torch.library.opcheck
@@ -434,7 +434,7 @@ def attention_keeps_torch_s_rules(kernels: str, tokens: TokenBatch, dtype: torch
     """Both attentions as they are stored: with a past, which has no gradients, and their backwards."""
     count, check, facta = len(tokens.sees), torch.library.opcheck, torch.ops.facta
     q, k, v, d_out = (x.to(dtype) for x in random_like(2, *[(count, 2, 6)] * 2, *[(count, 2, 4)] * 2))
-    biases = random_like(3, (9,), (LAST + 1,))
+    biases = random_like(3, (9,), (LAST_BUCKET + 1,))
     where = (tokens.offsets, tokens.sees, tokens.position)
     pointwise = (*where, tokens.time, tokens.query_time, *biases, torch.rand(count), 1.0)
     places = torch.arange(4)

@@ -190,7 +190,7 @@ def test_a_token_that_sees_less_than_is_kept_is_refused() -> None:
     with torch.no_grad():
         model(x, tokens, memory)
         memory.kept = torch.tensor([8])
-        with pytest.raises(ConfigError, match="a state cannot be taken back"):
+        with pytest.raises(ConfigError, match="a state cannot be undone"):
             model(x, tokens, memory)
 
 

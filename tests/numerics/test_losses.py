@@ -141,11 +141,11 @@ def test_draws_are_functions_of_the_key(world: World) -> None:
 def test_a_correction_that_would_not_be_applied_is_refused() -> None:
     with pytest.raises(ConfigError, match="drawn for each target and not corrected"):
         NegativesConfig(kind="uniform", correction="negatives")
-    with pytest.raises(ConfigError, match="not corrected for sampling"):
+    with pytest.raises(ConfigError, match="correction for a binary loss"):
         BCEConfig(negatives=NegativesConfig(kind="in-batch", correction="negatives"))
 
 
-@pytest.mark.parametrize("size", [chunked.CHUNK, 2 * V, 1])  # all targets at once, two at a time, one at a time
+@pytest.mark.parametrize("size", [chunked.CHUNK_LOGITS, 2 * V, 1])  # all targets at once, two at a time, one at a time
 @pytest.mark.parametrize("kind", ["softmax", "sampled", "gbce"])
 def test_chunks_change_neither_losses_nor_gradients(
     world: World, monkeypatch: pytest.MonkeyPatch, kind: str, size: int
@@ -153,7 +153,7 @@ def test_chunks_change_neither_losses_nor_gradients(
     queries, items, positive, weight, keys = world
     rows = torch.randperm(V)[:V]
     log_q, log_q_positive = torch.randn(V, dtype=torch.float64), torch.randn(S, dtype=torch.float64)
-    monkeypatch.setattr(chunked, "CHUNK", size)
+    monkeypatch.setattr(chunked, "CHUNK_LOGITS", size)
     logits = queries @ items.T
     own, others = logits.gather(1, positive[:, None])[:, 0], logits[:, rows]
     mine = rows == positive[:, None]

@@ -86,5 +86,5 @@ def test_nothing_asked_is_nothing_answered(name: str) -> None:
 def test_an_index_beyond_the_items_is_refused(name: str) -> None:
     sides, gate = world(2, 2, 3, targets=2)
     tensors = [one.float() for one in (*sides, *gate)]
-    with backend.use(name), pytest.raises(ValueError, match="items and their index"):
+    with backend.use(name), pytest.raises(ValueError, match="index must be within the items"):
         run(Mixture(2, 2, 0.1), tensors, torch.full((2, 3), U), None)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from facta import ops
 from facta.encoders.hstu import HSTUConfig, HSTULayer
 from facta.ops import backend
-from facta.ops.buckets import LAST, boundaries
+from facta.ops.buckets import LAST_BUCKET, boundaries
 from facta.ops.loss import sampled_loss
 from facta.types import TokenBatch
 from tests.numerics.test_kernels import far, gradients, random_like, tokens_of
@@ -54,7 +54,7 @@ def test_what_lies_in_memory_another_way_is_computed_alike(kernels: str) -> None
 def test_tables_stored_as_bfloat16_have_gradients(kernels: str) -> None:
     tokens = tokens_of([50, 7], seed=3)
     q, k, v, grad = (x.bfloat16() for x in random_like(4, *[(57, 1, 8)] * 4))
-    tables = [table.bfloat16() for table in random_like(5, (50,), (LAST + 1,))]
+    tables = [table.bfloat16() for table in random_like(5, (50,), (LAST_BUCKET + 1,))]
 
     def run() -> list[Tensor]:
         leaves = [table.clone().requires_grad_() for table in tables]
@@ -118,14 +118,14 @@ def test_an_endless_logit_is_no_perfect_loss(kernels: str) -> None:
 def test_offsets_and_times_that_cannot_be_are_refused(kernels: str) -> None:
     tokens = tokens_of([9, 4], seed=1)
     q, k, v = random_like(2, *[(13, 1, 6)] * 3)
-    (table,) = random_like(3, (LAST + 1,))
+    (table,) = random_like(3, (LAST_BUCKET + 1,))
     assert tokens.time is not None and tokens.query_time is not None
     for wrong in (
         replace(tokens, offsets=torch.tensor([0, 400_000, 13])),
         replace(tokens, time=tokens.time[:1]),
         replace(tokens, query_time=tokens.query_time[:1]),
     ):
-        with pytest.raises(ValueError, match="sizes disagree"):
+        with pytest.raises(ValueError, match="shape mismatch"):
             torch.ops.facta.hstu_attention(
                 kernels, q, k, v, wrong.offsets, wrong.sees, wrong.position, wrong.time, wrong.query_time, None, table,
                 None, 1.0, [],
@@ -240,11 +240,11 @@ def test_attention_is_stored_in_one_type(kernels: str) -> None:
     native = backend.module()
     assert native is not None
     for wrong in (k.bfloat16(), k.double()):
-        with pytest.raises(ValueError, match="types disagree"):
+        with pytest.raises(ValueError, match="type mismatch"):
             native.hstu_attention(kernels, 1, q, wrong, v, *where, [], torch.empty_like(q))
-        with pytest.raises(ValueError, match="types disagree"):
+        with pytest.raises(ValueError, match="type mismatch"):
             native.hstu_attention(kernels, 1, q, k, v, *where, [], wrong)
-        with pytest.raises(ValueError, match="types disagree"):
+        with pytest.raises(ValueError, match="type mismatch"):
             native.hstu_attention_backward(kernels, 1, q, k, v, *where, grad, wrong, k, v, None, None)
     q, k, v, out = (x.half() for x in (q, k, v, q))
     with pytest.raises(ValueError, match="must be float32 or bfloat16"):

@@ -15,7 +15,7 @@ from facta import jagged, ops
 from facta.encoders.memory import Buffers, Memory, RowMemory
 from facta.errors import ConfigError
 from facta.ops import backend
-from facta.ops.buckets import LAST
+from facta.ops.buckets import LAST_BUCKET
 from facta.ops.past import AddressedPast
 from facta.types import TokenBatch
 from tests.numerics.test_kernels import KERNELS, TOLERANCE, far, random_like, tokens_of
@@ -60,7 +60,7 @@ def test_the_past_needs_no_queries(
     tokens = tokens_of([old + new for old, new in rows], seed, sees)
     count, (heads, dqk, dv) = len(tokens.sees), shape
     q, k, v = (x.to(dtype) for x in random_like(seed, *[(count, heads, d) for d in (dqk, dqk, dv)]))
-    tables = [x if dtype != torch.float64 else x.double() for x in random_like(5, (400,), (LAST + 1,))]
+    tables = [x if dtype != torch.float64 else x.double() for x in random_like(5, (400,), (LAST_BUCKET + 1,))]
     scale = torch.rand(count, dtype=tables[0].dtype)
     called, past, asked = cut(tokens, [new for _, new in rows], k, v)
     with backend.use(name):
@@ -90,10 +90,10 @@ def test_what_does_not_belong_together_is_refused() -> None:
         ops.hstu_attention(*given, ops.Geometry(called), past=past[:1])
     assert past[0] is not None
     timeless = [replace(past[0], time=None), None]
-    with pytest.raises(ConfigError, match="uses time, but a kept past has none"):
-        ops.hstu_attention(*given, ops.Geometry(called), time_bias=torch.zeros(LAST + 1), past=timeless)
+    with pytest.raises(ConfigError, match="uses time, but cached keys and values have no times"):
+        ops.hstu_attention(*given, ops.Geometry(called), time_bias=torch.zeros(LAST_BUCKET + 1), past=timeless)
     assert ops.hstu_attention(*given, ops.Geometry(called), past=timeless).isfinite().all()
-    with pytest.raises(ConfigError, match="for inference"):
+    with pytest.raises(ConfigError, match="have no gradients"):
         ops.softmax_attention(given[0].requires_grad_(), *given[1:], ops.Geometry(called), scale=1.0, past=past)
 
 
@@ -109,7 +109,7 @@ def test_a_past_of_another_shape_is_refused_by_the_kernels(name: str) -> None:
     wrong += [replace(one, k=one.k.bfloat16()), replace(one, k=one.k.transpose(0, 1).contiguous().transpose(0, 1))]
     with backend.use(name):
         for other in wrong:
-            with pytest.raises(ValueError, match=r"(sizes|types) disagree"):
+            with pytest.raises(ValueError, match=r"(shape|type) mismatch"):
                 ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=[other])
 
 
@@ -134,7 +134,7 @@ def test_addresses_lead_to_what_a_memory_holds(name: str) -> None:
     tokens = tokens_of([5, 2, 7], seed=1)
     q, k, v = random_like(2, *[(14, 2, 4)] * 3)
     called, past, asked = cut(tokens, [2, 2, 3], k, v)
-    given, bias = (q[asked], k[asked], v[asked], ops.Geometry(called)), torch.randn(LAST + 1)
+    given, bias = (q[asked], k[asked], v[asked], ops.Geometry(called)), torch.randn(LAST_BUCKET + 1)
     assert past[0] is not None and past[1] is None
     with backend.use(name), torch.inference_mode():
         for number, layer in enumerate(remembered(past).layers(2)):
@@ -153,12 +153,17 @@ def test_a_memory_of_another_model_is_refused() -> None:
     with torch.inference_mode():
         for wrong in (replace(past[0], v=past[0].v[:, :, :3]), replace(past[0], k=past[0].k.bfloat16())):
             (layer,) = remembered([wrong], layers=1).layers(1)
-            with pytest.raises(ValueError, match="keys and values of the past"):
+            with pytest.raises(ValueError, match="past keys and values must have"):
                 ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=layer.past)
         (layer,) = remembered([replace(past[0], time=None)], layers=1).layers(1)
         with pytest.raises(ConfigError, match="uses time, but a kept past has none"):
             ops.hstu_attention(
-                q[asked], k[asked], v[asked], ops.Geometry(called), time_bias=torch.zeros(LAST + 1), past=layer.past
+                q[asked],
+                k[asked],
+                v[asked],
+                ops.Geometry(called),
+                time_bias=torch.zeros(LAST_BUCKET + 1),
+                past=layer.past,
             )
 
 
@@ -175,7 +180,7 @@ def test_a_past_beyond_the_table_of_distances_is_refused_by_the_kernels(name: st
     given = q[asked], k[asked], v[asked], ops.Geometry(called)
     with backend.use(name):
         assert ops.hstu_attention(*given, position_bias=table, past=past).isfinite().all()
-        with pytest.raises(ValueError, match="past and the table"):
+        with pytest.raises(ValueError, match="past positions must be within the position table"):
             ops.hstu_attention(*given, position_bias=table, past=[replace(past[0], position=moved)])
 
 
@@ -188,7 +193,7 @@ def test_few_tokens_over_a_long_past_divide_its_keys_and_no_threads_change_a_bit
     tokens = tokens_of(lengths, 3, sees)
     q, k, v = random_like(4, *[(sum(lengths), 2, d) for d in (9, 9, 20)])
     k = k * torch.linspace(0.2, 4.0, len(k))[:, None, None]
-    tables = random_like(5, (sum(lengths),), (LAST + 1,))
+    tables = random_like(5, (sum(lengths),), (LAST_BUCKET + 1,))
     called, past, asked = cut(tokens, new, k, v)
 
     def both(tokens: TokenBatch, at: Tensor, past: list[ops.PastLayer | None] | None) -> Tensor:

@@ -186,7 +186,7 @@ DOUBLES = (
     ),
     Case(TWICE, "one log in two compressions", _other_compression, "are in another file of the log, too"),
     Case(TWICE, "a header among the events", _joined, "its own name as user id in 1 event: a header"),
-    read(TWICE, "a few events at the edge", _a_few, "2 events stand in two files", 242),
+    read(TWICE, "a few events at the edge", _a_few, "2 events are in two files", 242),
 )
 
 ENDS = "ends and beginnings of text files"

@@ -97,7 +97,7 @@ UNKNOWNS = (
         UNKNOWN,
         "items, answered by popularity",
         asking("recommend", "ARTIFACT", "--history", "77,78"),
-        "of an item that was trained on; these are the most popular",
+        "of an item with training events; these are the most popular",
         repaired=True,
     ),
     Case(

@@ -149,7 +149,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
     own.parent.mkdir(parents=True)
     own.write_text('{"loss": 1.0}\n')
     for recipe in ("debug/hstu", "debug/popularity"):
-        with pytest.raises(facta.ArtifactError, match=r"a\.run' .* holds what no run wrote; move it away"):
+        with pytest.raises(facta.ArtifactError, match=r"a\.run', .* has files of no run; move them away"):
             facta.train(log, recipe, tmp_path / "a", SHORT if recipe == "debug/hstu" else [], overwrite=overwrite)
     assert own.read_text() == '{"loss": 1.0}\n'
     assert not (tmp_path / "a").exists()
@@ -192,7 +192,7 @@ def test_a_model_is_not_asked_for_what_it_was_trained_on(log: facta.Dataset, art
     facta.train(log, "debug/popularity", tmp_path / "paper", ["protocol.split=loo-paper"])
     validated = facta.ProtocolConfig(split="loo-val")
     for stage in ("test", "validation"):
-        with pytest.raises(facta.ProtocolError, match=f"may have seen what the {stage} stage"):
+        with pytest.raises(facta.ProtocolError, match=f"may have seen the targets of the {stage} stage"):
             facta.evaluate(tmp_path / "paper", log, validated, stage=stage)
     with pytest.raises(facta.ProtocolError, match="trained under loo-val"):
         facta.evaluate(artifact, log, facta.ProtocolConfig(split="loo-paper"))
@@ -236,7 +236,7 @@ def test_another_log_of_the_same_items_is_asked_only_when_allowed(
 ) -> None:
     longer = pl.concat([worlds.checkerboard(), worlds.checkerboard().tail(1)])
     other = facta.prepare(longer, tmp_path / "other")
-    with pytest.raises(facta.ProtocolError, match=r"may have shown .* other_data=True"):
+    with pytest.raises(facta.ProtocolError, match=r"may have seen the targets here.* other_data=True"):
         facta.evaluate(artifact, other)
     assert facta.evaluate(artifact, other, other_data=True).dataset == other.content_hash != log.content_hash
 

@@ -13,12 +13,12 @@ from facta.ops import backend
 
 def test_a_backend_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        pytest.raises(ConfigError, match=r"'cuda' is not there; this installation has .*reference"),
+        pytest.raises(ConfigError, match=r"There is no backend 'cuda'; this installation has .*reference"),
         backend.use("cuda"),
     ):
         pass
     monkeypatch.setenv("FACTA_BACKEND", "sse2")
-    with pytest.raises(ConfigError, match="'sse2' is not there"):
+    with pytest.raises(ConfigError, match="There is no backend 'sse2'"):
         backend.current()
 
 

@@ -48,15 +48,17 @@ def test_training_rows_have_every_later_event_as_target(dataset: Dataset) -> Non
     assert seen[1] == ([30, 31], [31, 32])
     assert seen[-1] == ([73, 74, 75], [74, 75, 76])
     assert len(seen) == 6
-    assert batches.events == len(batch.targets.after)
+    assert batches.events == len(batch.targets.num_visible)
 
 
 def test_slots_after_and_times_agree(dataset: Dataset) -> None:
     batch = TrainingBatches(dataset, leave_one_out(dataset), window=3, batch_size=100).batch(0, 0)
     first = batch.offsets[:-1][jagged.rows(batch.targets.offsets)]
-    inline = batch.targets.slot >= 0
-    assert torch.equal(batch.events.item[(first + batch.targets.slot)[inline]], batch.targets.events.item[inline])
-    assert torch.equal(batch.targets.slot[inline], batch.targets.after[inline])
+    inline = batch.targets.input_index >= 0
+    assert torch.equal(
+        batch.events.item[(first + batch.targets.input_index)[inline]], batch.targets.events.item[inline]
+    )
+    assert torch.equal(batch.targets.input_index[inline], batch.targets.num_visible[inline])
     assert (~inline).sum() == len(batch.offsets) - 1
     assert batch.next_time is not None and batch.events.time is not None
     assert torch.equal(batch.next_time, batch.targets.events.time)
@@ -82,8 +84,8 @@ def test_a_request_without_history_is_an_empty_row(dataset: Dataset) -> None:
     requests = leave_one_out_test(dataset)
     requests.end[2] = 0
     batch = request_batch(dataset, requests, slice(1, 4), window=5)
-    assert jagged.lengths(batch.offsets).tolist() == batch.targets.after.tolist()
-    assert batch.targets.after[1] == 0
+    assert jagged.lengths(batch.offsets).tolist() == batch.targets.num_visible.tolist()
+    assert batch.targets.num_visible[1] == 0
 
 
 def flat(batches: TrainingBatches, epoch: int) -> list[tuple[int, int, int]]:
@@ -157,7 +159,7 @@ def test_shared_negatives(dataset: Dataset) -> None:
     in_batch = draw(NegativesConfig(kind="in-batch"), batch, counts, key=1)
     assert in_batch.shared is not None
     assert in_batch.shared.tolist() == sorted(set(batch.targets.events.item.tolist()))
-    with pytest.raises(ConfigError, match="in-batch has none"):
+    with pytest.raises(ConfigError, match="in-batch negatives, which draw none"):
         NegativesConfig(kind="in-batch", count=7)
     mixed = draw(NegativesConfig(kind="mixed", count=7, correction="negatives"), batch, counts, key=1)
     assert mixed.shared is not None and mixed.log_q is not None

@@ -67,7 +67,7 @@ def by_autograd(config: BPRMFConfig, user: Tensor, item: Tensor, users: int, ite
             for e in order[start : start + config.batch_size]:
                 u, i = int(user[e]), int(item[e])
                 bits = draws.mix(torch.tensor(u * items + i), draws.mix_int(config.seed, epoch, Purpose.NEGATIVES))
-                drawn = [int(draws.below(draws.mix(bits, again), items)) for again in range(bpr_mf.DRAWS)]
+                drawn = [int(draws.below(draws.mix(bits, again), items)) for again in range(bpr_mf.DRAWS_PER_PAIR)]
                 j = next((one for one in drawn if (u, one) not in met), None)
                 if j is None:
                     continue
@@ -125,10 +125,10 @@ def folded(model: BPRMF, histories: list[list[int]]) -> Tensor:
 
 @pytest.mark.parametrize("others", [256, 8])
 def test_folding_in_ends_at_the_optimum(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpr_mf, "OTHERS", others)
+    monkeypatch.setattr(bpr_mf, "MOST_OTHERS", others)
     model = made()
     assert len(model.others) == min(others, 30) == len(model.others.unique())
-    monkeypatch.setattr(bpr_mf, "STEPS", 3000)
+    monkeypatch.setattr(bpr_mf, "FOLD_IN_STEPS", 3000)
     for p, history in zip(folded(model, HISTORIES), HISTORIES, strict=True):
         p.requires_grad_()
         (slope,) = torch.autograd.grad(loss(model, p, history), p)
@@ -138,7 +138,7 @@ def test_folding_in_ends_at_the_optimum(others: int, monkeypatch: pytest.MonkeyP
 def test_each_step_lowers_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     model, losses = made(), []
     for steps in range(8):
-        monkeypatch.setattr(bpr_mf, "STEPS", steps)
+        monkeypatch.setattr(bpr_mf, "FOLD_IN_STEPS", steps)
         found = folded(model, HISTORIES)
         losses.append([float(loss(model, p, h)) for p, h in zip(found, HISTORIES, strict=True)])
     assert (np.diff(losses, axis=0) < 0).all()
@@ -149,7 +149,7 @@ def test_a_history_is_a_set_and_an_empty_one_leaves_the_biases() -> None:
     one, other = folded(model, [[3, 7, 5], [5, 3, 7, 7, 3]])
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     batch = worlds.batch_of([[1, 2], [4, 4]])
-    batch.targets.after.zero_()
+    batch.targets.num_visible.zero_()
     assert torch.equal(model.queries(batch)[:, :-1], torch.zeros(2, 5, dtype=torch.float64))
     torch.testing.assert_close(model.catalogue_scores(batch).dense()[1], model.vectors[:, -1])
 

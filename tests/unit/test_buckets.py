@@ -25,7 +25,7 @@ from facta.training.log import Log
 
 T0, HOUR, USERS, ITEMS, EVENTS = 1_600_000_000_000, 3_600_000, 40, 30, 12
 CUT = T0 + 8 * HOUR
-SPEC = InputSpec(fields=("seconds", "price"), users=("age",), series=True, own=True)
+SPEC = InputSpec(fields=("seconds", "price"), users=("age",), series=True, targets_are_inputs=True)
 
 
 def log(place: Path, late: float, *, declared: tuple[float, ...] | None = None) -> Dataset:
@@ -178,7 +178,7 @@ def test_leave_one_out_cuts_every_user_at_the_own_last_training_event(logs: tupl
 
 
 def test_histories_read_in_bulk_are_those_read_one_by_one(logs: tuple[Dataset, Dataset]) -> None:
-    data, spec = logs[1], replace(SPEC, own=False)
+    data, spec = logs[1], replace(SPEC, targets_are_inputs=False)
     known_fields = trained(data)[0].manifest
     bulk = StoredHistories(data, data.item_rows, known_fields, spec).encoded(np.arange(6), until=CUT + HOUR * 9)
     for user, found in enumerate(bulk):

@@ -152,7 +152,7 @@ def test_calibrators_that_were_touched_are_refused(log: facta.Dataset, tmp_path:
 
 
 def test_what_has_no_probabilities_is_not_calibrated(log: facta.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="predicts no feedback, and probabilities"):
+    with pytest.raises(ConfigError, match="predicts no feedback, and only probabilities"):
         facta.train(log, "movielens-1m/popularity", tmp_path / "a", ["calibration=platt"])
     with pytest.raises(ConfigError, match="is fitted on validation"):
         cuts = [*SMALL[:-3], "protocol.train_end=80%", "protocol.validation_end=80%", "calibration=platt"]

@@ -107,7 +107,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "one text": ({"drop_users": "7"}, "expected a list of ids"),
     "nobody": ({"drop_users": [8, 3]}, r"No user to drop is in the log \(found 8, 3\); its user ids look like 7"),
     "beyond 64 bits": ({"drop_users": [2**70]}, r"No user to drop is in the log"),
-    "everybody": ({"drop_users": [7, 9, 1042]}, "all that were asked for are of the users to drop"),
+    "everybody": ({"drop_users": [7, 9, 1042]}, "all events of the period are of the users to drop"),
     "later than all": ({"since": "2025-01-01"}, "all are before 2025-01-01; the log is from 2024-03-01 to 2024-04-09"),
     "earlier than all": ({"until": "2024-03-01"}, "all are from 2024-03-01 on; the log"),
     "turned": ({"since": "2024-03-09", "until": "2024-03-09"}, "expected the first moment before the second"),

@@ -86,8 +86,8 @@ def test_a_row_is_the_newest_events_some_of_them_inputs_and_the_others_targets(l
 def test_targets_see_all_inputs_of_their_row_and_are_none_of_them(log: Dataset) -> None:
     batch = batches(log).batch(0, 0)
     row = jagged.rows(batch.targets.offsets)
-    assert torch.equal(batch.targets.after, jagged.lengths(batch.offsets)[row])
-    assert (batch.targets.slot == -1).all() and batch.dropped == 0
+    assert torch.equal(batch.targets.num_visible, jagged.lengths(batch.offsets)[row])
+    assert (batch.targets.input_index == -1).all() and batch.dropped == 0
 
 
 def test_each_epoch_hides_other_events_and_a_row_is_hidden_alike_in_any_batch(log: Dataset) -> None:
@@ -146,8 +146,8 @@ CONFIG = RecommenderConfig(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"cloze": None}, "model.cloze says how many: set it to {}"),
-        ({"layout": "item"}, "hides no events: set model.cloze to null"),
+        ({"cloze": None}, "whose share is in model.cloze: set it to {}"),
+        ({"layout": "item"}, "masks no events: set model.cloze to null"),
         ({"encoder": {"kind": "gru"}}, "'gru' only looks back"),
         ({"encoder": {"kind": "fuxi-linear", "times": False}}, "'fuxi-linear' only looks back"),
         ({"encoder": {"kind": "hstu"}}, "set model.encoder.bias=position"),
@@ -184,7 +184,7 @@ def test_nothing_is_kept_of_a_history(log: Dataset) -> None:
     batch = request_batch(log, leave_one_out_test(log), slice(5, 6), WINDOW)
     assert not model.prefix_stable and model.cost(10).cache_bytes_per_token == 0
     assert model.layout.closed(batch).tolist() == [0]
-    with pytest.raises(ConfigError, match="keeps no memory of a history"), torch.no_grad():
+    with pytest.raises(ConfigError, match="cannot cache a history"), torch.no_grad():
         model.queries(batch, Memory([None]))
 
 

@@ -17,9 +17,9 @@ from facta.eval.experiment import Experiment
 from facta.eval.fitting import Fitting
 from facta.recipes import days as module
 from facta.recipes import fit
-from facta.recipes.days import DAY, Days
+from facta.recipes.days import DAY_MS, Days
 
-FIRST = 19_675 * DAY  # a midnight, UTC
+FIRST = 19_675 * DAY_MS  # a midnight, UTC
 USERS, PER_DAY, LENGTH = 60, 4, 6
 SMALL = ["model.width=8", "model.window=8", "training.batch_size=16"]
 FIXED = [*SMALL, "training.epochs=1", "training.keep=last", "training.patience=null"]
@@ -35,7 +35,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> facta.Dataset:
         {
             "user_id": [f"u{one}" for one in np.repeat(np.arange(USERS), PER_DAY * LENGTH)],
             "item_id": [f"i{one}" for one in rng.integers(0, 12, count)],
-            "timestamp": FIRST + day * DAY + rng.integers(0, DAY, count),
+            "timestamp": FIRST + day * DAY_MS + rng.integers(0, DAY_MS, count),
             "click": rng.integers(0, 2, count),
             "dwell": rng.exponential(10, count),
         }
@@ -60,11 +60,11 @@ def test_each_day_is_predicted_by_a_model_of_the_days_before(
     found = facta.by_day(
         log, "own-log/dlrm", tmp_path / "d", FIXED, days=2, progress=lambda done, total: told.append((done, total))
     )
-    begins = [FIRST + 4 * DAY, FIRST + 5 * DAY]
+    begins = [FIRST + 4 * DAY_MS, FIRST + 5 * DAY_MS]
     assert [train_end.tolist() for train_end in learned] == [events_before(log, begin).tolist() for begin in begins]
     assert told == [(1, 2), (2, 2)]
     assert found.time is not None and found.part is not None
-    np.testing.assert_array_equal(found.part, (found.time - begins[0]) // DAY)
+    np.testing.assert_array_equal(found.part, (found.time - begins[0]) // DAY_MS)
     assert len(found.user) == 2 * USERS * PER_DAY and list(found.p) == ["click"]
     assert found.protocol == (
         "feedback/by-day/first=2023-11-18T00:00:00Z/days=2/order=user,time,row/users=all/ties=in-order/state=rolling"
@@ -110,7 +110,7 @@ def test_a_stream_predicts_each_period_before_it_learns_it(
         learn_period(model, dataset, batches, period)
 
     def spy_keep(folder: Any, days: Any, period: int, found: facta.Predictions) -> None:
-        assert found.time is not None and found.time.min() >= start + len(begun) * DAY  # behind all that was learned
+        assert found.time is not None and found.time.min() >= start + len(begun) * DAY_MS  # behind all that was learned
         keep(folder, days, period, found)
 
     monkeypatch.setattr(fit, "_learn_period", spy_learn)
@@ -118,7 +118,7 @@ def test_a_stream_predicts_each_period_before_it_learns_it(
     changes = [*FIXED, "training.hours=24", "model.features=gr"]
     found = facta.by_day(log, "own-log/dlrm", tmp_path / "d", changes, days=2)
     assert found.time is not None and found.part is not None
-    assert found.time.min() >= FIRST + 4 * DAY and len(found.user) == 2 * USERS * PER_DAY
+    assert found.time.min() >= FIRST + 4 * DAY_MS and len(found.user) == 2 * USERS * PER_DAY
     assert found.protocol.startswith("feedback/stream/hours=24/first=2023-11-18T00:00:00Z/days=2/")
     assert begun == list(range(LENGTH))
     assert facta.by_day(log, "own-log/dlrm", tmp_path / "d", changes, days=2).means == found.means
@@ -132,7 +132,7 @@ def test_days_that_cannot_be_are_a_sentence(log: facta.Dataset, tmp_path: Path) 
         Days.of(log, 1, "2031-01-01")
     with pytest.raises(ConfigError, match="Found 0 days"):
         Days.of(log, 0, None)
-    assert Days.of(log, 1, "2023-11-18T00:00:00+08:00").first == FIRST + 4 * DAY - 8 * 3_600_000
+    assert Days.of(log, 1, "2023-11-18T00:00:00+08:00").first == FIRST + 4 * DAY_MS - 8 * 3_600_000
     for recipe in ("movielens-1m/item-knn", "movielens-1m/sasrec-ss"):
         with pytest.raises(ConfigError, match="predicts no feedback"):
             facta.by_day(log, recipe, tmp_path / "x", days=1)

@@ -10,7 +10,7 @@ import pytest
 
 from facta.data.synthetic import dirichlet
 from facta.data.synthetic.dirichlet import (
-    CHUNK,
+    CHUNK_RECORDS,
     DirichletConfig,
     DirichletWorld,
     Records,
@@ -21,7 +21,7 @@ from facta.data.synthetic.dirichlet import (
 )
 from facta.errors import ConfigError
 
-SMALL = DirichletConfig(items=400, categories=8, records=4 * CHUNK, length=24, most=3)
+SMALL = DirichletConfig(items=400, categories=8, records=4 * CHUNK_RECORDS, length=24, most=3)
 
 
 def same(one: Records, other: Records) -> bool:
@@ -30,11 +30,15 @@ def same(one: Records, other: Records) -> bool:
 
 def test_a_record_is_a_function_of_the_seed_and_its_number() -> None:
     world = DirichletWorld(SMALL)
-    part = world.records(CHUNK - 5, CHUNK + 7)
-    assert part.number.tolist() == list(range(CHUNK - 5, CHUNK + 7))
-    assert same(part, DirichletWorld(SMALL).records(0, 3 * CHUNK)[CHUNK - 5 : CHUNK + 7])
-    assert not np.array_equal(part.item, DirichletWorld(SMALL.change(seed=1)).records(CHUNK - 5, CHUNK + 7).item)
-    assert not np.array_equal(world.records(0, CHUNK).item, world.records(CHUNK, 2 * CHUNK).item)
+    part = world.records(CHUNK_RECORDS - 5, CHUNK_RECORDS + 7)
+    assert part.number.tolist() == list(range(CHUNK_RECORDS - 5, CHUNK_RECORDS + 7))
+    assert same(part, DirichletWorld(SMALL).records(0, 3 * CHUNK_RECORDS)[CHUNK_RECORDS - 5 : CHUNK_RECORDS + 7])
+    assert not np.array_equal(
+        part.item, DirichletWorld(SMALL.change(seed=1)).records(CHUNK_RECORDS - 5, CHUNK_RECORDS + 7).item
+    )
+    assert not np.array_equal(
+        world.records(0, CHUNK_RECORDS).item, world.records(CHUNK_RECORDS, 2 * CHUNK_RECORDS).item
+    )
 
 
 def test_items_are_released_and_of_the_category_that_was_drawn() -> None:
@@ -45,7 +49,7 @@ def test_items_are_released_and_of_the_category_that_was_drawn() -> None:
     assert (np.take_along_axis(records.prior, records.slot, axis=1) > 0).all()
     assert all(len(set(row)) == SMALL.most for row in records.chosen.tolist())
     assert {(row > 0).sum() for row in records.prior} == {1, 2, 3}
-    late = records.item[-CHUNK:]  # every item comes, but perhaps one that was just released
+    late = records.item[-CHUNK_RECORDS:]  # every item comes, but perhaps one that was just released
     assert len(np.unique(late)) > 0.98 * records.released[-1]
 
 
@@ -97,7 +101,7 @@ def test_draws_follow_these_probabilities() -> None:
 def test_the_oracle_is_the_best_list(repeats: bool) -> None:
     """Against a sort of all items by their probability, which sums to one."""
     world = DirichletWorld(SMALL.change(repeats=repeats))
-    records = world.records(2 * CHUNK, 2 * CHUNK + 20)
+    records = world.records(2 * CHUNK_RECORDS, 2 * CHUNK_RECORDS + 20)
     everything = np.broadcast_to(np.arange(SMALL.items), (*records.item.shape, SMALL.items))
     likely = probability(world, records, everything).copy()
     if not repeats:
@@ -111,7 +115,7 @@ def test_the_oracle_is_the_best_list(repeats: bool) -> None:
 
 def test_the_oracle_is_calibrated() -> None:
     world = DirichletWorld(SMALL)
-    records = world.records(0, 2 * CHUNK)
+    records = world.records(0, 2 * CHUNK_RECORDS)
     everything = np.argsort(-next_item_probabilities(world, records)[0], axis=2)[:, :, :1]  # the best category an item
     most = np.take_along_axis(records.chosen[:, None], everything, axis=2)[:, :, 0]
     own = world.category[records.item] == most

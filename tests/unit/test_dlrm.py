@@ -297,7 +297,9 @@ def test_targets_aside_in_line_and_in_rows_of_their_own_score_alike(world: Datas
     model = made(name, world)
     together = batch_of(world, model, rows_of(world, model, [3, 5, 8]))
     scores = model.scores(together)["click"]
-    aside = replace(together, targets=replace(together.targets, slot=torch.full_like(together.targets.slot, -1)))
+    aside = replace(
+        together, targets=replace(together.targets, input_index=torch.full_like(together.targets.input_index, -1))
+    )
     torch.testing.assert_close(model.scores(aside)["click"], scores)
     for place, user in enumerate([3, 5, 8]):
         alone = batch_of(world, model, rows_of(world, model, [user]))
@@ -434,7 +436,7 @@ def test_operations_are_those_that_torch_counts(name: str, length: int, plain: D
     model.fit_statistics(Statistics(plain, PROTOCOL.cut(plain)))
     user, end = np.array([3]), np.array([length])
     batch = batch_of(plain, model, Rows(user, np.zeros_like(user), end, end, end + 1))
-    assert batch.targets.after.tolist() == [length]
+    assert batch.targets.num_visible.tolist() == [length]
     with FlopCounterMode(display=False) as counter, backend.use(backend.REFERENCE), torch.no_grad():
         model.train()(batch, None)
     assert model.cost(length).flops_per_token == counter.get_total_flops()

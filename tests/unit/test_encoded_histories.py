@@ -258,7 +258,7 @@ def test_a_request_shows_its_window_and_counts_places_from_its_start() -> None:
     history = encoded(History([1] * 7 + [2, 4, 5], [T0 + place for place in range(10)]), some_rows)
     batch = request([history], [T0 + 20], 5, stride=3)
     assert batch.events.item.tolist() == [1, 2, 4, 5] and batch.index.tolist() == [0, 1, 2, 3]
-    assert batch.targets.after.tolist() == [4] and batch.next_time is not None
+    assert batch.targets.num_visible.tolist() == [4] and batch.next_time is not None
     assert batch.next_time.tolist() == [T0 + 7, T0 + 8, T0 + 9, T0 + 20]
 
 

@@ -32,7 +32,7 @@ CHANGES = pl.DataFrame(
         "value": ["free", "paid", "Rome", "free", "Oslo", "paid", "free"],
     }
 )
-SPEC = InputSpec(fields=("liked",), series=True, own=True)
+SPEC = InputSpec(fields=("liked",), series=True, targets_are_inputs=True)
 
 
 @pytest.fixture(scope="module")

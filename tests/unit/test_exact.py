@@ -197,7 +197,7 @@ def test_a_lone_chunk_of_lists_is_divided_by_items_and_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
 ) -> None:
     """Copies of vectors lie in several spans, so ties cross their borders."""
-    monkeypatch.setattr(exact, "SPAN", 16)
+    monkeypatch.setattr(exact, "SPAN_SCORES", 16)
     requests, items = shape
     torch.manual_seed(items)
     queries, vectors = torch.randn(requests, 50), torch.randn(items, 50)

@@ -27,8 +27,8 @@ from facta.training import journal
 from facta.types import Negatives, SequenceBatch
 
 WINDOW = 16
-OWN = InputSpec(("liked", "surface"), own=True)
-AHEAD = InputSpec(("liked", "surface"), own=True, ahead=True)
+OWN = InputSpec(("liked", "surface"), targets_are_inputs=True)
+AHEAD = InputSpec(("liked", "surface"), targets_are_inputs=True, reads_token_before=True)
 ITEM = InputSpec(("liked", "surface"))
 SHORT = StochasticLengthConfig(alpha=1.2, subsequence="uniform")
 
@@ -96,7 +96,7 @@ def test_every_training_event_is_a_target_once(log: Dataset, split: Split, examp
 
 
 def test_impressions_of_the_next_item_are_refused(log: Dataset, split: Split) -> None:
-    with pytest.raises(ConfigError, match="of models of feedback alone"):
+    with pytest.raises(ConfigError, match="for models that predict feedback"):
         batches(log, split, ITEM, examples="impression")
 
 
@@ -113,10 +113,10 @@ def check(log: Dataset, spec: InputSpec, batch: SequenceBatch, *, shortened: boo
         row = inputs[first:stop]
         assert {u for u, _ in row} == {user} and [p for _, p in row] == sorted(p for _, p in row)
         before = [p for _, p in row if p < place]
-        assert int(batch.targets.after[s]) == len(before)
+        assert int(batch.targets.num_visible[s]) == len(before)
         slot = [p for _, p in row].index(place) if (user, place) in row else -1
-        assert int(batch.targets.slot[s]) == slot
-        if spec.own and not spec.ahead:
+        assert int(batch.targets.input_index[s]) == slot
+        if spec.targets_are_inputs and not spec.reads_token_before:
             assert slot >= 0  # kept itself
         elif place > 0 and before:
             assert before[-1] == place - 1  # what it follows is its true predecessor
@@ -168,7 +168,7 @@ def test_alpha_2_keeps_everything(log: Dataset, split: Split) -> None:
         assert short.dropped == 0
         for one, other in ((whole.events, short.events), (whole.targets.events, short.targets.events)):
             assert torch.equal(one.item, other.item) and torch.equal(one.key, other.key)
-        assert torch.equal(whole.targets.slot, short.targets.slot)
+        assert torch.equal(whole.targets.input_index, short.targets.input_index)
 
 
 def test_impressions_keep_the_event_that_is_predicted(log: Dataset, split: Split) -> None:
@@ -189,7 +189,7 @@ def rows_of(made: TrainingBatches) -> dict[tuple[Any, ...], tuple[Any, ...]]:
             asked = slice(int(batch.targets.offsets[row]), int(batch.targets.offsets[row + 1]))
             name = tuple(batch.events.time[inputs].tolist())
             columns = (batch.events.key, batch.index, batch.next_time, *batch.events.fields.values())
-            given = (batch.targets.after, batch.targets.slot, batch.targets.events.key)
+            given = (batch.targets.num_visible, batch.targets.input_index, batch.targets.events.key)
             found[name] = (
                 *(tuple(one[inputs].tolist()) for one in columns if one is not None),
                 *(tuple(one[asked].tolist()) for one in given),
@@ -219,8 +219,8 @@ def model_of(log: Dataset, layout: str = "interleaved", *, joint: bool = False, 
 
 
 def test_models_say_where_they_read_feedback(log: Dataset) -> None:
-    assert model_of(log).inputs.own and not model_of(log).inputs.ahead
-    assert model_of(log, "fused").inputs.ahead
+    assert model_of(log).inputs.targets_are_inputs and not model_of(log).inputs.reads_token_before
+    assert model_of(log, "fused").inputs.reads_token_before
 
 
 @pytest.mark.parametrize("layout", ["interleaved", "paired", "fused"])

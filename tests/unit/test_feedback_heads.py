@@ -129,7 +129,7 @@ def test_an_ordinal_field_of_one_level_is_certain() -> None:
 
 
 def test_what_a_head_may_be_given() -> None:
-    with pytest.raises(ConfigError, match="states of this layout lack nothing alone"):
+    with pytest.raises(ConfigError, match="states of this layout have not seen: none"):
         Feedback(FeedbackConfig(late=("item",)), FIELDS, WIDTH)
     with pytest.raises(ConfigError, match="to learn the feedback surface"):
         Feedback(FeedbackConfig(fields=("click", "surface")), FIELDS, WIDTH)
@@ -147,7 +147,7 @@ def test_only_events_of_success_are_targets_of_the_next_item() -> None:
     model.requires_grad_(False)
     rows = [random_row(np.random.default_rng(seed), 9, seed) for seed in range(4)]
     given = batch(rows, users=False, series=False)
-    success = torch.isin(given.targets.events.fields["rating"], torch.tensor([4, 5])) & (given.targets.after > 0)
+    success = torch.isin(given.targets.events.fields["rating"], torch.tensor([4, 5])) & (given.targets.num_visible > 0)
     loss = model(given, Negatives())["next_item"]
     assert float(loss.weight) == int(success.sum()) > 0
     items = torch.where(success, given.targets.events.item, (given.targets.events.item + 1) % 20)

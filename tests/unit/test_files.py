@@ -150,7 +150,7 @@ def test_events_of_two_files_count_once_or_are_said(tmp_path: Path, kind: str, s
         assert dataset.num_events == 200 - shared
         return
     notes = [note for note in prepare(tmp_path / "logs", tmp_path / "out").manifest.notes if "two files" in note]
-    assert len(notes) == bool(shared) and all(f"{shared} events stand in two files" in note for note in notes)
+    assert len(notes) == bool(shared) and all(f"{shared} events are in two files" in note for note in notes)
 
 
 def test_coarse_times_that_repeat_within_files_are_no_copies(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_coarse_times_that_repeat_within_files_are_no_copies(tmp_path: Path) -> 
 
 
 def test_a_sample_by_hash_finds_copies_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facta.data.log.overlap._SAMPLE", 50)
+    monkeypatch.setattr("facta.data.log.overlap._SAMPLE_EVENTS", 50)
     for name in ("a", "b"):
         LOG.with_columns(note=pl.lit(name)).write_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(DataError, match="100% of the events"):

@@ -12,7 +12,7 @@ import torch
 
 import facta
 from facta import jagged
-from facta.data.batches.rows import Rows, apart, shared
+from facta.data.batches.rows import Rows, limited_windows, one_row_per_limited_target
 from facta.data.batches.spec import InputSpec
 from facta.data.batches.stochastic_length import StochasticLengthConfig
 from facta.data.batches.training import TrainingBatches, prediction_batches
@@ -32,8 +32,8 @@ HOUR, WINDOW = 3_600_000, 12
 T0 = 1_600_000_000_000
 SEES = {"blind": BLIND, "delayed": Delayed(4 * HOUR), "long": Delayed(12 * HOUR)}
 SPECS = {
-    "own": InputSpec(("liked",), own=True),
-    "ahead": InputSpec(("liked",), own=True, ahead=True),
+    "own": InputSpec(("liked",), targets_are_inputs=True),
+    "ahead": InputSpec(("liked",), targets_are_inputs=True, reads_token_before=True),
     "item": InputSpec(("liked",)),
 }
 
@@ -103,10 +103,10 @@ def check(log: Dataset, spec: InputSpec, sees: Visibility, batch: SequenceBatch,
     for target, row in enumerate(jagged.rows(batch.targets.offsets).tolist()):
         first, last = int(batch.offsets[row]), int(batch.offsets[row + 1])
         (user, place), places = asked[target], [p for _, p in inputs[first:last]]
-        seen, after = visible(log, sees, user, place), int(batch.targets.after[target])
+        seen, after = visible(log, sees, user, place), int(batch.targets.num_visible[target])
         assert [p for p in places if p < seen] == places[:after]
         slot = places.index(place) if place in places else -1
-        assert int(batch.targets.slot[target]) == slot
+        assert int(batch.targets.input_index[target]) == slot
         if not shortened:
             assert places[:after] == list(range(seen - after, seen))
             assert after >= min(seen, WINDOW // 2)
@@ -114,7 +114,7 @@ def check(log: Dataset, spec: InputSpec, sees: Visibility, batch: SequenceBatch,
             begins = places[0] - int(batch.index[first])
             assert int(batch.targets.sees[target]) == seen - begins
         if shortened and int(batch.targets.sees[target]) > 0:
-            at_own = spec.own and not spec.ahead and slot >= 0 and seen == place
+            at_own = spec.targets_are_inputs and not spec.reads_token_before and slot >= 0 and seen == place
             assert at_own or places[after - 1] == seen - 1  # what the prediction is read from was kept
         for e in range(first, last):
             at = log.offsets[user] + inputs[e][1]
@@ -145,7 +145,7 @@ def test_every_column_by_a_loop(log: Dataset, spec: str, sees: str, shortened: b
 def test_impressions_hold_what_their_target_sees(log: Dataset, sees: str) -> None:
     for batch in made(log, SPECS["own"], SEES[sees], examples="impression"):
         check(log, SPECS["own"], SEES[sees], batch, shortened=False)
-        assert (batch.targets.slot == -1).all() and (jagged.lengths(batch.targets.offsets) == 1).all()
+        assert (batch.targets.input_index == -1).all() and (jagged.lengths(batch.targets.offsets) == 1).all()
 
 
 MODELS: dict[str, ModelConfig] = {
@@ -163,8 +163,8 @@ def test_many_targets_a_row_say_what_each_says_in_a_row_of_its_own(log: Dataset,
     users = np.arange(log.num_users)
     user = np.repeat(users, np.diff(log.offsets))
     place = np.arange(log.num_events) - log.offsets[user]
-    together = said(model, log, shared(log, user, place, 40, SEES[sees]))
-    alone = said(model, log, apart(log, user, place, 40, SEES[sees]))
+    together = said(model, log, limited_windows(log, user, place, 40, SEES[sees]))
+    alone = said(model, log, one_row_per_limited_target(log, user, place, 40, SEES[sees]))
     assert together.keys() == alone.keys() and len(together) == log.num_events
     for event, values in alone.items():
         if not visible(log, SEES[sees], *event):
@@ -187,7 +187,7 @@ def test_nothing_younger_than_the_delay_moves_a_prediction(log: Dataset) -> None
     """An event and a change of a fact, in a row of many targets: what is younger is another item, another value."""
     sees, model = Delayed(6 * HOUR), far_from_start(MODELS["fused"].build(Catalogue.of(log), 3)).eval()
     user = np.full(33, 7)
-    rows = shared(log, user, np.arange(33), 40, sees)
+    rows = limited_windows(log, user, np.arange(33), 40, sees)
     (batch,) = [batch for _, batch in prediction_batches(log, rows, window=40, spec=model.inputs)]
     assert batch.series is not None and batch.series.time is not None and batch.events.time is not None
     assert batch.targets.events.time is not None
@@ -198,7 +198,7 @@ def test_nothing_younger_than_the_delay_moves_a_prediction(log: Dataset) -> None
             last = int(batch.targets.events.time[target]) - sees.ms
             young, fresh = batch.events.time > last, batch.series.time > last
             assert young.any() and not young.all()
-            between.append(bool((fresh & (batch.series.after <= batch.targets.after[target])).any()))
+            between.append(bool((fresh & (batch.series.after <= batch.targets.num_visible[target])).any()))
             item = torch.where(young, (batch.events.item + 1) % log.num_items, batch.events.item)
             value = torch.where(fresh, (batch.series.value + 1) % 4, batch.series.value)
             changed = _with(batch, item, value)

@@ -149,7 +149,7 @@ def test_unknown_ids_are_named_and_expected_ones_shown() -> None:
 
 def test_ids_are_looked_up_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log of more than 4,194,304 events is: every piece has its own rows."""
-    monkeypatch.setattr("facta.data.dataset.ids._CHUNK", 3)
+    monkeypatch.setattr("facta.data.dataset.ids._CHUNK_IDS", 3)
     ids = Ids(pl.Series([10, 20, 30, 40, 50, 60, 70]), "user")
     asked = pl.Series([70, 10, 20, 30, 60, 50, 40, 10])
     assert ids.rows_known(asked).tolist() == [6, 0, 1, 2, 5, 4, 3, 0]

@@ -107,5 +107,5 @@ def test_a_model_is_told_which_items_were_trained() -> None:
 
 
 def test_features_that_the_data_does_not_have_are_refused() -> None:
-    with pytest.raises(ConfigError, match="declares no features of items"):
+    with pytest.raises(ConfigError, match="without declared item features"):
         Recommender(RecommenderConfig(embedding=EmbeddingConfig(features=True)), Catalogue(ITEMS))

@@ -109,7 +109,7 @@ class Bias(Model):
         return {"next_item": LossSum((each * targets.weight).sum(), targets.weight.sum())}
 
     def catalogue_scores(self, batch) -> Tensor:
-        return self.bias.expand(len(batch.targets.after), -1)
+        return self.bias.expand(len(batch.targets.num_visible), -1)
 
 
 class RepeatConfig(CountedConfig):

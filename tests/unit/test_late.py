@@ -43,7 +43,7 @@ from facta.types import Events, SequenceBatch
 from tests.late_world import FIELDS, ITEMS, MINUTE, T0, Event, as_it_stood, code, histories, known, prepared
 
 NAMES = tuple(FIELDS)
-FEEDBACK, ITEM = InputSpec(fields=NAMES, own=True), InputSpec(fields=NAMES)
+FEEDBACK, ITEM = InputSpec(fields=NAMES, targets_are_inputs=True), InputSpec(fields=NAMES)
 FAR = float("inf")
 
 
@@ -234,7 +234,7 @@ class _Sees:
 
     def scores(self, batch: SequenceBatch) -> dict[str, torch.Tensor]:
         self.batches.append(batch)
-        return {"buy": torch.full((len(batch.targets.after),), 0.5)}
+        return {"buy": torch.full((len(batch.targets.num_visible),), 0.5)}
 
 
 def test_validation_is_judged_by_what_was_known_when_the_test_began(events: list[Event], dataset: Dataset) -> None:

@@ -32,7 +32,7 @@ LAYOUTS = {"item": ITEM, "fused": FUSED, "interleaved": INTERLEAVED, "paired": P
     ],
 )
 def test_what_reads_what(layout: Layout, fact: Fact, own: int, late: tuple[Fact, ...]) -> None:
-    assert layout.own(fact) == own and layout.late(fact) == late
+    assert layout.tokens_before(fact) == own and layout.late_facts(fact) == late
 
 
 def test_item_by_hand() -> None:
@@ -127,7 +127,11 @@ def test_no_state_shows_what_it_predicts(name: str, timed: bool) -> None:
                 assert known_before(shown, target, fact, batch), (fact, target, shown)
             assert batch.targets.weight[target]
         reached = set(read.target.tolist())
-        wanted = {s for s in range(len(batch.targets.slot)) if layout.own(fact) or batch.targets.after[s] > 0}
+        wanted = {
+            s
+            for s in range(len(batch.targets.input_index))
+            if layout.tokens_before(fact) or batch.targets.num_visible[s] > 0
+        }
         assert reached == wanted
 
 
@@ -151,17 +155,17 @@ def known_before(shown: tuple[int, Fact], target: int, fact: Fact, batch: Sequen
         return source - events == target and ORDER.index(what) < ORDER.index(fact)
     row = jagged.rows(batch.targets.offsets)[target]
     place = source - int(batch.offsets[row])
-    slot = int(batch.targets.slot[target])
+    slot = int(batch.targets.input_index[target])
     own = place == slot and ORDER.index(what) < ORDER.index(fact)
-    return own or place < int(batch.targets.after[target])
+    return own or place < int(batch.targets.num_visible[target])
 
 
 def seeing(after: list[int], slot: list[int] | None = None) -> SequenceBatch:
     """One row of which every event is a target that sees so many of the events before it."""
     batch = own_targets([len(after)], [0])
-    place = batch.targets.slot if slot is None else torch.tensor(slot)
+    place = batch.targets.input_index if slot is None else torch.tensor(slot)
     seen = torch.tensor(after)
-    return replace(batch, targets=replace(batch.targets, after=seen, slot=place, sees=seen))
+    return replace(batch, targets=replace(batch.targets, num_visible=seen, input_index=place, sees=seen))
 
 
 @pytest.mark.parametrize("name", ["item", "fused", "interleaved", "paired"])
@@ -173,7 +177,7 @@ def test_targets_that_see_less_than_stands_before_them_are_all_read(name: str) -
     tokens = layout.tokens(batch, facts)
     for fact in facts:
         read = tokens.reads[fact]
-        assert read.target.tolist() == [s for s in range(7) if layout.own(fact) or after[s] > 0]
+        assert read.target.tolist() == [s for s in range(7) if layout.tokens_before(fact) or after[s] > 0]
         for state, target in zip(read.state.tolist(), read.target.tolist(), strict=True):
             for shown in reach(layout, batch, tokens, state):
                 assert known_before(shown, target, fact, batch), (fact, target, shown)
@@ -193,7 +197,7 @@ def test_a_gap_is_an_event_that_a_target_may_see_and_does_not_find() -> None:
 
 
 def test_a_target_that_sees_itself_is_refused() -> None:
-    with pytest.raises(ConfigError, match="sees itself or what came later"):
+    with pytest.raises(ConfigError, match="sees itself or later events"):
         FUSED.tokens(seeing([0, 1, 3]), ["item"])
 
 

@@ -108,7 +108,7 @@ def test_dropout_of_a_pair_is_its_own_whatever_is_computed_with_it(
     without = SampledSoftmaxConfig().total(kept).total
     mol.train()
     whole = SampledSoftmaxConfig().total(kept).total
-    monkeypatch.setattr("facta.objectives.chunked.CHUNK", 1)  # one target at a time
+    monkeypatch.setattr("facta.objectives.chunked.CHUNK_LOGITS", 1)  # one target at a time
     assert torch.allclose(SampledSoftmaxConfig().total(kept).total, whole, rtol=1e-12)
     assert not torch.allclose(whole, without)
     assert torch.allclose(SoftmaxConfig().total(kept).total, SoftmaxConfig().total(kept).total, rtol=1e-12)

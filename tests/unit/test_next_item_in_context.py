@@ -181,23 +181,23 @@ def test_in_training_a_share_of_the_targets_hides_its_context_by_key() -> None:
     assert model.next_item is not None
     given = batch(rows(3, 200, length=None), users=False, series=False)
     context = given.targets.events.fields["surface"]
-    assert torch.equal(model.eval().next_item.told(given).targets.events.fields["surface"], context)  # type: ignore[union-attr]
-    said = model.train().next_item.told(given).targets.events.fields["surface"]  # type: ignore[union-attr]
+    assert torch.equal(model.eval().next_item.late_source(given).targets.events.fields["surface"], context)  # type: ignore[union-attr]
+    said = model.train().next_item.late_source(given).targets.events.fields["surface"]  # type: ignore[union-attr]
     hidden = (said == 0) & (context > 0)
     assert 0.35 < float(hidden.sum() / (context > 0).sum()) < 0.45 and torch.equal(said[~hidden], context[~hidden])
     half = batch(rows(3, 200, length=None)[100:], users=False, series=False)
-    again = model.next_item.told(half).targets.events.fields["surface"]
+    again = model.next_item.late_source(half).targets.events.fields["surface"]
     assert torch.equal(again, said[-len(again) :])  # a draw belongs to its target, not to a place in the batch
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"next_item": {"late": ["item"]}}, r"next_item\.late is item; states of this layout lack context alone"),
-        ({"next_item": {"late": ["feedback"]}}, r"next_item\.late is feedback"),
+        ({"next_item": {"late": ["item"]}}, r"next_item\.late item; expected facts .* have not seen: context"),
+        ({"next_item": {"late": ["feedback"]}}, r"next_item\.late feedback"),
         (
             {"layout": "item", "embedding": {"calendar": True}, "next_item": {}},
-            "embedding.calendar is part of the context",
+            "Found embedding.calendar, which is context",
         ),
     ],
 )
@@ -208,7 +208,7 @@ def test_what_cannot_be_given_is_refused(changes: dict[str, object], said: str) 
 
 def test_a_dataset_without_context_is_refused_and_the_calendar_is_context() -> None:
     config = RecommenderConfig.parse({"width": 8, "next_item": {"late": ["context"]}})
-    with pytest.raises(ConfigError, match="the dataset declares none"):
+    with pytest.raises(ConfigError, match="for a dataset without context fields"):
         Recommender(config, Catalogue(5))
     Recommender(config.change(embedding={"calendar": True}), Catalogue(5))
 

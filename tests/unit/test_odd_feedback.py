@@ -49,7 +49,7 @@ def settings(*fields: str, metric: str | None = None) -> list[str]:
 
 
 def test_a_validation_of_one_outcome_decides_nothing(log: facta.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(facta.ConfigError, match=r"no NE\(ever\): its events have one outcome alone"):
+    with pytest.raises(facta.ConfigError, match=r"no NE\(ever\), since all its events have the same outcome"):
         facta.train(log, "simulator/gr-ranking", tmp_path / "a", settings("ever"), log=QUIET)
     trained = facta.train(log, "simulator/gr-ranking", tmp_path / "b", [*settings("ever"), *LAST], log=QUIET)
     assert np.isnan(facta.predict(trained, log).means["NE(ever)"])

@@ -15,7 +15,7 @@ import facta
 from facta.cli import app
 from facta.data.dataset.schema import recognise
 from facta.data.log.events import open_events
-from facta.data.log.pivot import AGAIN, LATER, MOST_ACTIONS, pivoted
+from facta.data.log.pivot import MOST_ACTIONS, NEW_EVENT_AFTER_MS, NEW_VISIT_AFTER_MS, pivoted
 from facta.data.log.resources import estimate_resources
 from facta.errors import ConfigError, DataError
 
@@ -143,7 +143,7 @@ def slowly(lines: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         before = None
         for row in sorted(rows, key=lambda row: (lines[row][2], lines[row][3] != first, row)):
             time, action = lines[row][2:4]
-            window = AGAIN if action == first else LATER
+            window = NEW_VISIT_AFTER_MS if action == first else NEW_EVENT_AFTER_MS
             if before is None or (time - before) * 1000 > window:
                 events.append((row, user, item, {}))
             events[-1][3].setdefault(action, row)

@@ -177,7 +177,7 @@ class Seer:
     """Says what happened, blurred: [S] of the codes that it should not be shown, had it to learn them."""
 
     window = 8
-    inputs = InputSpec(("liked", "rating"), own=True)
+    inputs = InputSpec(("liked", "rating"), targets_are_inputs=True)
 
     def __init__(self, blur: float) -> None:
         self.blur = blur
@@ -230,7 +230,7 @@ def test_predictions_of_other_events_or_under_other_terms_are_no_company(log: Da
 
 
 def test_what_cannot_be_predicted_is_refused(log: Dataset) -> None:
-    with pytest.raises(ProtocolError, match="ties in order"):
+    with pytest.raises(ProtocolError, match="has ties in order"):
         predict(Seer(1.0), Experiment(log, PROTOCOL.change(ties="blind")))
     short = ProtocolConfig(split="loo-paper")
     with pytest.raises(ProtocolError, match="holds no validation event out"):
@@ -295,7 +295,7 @@ def test_predictions_are_compared_as_results_are(log: Dataset) -> None:
         facta.compare(sharp, predict(Seer(1.0), Experiment(log, PROTOCOL), stage="validation"), "NE(liked)")
     none, lists = np.zeros(1), np.zeros((1, 1), dtype=np.int32)
     ranking = Result("loo-val", "test", sharp.dataset, 1, 1, 0.0, {}, none.astype(np.int64), none, {}, lists)
-    with pytest.raises(ProtocolError, match="ranking beside predictions"):
+    with pytest.raises(ProtocolError, match="ranking and predictions"):
         facta.compare(sharp, ranking, "NE(liked)")  # type: ignore[type-var]
 
 
@@ -315,7 +315,7 @@ def test_pooled_gauc_orders_what_one_model_says(log: Dataset, tmp_path: Path) ->
     assert bounds.low < expected < bounds.high
     both.save(tmp_path / "both.json")
     assert Predictions.load(tmp_path / "both.json").means == both.means
-    with pytest.raises(ProtocolError, match="pooled before"):
+    with pytest.raises(ProtocolError, match="pooled already"):
         pool([both], "again")
     with pytest.raises(ProtocolError, match="different events"):
         check_same_events(both, replace(both, part=None))

@@ -59,7 +59,7 @@ def test_every_choice_changes_the_id() -> None:
         ({"mask": "window(0)"}, r"window\(N\)"),
         ({"split": "temporal"}, "needs train_end"),
         ({"train_end": "80%"}, "loo-val has none"),
-        ({"state": "frozen"}, "temporal only"),
+        ({"state": "frozen"}, "or a temporal split"),
         ({"masked": "history"}, "Unknown key 'masked'"),
         ({"rank": "sample"}, "'rated', 'all' or 'trained'"),
     ],

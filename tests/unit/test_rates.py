@@ -17,7 +17,7 @@ from facta.data.batches.training import prediction_batches
 from facta.data.dataset.catalogue import Catalogue
 from facta.data.dataset.dataset import Dataset
 from facta.data.log.prepare import prepare
-from facta.data.split.feedback_counts import DAY
+from facta.data.split.feedback_counts import DAY_MS
 from facta.data.split.statistics import Statistics
 from facta.encoders.hstu import HSTUConfig
 from facta.errors import ConfigError
@@ -43,7 +43,7 @@ GENERATIVE = RecommenderConfig(
     next_item=None,
     feedback=FeedbackConfig(),
 )
-START = 18_000 * DAY
+START = 18_000 * DAY_MS
 # user, item, day, surface, click: three days to train on, one to test
 LOG = [
     ("u", "a", 0, "home", 1),
@@ -63,7 +63,7 @@ PROTOCOL = ProtocolConfig(split="temporal", train_end="70%", validation_end="70%
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     frame = pl.DataFrame(LOG, schema=["user_id", "item_id", "day", "surface", "click"], orient="row")
-    frame = frame.with_columns(timestamp=START + pl.col("day") * DAY + pl.int_range(pl.len()) * 1000).drop("day")
+    frame = frame.with_columns(timestamp=START + pl.col("day") * DAY_MS + pl.int_range(pl.len()) * 1000).drop("day")
     fields = {"surface": {"role": "context", "kind": "categorical"}, "click": {"kind": "binary"}}
     return prepare(frame, tmp_path_factory.mktemp("data") / "log", fields=fields)
 
@@ -142,7 +142,7 @@ def test_the_window_bounds_what_a_person_is_known_by(log: Dataset) -> None:
     model, batch = made(log)
     whole, short = (model.rates(batch, recent(batch, window)) for window in (50, 1))
     assert torch.equal(whole[:, :4], short[:, :4]) and not torch.equal(whole, short)
-    forgotten = replace(batch, targets=replace(batch.targets, after=batch.targets.after.clamp_max(0)))
+    forgotten = replace(batch, targets=replace(batch.targets, num_visible=batch.targets.num_visible.clamp_max(0)))
     nothing = model.rates(forgotten, recent(forgotten, 50))[:, 4:]
     assert torch.allclose(nothing, torch.zeros_like(nothing), atol=1e-6)
 
@@ -209,7 +209,7 @@ def test_counts_of_many_days_are_told_apart_in_stretches(log: Dataset) -> None:
     place = np.repeat(np.arange(2), [6, 4])
     spread = _with_clicks(log, log.fields["click"])
     days = np.array([0, 2, 3, 39, 45, 46, 1, 3, 20, 47])
-    spread.timestamp = START + days * DAY
+    spread.timestamp = START + days * DAY_MS
     fields = made(log)[0].fields
     for ordered in (False, True):
         rates = SmoothedRates(Catalogue.of(log), fields, PRIOR, history=False, ordered=ordered)
@@ -228,7 +228,7 @@ def test_counts_of_many_days_are_told_apart_in_stretches(log: Dataset) -> None:
 
 def test_rates_of_a_sequence_are_of_feedback_with_success(log: Dataset) -> None:
     nothing = GENERATIVE.change(feedback=None, next_item=NextItemConfig())
-    with pytest.raises(ConfigError, match=r"embedding\.rates are of feedback that says what success is"):
+    with pytest.raises(ConfigError, match=r"embedding\.rates needs a predicted feedback field with 'positive' values"):
         Recommender(nothing, Catalogue.of(log))
 
 
@@ -239,5 +239,5 @@ def test_a_stream_refuses_counts_of_all_its_time(
     training = TrainingConfig(epochs=1, hours=24, keep="last", metric="NE(click)")
     protocol = ProtocolConfig(split="temporal", train_end="70%", validation_end="85%")
     recipe = RecipeConfig(name="test/x", model=config, training=training, protocol=protocol)
-    with pytest.raises(ConfigError, match="would meet its own answers"):
+    with pytest.raises(ConfigError, match="would leak the future into a stream"):
         api.train(log, recipe, tmp_path / "a")

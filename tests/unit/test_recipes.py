@@ -180,18 +180,21 @@ def test_a_wrong_name_lists_what_there_is(name: str, listed: str) -> None:
         ("trainings.epochs=3", "'trainings.epochs' does not exist"),
         ("epochs", "expected KEY=VALUE"),
         ("training.keep=last", r"keep=last with training\.patience=10.*set training\.patience=null"),
-        ("training=null", "has a model that is trained and no `training`"),
+        ("training=null", "has a trained model without `training`"),
         ("choose=true", "choose to false"),
         ("protocol.mask=some", "nothing, history or window"),
         ("model.width=51", None),
         ("model.encoder.heads=3", "not a multiple of encoder.heads"),
-        ("model.embedding.id_width=8", "embedding.id_width is 8 .* embedding.features is false"),
-        ("model.embedding.hidden_ids=0.1", "embedding.hidden_ids 0.1, .* embedding.features is false"),
+        ("model.embedding.id_width=8", "embedding.id_width 8 .*embedding.features is false"),
+        ("model.embedding.hidden_ids=0.1", "embedding.hidden_ids 0.1 .*embedding.features is false"),
         (
             "model.embedding.calendar=true",
-            "embedding.calendar is part of the context, and the layout 'item' shows none",
+            "Found embedding.calendar, which is context, for the layout 'item'",
         ),
-        ('model.encoder={"kind": "hstu", "recent": 40, "bias": "time"}', "position bias begins, and .* is time"),
+        (
+            'model.encoder={"kind": "hstu", "recent": 40, "bias": "time"}',
+            "initialises the position bias, with encoder.bias time",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(change: str, message: str | None) -> None:

@@ -52,7 +52,7 @@ def test_the_page_says_of_whom_its_numbers_are(data: Dataset, entries: list[Entr
     ]
     write_report(tmp_path / "r.html", data, told)
     page = (tmp_path / "r.html").read_text()
-    who = "6 of 7 users with test events, 8 of 9 such events; the others have nothing visible before them."
+    who = "6 of 7 users with test events, 8 of 9 such events; the others have no visible event before."
     new = "2 events (25.0%) are of items without training events."
     assert f"<dt>asked</dt><dd>{who} {new}</dd>" in page and page.count(who) == 2
     assert "4 events (50.0%) are of items that the artifact does not know, and count as misses." in page

@@ -157,7 +157,7 @@ def test_row_wise_adam_keeps_one_second_moment_a_row() -> None:
 
 def test_a_model_without_a_table_cannot_move_it_by_rows() -> None:
     head = torch.nn.Parameter(torch.ones(2))
-    with pytest.raises(ConfigError, match="this model has no table; set it to adam"):
+    with pytest.raises(ConfigError, match="for a model without a table; set it to adam"):
         adamw({"head": [head]}, OptimiserConfig(table="lazy-adam"))
 
 

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from facta import jagged
 from facta.errors import ConfigError
 from facta.layers import search as layers_search
-from facta.layers.recent import TIMELESS, Recent, age_of, recent
+from facta.layers.recent import UNTIMED_AGE, Recent, age_of, recent
 from facta.layers.search import Piece, alike, best, pieces
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.history import DINConfig, HistoryConfig, HistoryReader
 from facta.models.sim import SIM, SIMConfig
-from facta.models.transact import HOUR, TransAct, TransActConfig
+from facta.models.transact import HOUR_MS, TransAct, TransActConfig
 from facta.models.twin import TWIN, TWINConfig
 from facta.objectives.feedback import FeedbackConfig
 from facta.testing.batches import Row, aside, batch, catalogue, random_row
@@ -47,7 +47,7 @@ def batch_of(rows: list[Row]) -> SequenceBatch:
 def seen(given: SequenceBatch, target: int, window: int, skip: int = 0) -> list[int]:
     """The events that a target may look at: the definition."""
     row = int(jagged.rows(given.targets.offsets)[target])
-    first, after = int(given.offsets[row]), int(given.targets.after[target])
+    first, after = int(given.offsets[row]), int(given.targets.num_visible[target])
     return [first + place for place in range(max(after - window, 0), max(after - skip, 0))]
 
 
@@ -68,7 +68,7 @@ def test_a_target_of_a_piece_sees_what_it_sees_by_pairs(
             expected = pairs.source[pairs.target == target].tolist()
             assert piece.source[piece.seen[target - piece.first]].tolist() == expected
         place = piece.last
-    assert place == len(given.targets.after)
+    assert place == len(given.targets.num_visible)
 
 
 def test_a_search_leaves_out_the_newest_events_where_others_read_them() -> None:
@@ -85,7 +85,7 @@ def test_alike_finds_the_newest_of_the_same_code(most: int, skip: int) -> None:
     given = batch_of(people(longest=25))
     rng = torch.Generator().manual_seed(1)
     code = torch.randint(0, 4, (len(given.events.item),), generator=rng)
-    asked = torch.randint(0, 6, (len(given.targets.after),), generator=rng)  # 4 and 5 are of no event
+    asked = torch.randint(0, 6, (len(given.targets.num_visible),), generator=rng)  # 4 and 5 are of no event
     found = alike(given, code, asked, window=LONG, skip=skip, most=most)
     some = 0
     for target, (source, there) in enumerate(zip(*found, strict=True)):
@@ -337,7 +337,7 @@ def test_transact_hides_the_last_hours_in_training_alone() -> None:
     assert isinstance(reader, TransAct)
     rng = np.random.default_rng(0)
     row = random_row(rng, 400, 0)
-    row = replace(row, time=[row.time[0] + place * HOUR // 2 for place in range(400)])  # one in half an hour
+    row = replace(row, time=[row.time[0] + place * HOUR_MS // 2 for place in range(400)])  # one in half an hour
     given = aside([(row, range(60, 400))])
     assert given.events.time is not None and given.targets.events.time is not None
     assert (shown(reader, given) == 50 + len(row.earlier)).all()
@@ -346,7 +346,7 @@ def test_transact_hides_the_last_hours_in_training_alone() -> None:
     pairs = reader._seen(given)
     since = given.targets.events.time[pairs.target] - given.events.time[pairs.source]
     own = torch.full_like(hidden, 1 << 60).scatter_reduce(0, pairs.target, since, "amin")
-    assert torch.equal((own / (HOUR / 2)).long() - 1, hidden)  # the newest are hidden, and nothing behind them
+    assert torch.equal((own / (HOUR_MS / 2)).long() - 1, hidden)  # the newest are hidden, and nothing behind them
     again = replace(given, targets=replace(given.targets, events=replace(given.targets.events, key=hidden + 7)))
     assert not torch.equal(shown(reader, again), shown(reader, given))
     assert torch.equal(shown(reader, given), 50 - hidden)
@@ -359,7 +359,7 @@ def test_times_are_not_needed() -> None:
         events=replace(given.events, time=None),
         targets=replace(given.targets, events=replace(given.targets.events, time=None)),
     )
-    assert (age_of(timeless, torch.arange(3), torch.arange(3)) == TIMELESS).all()
+    assert (age_of(timeless, torch.arange(3), torch.arange(3)) == UNTIMED_AGE).all()
     for config in (SIMConfig(by="kind", long=LONG), TWINConfig(long=LONG, found=2), TransActConfig(heads=1)):
         assert reader_of(config).train()(timeless, *vectors(given)).states.isfinite().all()
 

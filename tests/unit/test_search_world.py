@@ -19,7 +19,7 @@ from facta.data.split.splits import Split, temporal
 from facta.models.dlrm import DLRM, DLRMConfig
 from facta.models.history import DINConfig, HistoryConfig
 from facta.models.sim import SIMConfig
-from facta.models.transact import HOUR
+from facta.models.transact import HOUR_MS
 from facta.models.twin import TWINConfig
 
 CATEGORIES, FILLERS, USERS, ASKED = 8, 16, 300, 40
@@ -39,7 +39,7 @@ def interests() -> tuple[pl.DataFrame, pl.DataFrame]:
         for place, kind in enumerate(kinds):
             click = likes[kind] if kind < CATEGORIES else rng.random() < 0.5
             item = 6 * kind + rng.integers(6)
-            log.append((user, item, 1_600_000_000_000 + place * HOUR, int(click)))
+            log.append((user, item, 1_600_000_000_000 + place * HOUR_MS, int(click)))
     items = pl.DataFrame({"item_id": range(6 * CATEGORIES + 6)}).with_columns(
         category=pl.format("c{}", pl.col("item_id") // 6)
     )

@@ -152,7 +152,7 @@ def test_lists_of_results_are_compared() -> None:
         ([1, 2], "^Found results = .*; expected a list of what"),
         (
             [ranked(np.ones(3)), predictions(1)[0]],
-            "^Found rankings beside predictions of feedback; average runs of one",
+            "^Found rankings and predictions of feedback; average runs of one",
         ),
         ([ranked(np.ones(3)), ranked(np.ones(4))], "different users"),
         ([predictions(1)[0], replace(predictions(1)[0], stage="validation")], "different stages"),
@@ -166,7 +166,7 @@ def test_what_has_no_average_is_a_sentence(results: Any, message: str) -> None:
 
 def test_what_cannot_be_compared_is_a_sentence() -> None:
     runs, other = predictions(2), [ranked(np.ones(3))] * 2
-    with pytest.raises(facta.ProtocolError, match="ranking beside predictions"):
+    with pytest.raises(facta.ProtocolError, match="ranking and predictions"):
         facta.compare(runs, other, "NE(click)")
     with pytest.raises(facta.ProtocolError, match=r"No metric 'ECE\(click\)' .*NE\(click\).*NMAE\(dwell\)"):
         facta.compare(runs, runs, "ECE(click)")

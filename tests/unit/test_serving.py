@@ -21,7 +21,7 @@ from tests.unit.test_engine import artifact
 def popular(engine: Artifact) -> Artifact:
     """The same items behind scores that are written out, of which some are equal."""
     scores = torch.tensor([3.0, 5.0, 5.0, 1.0, 9.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 4.0])
-    engine.model.catalogue_scores = lambda batch: scores.expand(len(batch.targets.after), -1)  # type: ignore[method-assign, assignment]
+    engine.model.catalogue_scores = lambda batch: scores.expand(len(batch.targets.num_visible), -1)  # type: ignore[method-assign, assignment]
     object.__setattr__(engine.model, "next_item", None)  # no inner product
     return engine
 

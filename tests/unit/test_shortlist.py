@@ -91,7 +91,7 @@ def test_a_short_shortlist_holds_the_list(mixture: Artifact) -> None:
 
 
 def test_products_have_no_shortlist() -> None:
-    with pytest.raises(ConfigError, match="no faster search than its scores"):
+    with pytest.raises(ConfigError, match="a model without a rough search"):
         artifact({"kind": "cosine"}).recommend(HISTORIES, 5, shortlist=10)
 
 
@@ -140,7 +140,7 @@ def test_a_model_without_vectors_has_no_shortlist(config: dict[str, object], log
     catalogue = pl.DataFrame({"row": range(ITEMS), "item_id": range(ITEMS), "training_events": [1] * ITEMS})
     counted = Artifact({"name": "t", "model": config, "protocol": {}}, {}, catalogue, model)
     for ask in (lambda: counted.recommend([5], 3, shortlist=9), lambda: counted.recommend_users(log, 3, shortlist=9)):
-        with pytest.raises(ConfigError, match="no faster search than its scores"):
+        with pytest.raises(ConfigError, match="a model without a rough search"):
             ask()
 
 
@@ -152,7 +152,7 @@ def test_the_command_takes_a_shortlist(tmp_path: Path, capfd: pytest.CaptureFixt
     given = ["--data", str(data.path), "--at", "2030-01-01", "--shortlist", "9", "-k", "6"]
     for whose in (["--user", "5", "--json"], ["--all-users", "--out", str(out)]):
         app(["recommend", str(tmp_path / "mol"), *given, *whose], standalone_mode=False)
-        with pytest.raises(ConfigError, match="no faster search than its scores"):
+        with pytest.raises(ConfigError, match="a model without a rough search"):
             app(["recommend", str(tmp_path / "knn"), *given, *whose, "--overwrite"], standalone_mode=False)
     said = json.loads(capfd.readouterr().out)
     expected = artifact.recommend(facta.history_of(data, 5), 6, at="2030-01-01", shortlist=9)

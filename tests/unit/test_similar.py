@@ -171,5 +171,5 @@ def test_the_command(board: facta.Dataset, tmp_path: Path, capfd: pytest.Capture
     app(["similar", str(tmp_path / "a"), "3", "12"], standalone_mode=False)
     printed = capfd.readouterr()
     assert "similar to film 3 (3)" in printed.out and f"film {found.ids[0][0]} ({found.ids[0][0]})" in printed.out
-    assert "cosine of the people who met both items" in printed.out
-    assert "film 12 (12) has no training event: nothing tells what is like it." in " ".join(printed.err.split())
+    assert "cosine of the users with both items" in printed.out
+    assert "film 12 (12) has no training event: no similar items are known." in " ".join(printed.err.split())

@@ -29,7 +29,7 @@ def drawn(users: int) -> pl.DataFrame:
 
 
 def test_the_file_holds_what_was_drawn_a_chunk_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "CHUNK", 100)
+    monkeypatch.setattr(simulator, "CHUNK_USERS", 100)
     told: list[tuple[int, int]] = []
     events = write(World(SMALL), tmp_path / "a", seed=3, progress=lambda done, users: told.append((done, users)))
     log = pl.read_parquet(tmp_path / "a" / "events.parquet")

@@ -36,7 +36,7 @@ def test_a_log_is_a_function_of_its_seeds() -> None:
 
 
 def test_chunks_do_not_depend_on_how_many_follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "CHUNK", 200)
+    monkeypatch.setattr(simulator, "CHUNK_USERS", 200)
     few, many = log_of(SMALL.change(users=400)), log_of(SMALL)
     assert few.equals(many.filter(pl.col("user_id") < 400))
 

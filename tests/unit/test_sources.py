@@ -205,7 +205,7 @@ def test_an_origin_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch, web: Any, films: Any) -> None:
-    monkeypatch.setattr(origins, "LARGEST", 10)
+    monkeypatch.setattr(origins, "LARGEST_BYTES", 10)
     films((Archive(serve(web, "/a.zip", zipped(PUBLISHED))),))
     with pytest.raises(DownloadError, match="longer than 10 bytes"):
         sources.fetch("films")

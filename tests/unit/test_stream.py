@@ -12,7 +12,7 @@ import torch
 
 import facta
 from facta.data.batches.spec import InputSpec
-from facta.data.batches.stream import HOUR, StreamBatches
+from facta.data.batches.stream import HOUR_MS, StreamBatches
 from facta.data.split.splits import temporal, training_events
 from facta.eval.predict import predict_rows
 from facta.eval.predictions import Predictions
@@ -23,7 +23,7 @@ from facta.training import journal
 
 # the log declares no features of items
 PLAIN = [f"model.embedding.{change}" for change in ("features=false", "id_width=null", "hidden_ids=0")]
-SPEC = InputSpec(fields=("liked",), own=True)
+SPEC = InputSpec(fields=("liked",), targets_are_inputs=True)
 STREAM = [
     "model.feedback.fields=null",
     "model.width=8",
@@ -45,10 +45,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> facta.Dataset:
         {
             "user_id": rng.integers(0, 12, events),
             "item_id": rng.integers(0, 20, events),
-            "timestamp": 1_700_000_000_000 + rng.integers(0, 100 * HOUR, events),
+            "timestamp": 1_700_000_000_000 + rng.integers(0, 100 * HOUR_MS, events),
             "liked": rng.random(events) < 0.4,
         }
-    ).filter(~pl.col("timestamp").is_between(1_700_000_000_000 + 40 * HOUR, 1_700_000_000_000 + 64 * HOUR))
+    ).filter(~pl.col("timestamp").is_between(1_700_000_000_000 + 40 * HOUR_MS, 1_700_000_000_000 + 64 * HOUR_MS))
     return facta.prepare(frame, tmp_path_factory.mktemp("stream") / "log")
 
 
@@ -64,28 +64,28 @@ def targets(log: facta.Dataset, batches: StreamBatches, epoch: int) -> list[tupl
 
 def test_every_training_event_is_a_target_once_and_in_its_own_period(log: facta.Dataset) -> None:
     assert log.timestamp is not None
-    cut = 1_700_000_000_000 + 80 * HOUR
-    split = temporal(log, test_from=cut + 10 * HOUR, validation_from=cut)
+    cut = 1_700_000_000_000 + 80 * HOUR_MS
+    split = temporal(log, test_from=cut + 10 * HOUR_MS, validation_from=cut)
     batches = StreamBatches(log, split, hours=8, window=10, batch_size=3, spec=SPEC)
     periods = [targets(log, batches, epoch) for epoch in range(batches.periods)]
     assert [] in periods  # a day on which nothing happened
     times = np.sort(log.timestamp[log.timestamp < cut])
     assert sorted(time for period in periods for time, _ in period) == times.tolist()
     for number, period in enumerate(periods):
-        assert {(time - times[0]) // (8 * HOUR) for time, _ in period} <= {number}
+        assert {(time - times[0]) // (8 * HOUR_MS) for time, _ in period} <= {number}
 
 
 def test_what_is_asked_is_the_next_period_and_last_what_was_held_out(log: facta.Dataset) -> None:
     assert log.timestamp is not None
-    cut = 1_700_000_000_000 + 83 * HOUR
-    split = temporal(log, test_from=cut + 10 * HOUR, validation_from=cut)
+    cut = 1_700_000_000_000 + 83 * HOUR_MS
+    split = temporal(log, test_from=cut + 10 * HOUR_MS, validation_from=cut)
     batches = StreamBatches(log, split, hours=8, window=10, batch_size=3, spec=SPEC)
     for epoch in range(batches.periods):
         rows = batches.asked(epoch, 10)
         assert int((rows.last - rows.first).sum()) == len(targets(log, batches, epoch))
     held = batches.asked(batches.periods, 10)
     assert int((held.last - held.first).sum()) == int(
-        ((log.timestamp >= cut) & (log.timestamp < cut + 10 * HOUR)).sum()
+        ((log.timestamp >= cut) & (log.timestamp < cut + 10 * HOUR_MS)).sum()
     )
 
 
@@ -104,7 +104,7 @@ def test_an_item_is_new_until_a_period_with_it_was_learned(tmp_path: Path, monke
     hour = rng.integers(0, 100, events)
     item = rng.integers(0, 3, events) + 3 * (hour // 40)
     facts = {"user_id": rng.integers(0, 9, events), "item_id": item, "liked": rng.random(events) < 0.4}
-    log = pl.DataFrame({**facts, "timestamp": 1_700_000_000_000 + hour * HOUR})
+    log = pl.DataFrame({**facts, "timestamp": 1_700_000_000_000 + hour * HOUR_MS})
     items = pl.DataFrame({"item_id": range(9), "kind": ["a", "b", "c"] * 3})
     data = facta.prepare(log, tmp_path / "d", items=items, item_fields={"kind": "categorical"})
     known: dict[int, list[int]] = {}
@@ -118,13 +118,13 @@ def test_an_item_is_new_until_a_period_with_it_was_learned(tmp_path: Path, monke
     facta.train(data, "simulator/gr-ranking", tmp_path / "out", STREAM)
     places = training_events(data, facta.find_recipe("simulator/gr-ranking").protocol.cut(data))
     assert data.timestamp is not None
-    period = (data.timestamp[places] - data.timestamp.min()) // (8 * HOUR)
+    period = (data.timestamp[places] - data.timestamp.min()) // (8 * HOUR_MS)
     assert known == {done: np.unique(data.item[places][period < done]).tolist() for done in known}
     assert [len(known[done]) for done in (1, 5, 6, 10)] == [3, 3, 6, 6]
 
 
 def test_a_stream_of_several_passes_is_refused(log: facta.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(facta.ConfigError, match=r"once through the log.*training.epochs=1"):
+    with pytest.raises(facta.ConfigError, match=r"one pass through the log.*training.epochs=1"):
         facta.train(
             log,
             "simulator/gr-ranking",

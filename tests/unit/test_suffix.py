@@ -31,7 +31,7 @@ def asked(seed: int, **parts: bool) -> SequenceBatch:
 
 def whole(layout: Layout, batch: SequenceBatch, predicted: tuple[Fact, ...], cached: torch.Tensor) -> TokenBatch:
     """The definition: all tokens, then a cut."""
-    return suffix._without(_TokenBuilder(layout, batch, predicted).made(), cached)
+    return suffix._without(_TokenBuilder(layout, batch, predicted).build(), cached)
 
 
 def same(one: TokenBatch, other: TokenBatch) -> None:
@@ -79,8 +79,8 @@ def test_closed_tokens_are_those_before_the_newest_event(name: str) -> None:
 def test_a_prediction_from_a_kept_token_is_refused() -> None:
     """A target that sees only the older half is read from a token that the memory holds."""
     layout, batch = LAYOUTS["item"], asked(1, users=False, series=False)
-    early = replace(batch, targets=replace(batch.targets, after=batch.targets.after // 2))
-    with pytest.raises(ConfigError, match="read from a token that is left out"):
+    early = replace(batch, targets=replace(batch.targets, num_visible=batch.targets.num_visible // 2))
+    with pytest.raises(ConfigError, match="read from a cached token"):
         layout.tokens(early, ("item",), layout.closed(batch))
-    with pytest.raises(ConfigError, match="read from a token that is left out"):
+    with pytest.raises(ConfigError, match="read from a cached token"):
         layout.tokens(batch, ("item",), jagged.lengths(batch.offsets))  # of the newest event, too

@@ -23,7 +23,7 @@ def test_a_record_is_a_row_with_a_target_behind_every_event() -> None:
         assert batch.offsets.tolist() == [15 * row for row in range(rows + 1)]
         assert batch.events.item.tolist() == item[:, :-1].ravel().tolist()
         assert batch.targets.events.item.tolist() == item[:, 1:].ravel().tolist()
-        assert batch.targets.slot[:15].tolist() == [*range(1, 15), -1]
+        assert batch.targets.input_index[:15].tolist() == [*range(1, 15), -1]
     keys = torch.cat([side.key for step in range(3) for batch in [batches.batch(0, step)]
                       for side in (batch.events, batch.targets.events)])  # fmt: skip
     assert keys.unique().numel() == keys.numel()

@@ -133,7 +133,7 @@ def test_people_and_events_that_are_not_asked_are_counted(
     assert found.summary()["asked"] == dict(found.asked)
     said = population(found.asked, found.stage)
     assert said.startswith(f"{expected[2]} of {expected[0]} users with test events, {expected[3]} of {expected[1]}")
-    assert "; the others have nothing visible before them." in said and "items without training events" in said
+    assert "; the others have no visible event before." in said and "items without training events" in said
     found.save(tmp_path / "saved.json")
     assert facta.Result.load(tmp_path / "saved.json").asked == found.asked
 

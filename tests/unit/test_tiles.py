@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facta import arrays
-from facta.data.batches.rows import Rows, apart, last_window, one_row_per_target, overlapping_windows, shared
+from facta.data.batches.rows import (
+    Rows,
+    last_window,
+    limited_windows,
+    one_row_per_limited_target,
+    one_row_per_target,
+    overlapping_windows,
+)
 from facta.data.split.visibility import BLIND, OWN, Delayed
 from tests.unit.test_visibility import log_of
 
@@ -93,7 +100,7 @@ def test_shared_rows_hold_every_target_once_with_all_that_it_sees_or_half_a_wind
 ) -> None:
     log = log_of(histories)
     user, place = arrays.rows(log.offsets), arrays.places(log.offsets)
-    rows = shared(log, user, place, window, sees)
+    rows = limited_windows(log, user, place, window, sees)
     assert targets(rows) == Counter(zip(user.tolist(), place.tolist(), strict=True))
     assert (rows.lengths <= window).all() and (rows.lengths >= 0).all() and (rows.start >= 0).all()
     seen = sees.events(log, *rows.targets)
@@ -104,6 +111,6 @@ def test_shared_rows_hold_every_target_once_with_all_that_it_sees_or_half_a_wind
 
 def test_a_delayed_target_apart_has_the_newest_events_that_it_sees() -> None:
     log = log_of([[0, 10, 20, 30, 40, 50]])
-    rows = apart(log, np.zeros(6, dtype=np.int64), np.arange(6), 3, Delayed(15))
+    rows = one_row_per_limited_target(log, np.zeros(6, dtype=np.int64), np.arange(6), 3, Delayed(15))
     assert rows.end.tolist() == [0, 0, 1, 2, 3, 4] and rows.start.tolist() == [0, 0, 0, 0, 1, 2]
     assert rows[1:].sees == Delayed(15)

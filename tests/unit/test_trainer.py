@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_batch_named(tmp_path: 
 
 
 def test_patience_without_validation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"training\.patience is 3.*null"):
+    with pytest.raises(ConfigError, match=r"Found training\.patience=3 without validation.*null"):
         toy_trainer(tmp_path, toy_config(patience=3), validate=None)
 
 

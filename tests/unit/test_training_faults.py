@@ -151,7 +151,7 @@ def test_every_seed_draws_negatives_of_its_own(tmp_path: Path) -> None:
 
 def test_a_target_draws_other_negatives_than_the_event_before_it(log: facta.Dataset) -> None:
     """Fault: targets share the draws of the event before them, so that dropout and negatives are no longer apart."""
-    for spec in (InputSpec(), InputSpec(own=True)):
+    for spec in (InputSpec(), InputSpec(targets_are_inputs=True)):
         batch = TrainingBatches(log, leave_one_out(log), window=50, batch_size=40, spec=spec).batch(0, 0)
         assert not set(batch.targets.events.key.tolist()) & set(batch.events.key.tolist())
         assert len(set(batch.targets.events.key.tolist())) == len(batch.targets.events.key)

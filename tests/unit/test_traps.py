@@ -210,7 +210,7 @@ def test_ndcg_a_model_that_scores_everything_the_same_gets_nothing(data: Dataset
         window_of_requests, inputs = 50, InputSpec()
 
         def catalogue_scores(self, batch: SequenceBatch) -> FactoredScores | torch.Tensor:
-            product = FactoredScores(torch.ones(len(batch.targets.after), 4), torch.ones(data.num_items, 4))
+            product = FactoredScores(torch.ones(len(batch.targets.num_visible), 4), torch.ones(data.num_items, 4))
             return product if form == "product" else product.dense()
 
     found = evaluate(Constant(), Experiment(data, PROTOCOL), ks=(10,))

@@ -201,7 +201,7 @@ def test_the_command_prints_the_best_as_options_of_facta_train(
     app(command, standalone_mode=False)
     printed = capfd.readouterr()
     values = {line["trial"]: line["value"] for line in trials_in(tmp_path / "out")}
-    assert f"trial 0: {values[0]:.4f}  the recipe as it stands" in printed.err
+    assert f"trial 0: {values[0]:.4f}  the recipe itself" in printed.err
     chosen = rf"trial 1: {values[1]:.4f}  training\.learning_rate=0\.02 model\.encoder\.layers=[12]\n"
     assert re.search(chosen, printed.err)
     (best_line,) = [line for line in printed.err.splitlines() if line.startswith("Best: facta train debug/sasrec-ce")]

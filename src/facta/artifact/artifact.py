@@ -1,4 +1,4 @@
-"""An artifact as it is stored: loaded and saved, its items by id and by row, what its config says of requests."""
+"""A stored artifact: loading and saving, items by id and by row, and the inputs of its requests."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from facta.data.dataset.ids import ItemId, id_from_text
 
 
 class StoredArtifact(ArtifactData):
-    """What an artifact holds, and its items. `infer.artifact.Artifact` adds requests."""
+    """The contents of an artifact and its items. `infer.artifact.Artifact` adds requests."""
 
     @classmethod
     @arguments(path=PATH)
     def load(cls, path: Path | str) -> Self:
-        """Read a directory written by `facta train`, every checksum verified. Raises ArtifactError."""
+        """Read a directory written by `facta train`, with all checksums verified. Raises ArtifactError."""
         return cls.of(files.load(path))
 
     @classmethod
     def of(cls, contents: ArtifactData) -> Self:
-        """The same contents, able to recommend."""
+        """An artifact of existing contents."""
         return cls(**{one.name: getattr(contents, one.name) for one in fields(ArtifactData)})
 
     def __repr__(self) -> str:
@@ -43,16 +43,16 @@ class StoredArtifact(ArtifactData):
         return self._items.rows_of(ids)
 
     def id_from_text(self, text: str) -> ItemId:
-        """The item id that a command line means by `text`. Raises DataError."""
+        """The item id of a command-line `text`. Raises DataError."""
         return id_from_text(self.catalogue["item_id"], text, "item")
 
     def titles(self, ids: Iterable[ItemId]) -> list[str | None]:
-        """Titles of items; None for an unknown item and where the catalogue has no titles."""
+        """Titles of items; None for an unknown item, and if the catalogue has no titles."""
         return self._items.titles(self.rows_of(ids))
 
     @property
     def reads_time(self) -> bool:
-        """Whether histories and requests need times: for time itself, or to tell what had changed by then."""
+        """Whether histories and requests need times: as a feature, or for changing facts."""
         return self.model.config.uses_time or self.model.inputs.series
 
     @property

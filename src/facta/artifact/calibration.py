@@ -1,11 +1,11 @@
-"""Calibrators: what a model's probability of success became on validation, one for each feedback field.
+"""Calibrators of a model's probability of success, one for each feedback field.
 
     platt      σ(a · logit p + b), maximum likelihood with Platt's smoothed targets (Platt 1999)
     isotonic   the ascending function with the least squared error, by pooling adjacent violators (Zadrozny and Elkan
                2002); linear between its steps
 
-Both are fitted on validation alone and kept in the artifact as JSON. Platt keeps the order of scores where a > 0;
-isotonic may make unlike scores equal.
+Both are fitted on validation alone and stored in the artifact as JSON. Platt keeps the order of scores if a > 0;
+isotonic may make different scores equal.
 
 Letters: S predictions.
 """
@@ -21,12 +21,12 @@ import numpy as np
 from facta.arrays import Bools, Floats
 
 CalibrationKind = Literal["platt", "isotonic"]
-EPS = 1e-7  # probabilities are held inside [EPS, 1 - EPS]
+EPS = 1e-7  # probabilities are clipped to [EPS, 1 - EPS]
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """platt: `x` is (a,) and `y` is (b,); isotonic: the corners of the function, ascending."""
+    """platt: `x` is (a,) and `y` is (b,); isotonic: the knots of the function, ascending."""
 
     kind: CalibrationKind
     x: tuple[float, ...]
@@ -54,7 +54,7 @@ def logit(p: Floats) -> Floats:
 
 
 def fit_calibrator(kind: CalibrationKind, p: Floats, y: Bools) -> Calibrator | None:
-    """Of [S] raw probabilities and what happened; None where only one outcome happened."""
+    """Fit a calibrator to [S] raw probabilities and labels; None if all labels are equal."""
     if not 0 < int(y.sum()) < len(y):
         return None
     return _platt(p, y) if kind == "platt" else _isotonic(p, y)
@@ -79,12 +79,12 @@ def _platt(p: Floats, y: Bools) -> Calibrator:
 
 
 def _loss(logits: Floats, target: Floats) -> float:
-    """Σ of cross-entropies."""
+    """Sum of cross-entropies."""
     return float((np.logaddexp(0, logits) - target * logits).sum())
 
 
 def _isotonic(p: Floats, y: Bools) -> Calibrator:
-    """Blocks of neighbouring scores, each with its share of successes; equal scores are one block from the start."""
+    """Blocks of neighbouring scores, each with its share of successes; equal scores start as one block."""
     scores, group = np.unique(p, return_inverse=True)
     size = np.bincount(group).astype(np.float64)
     hits = np.bincount(group, weights=y)

@@ -1,4 +1,4 @@
-"""The model card: what the artifact is, what it was trained on, how good it is under which protocol, how to use it."""
+"""The model card: description, training data, metrics with their protocols, and use."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from facta.models.model import Task
 
 _NAMES: dict[Task, str] = {"next_item": "recommender", "feedback": "ranker"}
 _LIMITS: dict[Task, str] = {
-    "next_item": "Items without a training event are never recommended. A history that shows no other items is "
-    "answered with the most popular items, and the answer says so.",
-    "feedback": "A candidate without a training event is known by its features alone, where the model reads any; one "
+    "next_item": "Items without a training event are never recommended. A history without trained items gets the most "
+    "popular items, and the answer says so.",
+    "feedback": "A candidate without a training event is scored by its features alone, if the model reads any; one "
     "that the catalogue lacks is left out. The answer counts both.",
 }
 
 
 def version() -> str:
-    """The version of facta that writes."""
+    """The version of this facta."""
     return installed("facta")
 
 
@@ -96,7 +96,7 @@ def _use(contents: ArtifactData) -> str:
 
 
 def _history(contents: ArtifactData) -> str:
-    """With all that the model reads of it."""
+    """A history with all fields that the model reads, as Python."""
     spec = contents.model.inputs
     changing = [one["name"] for one in contents.schema.get("series_fields", ())] if spec.series else []
     timed = [one["name"] for one in contents.schema.get("fields", ()) if one.get("given_when")]

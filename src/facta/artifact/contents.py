@@ -1,4 +1,4 @@
-"""What an artifact holds, in memory."""
+"""The contents of an artifact in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from facta.models.model import Model
 
 @dataclass(frozen=True, eq=False)
 class ArtifactData:
-    """What an artifact holds."""
+    """The contents of an artifact."""
 
     config: Mapping[str, Any]  # the recipe as plain values
     schema: Mapping[str, Any]  # the dataset's manifest as plain values
@@ -22,4 +22,4 @@ class ArtifactData:
     model: Model
     metrics: Sequence[Mapping[str, Any]] = ()  # each with its protocol id
     fingerprint: str = ""  # empty until saved
-    calibration: Mapping[str, Calibrator] = field(default_factory=dict)  # feedback field -> what its score goes through
+    calibration: Mapping[str, Calibrator] = field(default_factory=dict)  # feedback field -> the calibrator of its score

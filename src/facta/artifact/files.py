@@ -1,12 +1,12 @@
-"""The artifact: a trained model as a directory that explains itself.
+"""The artifact: a trained model as a self-describing directory.
 
-    config.json         the whole recipe; `model` in it is all that rebuilding the model needs
+    config.json         the whole recipe; its `model` is enough to rebuild the model
     model.safetensors   its tensors
     items.parquet       the catalogue: row, item_id, training_events, and features such as title
     schema.json         the dataset that it was trained on: fields, counts, order, content hash
-    metrics.json        numbers, each with the id of the protocol that it was measured under
+    metrics.json        metrics, each with its protocol id
     README.md           the model card
-    calibration.json    only where scores are calibrated: a calibrator for each feedback field
+    calibration.json    only if scores are calibrated: a calibrator for each feedback field
     checksums.json      format, writer and the SHA-256 of each file above; their hash is the artifact's fingerprint
 
 JSON, Parquet and safetensors only: loading runs no code from the directory and needs no dataset.
@@ -39,10 +39,10 @@ FILES = ("README.md", "config.json", "items.parquet", "metrics.json", "model.saf
 
 
 def save(contents: ArtifactData, path: Path | str, *, overwrite: bool = False) -> str:
-    """Write the directory beside its place and rename it there; returns the fingerprint.
+    """Write the directory beside `path` and rename it; returns the fingerprint.
 
-    Raises ArtifactError where something lies at `path` already (`overwrite` replaces an artifact, and nothing else) and
-    ResourceError where the place cannot be written.
+    Raises ArtifactError if `path` exists already (`overwrite` replaces an artifact, and nothing else) and ResourceError
+    if it cannot be written.
     """
     path = Path(path)
     check_overwrite(path, overwrite=overwrite)
@@ -50,13 +50,13 @@ def save(contents: ArtifactData, path: Path | str, *, overwrite: bool = False) -
         _write(contents, draft)
         names = (*FILES, CALIBRATION) if contents.calibration else FILES
         sums = {name: durable.sha256(draft / name) for name in names}
-        written = FORMAT if contents.calibration else 1  # a reader of format 1 would leave the calibrators out
+        written = FORMAT if contents.calibration else 1  # a reader of format 1 would ignore the calibrators
         _write_json(draft / CHECKSUMS, {"format": written, "facta": card.version(), "files": sums})
     return fingerprint(sums)
 
 
 def check_overwrite(path: Path, *, overwrite: bool) -> None:
-    """Nothing is replaced unasked, and nothing but an artifact when asked. Raises ArtifactError."""
+    """Raises ArtifactError unless `path` is free, or an artifact that may be replaced."""
     replaceable = (path / CHECKSUMS).is_file()
     if path.exists() and not (overwrite and replaceable):
         found = "exists already and " + ("holds a finished artifact" if replaceable else "is no artifact")
@@ -74,11 +74,11 @@ def _write(contents: ArtifactData, draft: Path) -> None:
     durable.save_table(draft / "items.parquet", contents.catalogue)
     durable.save_tensors(draft / "model.safetensors", state_of(contents.model))
     mode = (draft / "config.json").stat().st_mode
-    (draft / "model.safetensors").chmod(mode)  # safetensors lets nobody but the writer read it
+    (draft / "model.safetensors").chmod(mode)  # safetensors makes the file readable only for its owner
 
 
 def load(path: Path | str) -> ArtifactData:
-    """Read a directory written by `save`, every checksum verified. Raises ArtifactError."""
+    """Read a directory written by `save`, with all checksums verified. Raises ArtifactError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -107,12 +107,12 @@ def load(path: Path | str) -> ArtifactData:
 
 
 def described(schema: Mapping[str, Any]) -> Fields:
-    """The fields that a schema of plain values names."""
+    """The fields of a schema of plain values."""
     return Fields.parse({name: schema[name] for name in Fields.model_fields if name in schema})
 
 
 def check(path: Path | str) -> str:
-    """Verify that every file is there, of this format and unaltered; returns the fingerprint. Raises ArtifactError."""
+    """Verify that all files exist, unaltered and of this format; returns the fingerprint. Raises ArtifactError."""
     path = Path(path)
     if not path.is_dir():
         raise ArtifactError(f"Found no artifact at '{path}'; expected the directory that `facta train --out` wrote.")
@@ -140,7 +140,7 @@ def check(path: Path | str) -> str:
 
 
 def fingerprint(sums: Mapping[str, str]) -> str:
-    """16 hex digits of the hash of the checksums: equal for equal artifacts, and for nothing else."""
+    """16 hex digits of the hash of the file checksums."""
     return hashlib.sha256(json.dumps(dict(sums), sort_keys=True).encode()).hexdigest()[:16]
 
 

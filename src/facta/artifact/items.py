@@ -1,7 +1,7 @@
 """The items of an artifact by id and by row: ids, titles and training events of its catalogue.
 
-A catalogue may have millions of items. Nothing here makes a Python object for each of them: ids and titles are read
-from the table where they are asked for.
+A catalogue may have millions of items, so no Python object is made for each: ids and titles are read from the table on
+demand.
 
 Letters: V catalogue items, n items asked for.
 """
@@ -22,7 +22,7 @@ from facta.errors import DataError
 
 
 class ItemLookup:
-    """`catalogue`: row, item_id, training_events, and title where there are titles."""
+    """`catalogue`: row, item_id, training_events, and optionally title."""
 
     def __init__(self, catalogue: pl.DataFrame) -> None:
         self.catalogue = catalogue
@@ -59,7 +59,7 @@ class ItemLookup:
         return self._ids.ids[rows].to_list()
 
     def titles(self, rows: Ints) -> list[str | None]:
-        """[n] catalogue rows -> their titles; None for the row -1, and where the catalogue has no title."""
+        """[n] catalogue rows -> their titles; None for the row -1, and for an item without a title."""
         if "title" not in self.catalogue.columns:
             return [None] * len(rows)
         found = iter(self.catalogue["title"][rows[rows >= 0]].cast(pl.String).to_list())

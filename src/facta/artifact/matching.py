@@ -1,4 +1,4 @@
-"""Whether a dataset is one that an artifact may be asked about: its rows and codes mean the same."""
+"""Whether an artifact may be used with a dataset: rows and codes must have the same meaning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from facta.errors import DataError, ProtocolError
 
 
 def check_match(artifact: ArtifactData, dataset: Dataset, *, other_data: bool) -> None:
-    """Raises DataError for other items or values, ProtocolError for another log that is not allowed (`other_data`)."""
+    """Raises DataError for other items or values, ProtocolError for another log unless `other_data` allows it."""
     _same_items(artifact, dataset)
     _same_codes(artifact, dataset)
     if not other_data:
@@ -18,7 +18,7 @@ def check_match(artifact: ArtifactData, dataset: Dataset, *, other_data: bool) -
 
 
 def _same_items(artifact: ArtifactData, dataset: Dataset) -> None:
-    """Rows mean the same where the dataset's items begin with the artifact's; new ones may follow."""
+    """Rows must agree: the dataset's items begin with the artifact's; new ones may follow."""
     ours, theirs = artifact.catalogue["item_id"], dataset.items["item_id"]
     if ours.dtype != theirs.dtype or not ours.equals(theirs.head(len(ours))):
         raise DataError(
@@ -28,7 +28,7 @@ def _same_items(artifact: ArtifactData, dataset: Dataset) -> None:
 
 
 def _same_codes(artifact: ArtifactData, dataset: Dataset) -> None:
-    """Codes mean the same only where both tell the same values of a field apart, in the same order."""
+    """Codes must agree: both have the same values of a field, in the same order."""
     spec, ours, theirs = artifact.model.inputs, described(artifact.schema), dataset.manifest
     facts = (*spec.users, *spec.lists)
     pairs = [
@@ -63,11 +63,11 @@ def _said(field: Field) -> str:
 
 
 def _same_data(artifact: ArtifactData, dataset: Dataset) -> None:
-    """What one log holds out may stand in the training events of another, for other users or at other places."""
+    """Events held out of one log may be training events of another, so the logs must be equal."""
     trained = artifact.schema["content_hash"]
     if trained != dataset.content_hash:
         raise ProtocolError(
             f"The artifact was trained on the dataset {trained[:12]}, not on '{dataset.path}' "
-            f"({dataset.content_hash[:12]}): its training may have shown what is asked for here. Where you know that "
-            "it did not, allow it with other_data=True (--other-data)."
+            f"({dataset.content_hash[:12]}): its training may have seen the targets here. If you know that it did "
+            "not, allow it with other_data=True (--other-data)."
         )

@@ -1,4 +1,4 @@
-"""How a model is rebuilt from its config and tensors alone."""
+"""Rebuilding a model from its config and tensors."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ class _Undrawn(TorchFunctionMode):
 
 
 def parse(values: Mapping[str, Any]) -> ModelConfig:
-    """The config that plain values describe. Raises ConfigError."""
+    """The config of plain values. Raises ConfigError."""
     return _Holder.parse({"model": values}).model
 
 
 def state_of(model: Model) -> dict[str, Tensor]:
-    """Name -> tensor: all that was learned."""
+    """Name -> tensor: the whole state of a model."""
     return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def restored(config: ModelConfig, catalogue: Catalogue, state: Mapping[str, Tensor]) -> Model:
-    """The model of a config with saved tensors. Raises RuntimeError where names or shapes differ.
+    """The model of a config with saved tensors. Raises RuntimeError if names or shapes differ.
 
     Nothing is drawn that the file overwrites: the values of a million items take 20 s to draw and .2 s to read. Tensors
-    are copied, for a file that is read by mapping may change under the model.
+    are copied, since a memory-mapped file may change under the model.
     """
     with _Undrawn():
         model = config.build(catalogue)

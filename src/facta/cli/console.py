@@ -1,4 +1,4 @@
-"""What the verbs share: tables and JSON on stdout, everything else on stderr, errors as one sentence."""
+"""Common code of the verbs: tables and JSON on stdout, everything else on stderr, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ SetOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="Where to train, by torch's name: cpu, cuda, cuda:1.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 
-PAGE = 120  # columns where there is no terminal to ask: a table of results with intervals
+PAGE_COLUMNS = 120  # columns without a terminal: enough for a table of results with intervals
 
-if sys.stdout is None:  # closed by whoever started us
+if sys.stdout is None:  # closed by the parent process
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the life of the process
 if sys.stderr is None:
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
-out = Console(width=None if sys.stdout.isatty() else PAGE)
+out = Console(width=None if sys.stdout.isatty() else PAGE_COLUMNS)
 notes = Console(stderr=True, highlight=False)
 
 
 def emit(values: Any) -> None:
-    """The answer as JSON, alone on stdout; where that cannot write every letter, as JSON's escapes."""
+    """The answer as JSON, alone on stdout; with JSON's escapes if stdout cannot encode every letter."""
     narrow = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
     text = json.dumps(_defined(values), indent=2, ensure_ascii=narrow, allow_nan=False, default=str)
     sys.stdout.write(text + "\n")
 
 
 def _defined(value: Any) -> Any:
-    """What is undefined (AUC without both outcomes) is null: JSON knows no NaN."""
+    """The value with null for undefined numbers (AUC without both outcomes): JSON has no NaN."""
     if isinstance(value, Mapping):
         return {name: _defined(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -59,7 +59,7 @@ def _defined(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """A line about what is being done, on stderr."""
+    """A progress note on stderr."""
     notes.print(text, markup=False, soft_wrap=True)
 
 
@@ -78,7 +78,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr where that is a terminal; call what it yields with (done, in all)."""
+    """A progress bar on stderr if that is a terminal; call the yielded function with (done, in all)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task(escape(what), total=None)
@@ -86,8 +86,9 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def run_cli(command: Callable[[], object]) -> None:
-    """Run the command line: a FactaError is a sentence on stderr and exit code 1; --debug asks for the stack. A warning
-    for people is a note."""
+    """Run the command line: a FactaError is a sentence on stderr and exit code 1; --debug shows the stack. A warning
+    for people is a note.
+    """
     try:
         with _terminated(), _letters(), warnings.catch_warnings():
             warnings.filterwarnings("always", category=UnknownValueWarning)
@@ -98,7 +99,7 @@ def run_cli(command: Callable[[], object]) -> None:
             raise
         note(f"facta: {error}")
         sys.exit(1)
-    except Exception as error:  # a mistake of ours: still no stack unasked
+    except Exception as error:  # a bug of ours: still no stack without --debug
         if debugging():
             raise
         note(f"facta: unexpected {type(error).__name__}: {error}. Run `facta --debug …` for where it happened.")
@@ -107,7 +108,7 @@ def run_cli(command: Callable[[], object]) -> None:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM and a closed terminal unwind as an exception does, so that drafts and temporary folders are removed."""
+    """SIGTERM and a closed terminal raise an exception, so that drafts and temporary folders are removed."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -125,7 +126,7 @@ def _terminated() -> Iterator[None]:
 
 @contextmanager
 def _letters() -> Iterator[None]:
-    """Letters that stdout cannot write become escapes, and a reader that went away, as `head` does, is no error."""
+    """Letters that stdout cannot encode become escapes, and a closed pipe (as by `head`) is no error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -135,7 +136,7 @@ def _letters() -> Iterator[None]:
         try:
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at exit
 
 
 def _note_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -143,7 +144,7 @@ def _note_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 class CommandGroup(TyperGroup):
-    """The verbs; Ctrl-C in any of them is a sentence and exit code 130 (typer alone ends without a word)."""
+    """The verbs; Ctrl-C in any of them is a sentence and exit code 130 (typer alone ends silently)."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

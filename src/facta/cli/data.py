@@ -38,9 +38,9 @@ def _fetcher(name: str) -> Callable[..., None]:
     """The command of one dataset."""
 
     def fetch(
-        out: Annotated[Path | None, typer.Option("--out", help="Directory to write; data/NAME when not given.")] = None,
+        out: Annotated[Path | None, typer.Option("--out", help="Directory to write (default: data/NAME).")] = None,
         place: Annotated[
-            Path | None, typer.Option("--from", metavar="DIR|FILE", help="Files that you have, instead of a download.")
+            Path | None, typer.Option("--from", metavar="DIR|FILE", help="Your own files, instead of a download.")
         ] = None,
         overwrite: console.OverwriteFlag = False,
         as_json: console.JsonFlag = False,
@@ -56,7 +56,7 @@ data.command()(simulate)
 
 
 def get(name: str, out: Path, place: Path | None, *, overwrite: bool, as_json: bool) -> None:
-    """Fetch a public dataset from the first origin that has it intact, prepare it, and say what it is."""
+    """Fetch a public dataset from the first origin with intact files, prepare it, and describe it."""
     title = sources.find(name).title
     dataset = None if overwrite else _present(name, out)
     if dataset is None:
@@ -73,7 +73,7 @@ def get(name: str, out: Path, place: Path | None, *, overwrite: bool, as_json: b
         console.note(f"'{out}' already holds {title}; --overwrite fetches it again.")
     manifest = dataset.manifest
     if as_json:
-        console.emit({"path": str(out), **manifest.model_dump(include=SHOWN)})
+        console.emit({"path": str(out), **manifest.model_dump(include=SHOWN_KEYS)})
         return
     console.note(f"{title}, from {manifest.source[-1]}")
     for text in manifest.notes:
@@ -81,11 +81,11 @@ def get(name: str, out: Path, place: Path | None, *, overwrite: bool, as_json: b
     console.note(f"{manifest.users:,} users, {manifest.items:,} items, {manifest.events:,} events in '{out}'.")
 
 
-SHOWN = {"users", "items", "events", "has_time", "tied_share", "content_hash", "source", "notes"}
+SHOWN_KEYS = {"users", "items", "events", "has_time", "tied_share", "content_hash", "source", "notes"}
 
 
 def _present(name: str, out: Path) -> Dataset | None:
-    """What `out` holds, if it is this dataset; anything else there is for `prepare` to refuse."""
+    """The dataset at `out`, if it is this one; `prepare` refuses anything else there."""
     try:
         dataset = Dataset.open(out)
     except DataError:
@@ -97,7 +97,7 @@ def _present(name: str, out: Path) -> Dataset | None:
 def _bar() -> Iterator[Fetching]:
     """A progress bar on stderr that follows one origin after the other."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    hidden = not console.notes.is_terminal  # a log file would only show empty lines
+    hidden = not console.notes.is_terminal  # in a log file a bar would be empty lines
     with Progress(*columns, console=console.notes, transient=True, disable=hidden) as bar:
         task = bar.add_task("looking for an origin", total=None)
         yield lambda label, done, total: bar.update(task, description=escape(label), completed=done, total=total)

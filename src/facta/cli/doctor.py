@@ -1,4 +1,4 @@
-"""`facta doctor`: what in a log will spoil results."""
+"""`facta doctor`: problems of a log that spoil results."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def doctor(
         list[str] | None, typer.Option("--column", metavar="user_id=NAME", help="A column that is not recognised.")
     ] = None,
     schema: SchemaOption = None,
-    unit: Annotated[str | None, typer.Option("--unit", help="Of the times: s, ms, us, ns; detected otherwise.")] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="Unit of the times: s, ms, us, ns (default: detected).")
+    ] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Look for what spoils results: duplicates, ties, impossible times, ids that are none, items nobody has seen.
+    """Find problems that spoil results: duplicates, ties, impossible times, missing ids, items without training events.
 
-    Exit code 1 where `facta prepare` would refuse the log.
+    Exit code 1 if `facta prepare` would refuse the log.
     """
     with console.notes.status(escape(f"Examining '{source}'.")):
         findings = examine(

@@ -1,4 +1,4 @@
-"""`facta evaluate`: one table under a printed protocol id; two artifacts or more are compared in pairs."""
+"""`facta evaluate`: a table under a printed protocol id; several artifacts are compared with the first."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ByDayFlag = Annotated[
     bool,
     typer.Option(
         "--by-day",
-        help="Train the artifacts' recipes again up to each day, predict that day, pool the days.",
+        help="Train the artifacts' recipes again up to each day, predict the day, pool the days.",
     ),
 ]
-DaysOption = Annotated[int, typer.Option(min=1, help="How many days, with --by-day.")]
+DaysOption = Annotated[int, typer.Option(min=1, help="Number of days, with --by-day.")]
 SinceOption = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="When the first day begins, with --by-day (default: the log's last days)."),
+    typer.Option(metavar="TIME", help="Beginning of the first day, with --by-day (default: the log's last days)."),
 ]
 RowsOption = Annotated[
     Path | None,
@@ -48,7 +48,7 @@ def evaluate(
     entries: Annotated[
         list[str],
         typer.Argument(
-            metavar="[NAME=]ARTIFACT…", help="One artifact, or several to compare with the first, named if you like."
+            metavar="[NAME=]ARTIFACT…", help="One artifact, or several to compare with the first; PATH or NAME=PATH."
         ),
     ],
     data: console.DataOption,
@@ -59,18 +59,18 @@ def evaluate(
             "--set", metavar="KEY=VALUE", help="Change the protocol of the first artifact, as in mask=nothing."
         ),
     ] = None,
-    k: Annotated[list[int] | None, typer.Option("-k", "--k", min=1, help="List lengths; 10 when not given.")] = None,
+    k: Annotated[list[int] | None, typer.Option("-k", "--k", min=1, help="List lengths (default: 10).")] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="What artifacts are compared in; NDCG at the first -k, or NE and GAUC, when not given."),
+        typer.Option(help="Metric of the comparison (default: NDCG at the first -k, or NE and GAUC)."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for results with the values of every user.")] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="A page with the table and pictures of what is behind it.")
+        Path | None, typer.Option(metavar="FILE.html", help="HTML page with the table and pictures.")
     ] = None,
     task: Annotated[
         Literal["next_item", "feedback"] | None,
-        typer.Option(help="Rank the catalogue, or predict feedback; what the first artifact has learned, else."),
+        typer.Option(help="Rank the catalogue, or predict feedback (default: as the first artifact)."),
     ] = None,
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Allow a dataset that an artifact was not trained on.")
@@ -83,10 +83,13 @@ def evaluate(
     lists: ListsOption = None,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Measure artifacts on a dataset; every number carries the id of its protocol."""
+    """Measure artifacts on a dataset; every number has a protocol id."""
     given, artifacts = [_entry(text)[0] for text in entries], [_entry(text)[1] for text in entries]
     if metric is not None and len(artifacts) == 1 and report is None:
-        raise ConfigError("--metric says what artifacts are compared in, and there is one; -k chooses what is shown.")
+        raise ConfigError(
+            "Found --metric, which compares artifacts, and a single artifact: leave it out; -k chooses the metrics "
+            "to show."
+        )
     ks = tuple(k or [10])
     dataset = Dataset.open(data)
     loaded = [Artifact.load(path) for path in artifacts]
@@ -116,13 +119,16 @@ def evaluate(
 
 
 def _check_options(feedback: bool, k: Sequence[int] | None, lists: Path | None, of_feedback: bool) -> None:
-    """Refuse what the other task has."""
+    """Refuse options of the other task."""
     if feedback and k:
-        raise ConfigError("-k is of ranked lists, and feedback is predicted here: leave it out.")
+        raise ConfigError("Found -k, which is for ranked lists, with predicted feedback: leave it out.")
     if feedback and lists is not None:
-        raise ConfigError("--lists is of ranked lists, and feedback is predicted here: use --predictions.")
+        raise ConfigError("Found --lists, which is for ranked lists, with predicted feedback: use --predictions.")
     if not feedback and of_feedback:
-        raise ConfigError("--by-day and --predictions are of feedback, and a catalogue is ranked here: leave them out.")
+        raise ConfigError(
+            "Found --by-day or --predictions, which are for predicted feedback, with a ranked catalogue: leave them "
+            "out."
+        )
 
 
 def _results(
@@ -156,7 +162,7 @@ def _show(
     *,
     as_json: bool,
 ) -> None:
-    """The table, and how far the others lie from the first."""
+    """The table, and the differences of the others to the first."""
     named, pairs = list(artifacts), [compare(other, results[0], metric) for other in results[1:]]
     if as_json:
         console.emit({"data": str(dataset.path), **_values(named, list(artifacts.values()), results, pairs)})
@@ -205,7 +211,7 @@ def _report(
 
 
 def _entry(text: str) -> tuple[str | None, Path]:
-    """NAME=PATH, or a path alone; a path that exists is believed before a name is."""
+    """NAME=PATH, or a path alone; an existing path wins over a name."""
     name, equals, path = text.partition("=")
     if not equals or Path(text).exists():
         return None, Path(text)
@@ -217,7 +223,7 @@ def _entry(text: str) -> tuple[str | None, Path]:
 
 
 def _names(given: Sequence[str | None], paths: Sequence[Path], artifacts: Sequence[Artifact]) -> list[str]:
-    """The names given; else recipe names, or paths where recipes repeat. Raises ConfigError for one name twice."""
+    """The given names; else recipe names, or paths if recipes repeat. Raises ConfigError for a name given twice."""
     recipes = [str(artifact.config["name"]) for artifact in artifacts]
     unnamed = [recipe for name, recipe in zip(given, recipes, strict=True) if name is None]
     repeated = len(set(unnamed)) < len(unnamed)
@@ -227,7 +233,7 @@ def _names(given: Sequence[str | None], paths: Sequence[Path], artifacts: Sequen
     ]
     for name in found:
         if found.count(name) > 1:
-            raise ConfigError(f"Two entries are named '{name}'; give each a name of its own, as in NAME={paths[0]}.")
+            raise ConfigError(f"Two entries are named '{name}'; give each its own name, as in NAME={paths[0]}.")
     return found
 
 

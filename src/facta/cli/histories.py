@@ -1,4 +1,4 @@
-"""Whose history is used, for `recommend` and `rank`: that of a stored user, or one of the command line."""
+"""The history for `recommend` and `rank`: that of a stored user, or one from the command line."""
 
 from __future__ import annotations
 
@@ -28,34 +28,38 @@ StrideOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="How many events a full window moves at a time, as in a live engine; 1 shows the newest events.",
+        help="Events that a full window moves at a time, as in a live engine; 1: the newest events.",
     ),
 ]
 HistoryOption = Annotated[
     str | None,
     typer.Option(metavar="ID,ID…", help="Item ids, oldest first; those with a comma in quotes, as in '\"a,b\",c'."),
 ]
-TimesOption = Annotated[str | None, typer.Option(metavar="TIME,TIME…", help="When, for each item of --history.")]
+TimesOption = Annotated[str | None, typer.Option(metavar="TIME,TIME…", help="Time of each item of --history.")]
 AtOption = Annotated[
-    str | None, typer.Option(metavar="TIME", help="When the request is made: ISO time, milliseconds since 1970, now.")
+    str | None, typer.Option(metavar="TIME", help="Time of the request: ISO time, milliseconds since 1970, or now.")
 ]
 ContextOption = Annotated[
     list[str] | None,
-    typer.Option("--context", metavar="NAME=VALUE", help="What is known before the item, as in tab=1."),
+    typer.Option("--context", metavar="NAME=VALUE", help="Context, known before the item, as in tab=1."),
 ]
 AllUsersFlag = Annotated[bool, typer.Option("--all-users", help="Lists for every user of --data, into --out.")]
 UsersFileOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Lists for these users: text, one id a line, or a table with user_id."),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE.parquet", help="The file of many users' lists.")]
-_PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|((?!")[^,]*))(?:,|\Z)')  # of a list: quoted, or up to the next comma
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE.parquet", help="File for the lists of many users.")
+]
+_PART = re.compile(
+    r'\s*(?:"((?:[^"]|"")*)"\s*|((?!")[^,]*))(?:,|\Z)'
+)  # a part of a list: quoted, or up to the next comma
 
 
 def chosen(
     artifact: Artifact, user: str | None, data: Path | None, history: str | None, times: str | None, at: Time | None
 ) -> tuple[History, Dataset | None]:
-    """The history that the options name, and the dataset that it is stored in. Raises ConfigError."""
+    """The history of the options, and the dataset that it is stored in. Raises ConfigError."""
     if history is not None and user is None and data is None:
         items = [artifact.id_from_text(part) for part in parts(history)]
         return History(items, None if times is None else [moment(part) or 0 for part in parts(times)]), None
@@ -67,7 +71,9 @@ def chosen(
 
 
 def note_another(artifact: Artifact, dataset: Dataset) -> None:
-    """A newer log of the same place is what serving is for; that of another place has other items, or ids by chance."""
+    """Note that the dataset is not the artifact's: a newer log of the same service is normal, another service's log is
+    not.
+    """
     if dataset.content_hash == artifact.schema["content_hash"]:
         return
     known = int((artifact.rows_of(dataset.items["item_id"].to_list()) >= 0).sum())
@@ -78,14 +84,14 @@ def note_another(artifact: Artifact, dataset: Dataset) -> None:
 
 
 def moment(at: str | None) -> Time | None:
-    """A time of the command line."""
+    """The moment of a command-line text."""
     if at is None:
         return None
     return datetime.now(UTC) if at == "now" else int(at) if at.lstrip("-").isdigit() else at
 
 
 def parts(text: str) -> list[str]:
-    """What stands between commas, without the spaces around it; what is quoted, as in CSV, keeps both."""
+    """The parts between commas, without spaces around them; parts in quotes, as in CSV, keep commas and spaces."""
     found, place = [], 0
     while place < len(text):
         part = _PART.match(text, place)
@@ -101,30 +107,32 @@ def parts(text: str) -> list[str]:
 
 
 def context_of(artifact: Artifact, assignments: Sequence[str] | None) -> dict[str, Any]:
-    """The context that --context says, in values of the artifact's fields. Raises ConfigError."""
+    """The context of --context, in values of the artifact's fields. Raises ConfigError."""
     fields = {field.name: field for field in described(artifact.schema).fields}
     found: dict[str, Any] = {}
     for assignment in assignments or []:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"Found --context {assignment}; expected NAME=VALUE, as in tab=1.")
-        found[name] = from_text(fields[name], text) if name in fields else text  # who answers names those there are
+        found[name] = (
+            from_text(fields[name], text) if name in fields else text
+        )  # the artifact's error lists the known fields
     return found
 
 
 def name(id_: ItemId, title: str | None) -> str:
-    """How an item is shown to people."""
+    """The displayed name of an item."""
     return str(id_) if title is None else f"{title} ({id_})"
 
 
 def note_unread(artifact: Artifact, history: History, unknown: int, *, stored: bool) -> None:
-    """Say what of a history was not read, and what it lacks where it is not `stored` in a dataset."""
+    """Notes on events that were not read, and on fields that a history lacks if it is not `stored` in a dataset."""
     if unknown:
         console.note(f"Left out {counted(unknown, 'event')}: their items are not in the catalogue of this artifact.")
     spec = artifact.model.inputs
     read = [*(spec.fields if history.items else ()), *(artifact.changing if spec.series else ())]
     if read and not stored:
         console.note(
-            f"This model reads {', '.join(read)}; a --history has items and times alone. "
-            "--user and --data give all that is known."
+            f"This model reads {', '.join(read)}; a --history has only items and times. Use --user and --data for all "
+            "fields."
         )

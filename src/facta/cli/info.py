@@ -1,4 +1,4 @@
-"""`facta info`: what this installation, an artifact, a dataset or a recipe is."""
+"""`facta info`: describe this installation, an artifact, a dataset or a recipe."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ PACKAGES = ("facta", "torch", "numpy", "polars", "pyarrow", "pydantic", "safeten
 def info(
     what: Annotated[
         str | None,
-        typer.Argument(help="An artifact, a prepared dataset or a recipe; this installation when not given."),
+        typer.Argument(help="An artifact, a prepared dataset or a recipe (default: this installation)."),
     ] = None,
     recipes: Annotated[bool, typer.Option("--recipes", help="List all recipes.")] = False,
     all_keys: Annotated[
-        bool, typer.Option("--keys", help="Of a recipe: every setting, its default, what is allowed, what it means.")
+        bool, typer.Option("--keys", help="Every setting of a recipe: value, default, allowed values, meaning.")
     ] = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Say what something is: versions and hardware, an artifact, a dataset, a recipe."""
+    """Describe versions and hardware, an artifact, a dataset or a recipe."""
     if all_keys:
         _keys(what, as_json=as_json)
         return
@@ -75,7 +75,10 @@ def _is_recipe_file(path: Path) -> bool:
 
 def _keys(what: str | None, *, as_json: bool) -> None:
     if what is None:
-        raise ConfigError("--keys lists the settings of a recipe: name one, as in facta info movielens-1m/hstu --keys.")
+        raise ConfigError(
+            "Found --keys without a recipe, whose settings it lists: name one, as in facta info movielens-1m/hstu "
+            "--keys."
+        )
     found = list(keys(find(what)))
     if as_json:
         console.emit([one._asdict() for one in found])
@@ -133,7 +136,7 @@ def _artifact(path: Path) -> dict[str, Any]:
 
 
 def _cost(artifact: Artifact) -> dict[str, Any]:
-    """What the model says about itself, for a history that fills its window, by the backend that runs here."""
+    """The model's cost for a history that fills its window, with this machine's backend."""
     model = artifact.model
     if not model.config.trained:
         return {"numbers": sum(model.parameter_counts().values())}

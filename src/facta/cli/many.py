@@ -1,4 +1,4 @@
-"""What `recommend` and `rank` share when they answer many users: which users, into which file, for which moment."""
+"""Common code of `recommend` and `rank` for many users: the users, the file, the moment."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from facta.infer.artifact import Artifact
 
 
 def asked(all_users: bool, users_file: Path | None, out: Path | None) -> bool:
-    """Whether the options ask for the lists of many users."""
+    """Whether the options ask for lists of many users."""
     return all_users or users_file is not None or out is not None
 
 
 def checked(all_users: bool, users_file: Path | None, data: Path | None, out: Path | None, **alone: Any) -> Dataset:
-    """The dataset of a request for many users. Raises ConfigError for options that do not go together."""
+    """The dataset of a request for many users. Raises ConfigError for options that do not fit together."""
     given = [f"--{name}" for name, value in alone.items() if value is not None]
     if data is None or out is None or all_users == (users_file is not None) or given:
         found = f"; found {', '.join(given)} beside them" if given else ""
         raise ConfigError(
             f"The lists of many users need --data, --out, and either --all-users or --users-file{found}; leave out "
-            "what is of one history."
+            "options of a single history."
         )
     return Dataset.open(data)
 
@@ -51,7 +51,7 @@ def ids_of(file: Path, what: str, known: pl.Series) -> pl.Series:
 
 
 def table_of(file: Path, *whats: str) -> pl.DataFrame | None:
-    """The id columns of a table, such as user_id; None where the file is a list of ids. Raises DataError."""
+    """The id columns of a table, such as user_id; None if the file is a list of ids. Raises DataError."""
     if is_text(file):
         first = next(iter(lines_of(file)), "")
         header = [name.strip(' "\ufeff') for name in first.replace("\t", ",").replace(";", ",").split(",")]
@@ -68,7 +68,7 @@ def table_of(file: Path, *whats: str) -> pl.DataFrame | None:
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines of a text that are not empty. Raises DataError."""
+    """The non-empty lines of a text. Raises DataError."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +77,7 @@ def lines_of(file: Path) -> list[str]:
 
 
 def is_text(file: Path) -> bool:
-    """Whether ids stand in a file as text, where digits may be numbers."""
+    """Whether ids in a file are text, in which digits may be numbers."""
     return file.suffix.lower() not in (".parquet", ".pq", ".jsonl", ".ndjson", ".gz", ".zst")
 
 
@@ -85,9 +85,9 @@ def write(
     artifact: Artifact, dataset: Dataset, out: Path, at: str | None, k: int | None,
     run: Callable[[Time | None, Any], None],
 ) -> Mapping[str, Any]:  # fmt: skip
-    """Run what writes the file, with progress; what `--json` prints.
+    """Write the file with progress; returns the summary for `--json`.
 
-    `--at now` of a run that was stopped stays the moment when it began: all lists of a file are of one moment.
+    With `--at now` a resumed run keeps the moment of its beginning, so all lists of a file are of one moment.
     """
     moment, started = histories.moment(at), parts.started(out) or {}
     same = {"artifact": artifact.fingerprint, "dataset": dataset.content_hash, "k": k}

@@ -1,4 +1,4 @@
-"""What a report says of itself: its title, the command, and of each artifact its fingerprint and seed."""
+"""Provenance of a report: its title, the command, and fingerprint and seed of each artifact."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from facta.infer.artifact import Artifact
 
 
 def title(names: Sequence[str], data: Path) -> str:
-    """Who is compared on which dataset."""
+    """The title: the compared names and the dataset."""
     return f"{title_of(names)}, on {data.name}"
 
 
 def provenance(artifacts: Mapping[str, Artifact]) -> Provenance:
-    """Of the command that runs."""
+    """The provenance of the running command."""
     seeds = {name: (one.config.get("training") or {}).get("seed") for name, one in artifacts.items()}
     return Provenance(
         command=shlex.join(["facta", *sys.argv[1:]]),

@@ -22,21 +22,21 @@ from facta.eval.value_metrics import COMPARED_VALUES
 from facta.infer.artifact import Artifact
 from facta.recipes.recipe import RecipeConfig
 
-RAW = " (raw)"  # of an artifact with calibrators, behind its name
+RAW_SUFFIX = " (raw)"  # suffix of an artifact's name for scores before calibration
 COMPARED = ("NE", "GAUC", "NMAE", "Spearman")
 
 
 def held_out(
     artifacts: Mapping[str, Artifact], dataset: Dataset, protocol: ProtocolConfig, stage: Stage, *, other_data: bool
 ) -> dict[str, Predictions]:
-    """What every artifact says of the held-out events."""
+    """Predictions of the held-out events by every artifact."""
     found = {}
     for name, one in artifacts.items():
         with console.counting(f"predicting with {name}") as progress:
             found[name] = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, progress=progress)
         if one.calibration:
             raw = api.predict(one, dataset, protocol, stage=stage, other_data=other_data, calibrated=False)
-            found[f"{name}{RAW}"] = raw
+            found[f"{name}{RAW_SUFFIX}"] = raw
     return found
 
 
@@ -50,12 +50,12 @@ def days(
     since: str | None,
     out: Path | None,
 ) -> dict[str, Predictions]:
-    """What the recipe of every artifact says of each day, trained up to it. A folder beside the artifact keeps it."""
+    """Predictions of each day by every artifact's recipe, trained up to it, stored in a folder beside the artifact."""
     found = {}
     for path, (name, one) in zip(paths, artifacts.items(), strict=True):
         recipe = RecipeConfig.parse(one.config).change(protocol=protocol, calibration=None)
         if one.calibration:
-            console.note(f"{name} is measured as its models say it: calibrators are not fitted again for each day.")
+            console.note(f"{name} is measured without calibration: calibrators are not fitted again for each day.")
         folder = path.with_name(f"{path.name}.days") if out is None else out / f"{name.replace('/', '-')}.days"
         console.note(f"Day by day: {name}, kept in '{folder}'.")
         found[name] = api.by_day(dataset, recipe, folder, days=days, since=since)
@@ -73,7 +73,7 @@ def show(
     metric: str | None,
     as_json: bool,
 ) -> None:
-    """Print and save what every artifact says, and how far the others lie from the first."""
+    """Print and save the metrics of every artifact, and the differences to the first."""
     if out is not None:
         _save(out, found)
     if rows is not None:
@@ -110,11 +110,11 @@ def show(
 
 
 def _artifact_of(name: str) -> str:
-    return name.removesuffix(RAW)
+    return name.removesuffix(RAW_SUFFIX)
 
 
 def _common(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
-    """Of the fields that all of them predict."""
+    """The predictions of the fields that all artifacts predict."""
     every = list(dict.fromkeys(field for one in found.values() for field in (*one.p, *one.expected)))
     common = [field for field in every if all(field in (*one.p, *one.expected) for one in found.values())]
     if len(common) == len(every):
@@ -126,7 +126,7 @@ def _common(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
 
 
 def _of(one: Predictions, fields: Sequence[str]) -> Predictions:
-    """The same of some of its fields."""
+    """The predictions of some fields."""
     return replace(
         one,
         p={field: p for field, p in one.p.items() if field in fields},
@@ -144,7 +144,7 @@ def _save(folder: Path, found: Mapping[str, Predictions]) -> None:
 
 
 def _pairs(found: Mapping[str, Predictions], compared: Sequence[tuple[str, str]]) -> list[tuple[str, str, Comparison]]:
-    """(name, field, how far it lies from the first)."""
+    """(name, field, comparison with the first)."""
     base, *_ = found.values()
     pairs = []
     for name, one in list(found.items())[1:]:
@@ -157,7 +157,7 @@ def _pairs(found: Mapping[str, Predictions], compared: Sequence[tuple[str, str]]
 
 
 def _compared(metric: str | None, successes: Collection[str], values: Collection[str]) -> list[tuple[str, str]]:
-    """(metric, its field; "": every one) of an option such as NE or NE(click). Raises ConfigError."""
+    """(metric, field; "": all fields) of an option such as NE or NE(click). Raises ConfigError."""
     if metric is None:
         return [(name, "") for name in COMPARED]
     known = [*(RESAMPLED if successes else ()), *(COMPARED_VALUES if values else ())]

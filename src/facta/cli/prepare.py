@@ -38,7 +38,8 @@ PivotOption = Annotated[
     ),
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--from", metavar="TIME", help="Leave out events before: ISO 8601, milliseconds.")
+    str | None,
+    typer.Option("--from", metavar="TIME", help="Leave out events before this moment: ISO 8601, milliseconds."),
 ]
 UntilOption = Annotated[
     str | None, typer.Option("--until", metavar="TIME", help="Leave out events at this moment and later.")
@@ -63,12 +64,12 @@ def prepare(
     ] = None,
     field: Annotated[
         list[str] | None,
-        typer.Option(
-            "--field", metavar="NAME[:context]", help="A column to keep; all numeric ones, when none is given."
-        ),
+        typer.Option("--field", metavar="NAME[:context]", help="A column to keep (default: all numeric ones)."),
     ] = None,
     schema: SchemaOption = None,
-    unit: Annotated[str | None, typer.Option("--unit", help="Of the times: s, ms, us, ns; detected otherwise.")] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="Unit of the times: s, ms, us, ns (default: detected).")
+    ] = None,
     catalogue: Annotated[
         Path | None, typer.Option("--catalogue", help="An artifact or dataset whose item rows keep their meaning.")
     ] = None,
@@ -80,14 +81,15 @@ def prepare(
         list[str] | None, typer.Option("--drop-user", metavar="ID", help="A user whose events are left out.")
     ] = None,
     drop_users_file: Annotated[
-        Path | None, typer.Option("--drop-users-file", help="More of them: a text with one id a line, or a table.")
+        Path | None,
+        typer.Option("--drop-users-file", help="More users to leave out: text with one id a line, or a table."),
     ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Prepare an event log: recognise columns and units, give ids rows, order every history, write a dataset."""
+    """Prepare an event log: recognise columns and units, map ids to rows, order every history, write a dataset."""
     start = time.perf_counter()
     said = schema_of(schema, field)
     with console.notes.status("Opening the log.") as status:
@@ -158,7 +160,7 @@ def columns_of(assignments: Sequence[str]) -> dict[str, str]:
 
 
 def schema_of(file: Path | None, names: Sequence[str] | None = None) -> SchemaConfig:
-    """The schema of a file, and the fields that --field names, NAME or NAME:role, beside."""
+    """The schema of a file, with the fields of --field (NAME or NAME:role) added."""
     schema = SchemaConfig() if file is None else _read(file)
     if names is None:
         return schema
@@ -182,7 +184,7 @@ def _read(file: Path) -> SchemaConfig:
 
 
 def _show(status: Status) -> Progress:
-    """What was found stays on the screen; what is being done shares one line."""
+    """Findings stay on the screen; progress shares one line."""
 
     def show(text: str, stays: bool) -> None:
         console.note(text) if stays else status.update(escape(text))

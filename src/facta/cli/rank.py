@@ -1,4 +1,4 @@
-"""`facta rank`: given candidates by what a person would do with them."""
+"""`facta rank`: order given candidates by predicted feedback."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ def rank(
     data: histories.DataOption = None,
     history: histories.HistoryOption = None,
     times: histories.TimesOption = None,
-    candidates: Annotated[str | None, typer.Option(metavar="ID,ID…", help="The items to rank, as --history.")] = None,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="ID,ID…", help="The items to rank, written as --history.")
+    ] = None,
     candidates_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The same from a text file, one id a line; for many users also a table with user_id and item_id.",
+            help="Candidates from a text file, one id a line; for many users also a table with user_id and item_id.",
         ),
     ] = None,
     all_users: histories.AllUsersFlag = False,
@@ -50,8 +52,8 @@ def rank(
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Rank candidates for a stored user (--user, --data) or for a history given on the spot (--history); or for many
-    users at once (--all-users or --users-file, with --data), into a Parquet file (--out).
+    """Rank candidates for a stored user (--user, --data) or a given history (--history), or for many users (--all-users
+    or --users-file, with --data) into a Parquet file (--out).
     """
     if many.asked(all_users, users_file, out):
         stored = many.checked(all_users, users_file, data, out, user=user, history=history, times=times)
@@ -72,7 +74,9 @@ def rank(
             console.emit(values)
         return
     if k is not None:
-        raise ConfigError("-k is of lists for many users (--out); all candidates of one history are shown.")
+        raise ConfigError(
+            "Found -k, which is for lists of many users (--out); all candidates of one history are shown: leave it out."
+        )
     loaded, asked = Artifact.load(artifact), histories.moment(at)
     given, dataset = histories.chosen(loaded, user, data, history, times, asked)
     ids = [loaded.id_from_text(text) for text in _texts(candidates, candidates_file)]
@@ -87,7 +91,7 @@ def rank(
 
 
 def _texts(candidates: str | None, file: Path | None) -> list[str]:
-    """Ids as they are written."""
+    """Ids as texts."""
     if (candidates is None) == (file is None):
         raise ConfigError("Give either --candidates or --candidates-file, to say which items to rank.")
     if file is None:

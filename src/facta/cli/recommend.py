@@ -1,4 +1,4 @@
-"""`facta recommend`: the best items for a stored user or for a history given on the spot."""
+"""`facta recommend`: the best items for a stored user or a given history."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ NEWEST = "newest first"
 
 
 class Event(NamedTuple):
-    """An item of the history, and what the user said of it."""
+    """An item of the history, and the user's feedback on it."""
 
     item: ItemId
-    value: float | None = None  # of the field that stands beside; None: missing
+    value: float | None = None  # of the displayed field; None: missing
 
 
 class Beside(NamedTuple):
-    """The part of the history that stands beside the recommendations, for people to compare."""
+    """The part of the history shown beside the recommendations for comparison."""
 
     whose: str
     order: str
     events: list[Event]
-    field: str | None = None  # what the values are of
+    field: str | None = None  # name of the displayed field
 
 
 def recommend(
@@ -56,7 +56,7 @@ def recommend(
         str | None,
         typer.Option(
             metavar="history|nothing|ID,ID…",
-            help="What is not recommended; what the artifact's protocol masks, when not given.",
+            help="Items that are not recommended (default: as the artifact's protocol).",
         ),
     ] = None,
     shortlist: Annotated[
@@ -64,15 +64,15 @@ def recommend(
         typer.Option(
             metavar="N",
             min=1,
-            help="Of a mixture of logits: exact scores for the N items that a rough search puts first (default: all).",
+            help="For a mixture of logits: score only the first N items of a rough search (default: all).",
         ),
     ] = None,
     stride: histories.StrideOption = 1,
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Recommend items to a stored user (--user, --data) or for a history given on the spot (--history); or to many
-    users at once (--all-users or --users-file, with --data), into a Parquet file (--out).
+    """Recommend items to a stored user (--user, --data) or for a given history (--history), or to many users
+    (--all-users or --users-file, with --data) into a Parquet file (--out).
     """
     if many.asked(all_users, users_file, out):
         stored = many.checked(all_users, users_file, data, out, user=user, history=history, times=times)
@@ -95,7 +95,7 @@ def recommend(
         histories.note_unread(loaded, given, answer.unknown[0], stored=dataset is not None)
         if unsaid := [name for name in loaded.model.inputs.told if name not in said]:
             console.note(
-                f"This model recommends for a context, and {', '.join(unsaid)} is not said (--context NAME=VALUE)."
+                f"This model recommends for a context, and {', '.join(unsaid)} is not given (--context NAME=VALUE)."
             )
         _show(loaded, answer, beside)
 
@@ -105,7 +105,7 @@ def _many(
     context: dict[str, Any], exclude: str | None, shortlist: int | None, stride: int, *, overwrite: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """The lists of many users, into a file."""
+    """Write the lists of many users to a file."""
     assert out is not None
     histories.note_another(artifact, dataset)
     chosen, hidden = many.users(users, dataset), _exclude(artifact, exclude)
@@ -126,15 +126,15 @@ def _given(history: History) -> Beside:
     """The history of the command line."""
     events = [Event(item) for item in history.items]
     moments = [moment(time) for time in history.times or []]
-    if len(moments) == len(events):  # any other number is refused with the request
+    if len(moments) == len(events):  # the request refuses other numbers
         events = [event for _, event in sorted(zip(moments, events, strict=True), key=lambda pair: pair[0])]
     return Beside("history", NEWEST, _last(events))
 
 
 def _stored(history: History, dataset: Dataset, whose: str) -> Beside:
-    """The history of a user of the dataset; where the user rated, what was rated highest stands first.
+    """The history of a user of the dataset; with ratings, highest rated first.
 
-    The values beside it are of the feedback that is a number, where the dataset has exactly one.
+    The displayed values are of the dataset's numeric feedback, if there is exactly one.
     """
     numbers = [one for one in dataset.manifest.fields if one.role == "feedback" and one.kind in ("numeric", "ordinal")]
     field = numbers[0].name if len(numbers) == 1 else None
@@ -147,7 +147,7 @@ def _stored(history: History, dataset: Dataset, whose: str) -> Beside:
 
 
 def _last(events: list[Event]) -> list[Event]:
-    """The last of them, last first; of equals the newer stays before the older."""
+    """The last `count`, in reverse order; of equal ones the newer comes first."""
     return events[: -SHOWN_EVENTS - 1 : -1]
 
 
@@ -179,7 +179,9 @@ def _values(
 
 def _show(artifact: Artifact, answer: Answer, beside: Beside) -> None:
     if answer.source[0] == "popularity":
-        console.note("No event before the request is of an item that was trained on; these are the most popular items.")
+        console.note(
+            "No event before the request is of an item with training events; these are the most popular items."
+        )
     headings = ["", "recommended", "score", f"{beside.whose}, {beside.order}"]
     columns = [
         [str(place) for place in range(1, len(answer.ids[0]) + 1)],

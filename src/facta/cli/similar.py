@@ -1,4 +1,4 @@
-"""`facta similar`: the items that are most like an item."""
+"""`facta similar`: the most similar items of an item."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def similar(
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items.")] = 10,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Show the items that are most like an item: by the vectors that the model has learned, or by the pairs that it has
-    counted. The line above the table says which.
+    """Show the most similar items of an item, by the learned vectors or the counted pairs of the model. The line above
+    the table says which.
     """
     loaded = Artifact.load(artifact)
     found = loaded.similar_items([loaded.id_from_text(text) for text in items], k)
@@ -49,7 +49,7 @@ def _values(found: SimilarItems, titles: list[str | None]) -> list[Mapping[str, 
 
 def _show(found: SimilarItems, place: int, name: str, *, known: bool) -> None:
     if found.untrained[place]:
-        told = "its features alone tell what is like it" if known else "nothing tells what is like it"
+        told = "similarity is by its features alone" if known else "no similar items are known"
         console.note(f"{name} has no training event: {told}.")
     rows = [
         [rank, histories.name(id_, title), f"{score:.3f}"]

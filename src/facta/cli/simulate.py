@@ -1,4 +1,4 @@
-"""`facta data simulate`: the event log of a service whose best possible prediction is known."""
+"""`facta data simulate`: the event log of a simulated service with a known Bayes optimum."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def simulate(
     users: Annotated[int, typer.Option(min=1, help="How many users.")] = _DEFAULT.users,
     items: Annotated[int, typer.Option(min=1, help="How many items.")] = _DEFAULT.items,
     events_per_user: Annotated[float, typer.Option(min=2, help="Mean length of a history.")] = _DEFAULT.events_per_user,
-    seed: Annotated[int, typer.Option(min=0, help="Of the users; the world they live in stays the same.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the users; the world does not change.")] = 0,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Simulate a service and write its event log, its items, and the schema that `facta prepare` reads."""
+    """Simulate a service; write its event log, its items, and the schema for `facta prepare`."""
     start = time.perf_counter()
     world = World(SimulatorConfig(users=users, items=items, events_per_user=events_per_user))
     with console.counting("simulating users") as progress:

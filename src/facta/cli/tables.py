@@ -1,4 +1,4 @@
-"""Tables of results: always under the id of the protocol that they were measured under."""
+"""Tables of results, each under its protocol id."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def results(named: Sequence[tuple[str, Mapping[str, Any]]], ks: Sequence[int] = 
     masked = first["unreachable_targets"]
     if masked > 0.01:
         console.out.print(
-            f"{masked:.1%} of the targets are masked, because the user had the item before: nobody can score above "
+            f"{masked:.1%} of the targets are masked, because the user had the item before: no score can exceed "
             f"{1 - masked:.2f}. Where people repeat, train with protocol.mask=nothing and evaluate with mask=nothing."
         )
 
 
 def seeds(name: str, results: Mapping[int, Mapping[str, Any]], over: Mapping[str, Mapping[str, float | None]]) -> None:
-    """A line for each metric: its mean over seeds, its deviation, and its value for each seed."""
+    """A line for each metric: mean and deviation over seeds, and the value for each seed."""
     first = next(iter(results.values()))
     shown = [metric for metric in over if "@" not in metric or metric.endswith("@10")]
     rows = [
@@ -64,7 +64,7 @@ def shown(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """One table of summaries (`Predictions.summary`) that share a protocol, a line for each field of each."""
+    """A table of summaries (`Predictions.summary`) that share a protocol; a line for each field of each summary."""
     first = named[0][1]
     rows = [
         [
@@ -88,20 +88,20 @@ def predictions(named: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def _population(summaries: Sequence[Mapping[str, Any]]) -> None:
-    """A line of whom and what the numbers are; a second one where the artifacts know other items."""
+    """A line on the population of the numbers; further lines if artifacts have different catalogues."""
     said = [population(summary.get("asked") or {}, summary["stage"]) for summary in summaries]
     for text in dict.fromkeys(filter(None, said)):
         console.out.print(f"Asked: {text}", markup=False, highlight=False)
 
 
 def _seeds(summary: Mapping[str, Any], metric: str) -> str:
-    """What the mean of several runs owes to their seeds, which no interval over users tells."""
+    """The deviation of several runs over their seeds, which the interval over users does not cover."""
     means = summary.get("seed_means", {}).get(metric, ())
     return f" ±{statistics.stdev(means):.4f} over {len(means)} seeds" if len(means) > 1 else ""
 
 
 def _values(named: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:
-    """The table of feedback that is a number without success."""
+    """The table of numeric feedback without success."""
     rows = [
         [name, field, *(cell(summary["metrics"][f"{metric}({field})"]) for metric in VALUE_METRICS[:-1])]
         for name, summary in named
@@ -117,7 +117,7 @@ def _stage(summary: Mapping[str, Any]) -> str:
 
 
 def cell(value: Mapping[str, float | None]) -> str:
-    """A mean with its interval, as far as they are defined."""
+    """A mean with its interval, if defined."""
     if value["mean"] is None:
         return "–"
     if value["low"] is None:

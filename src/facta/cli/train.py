@@ -21,7 +21,7 @@ def train(
     ],
     data: console.DataOption,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory of the artifact; artifacts/RECIPE when not given.")
+        Path | None, typer.Option("--out", help="Directory of the artifact (default: artifacts/RECIPE).")
     ] = None,
     changes: console.SetOption = None,
     seeds: Annotated[
@@ -32,7 +32,7 @@ def train(
     overwrite: console.OverwriteFlag = False,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Train a recipe's model on a prepared dataset and write the artifact; the same command goes on after a stop."""
+    """Train a recipe's model on a prepared dataset and write the artifact; the same command resumes a stopped run."""
     out = Path("artifacts") / api.find_recipe(recipe).name if out is None else out
     if seeds is not None:
         found = api.train_seeds(data, recipe, out, _seeds(seeds), changes or [], device=device, overwrite=overwrite)
@@ -65,7 +65,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _show_seeds(out: Path, artifacts: Mapping[int, Artifact], *, as_json: bool) -> None:
-    """A table or a document for each stage and task: every seed, their mean and their deviation."""
+    """A table or JSON document for each stage and task: every seed, mean and deviation."""
     name = str(next(iter(artifacts.values())).config["name"])
     stages: list[dict[str, Any]] = [
         {"results": dict(zip(artifacts, summaries, strict=True)), "over_seeds": over_seeds(summaries)}

@@ -1,4 +1,4 @@
-"""`facta import` and `facta export`: histories into an event store, and its events out as a log."""
+"""`facta import` and `facta export`: histories into an event store, and events of a store as a log."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def import_(
     store: StoreOption,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Put the histories of a dataset into an event store. What is there already is left as it is, so an import that was
-    interrupted goes on when it is started again.
+    """Put the histories of a dataset into an event store. Existing events do not change, so an interrupted import
+    resumes when it is started again.
     """
     opened = Dataset.open(dataset)
     target = open_store(store, Clock(max_future=None))
@@ -48,7 +48,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
     like: Annotated[
         Path | None,
-        typer.Option("--like", help="A dataset or an artifact: the times of late feedback are called as in its log."),
+        typer.Option("--like", help="A dataset or an artifact whose log names the columns of late feedback's times."),
     ] = None,
     as_json: console.JsonFlag = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`facta tune`: random search over a recipe's settings on validation; the same command goes on after a stop."""
+"""`facta tune`: random search over a recipe's settings on validation; the same command resumes a stopped search."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from facta.training.tune import Trial, best
 
 
 def tune(
-    recipe: Annotated[str, typer.Argument(help="Such as movielens-100k/hstu; it says what is searched.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe with the search space, such as movielens-100k/hstu.")],
     data: console.DataOption,
-    trials: Annotated[int, typer.Option(min=1, help="How many; the first is the recipe as it stands.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials; the first is the recipe itself.")] = 20,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of trials.jsonl and the runs; tuning/RECIPE when not given.")
+        Path | None, typer.Option("--out", help="Folder of trials.jsonl and the runs (default: tuning/RECIPE).")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which settings are drawn; training has its own seed.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn settings; training has its own.")] = 0,
     changes: console.SetOption = None,
     device: console.DeviceOption = "cpu",
     as_json: console.JsonFlag = False,
 ) -> None:
-    """Try random settings of a recipe, judged on validation, and print the best as --set options."""
+    """Try random settings of a recipe on validation and print the best as --set options."""
     out = Path("tuning") / recipe if out is None else out
     found = api.tune(data, recipe, out, changes or [], trials=trials, seed=seed, device=device, progress=_say)
     metric = _metric(recipe, changes)
@@ -46,14 +46,14 @@ def tune(
 
 
 def _metric(recipe: str, changes: Sequence[str] | None) -> str:
-    """What the trials were judged by."""
+    """The metric of the trials."""
     training = api.find_recipe(recipe, changes or []).training
     assert training is not None  # the search has run
     return training.metric
 
 
 def _rank(trial: Trial, metric: str) -> float:
-    """The best first, what failed last."""
+    """The best trial first, failed ones last."""
     if trial.value is None:
         return math.inf
     return trial.value if lower_is_better(metric) else -trial.value
@@ -68,4 +68,4 @@ def _value(trial: Trial) -> str:
 
 
 def _settings(trial: Trial) -> str:
-    return " ".join(trial.overrides) or "the recipe as it stands"
+    return " ".join(trial.overrides) or "the recipe itself"

@@ -1,6 +1,6 @@
-"""From an event log to batches, in rooms that know the ones before them.
+"""From an event log to batches, in folders that import only earlier ones.
 
-`dataset`: what was prepared, and what its columns mean. `split`: what may be learned from, and what was known when.
+`dataset`: the prepared dataset and its schema. `split`: held-out events, and the facts known at each moment.
 `batches`: from a dataset or a request to tensors. `log`: from a log of any form to a dataset. `public`: public datasets
-by name. `synthetic`: simulated logs whose best prediction is known.
+by name. `synthetic`: simulated logs with a known Bayes optimum.
 """

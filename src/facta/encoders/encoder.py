@@ -1,6 +1,6 @@
-"""What an encoder is: a stack of layers over tokens, built by its config, which also states what it costs.
+"""The interface of an encoder: a stack of layers over tokens, and its config, which builds it and states its cost.
 
-An encoder from outside extends `EncoderConfig` and needs nothing else of facta: see docs/add_an_encoder.md.
+An encoder from outside only extends `EncoderConfig`: see docs/add_an_encoder.md.
 
 Letters: T tokens, D width, N window.
 """
@@ -18,11 +18,11 @@ from facta.types import TokenBatch
 
 
 class TokenCost(NamedTuple):
-    """Of one token in all layers."""
+    """Cost of one token in all layers."""
 
     flops: float  # forward; multiply and add count as two
-    activation_bytes: float  # kept for the backward pass by the backend in use, float32
-    cache_bytes: float  # kept of a token for those that come later, float32
+    activation_bytes: float  # activations for the backward pass in the backend in use, float32
+    cache_bytes: float  # cache (keys and values) of a token, float32
 
 
 class Encoder(nn.Module):
@@ -32,7 +32,7 @@ class Encoder(nn.Module):
     """
 
     prefix_stable = True
-    """Whether a token's state depends on no later token of its row: earlier states may then be kept."""
+    """Whether a token's state is independent of later tokens of its row, so that earlier states may be cached."""
     remembers = False
     """Whether `forward` takes a third argument, the `Memory` of the rows' earlier tokens (`encoders/memory.py`)."""
 
@@ -44,7 +44,7 @@ class EncoderConfig(Config):
     """The base of every encoder's config."""
 
     both_ways: ClassVar[bool] = False
-    """Whether a token may see tokens behind itself, up to its whole row (`TokenBatch.sees`), as attention can."""
+    """Whether a token may see later tokens, up to its whole row (`TokenBatch.sees`), as attention allows."""
 
     @abstractmethod
     def build(self, width: int, window: int) -> Encoder:
@@ -52,18 +52,18 @@ class EncoderConfig(Config):
 
     @abstractmethod
     def cost(self, width: int, seen: float) -> TokenCost:
-        """What a token costs that sees `seen` tokens, itself included, in a model of width D."""
+        """The cost of a token that sees `seen` tokens, itself included, in a model of width D."""
 
     def check(self, width: int) -> None:
-        """Raises ConfigError where the encoder does not exist at this width."""
+        """Raises ConfigError if the encoder does not support this width."""
 
     @property
     def settings_without_time(self) -> list[str]:
-        """Of the settings by which it reads time: what they would be without it, as in ["bias=none"]."""
+        """Changes of settings that make the encoder independent of time, as in ["bias=none"]."""
         return []
 
 
 def check_heads(width: int, heads: int, name: str = "encoder.heads") -> None:
-    """Raises ConfigError where heads do not share the width evenly."""
+    """Raises ConfigError if the width is no multiple of the heads."""
     if width % heads:
         raise ConfigError(f"width {width} is not a multiple of {name} {heads}; change one of them.")

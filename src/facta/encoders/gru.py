@@ -30,16 +30,17 @@ class GRUConfig(EncoderConfig):
         return GRU(self, width)
 
     def cost(self, width: int, seen: float) -> TokenCost:
-        """A state takes the place of a cache: nothing is kept of a token."""
+        """The cost. The state replaces a cache of tokens."""
         hidden = self.hidden or width
-        given = (width + (self.layers - 1) * hidden) / self.layers  # the lowest layer is given D numbers
+        given = (width + (self.layers - 1) * hidden) / self.layers  # the lowest layer reads D numbers
         flops = 2 * 3 * hidden * (given + hidden) + 2 * hidden * width / self.layers
         return TokenCost(self.layers * flops, 4.0 * self.layers * (width + 5 * hidden), 0.0)
 
 
 class GRU(Encoder):
     """Recurrent layers and a linear map back to width D. A state is a function of its history alone, so it is
-    prefix-stable; targets aside need another kind of mask than recurrence has and are refused."""
+    prefix-stable. Standalone targets are refused: recurrence cannot mask them.
+    """
 
     remembers = True
 
@@ -75,15 +76,15 @@ class GRU(Encoder):
 
 
 def _states(memory: Memory, rows: Tensor, layer: int, width: int, like: Tensor) -> Tensor:
-    """[1, B', hidden] where each row begins, in the order of `rows`."""
+    """[1, B', hidden] the initial state of each row, in the order of `rows`."""
     zero = like.new_zeros(width)
     kept = [memory.rows[row] for row in rows.tolist()]
     return torch.stack([zero if one is None else one.states[layer] for one in kept])[None]
 
 
 def _time_major(offsets: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How torch packs jagged rows: all first tokens, all second ones …, longer rows first; with the count of each
-    step, and the rows that have any tokens, in that order.
+    """Torch's packing of jagged rows: all first tokens, all second tokens …, longer rows first; with the count of each
+    step, and the non-empty rows in that order.
     """
     row_length = jagged.lengths(offsets)
     longest_first = torch.argsort(row_length, descending=True, stable=True)

@@ -24,17 +24,17 @@ from facta.encoders.memory import LayerMemory
 from facta.encoders.stack import AttentionStack
 from facta.errors import ConfigError
 from facta.layers.norms import plain_layer_norm
-from facta.ops.buckets import LAST
+from facta.ops.buckets import LAST_BUCKET
 from facta.ops.layer import Layer, hstu_layer, hstu_layer_over
 from facta.ops.past import check
 from facta.types import TokenBatch
 
 
 class HSTUConfig(EncoderConfig):
-    """Every choice of the research code; the defaults are its values for MovieLens-1M.
+    """The settings of the research code; the defaults are its values for MovieLens-1M.
 
-    LN(c·o) equals LN(o) except through `eps`, and at the start o is so small that eps decides: `normaliser`, `eps` and
-    `init_std` belong together when published numbers are to be matched.
+    LN(c·o) equals LN(o) up to `eps`, but at the start o is so small that `eps` dominates: to match published numbers,
+    `normaliser`, `eps` and `init_std` must all agree.
     """
 
     both_ways: ClassVar[bool] = True
@@ -44,33 +44,33 @@ class HSTUConfig(EncoderConfig):
     qk_width: int | None = Field(default=None, ge=1, description="dqk of each head; None: D / heads")
     v_width: int | None = Field(default=None, ge=1, description="dv of each head; None: D / heads")
     attention: Literal["silu", "softmax"] = Field(
-        default="silu", description="softmax: the paper's ablation, softmax(q·k / √dqk) in place of n⁻¹ SiLU; no bias"
+        default="silu", description="softmax: the paper's ablation, softmax(q·k / √dqk) instead of n⁻¹ SiLU; no bias"
     )
     bias: Literal["none", "position", "time", "both"] = "both"
     recent: int | None = Field(
         default=None,
         ge=1,
-        description="begin with a position bias that falls until twice so many events back; None: any distance alike",
+        description="initial position bias that falls until twice so many events back; None: no initial preference",
     )
     normaliser: float | None = Field(
         default=None, gt=0, description="n; None: window + 11, the research code's constant"
     )
     eps: float = Field(default=1e-6, gt=0)
-    init_std: float = Field(default=0.02, gt=0, description="of the uvqk projection and the bias tables")
-    activated: str = Field(default="uvqk", pattern="^u?v?q?k?$", description="which projections pass through SiLU")
+    init_std: float = Field(default=0.02, gt=0, description="initial std of the uvqk projection and the bias tables")
+    activated: str = Field(default="uvqk", pattern="^u?v?q?k?$", description="projections with SiLU")
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> HSTUConfig:
         if self.attention == "softmax" and (self.bias != "none" or self.normaliser is not None):
             raise ConfigError(
-                f"encoder.attention is softmax, which has neither bias nor normaliser; found bias {self.bias} and "
-                f"normaliser {self.normaliser}: set them to none and null, or attention to silu."
+                f"Found encoder.bias {self.bias} and normaliser {self.normaliser} for encoder.attention=softmax, "
+                "which has neither: set them to none and null, or attention to silu."
             )
         if self.recent is not None and self.bias not in ("position", "both"):
             raise ConfigError(
-                f"encoder.recent is where the position bias begins, and encoder.bias is {self.bias}: set recent to "
-                "null, or bias to position or both."
+                f"Found encoder.recent, which initialises the position bias, with encoder.bias {self.bias}: set "
+                "recent to null, or bias to position or both."
             )
         return self
 
@@ -86,7 +86,7 @@ class HSTUConfig(EncoderConfig):
         return HSTU(self, width, window)
 
     def cost(self, width: int, seen: float) -> TokenCost:
-        """Activations by kernels are exact; by the reference they are its tensors without attention weights."""
+        """Activations are exact for the kernels; for the reference they exclude attention weights."""
         dqk, dv = (self.heads * one for one in self.head_widths(width))
         flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * dv * width
         if self.activated == "uvqk" and ops.backend.current() != ops.backend.REFERENCE:
@@ -101,19 +101,19 @@ class HSTUConfig(EncoderConfig):
 
 
 def _recency(size: int, recent: int) -> Tensor:
-    """[N+1] by distance: from 2 down to -6 at twice `recent` events, and so from there on.
+    """[N+1] by distance: from 2 down to -6 at twice `recent` events, then constant.
 
-    Pointwise attention adds up all it sees. Of a thousand events the last fifty, if they are what counts, are a
-    twentieth of the sum at first, and training finds them late or never. ALiBi (Press et al. 2022) falls alike, under a
-    softmax; under SiLU the newest events count for themselves (1.8), those behind half of `recent` against themselves
-    (-.3 at most), and the far ones next to nothing each (-.015). A fall that stays above 0 and ends at -10, where SiLU
-    has no gradient, learned less: NE(click) .925 on validation after two passes of `shortened.py`, not .891.
+    Pointwise attention adds up all visible events. Of a thousand events the last fifty, even if only these matter, are
+    at first a twentieth of the sum, and training finds them late or never. ALiBi (Press et al. 2022) has such a slope
+    under a softmax. SiLU(bias) is 1.8 for the newest events, slightly negative (≥ -.3) beyond `recent / 2`, and -.015
+    for the oldest. A slope that stays above 0 and ends at -10, where SiLU has no gradient, learned less: NE(click) .925
+    instead of .891 on validation after two passes of `shortened.py`.
     """
     return 2.0 - 8.0 * (torch.arange(size) / (2.0 * recent)).clamp_max(1.0)
 
 
 class HSTULayer(nn.Module):
-    """x <- x + W_o dropout(LN(o) ⊙ u), o what attention makes of SiLU(LN(x) W) (Zhai et al. 2024, eq. 1 to 3)."""
+    """x <- x + W_o dropout(LN(o) ⊙ u), o the attention over SiLU(LN(x) W) (Zhai et al. 2024, eq. 1 to 3)."""
 
     def __init__(self, config: HSTUConfig, width: int, window: int, salt: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class HSTULayer(nn.Module):
         if self.position_bias is not None and config.recent is not None:
             with torch.no_grad():
                 self.position_bias.add_(_recency(window + 1, config.recent))
-        self.time_bias = self._table(LAST + 1, config, "time")
+        self.time_bias = self._table(LAST_BUCKET + 1, config, "time")
         self.out = nn.Linear(self.heads * self.dv, width)
         nn.init.xavier_uniform_(self.out.weight)
         self.p, self.salt = config.dropout, salt
@@ -140,7 +140,7 @@ class HSTULayer(nn.Module):
     ) -> Tensor:
         """x [T, D] -> [T, D]."""
         kernels = ops.backend.native_for(x) if x.dtype == torch.float32 else None
-        if memory is not None and not ops.backend.direct(x):  # the kernels would have to keep what gradients need
+        if memory is not None and not ops.backend.direct(x):  # kernels store nothing for gradients
             kernels = None
         if kernels is not None and self.activated == "uvqk" and not self.softmax:
             return self._fused(kernels, x, tokens, geometry, memory)
@@ -149,7 +149,7 @@ class HSTULayer(nn.Module):
     def _fused(
         self, kernels: str, x: Tensor, tokens: TokenBatch, geometry: ops.Geometry, memory: LayerMemory | None
     ) -> Tensor:
-        """The same in one function that keeps less for the backward."""
+        """`by_parts` in one function that stores less for the backward pass."""
         if self.time_bias is not None:
             geometry.check_times()
         p = self.p if self.training else 0.0

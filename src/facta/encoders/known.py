@@ -1,4 +1,4 @@
-"""The encoders that facta brings along: a new one adds a word here."""
+"""facta's own encoders; a new one is added here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
     "LiGRConfig",
     "TransformerConfig",
 ]
-"""What `facta.configs` shows."""
+"""The configs that `facta.configs` exports."""
 
 _KNOWN = (HSTUConfig, HSTUProductionConfig, FuXiLinearConfig, TransformerConfig, LiGRConfig, GRUConfig)
 

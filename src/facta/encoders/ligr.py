@@ -3,7 +3,7 @@
     x <- x + σ(x W_a) ⊙ attention(LN(x))
     x <- x + σ(x W_f) ⊙ SwiGLU(LN(x))
 
-W_a and W_f are [D, D] with biases and read x as it is, before its norm. Attention is that of a transformer.
+W_a and W_f are [D, D] with biases and read x before its norm. Attention is that of a transformer.
 
 Letters: T tokens, D width, H heads.
 """
@@ -34,12 +34,12 @@ class LiGRConfig(EncoderConfig):
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=1, ge=1)
     hidden: int | None = Field(default=None, ge=1, description="feed-forward width; None: 4 D")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="on attention output and inside the feed-forward")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="of attention output and inside the feed-forward")
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the attention weights")
-    rotary: bool = Field(default=False, description="rotary positions; false: those of the embedding, if any")
+    rotary: bool = Field(default=False, description="rotary positions; false: positions of the embedding, if any")
 
     def hidden_width(self, width: int) -> int:
-        """Of the feed-forward part in a model of width D."""
+        """Width of the feed-forward part in a model of width D."""
         return self.hidden or 4 * width
 
     def check(self, width: int) -> None:
@@ -49,8 +49,9 @@ class LiGRConfig(EncoderConfig):
         return LiGR(self, width)
 
     def cost(self, width: int, seen: float) -> TokenCost:
-        """A transformer's with SwiGLU, and two gates. Attention weights are not among the activations: a kernel keeps
-        none."""
+        """The cost of a transformer with SwiGLU, and two gates. Activations exclude attention weights, which kernels do
+        not store.
+        """
         hidden = self.hidden_width(width)
         flops = 2 * width * (4 + 2) * width + 4 * seen * width + 2 * width * hidden * 3
         kept = 12 * width + 4 * hidden  # x, LN, q, k, v, attended, gate, gated; x, LN, gate, gated
@@ -90,7 +91,7 @@ class LiGRBlock(nn.Module):
 
 
 class LiGR(AttentionStack):
-    """A stack of blocks and a final LayerNorm, for a residual stream with norms at its branches has none at its end."""
+    """A stack of blocks and a final LayerNorm, since norms at the branches leave the residual stream unnormalised."""
 
     def __init__(self, config: LiGRConfig, width: int) -> None:
         blocks = [LiGRBlock(config, width, salt=100 + 10 * i) for i in range(config.layers)]

@@ -1,10 +1,10 @@
-"""What an encoder keeps of a row between calls: of attention its keys and values, of recurrence its state.
+"""The cache of a row between calls: keys and values of attention, or the state of recurrence.
 
-The memory is the caller's: it is handed in, read, and brought up to date. Between requests closed tokens alone are
-kept, those before the newest event: that one looks back from a time and shows feedback that later events may change.
-Within a request, `whole` rows keep it too, for all candidates of a request meet the same newest event.
+The caller owns the memory and passes it in; a call reads and updates it. Between requests only closed tokens are
+cached, those before the newest event: the newest event's query time and feedback may still change. Within a request
+`whole` rows cache the newest event too, since all candidates see the same one.
 
-Letters: B rows, n kept tokens of a row, L layers, T tokens of a call, m of them to be kept of a row.
+Letters: B rows, n cached tokens of a row, L layers, T tokens of a call, m of them to be cached of a row.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from facta.errors import ConfigError
 from facta.ops.past import AddressedPast, Past, PastLayer
 from facta.types import TokenBatch
 
-SPARE = 32  # tokens of room behind those of a new buffer, at least
-MAPPED = 1 << 16  # bytes
+SPARE_TOKENS = 32  # least spare tokens of a new buffer
+MAPPED_BYTES = 1 << 16  # larger blocks are memory-mapped
 
 
 def room_for(tokens: int) -> int:
-    """Tokens that a new buffer can hold: a quarter more than there are."""
-    return tokens + max(SPARE, tokens // 4)
+    """Capacity of a new buffer in tokens: a quarter more than there are."""
+    return tokens + max(SPARE_TOKENS, tokens // 4)
 
 
 def _block(size: int, device: torch.device) -> Tensor:
-    """[size] bytes. Large ones are mapped by themselves: the heap would keep what one person leaves in pieces that fit
-    nobody else (half as much again after a while), and room that is not used yet costs no memory."""
-    if device.type == "cpu" and size >= MAPPED and os.name == "posix":
+    """[size] bytes. Large blocks are memory-mapped: on the heap freed blocks of different sizes would fragment (half as
+    much memory again after a while), and unused capacity of a mapping costs no memory.
+    """
+    if device.type == "cpu" and size >= MAPPED_BYTES and os.name == "posix":
         try:
             return torch.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.uint8)
         except OSError:  # a process may have 65,530 mappings, as Linux is set
@@ -46,8 +47,9 @@ def _block(size: int, device: torch.device) -> Tensor:
 
 
 class Buffers:
-    """Keys, values, positions and times of a row, with room behind them: a new token costs itself and no copy. They lie
-    in one block of memory, which comes and goes as a whole."""
+    """Keys, values, positions and times of a row, with spare capacity, so that a new token needs no copy. They are in
+    one block of memory, which is allocated and freed as a whole.
+    """
 
     def __init__(self, like: Sequence[tuple[Tensor, Tensor]], *, timed: bool, room: int) -> None:
         """`like`: keys and values of each layer, of any number of tokens."""
@@ -72,7 +74,7 @@ class Buffers:
 
     @property
     def room(self) -> int:
-        """Tokens that it can hold."""
+        """Capacity in tokens."""
         return len(self.position)
 
     @property
@@ -82,7 +84,7 @@ class Buffers:
         return columns if self.time is None else [*columns, self.time]
 
     def write(self, columns: Sequence[Tensor]) -> None:
-        """Tokens [m] of every column behind those that are used."""
+        """Append tokens [m] to every column."""
         end = self.used + len(columns[0])
         for own, new in zip(self.columns, columns, strict=True):
             own[self.used : end] = new
@@ -91,40 +93,41 @@ class Buffers:
 
 @dataclass(frozen=True)
 class RowMemory:
-    """Of the first `tokens` tokens of a row. It stays what it is: what grows out of it may write behind its tokens in
-    the same buffers, once; a second time, after a cut say, the buffers are copied."""
+    """The cache of the first `tokens` tokens of a row; immutable. One grown memory may append to its buffers in place;
+    a second one, after a cut for example, copies them.
+    """
 
     tokens: int  # n
     buffers: Buffers | None = None  # attention
-    states: tuple[Tensor, ...] = ()  # recurrence: what it makes of the n tokens, as many tensors as it needs
+    states: tuple[Tensor, ...] = ()  # recurrence: its state after the n tokens, any number of tensors
 
     @property
     def nbytes(self) -> int:
-        """Memory of keys, values and states, the room behind them included."""
+        """Memory of keys, values and states, spare capacity included."""
         held = [*self.states, *([] if self.buffers is None else self.buffers.columns)]
         return sum(x.nbytes for x in held)
 
     def layer(self, number: int) -> PastLayer:
-        """What an attention layer reads: views."""
+        """Views of keys and values for an attention layer."""
         assert self.buffers is not None
         (k, v), time = self.buffers.kv[number], self.buffers.time
         n = self.tokens
         return PastLayer(k[:n], v[:n], self.buffers.position[:n], None if time is None else time[:n])
 
     def cut(self, tokens: int) -> RowMemory | None:
-        """Of the first tokens alone, after a later one was amended; None where nothing can be kept of them."""
+        """The memory of the first tokens, after a later one was amended; None if it cannot be shortened."""
         if tokens >= self.tokens:
             return self
-        if self.states or tokens <= 0:  # a state cannot be taken back
+        if self.states or tokens <= 0:  # a state cannot be undone
             return None
         return RowMemory(tokens, self.buffers)
 
     def copy(self) -> RowMemory:
-        """In buffers of its own, with room."""
+        """A copy with its own buffers and spare capacity."""
         return self if self.buffers is None else RowMemory(self.tokens, self._moved(self.tokens))
 
     def grown(self, columns: Sequence[Tensor]) -> RowMemory:
-        """With tokens [m] behind: keys and values layer by layer, positions, and times where there are any."""
+        """The memory with tokens [m] appended: keys and values by layer, positions, and times if there are any."""
         count, buffers = self.tokens + len(columns[0]), self.buffers
         assert buffers is not None
         if buffers.used != self.tokens or count > buffers.room:
@@ -133,7 +136,7 @@ class RowMemory:
         return RowMemory(count, buffers)
 
     def _moved(self, count: int) -> Buffers:
-        """Its tokens in new buffers, with room for `count` and more."""
+        """Its tokens in new buffers, with capacity for at least `count`."""
         old = self.buffers
         assert old is not None
         new = Buffers(old.kv, timed=old.time is not None, room=room_for(count))
@@ -142,20 +145,20 @@ class RowMemory:
 
 
 class Memory:
-    """Of B rows. After a call each holds its closed tokens, and a row of `whole` [B] its newest event's tokens too."""
+    """The caches of B rows. After a call each has its closed tokens, a row of `whole` [B] its newest event's too."""
 
     def __init__(self, rows: Sequence[RowMemory | None], whole: Sequence[bool] | None = None) -> None:
         self.rows = list(rows)
         self.whole = [False] * len(self.rows) if whole is None else list(whole)
-        self.kept: Tensor | None = None  # [B] how many tokens of each row the next call leaves kept
+        self.kept: Tensor | None = None  # [B] number of tokens of each row to be cached after the next call
 
     @property
     def cached(self) -> Tensor:
-        """[B] kept tokens."""
+        """[B] number of cached tokens."""
         return torch.tensor([0 if row is None else row.tokens for row in self.rows], dtype=torch.int64)
 
     def layers(self, count: int) -> list[LayerMemory]:
-        """What each of L attention layers reads."""
+        """The cached keys and values of each of L attention layers."""
         if all(row is None or row.buffers is None for row in self.rows):
             return [LayerMemory([None] * len(self.rows)) for _ in range(count)]
         addresses = np.zeros((count, len(self.rows), 5), dtype=np.int64)
@@ -166,8 +169,9 @@ class Memory:
         return [LayerMemory(KeptLayer(self.rows, number, table)) for number, table in enumerate(tables)]
 
     def keep(self, tokens: TokenBatch, layers: Sequence[LayerMemory]) -> None:
-        """Take over the tokens to be kept from what the layers of a call have met. Rows that grow out of one memory to
-        the same length are one."""
+        """Store the tokens to be cached from the layers of a call. Rows that grow from one memory to the same length
+        share the result.
+        """
         done: dict[tuple[int, int], RowMemory] = {}
         met = [x for layer in layers for x in layer.of_call]
         columns = [*met, tokens.position, *([] if tokens.time is None else [tokens.time])]
@@ -182,8 +186,9 @@ class Memory:
             self.rows[row] = done[key]
 
     def keep_states(self, tokens: TokenBatch, behind: Callable[[Tensor], Sequence[Tensor]]) -> None:
-        """The same of recurrence: `behind` of tokens [R] of the call gives the states that hold each of them and all
-        before it, [R, …] each."""
+        """Store the states of recurrence: `behind(tokens [R])` gives the states after each of these tokens of the call,
+        [R, …] each.
+        """
         new = self._new(tokens)
         if not new:
             return
@@ -194,10 +199,11 @@ class Memory:
             self.rows[row] = RowMemory(count + (0 if old is None else old.tokens), states=states)
 
     def _new(self, tokens: TokenBatch) -> list[tuple[int, int, int]]:
-        """(row, its first token in the call, how many of its tokens are to be kept and are not yet), where there are
-        any."""
+        """(row, its first token in the call, number of its tokens to be cached that are not yet), without rows of zero
+        such tokens.
+        """
         if self.kept is None:
-            raise ConfigError("A memory is brought up to date by Recommender.encode, which says what is kept.")
+            raise ConfigError("A memory is updated by Recommender.encode, which sets the number of tokens to cache.")
         counts = (self.kept - self.cached).tolist()
         firsts = tokens.offsets[:-1].tolist()
         return [(row, firsts[row], count) for row, count in enumerate(counts) if count > 0]
@@ -238,7 +244,7 @@ class KeptLayer(AddressedPast):
 
 
 class LayerMemory:
-    """One attention layer: what it reads of earlier calls, and what it has met in this one."""
+    """One attention layer: cached keys and values, and those of this call."""
 
     def __init__(self, past: Past) -> None:
         self.past = past
@@ -246,12 +252,12 @@ class LayerMemory:
         self._v: Tensor | None = None
 
     def met(self, k: Tensor, v: Tensor) -> Past:
-        """[T, H, dqk] and [T, H, dv] of the call; returns the past that stands before them."""
+        """Store keys [T, H, dqk] and values [T, H, dv] of the call; returns the cached ones before them."""
         self._k, self._v = k, v
         return self.past
 
     @property
     def of_call(self) -> tuple[Tensor, Tensor]:
-        """What it has met."""
+        """The keys and values of this call."""
         assert self._k is not None and self._v is not None
         return self._k, self._v

@@ -1,11 +1,11 @@
-"""HSTU as it runs in production: the second flavour of the public code (`modules/stu.py`), which its ranking uses.
+"""HSTU's production variant in the public code (`modules/stu.py`), which its ranking uses.
 
     u, v, q, k = split(LN(x) W + b),   u <- SiLU(u);   v, q, k stay linear
     o          = n⁻¹ · Σ_j SiLU(q·k_j / √dqk) v_j      no relative bias: positions and gaps are added at the input
     x         <- x + W_o dropout([u, o, u ⊙ LN(o)])
 
 Norms are affine and W_o has no bias. The public code divides by the longest row of the batch, so that a score depends
-on batch mates; n is a constant here. Time belongs into the embedding (`gaps`).
+on batch mates; here n is a constant. Time is in the embedding (`gaps`).
 
 Letters: T tokens, D width, H heads, dqk, dv head widths.
 """
@@ -49,7 +49,7 @@ class HSTUProductionConfig(EncoderConfig):
         return HSTUProduction(self, width, window)
 
     def cost(self, width: int, seen: float) -> TokenCost:
-        """Attention weights are not among the activations: a kernel keeps none."""
+        """The cost. Activations exclude attention weights, which kernels do not store."""
         dqk, dv = (self.heads * one for one in self.head_widths(width))
         flops = 2 * width * 2 * (dqk + dv) + 2 * seen * (dqk + dv) + 2 * 3 * dv * width
         kept = 2 * width + 2 * (dqk + dv) + 9 * dv  # input, norm; projection; SiLU(u), o, LN(o), 2 [u, o, u·LN(o)]
@@ -86,7 +86,7 @@ class HSTUProductionLayer(nn.Module):
 
 
 class HSTUProduction(AttentionStack):
-    """A stack of layers; objectives norm what they read."""
+    """A stack of layers without a final norm: objectives normalise states."""
 
     def __init__(self, config: HSTUProductionConfig, width: int, window: int) -> None:
         super().__init__(HSTUProductionLayer(config, width, window, salt=100 + i) for i in range(config.layers))

@@ -1,4 +1,4 @@
-"""Attention layers one upon the other: what HSTU, its production flavour and transformers have in common."""
+"""Stacked attention layers: the common part of HSTU, its production variant and transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facta.types import TokenBatch
 
 
 class AttentionStack(Encoder):
-    """Layers (x, tokens, geometry, memory of the layer) -> x, then a norm, if there is one."""
+    """Layers (x, tokens, geometry, memory of the layer) -> x, then an optional norm."""
 
     remembers = True
 

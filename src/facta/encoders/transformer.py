@@ -30,21 +30,21 @@ class TransformerConfig(EncoderConfig):
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=1, ge=1)
     hidden: int | None = Field(default=None, ge=1, description="feed-forward width; None: D (sasrec), 8/3 D (modern)")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="on attention output and inside the feed-forward")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="of attention output and inside the feed-forward")
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the attention weights")
     rotary: bool | None = Field(
-        default=None, description="rotary positions; None: as the preset, modern yes, sasrec no"
+        default=None, description="rotary positions; None: as the preset (modern: yes, sasrec: no)"
     )
 
     def hidden_width(self, width: int) -> int:
-        """Of the feed-forward part in a model of width D."""
+        """Width of the feed-forward part in a model of width D."""
         return self.hidden or (width if self.preset == "sasrec" else -(-8 * width // 24) * 8)  # a multiple of 8
 
     def check(self, width: int) -> None:
         check_heads(width, self.heads)
 
     def attention(self, width: int, salt: int) -> Attention:
-        """Of one block."""
+        """Attention of one block."""
         modern = self.preset == "modern"
         rotary = modern if self.rotary is None else self.rotary
         return Attention(width, self.heads, dropout=self.attention_dropout, salt=salt, biased=not modern, rotary=rotary)
@@ -53,7 +53,7 @@ class TransformerConfig(EncoderConfig):
         return Transformer(self, width)
 
     def cost(self, width: int, seen: float) -> TokenCost:
-        """Attention weights are not among the activations: a kernel keeps none."""
+        """The cost. Activations exclude attention weights, which kernels do not store."""
         gated, hidden = self.preset == "modern", self.hidden_width(width)
         flops = 2 * width * 4 * width + 4 * seen * width + 2 * width * hidden * (3 if gated else 2)
         kept = 9 * width + hidden * (4 if gated else 2)
@@ -61,7 +61,7 @@ class TransformerConfig(EncoderConfig):
 
 
 class Attention(nn.Module):
-    """Multi-head softmax attention over the tokens seen; queries may come from another view of the tokens than keys."""
+    """Multi-head softmax attention over the visible tokens; queries and keys may read different inputs."""
 
     def __init__(self, width: int, heads: int, *, dropout: float, salt: int, biased: bool, rotary: bool) -> None:
         super().__init__()
@@ -101,8 +101,9 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
 
 
 class SASRecBlock(nn.Module):
-    """y = LN(x) + attention(LN(x), x); x <- LN(y) + FFN(LN(y)): the order of the SASRec authors' code, in which the
-    residuals carry the normalised input and keys and values are taken before the norm."""
+    """y = LN(x) + attention(LN(x), x); x <- LN(y) + FFN(LN(y)): as in the SASRec authors' code, the residuals add the
+    normalised input, and keys and values are computed before the norm.
+    """
 
     def __init__(self, config: TransformerConfig, width: int, salt: int) -> None:
         super().__init__()

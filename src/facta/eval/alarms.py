@@ -1,7 +1,7 @@
-"""Alarms of predicted feedback: a model that is surely worse than a constant, or surely off on average.
+"""Alarms of predicted feedback: a model that is significantly worse than a constant, or biased.
 
-As the learning alarm of next-item training (`training/alarm.py`), for what a finished model says of held-out events.
-"Surely": by the 95 % interval over users. The sentences go into the log, the card, tables and reports.
+The counterpart of the learning alarm (`training/alarm.py`) for a finished model's predictions of held-out events.
+Significant: by the 95 % interval over users. The sentences go into the log, the card, tables and reports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from facta.eval.bootstrap import Interval
 
 
 def alarms(means: Mapping[str, float], intervals: Mapping[str, Interval]) -> list[str]:
-    """One sentence for each finding, worse than a constant first; metrics by their printed names, as in NE(click)."""
+    """A sentence for each finding, worse than a constant first; metrics by their printed names, as in NE(click)."""
     worse, off = [], []
     for name, mean in means.items():
         metric, _, field = name.removesuffix(")").partition("(")
@@ -22,7 +22,7 @@ def alarms(means: Mapping[str, float], intervals: Mapping[str, Interval]) -> lis
         span = f"[{low:.4f}, {high:.4f}]"
         if metric in ("NE", "NMAE") and low > 1:
             worse.append(
-                f"{field}: {metric} {mean:.4f} {span} is above 1: always saying {_CONSTANT[metric]} would predict "
+                f"{field}: {metric} {mean:.4f} {span} is above 1: {_CONSTANT[metric]} would predict "
                 "better. Train longer or shorter, with less width or more dropout, or look at what changed between "
                 "training and these events."
             )

@@ -1,6 +1,6 @@
 """Paired comparison of two results, or of two predictions of feedback: the same users, resampled together.
 
-Each side may be several runs with seeds of their own.
+Each side may be several runs with different seeds.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Verdict = Literal["better", "worse", "undecided"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far the first result lies above the second in one metric."""
+    """The difference of two results, first minus second, in one metric."""
 
     metric: str
     difference: float  # of the means, first minus second
     interval: Interval  # 95 %, paired bootstrap over users
-    better: int | None = None  # users with a higher value; None: the metric is no mean of values of users
+    better: int | None = None  # users with a higher value; None: the metric is not a mean over users
     worse: int | None = None
-    seeds: float | None = None  # standard error of the difference over seeds, where one is an average of several
+    seeds: float | None = None  # standard error of the difference over seeds, if a side has several
 
     @property
     def verdict(self) -> Verdict:
-        """Of the first result: decided when the interval does not touch zero. A lower loss or error is better."""
+        """The verdict on the first result: decided if the interval excludes zero. A lower loss or error is better."""
         higher, lower = self.interval.low > 0, self.interval.high < 0
         if not higher and not lower:
             return "undecided"
@@ -57,16 +57,16 @@ _JUDGED = instance("what facta.evaluate or facta.predict returns", *get_args(Jud
 
 @arguments(a=_JUDGED, b=_JUDGED, metric=TEXT)
 def compare(a: Judged | Sequence[Judged], b: Judged | Sequence[Judged], metric: str) -> Comparison:
-    """`a` against `b`, two results ("NDCG@10") or two predictions of feedback ("NE(click)"); each may be a list of runs
-    with several seeds, of which the mean counts, as in `facta.average`.
+    """Compare two results ("NDCG@10") or two predictions of feedback ("NE(click)"). Each may be a list of runs with
+    several seeds, whose mean counts, as in `facta.average`.
 
     The interval is over users. With several seeds `seeds` is the standard error of the difference over them, which the
-    interval does not cover. Refused with a ProtocolError where the numbers may not stand side by side: of results with
-    another protocol, stage, dataset or other users, of predictions of other events or fields.
+    interval does not include. Raises ProtocolError for numbers that are not comparable: results of different protocols,
+    stages, datasets or users, and predictions of different events or fields.
     """
     a, b = (average(one) if isinstance(one, Sequence) else one for one in (a, b))  # type: ignore[arg-type]
     if isinstance(a, Result) != isinstance(b, Result):
-        raise ProtocolError("Found a ranking beside predictions of feedback; expected two of one sort.")
+        raise ProtocolError("Found a ranking and predictions of feedback; expected two of one kind.")
     if not (isinstance(a, Result) and isinstance(b, Result)):
         return _predicted(a, b, metric)  # type: ignore[arg-type]
     check_comparable(a, b)
@@ -85,7 +85,7 @@ def compare(a: Judged | Sequence[Judged], b: Judged | Sequence[Judged], metric: 
 
 
 def _of_seeds(a: Result | AveragedPredictions, b: Result | AveragedPredictions, metric: str) -> float | None:
-    """Standard error over seeds of the difference of two averages; a single run counts as if it had no seed."""
+    """Standard error over seeds of the difference of two averages; a single run adds nothing to it."""
     shares = [one.seed_deviation[metric] ** 2 / one.runs for one in (a, b) if metric in one.seed_deviation]
     return float(np.sqrt(sum(shares))) if shares else None
 

@@ -1,7 +1,7 @@
-"""What all pictures of reports share: axes, colours and marks, and the SVG that a page holds.
+"""The common parts of all pictures of reports: axes, colours, marks, and the SVG of a page.
 
-Pictures are narrow (a phone shows them at their own size, a wide page several beside each other), have no legend inside
-(the page writes one) and keep their text as text. Drawing needs the extra `plot` (matplotlib).
+Pictures are narrow: a phone shows them at full size, a wide page several in a row. They have no legend (the page writes
+one) and keep text as text. Drawing needs the extra `plot` (matplotlib).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from facta.errors import ConfigError
 
 COLOURS = ("#0b6e99", "#d95f02", "#1b9e77", "#7b4fa3", "#c2185b", "#8c6d1f", "#4c4c4c", "#3f8fd0")
 MARKERS, MARKS = "osD^vPXh", "●■◆▲▼✚✖⬢"
-"""Of the entries of a report: in pictures by matplotlib's name, in tables and legends as a character."""
+"""Marks of the entries of a report: matplotlib's name in pictures, a character in tables and legends."""
 
-WIDTH = 4.1  # inches of 96 CSS pixels: 394 px, the width of a phone
-FEWEST_FOR_A_LINE = 3  # points; two days are two points and no trend
+WIDTH_INCHES = 4.1  # inches of 96 CSS pixels: 394 px, the width of a phone
+FEWEST_FOR_A_LINE = 3  # points; two points show no trend
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Picture:
 
 
 def axes(height: float, title: str = "") -> tuple[Any, Any]:
-    """A matplotlib figure and its axes; made without pyplot: no window, no global state. Raises ConfigError."""
+    """A matplotlib figure and its axes, without pyplot's windows and global state. Raises ConfigError."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("The report draws with matplotlib: install it with pip install 'facta[plot]'.") from error
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")
@@ -58,7 +58,7 @@ def axes(height: float, title: str = "") -> tuple[Any, Any]:
 
 
 def look(place: int, points: int = FEWEST_FOR_A_LINE) -> dict[str, Any]:
-    """Colour, marker and line of the entry in a place; fewer than three points have no line between them."""
+    """Colour, marker and line of entry number `place`; fewer than three points have no line."""
     return {
         "color": COLOURS[place % len(COLOURS)],
         "marker": MARKERS[place % len(MARKERS)],
@@ -68,17 +68,17 @@ def look(place: int, points: int = FEWEST_FOR_A_LINE) -> dict[str, Any]:
 
 
 def mark(place: int) -> tuple[str, str]:
-    """(character, colour) of the entry in a place, in tables and legends."""
+    """(character, colour) of entry number `place`, in tables and legends."""
     return MARKS[place % len(MARKS)], COLOURS[place % len(COLOURS)]
 
 
 def legend(names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Of entries in their places."""
+    """The legend of the entries, in order."""
     return [(*mark(place), name) for place, name in enumerate(names)]
 
 
 def svg(figure: Any, alt: str) -> Image:
-    """The drawing as SVG, the same bytes for the same drawing."""
+    """The drawing as SVG; equal drawings give equal bytes."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Evaluation: ask a ranker every request of a protocol, rank the full catalogue, keep what each user got.
+"""Evaluation: a ranker answers every request of a protocol over the full catalogue; results are stored per user.
 
 Letters: Q requests, U users among them, V items, k the longest list.
 """
@@ -38,17 +38,18 @@ KS = (1, 5, 10, 20)
 
 
 class HistoryRanker(Ranker, Protocol):
-    """A ranker that says what it is shown of a history."""
+    """A ranker that states its inputs."""
 
     @property
     def window_of_requests(self) -> int:
-        """How many of the newest events."""
+        """The most events of a history in a request."""
         ...
 
     @property
     def inputs(self) -> InputSpec:
-        """What it reads of them beside items and times, and which context of the held-out event its requests say (none
-        where one request is for several events)."""
+        """Its inputs beside items and times, and the context of the held-out event that requests give (none if a
+        request is for several events).
+        """
         ...
 
 
@@ -64,11 +65,10 @@ def evaluate(
 ) -> Result:
     """Every metric of every user of a stage; no user with a visible history is sampled, capped or dropped.
 
-    `counts` [V]: the training events of each item that the ranker knows; a history that shows no item with any
-    is then answered with the most popular items, as people are, and the ranker is not asked. Where the dataset has more
-    items (rows behind V), their events are left out of histories as `recommend` does, and as targets they are misses.
-    `progress` is told (requests done, requests in all). Raises ProtocolError where the protocol is undefined for this
-    dataset.
+    `counts` [V]: training events of each item of the ranker's catalogue. Histories without trained items then get the
+    popularity fallback, as in `recommend`, without the ranker. If the dataset has more items (rows from V on), their
+    events are left out of histories, as in `recommend`, and as targets they are misses. `progress` is called with
+    (requests done, requests in all). Raises ProtocolError if the protocol is undefined for this dataset.
     """
     dataset, protocol = experiment.dataset, experiment.protocol
     check_order(dataset)
@@ -77,7 +77,7 @@ def evaluate(
 
 
 def validate(ranker: HistoryRanker, fitting: Fitting, *, ks: Sequence[int] = KS) -> Result:
-    """The same on the validation requests, with the counts of training: all that fitting may be judged by."""
+    """`evaluate` on the validation requests, with the counts of training: the only evaluation for fitting."""
     dataset, counts = fitting.dataset, fitting.statistics.counts.numpy()
     check_order(dataset)
     requests = fitting.split.validation
@@ -87,7 +87,7 @@ def validate(ranker: HistoryRanker, fitting: Fitting, *, ks: Sequence[int] = KS)
 
 @dataclass(frozen=True)
 class _Asking:
-    """What a ranker is asked, and about which items: what both entrances share."""
+    """The requests and items of an evaluation, shared by `evaluate` and `validate`."""
 
     dataset: Dataset
     protocol: ProtocolConfig
@@ -153,7 +153,7 @@ class _Asking:
 
 
 def _population(requests: Requests, counts: Ints | None) -> dict[str, int]:
-    """How many people and events there are to ask for, how many are asked, and how many targets nobody could learn."""
+    """Numbers of held-out and asked users and events, and of targets that no model could learn."""
     found = {
         "held_out_users": requests.held_users,
         "held_out_events": requests.held_events,
@@ -169,7 +169,7 @@ def _population(requests: Requests, counts: Ints | None) -> dict[str, int]:
 
 @contextmanager
 def eval_mode(ranker: object) -> Iterator[torch.device]:
-    """Without gradients and, for a module, without dropout, until its training mode returns; yields where it lives."""
+    """Without gradients and, for a module, in evaluation mode; yields its device and restores its training mode."""
     if not isinstance(ranker, nn.Module):
         yield torch.device("cpu")
         return
@@ -183,7 +183,7 @@ def eval_mode(ranker: object) -> Iterator[torch.device]:
 
 
 def _readable(dataset: Dataset, requests: Requests, counts: Ints | None) -> Bools:
-    """[Q] whether a visible history has an item with training events; true without counts."""
+    """[Q] whether the visible history has an item with training events; all true without counts."""
     if counts is None:
         return np.ones(len(requests), dtype=np.bool_)
     before, start = arrays.offsets_of(counts[dataset.item] > 0), dataset.offsets[requests.user]
@@ -192,8 +192,9 @@ def _readable(dataset: Dataset, requests: Requests, counts: Ints | None) -> Bool
 
 
 def _batches(requests: Requests, readable: Bools, size: int, *, window: int, stride: int) -> Iterator[Ints]:
-    """Rows of requests, readable ones or others, those with the longest histories first: equal lengths waste least, and
-    memory fails early."""
+    """Rows of requests, readable ones or others, longest histories first: batches of equal lengths waste least, and a
+    lack of memory shows early.
+    """
     order = np.argsort(-window_length(requests.end, window, stride), kind="stable")
     for together in (order[readable[order]], order[~readable[order]]):
         for start in range(0, len(together), size):
@@ -205,7 +206,7 @@ def _distinct(requests: Requests, items: int) -> ItemSets:
     pairs = np.unique(arrays.rows(requests.offsets) * items + requests.item)
     counts = np.bincount(pairs // items, minlength=len(requests))
     if counts.min(initial=1) == 0:
-        raise ProtocolError(f"The request in place {int(np.argmin(counts))} has no relevant item; each needs one.")
+        raise ProtocolError(f"Request number {int(np.argmin(counts))} has no relevant item; each needs one.")
     return ItemSets(arrays.offsets_of(counts), pairs % items)
 
 

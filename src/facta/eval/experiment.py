@@ -1,7 +1,7 @@
-"""A protocol on a dataset: what a model may be fitted to, and what it is asked on each stage.
+"""A protocol on a dataset: the data for fitting, and the requests of each stage.
 
-Test requests are made here and nowhere else, so code that fits or chooses does not import this file. It is handed
-`Experiment.fitting`, which does not lead back.
+Test requests are made only here, so code that fits or chooses does not import this file. It gets `Experiment.fitting`,
+which has no access to them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from facta.eval.protocol import ProtocolConfig, Stage
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Everything that an evaluation needs beside a model. A part is computed when it is first read, and kept.
+    """Everything that an evaluation needs beside a model. Parts are computed at first use and cached.
 
     `dataset` has the buckets that the measured model was fitted with.
     """
@@ -31,17 +31,17 @@ class Experiment:
 
     @cached_property
     def split(self) -> Split:
-        """Training events and validation. Raises ProtocolError where the protocol is undefined for the dataset."""
+        """Training events and validation. Raises ProtocolError if the protocol is undefined for the dataset."""
         return self.protocol.cut(self.dataset)
 
     @cached_property
     def fitting(self) -> Fitting:
-        """What a model may be fitted to; under refit=yes, of the first training."""
+        """The data for fitting; under refit=yes, of the first training."""
         return Fitting.of(self.dataset, self.protocol, self.split)
 
     @cached_property
     def test(self) -> TestRequests:
-        """What is asked when everything has been chosen."""
+        """The test requests, for use after everything has been chosen."""
         targets = self.protocol.targets_of(self.dataset)
         if self.protocol.split != "temporal":
             return leave_one_out_test(self.dataset, ties=self.protocol.ties, targets=targets)
@@ -55,11 +55,11 @@ class Experiment:
         return self.protocol.ranked_items(self.dataset, self.split)
 
     def read_by(self, fitting: Fitting) -> Experiment:
-        """The experiment that measures a model of `fitting`: on its dataset, which may have other buckets."""
+        """The experiment for a model of `fitting`, on the fitting's dataset, which may have other buckets."""
         return self if fitting.dataset is self.dataset else Experiment(fitting.dataset, self.protocol)
 
     def requests(self, stage: Stage) -> Requests:
-        """The requests of a stage. ConfigError where there is no such stage, ProtocolError where it asks nothing."""
+        """The requests of a stage. Raises ConfigError for an unknown stage, ProtocolError for one without requests."""
         _check_stage(stage)
         requests: Requests = self.split.validation if stage == "validation" else self.test
         if len(requests) == 0:
@@ -70,7 +70,7 @@ class Experiment:
         return requests
 
     def held_out(self, stage: Stage) -> HeldOut:
-        """The events of a stage, for models of feedback. ConfigError where there is no such stage."""
+        """The events of a stage, for models of feedback. Raises ConfigError for an unknown stage."""
         _check_stage(stage)
         of = events_of_validation if stage == "validation" else events_of_test
         return of(self.dataset, self.split, self.protocol.state)

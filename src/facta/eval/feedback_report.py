@@ -1,4 +1,4 @@
-"""The report on predicted feedback: a table, and when, for whom and how far what a model says may be believed.
+"""The report on predicted feedback: tables, and pictures by time, history length and calibration.
 
 Letters: S events, G groups of them.
 """
@@ -23,14 +23,14 @@ from facta.eval.draw import FEWEST_FOR_A_LINE, Picture, axes, legend, look, svg
 from facta.eval.feedback_metrics import RESAMPLED, entropy, losses, resampled_ne
 from facta.eval.page import Provenance, page, prediction_facts, prediction_tables
 from facta.eval.predictions import Predictions, check_same_events
-from facta.eval.report import BINS, title_of
+from facta.eval.report import LENGTH_GROUPS, title_of
 from facta.eval.value_metrics import COMPARED_VALUES
 
-DAY = 86_400_000  # milliseconds
-MOST_DAYS = 31  # beyond, several days are one group
-MOST_LABELS = 6  # of days, on an axis
-DRAWS = 200  # of users, for an interval in a picture
-FEWEST = 10  # events of either outcome that a group has to hold
+DAY_MS = 86_400_000  # milliseconds
+MOST_DAYS = 31  # with more days, several form a group
+MOST_LABELS = 6  # labels of days on an axis
+INTERVAL_DRAWS = 200  # bootstrap draws for an interval in a picture
+FEWEST_EVENTS = 10  # least events of either outcome in a group
 
 
 def write_feedback_report(
@@ -44,8 +44,8 @@ def write_feedback_report(
 ) -> None:
     """Write the page. All predictions must be of the same events; differences in `metrics` are to the first of them.
 
-    Raises ProtocolError for predictions that may not stand side by side or have nothing to be judged by, ConfigError
-    without matplotlib or predictions, and ResourceError where `path` cannot be written.
+    Raises ProtocolError for predictions that are not comparable or have no observed outcome, ConfigError without
+    matplotlib or predictions, and ResourceError if `path` cannot be written.
     """
     if not found:
         raise ConfigError("A report needs the predictions of at least one model; it was given none.")
@@ -69,13 +69,13 @@ def write_feedback_report(
 
 
 def _defined(found: Mapping[str, Predictions]) -> dict[str, Predictions]:
-    """The same of the fields that some event defines: of the others there is nothing to draw."""
+    """The predictions of fields that at least one event defines; others cannot be drawn."""
     first = next(iter(found.values()))
     fields = [field for field in first.p if (first.y[field] >= 0).any()]
     if not fields and not any((~np.isnan(values)).any() for values in first.observed.values()):
         raise ProtocolError(
-            f"Found {', '.join((*first.p, *first.expected)) or 'no field'} predicted, and no event of this stage that "
-            "says what came of it: report on another stage, or declare which values are positive when the log is "
+            f"Found {', '.join((*first.p, *first.expected)) or 'no field'} predicted, and no event of this stage with "
+            "its outcome: report on another stage, or declare which values are positive when the log is "
             "prepared."
         )
     return {name: replace(one, p={field: one.p[field] for field in fields}) for name, one in found.items()}
@@ -85,7 +85,7 @@ def _days_picture(found: Mapping[str, Predictions]) -> Picture | None:
     first = next(iter(found.values()))
     if first.time is None or not first.p:
         return None
-    day = first.time // DAY
+    day = first.time // DAY_MS
     together = -(-int(day.max() - day.min() + 1) // MOST_DAYS)
     group = (day - day.min()) // together
     dates = (day.min() + np.arange(group.max() + 1) * together).astype("datetime64[D]")
@@ -123,13 +123,13 @@ def _calibration_picture(found: Mapping[str, Predictions]) -> Picture | None:
         axis.plot([0, top], [0, top], color="#999999", linewidth=1, linestyle="--", zorder=0)
         axis.set(xlabel="predicted", ylabel="observed share", xlim=(0, top), ylim=(0, top), aspect="equal")
         images.append(svg(figure, f"Predicted and observed share of {field}"))
-    caption = "Bins of equally many events. On the dashed line, what is called probable happens as often."
+    caption = "Bins of equally many events. On the dashed line predicted and observed shares agree."
     return Picture("Calibration", images, caption, legend(found)) if images else None
 
 
 def _history_picture(found: Mapping[str, Predictions]) -> Picture | None:
     first, images = next(iter(found.values())), []
-    edges = np.unique(np.quantile(first.place, np.linspace(0, 1, BINS + 1)[1:-1], method="lower"))
+    edges = np.unique(np.quantile(first.place, np.linspace(0, 1, LENGTH_GROUPS + 1)[1:-1], method="lower"))
     group = np.searchsorted(edges, first.place, side="left")
     for field in first.p:
         figure, axis = axes(3.0, field)
@@ -144,8 +144,8 @@ def _history_picture(found: Mapping[str, Predictions]) -> Picture | None:
         axis.axhline(1.0, color="#999999", linewidth=1, linestyle="--")
         images.append(svg(figure, f"NE({field}) by events of history"))
     caption = (
-        "By events of the user before the one predicted, also those that a frozen state is not told; groups of about "
-        "equally many; 95 % over users."
+        "By events of the user before the predicted one, those that a frozen state does not see included; groups of "
+        "about equally many; 95 % over users."
     )
     return Picture("NE by events of history", images, caption, legend(found)) if images else None
 
@@ -157,15 +157,15 @@ def _by_group(one: Predictions, field: str, group: Ints) -> tuple[Ints, Floats, 
     groups, means, ends = [], [], []
     for each in np.unique(group):
         own = group == each
-        if min(y[own].sum(), (~y[own]).sum()) >= FEWEST:
+        if min(y[own].sum(), (~y[own]).sum()) >= FEWEST_EVENTS:
             groups.append(int(each))
             means.append(float(losses(p[own], y[own]).mean()) / entropy(float(y[own].mean())))
-            ends.append(interval(resampled_ne(p[own], y[own], user[own], DRAWS)))
+            ends.append(interval(resampled_ne(p[own], y[own], user[own], INTERVAL_DRAWS)))
     return np.array(groups, dtype=np.int64), np.array(means), np.array(ends).reshape(-1, 2)
 
 
 def _ranges(place: Ints, group: Ints) -> tuple[Ints, list[str]]:
-    """Groups, and what to write under each."""
+    """Groups and their labels."""
     groups = np.unique(group)
     ends = [(int(place[group == one].min()), int(place[group == one].max())) for one in groups]
     return groups, [f"{low:,}" if low == high else f"{low:,} –\n{high:,}" for low, high in ends]

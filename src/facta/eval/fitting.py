@@ -1,4 +1,4 @@
-"""What fitting may know of a protocol on a dataset: training events and validation. Nothing here can ask the test."""
+"""Data for fitting under a protocol: training events and validation, without access to the test."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from facta.eval.protocol import ProtocolConfig
 
 @dataclass(frozen=True, eq=False)
 class Fitting:
-    """What a model is fitted to and chosen by. A part is computed when it is first read, and kept.
+    """Training events and validation of a model. Parts are computed at first use and cached.
 
-    `dataset` has the buckets that the model reads. `protocol` says how validation is asked, masked and ranked. `split`
-    says which events train and which validate; day by day it is not that of the protocol.
+    `dataset` has the model's buckets. `protocol` defines the requests, mask and ranking of validation. `split` has the
+    training and validation events; day by day it differs from that of the protocol.
     """
 
     dataset: Dataset
@@ -28,21 +28,21 @@ class Fitting:
 
     @classmethod
     def of(cls, dataset: Dataset, protocol: ProtocolConfig, split: Split) -> Fitting:
-        """The dataset is read with buckets of the training part alone, where none were declared."""
+        """A fitting with buckets of the training part, where none were declared."""
         return cls(of_training(dataset, split), protocol.before_refit, split)
 
     @property
     def refit(self) -> Fitting:
-        """The fitting of a second training, on everything before the test: nothing is left to validate on."""
+        """The fitting of a second training, on everything before the test, without validation."""
         return Fitting.of(self.dataset, self.protocol, self.split.refit)
 
     def sample(self, most: int) -> Fitting:
-        """The same with at most so many validation requests, evenly spread over their order."""
+        """The fitting with at most `count` validation requests, evenly spaced."""
         return replace(self, split=replace(self.split, validation=self.split.validation.sample(most)))
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Of the training events."""
+        """Statistics of the training events."""
         return Statistics(self.dataset, self.split)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Predictions and lists as tables with ids: what other tools go on with.
+"""Predictions and lists as tables with ids, for other tools.
 
 predictions   name, user_id, item_id, time (UTC), field, label, prediction: a row for each field of each event
 lists         name, user_id, rank, item_id, time of the request (UTC): a row for each item of each list, best first
@@ -50,14 +50,14 @@ def _part(events: pl.DataFrame, name: str, field: str, label: pl.Series, predict
 
 
 def lists(result: Result, dataset: Dataset, requests: Requests, name: str = "") -> pl.DataFrame:
-    """Every list of a result; `requests` are those that it answered (`ProtocolConfig.requests`).
+    """Every list of a result; `requests` are its requests (`ProtocolConfig.requests`).
 
     Raises ProtocolError for another dataset or other requests.
     """
     _check(result.dataset, dataset)
     if len(requests) != len(result.lists):
         raise ProtocolError(
-            f"Found {len(result.lists):,} lists for {len(requests):,} requests; give those it answered."
+            f"Found {len(result.lists):,} lists for {len(requests):,} requests; give the requests of the result."
         )
     request, rank = np.nonzero(result.lists >= 0)
     columns = {
@@ -72,7 +72,7 @@ def lists(result: Result, dataset: Dataset, requests: Requests, name: str = "") 
 
 
 def save(path: Path, tables: Sequence[pl.DataFrame]) -> None:
-    """Write tables below each other as one Parquet file, whole or not at all. Raises ResourceError."""
+    """Concatenate tables into a Parquet file, written whole or not at all. Raises ResourceError."""
     buffer = io.BytesIO()
     pl.concat(tables).write_parquet(buffer)
     durable.file(path, buffer.getvalue())
@@ -80,4 +80,4 @@ def save(path: Path, tables: Sequence[pl.DataFrame]) -> None:
 
 def _check(content: str, dataset: Dataset) -> None:
     if content != dataset.content_hash:
-        raise ProtocolError(f"The numbers are of another dataset than '{dataset.path}'; give the one they are of.")
+        raise ProtocolError(f"The numbers are of another dataset than '{dataset.path}'; give their own.")

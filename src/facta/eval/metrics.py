@@ -1,13 +1,13 @@
 """Ranking metrics, from the ranks of the relevant items of each request. Binary relevance, full catalogue.
 
 Letters: Q requests, R relevant items in all. Ranks start at 1 and come from `retrieval.exact`, which breaks every tie
-against the relevant item. A request with r relevant items, h of them among the first k:
+against the relevant item. For a request with r relevant items, h of them among the first k:
 
     HR@k            1 if h > 0
     Recall@k        h / r                     (uncapped: cannot reach 1 where r > k)
     RecallCapped@k  h / min(k, r)
     NDCG@k          Σ 1 / log2(1 + rank) over the h, divided by the same sum of an ideal list: ranks 1 … min(k, r)
-    MRR@k           1 / first rank if h > 0   (MRR without k: no cut; 0 where no relevant item can be ranked)
+    MRR@k           1 / first rank if h > 0   (MRR without k: no cut; 0 if no relevant item can be ranked)
 
 Means are macro: every user counts once. (Micro NDCG, Σ DCG / Σ IDCG, is another number and not offered.)
 """
@@ -24,7 +24,9 @@ from facta.retrieval.exact import UNREACHABLE
 
 
 def ranking_metrics(ranks: Ints, offsets: Ints, ks: Sequence[int]) -> dict[str, Floats]:
-    """Every metric of every request: ranks [R] with offsets [Q+1] -> name -> [Q]. Each request has a relevant item."""
+    """Every metric of every request: ranks [R] with offsets [Q+1] -> name -> [Q]. Requests have at least one relevant
+    item.
+    """
     request = arrays.rows(offsets)
     first = np.minimum.reduceat(ranks, offsets[:-1]) if len(ranks) else ranks
     values: dict[str, Floats] = {}
@@ -50,15 +52,15 @@ def _at(k: int, ranks: Ints, request: Ints, first: Ints, relevant: Ints) -> dict
 
 
 def shown(means: Sequence[Mapping[str, float]], k: int) -> list[str]:
-    """The metrics of lists of length k that a table shows: Recall says more than HR only where requests have several
-    targets, which the means of the compared rankers tell.
+    """The metrics of lists of length k for a table. Recall is shown if it differs from HR in the compared means, that
+    is if requests have several targets.
     """
     differs = any(one[f"HR@{k}"] != one[f"Recall@{k}"] for one in means)
     return [f"HR@{k}", *([f"Recall@{k}"] if differs else []), f"NDCG@{k}", f"MRR@{k}"]
 
 
 def coverage(lists: AnyInts, ranked: int) -> float:
-    """Share of the ranked items that appear in at least one list [Q, k]; -1 fills lists that are shorter."""
+    """Share of the ranked items in at least one list [Q, k]; -1 pads shorter lists."""
     return len(np.unique(lists[lists >= 0])) / ranked
 
 
@@ -68,5 +70,5 @@ def mean_per_user(values: Floats, user: Ints) -> Floats:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Of a printed name, as in NE(click): losses and errors want to be small, all else large."""
+    """Whether lower values of a metric, by its printed name as in NE(click), are better: those of losses and errors."""
     return metric.partition("(")[0] in ("NE", "LogLoss", "ECE", "MAE", "NMAE")

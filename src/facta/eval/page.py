@@ -1,6 +1,6 @@
-"""The page of a report: tables with their intervals, the facts behind them, and the frame for the pictures.
+"""The page of a report: tables with intervals, facts about the numbers, and the frame of the pictures.
 
-The page is `page.html` beside this file, a template of jinja2 that escapes whatever it is given.
+The template is `page.html` beside this file (jinja2, with autoescape).
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ class Entry:
 
     name: str
     result: Result
-    lines: Sequence[Mapping[str, Any]] = ()  # of the metrics.jsonl of its training; none: nothing was trained
+    lines: Sequence[Mapping[str, Any]] = ()  # of the metrics.jsonl of its training; empty: not trained
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What it takes to make the numbers of a page again."""
+    """Facts for reproducing the numbers of a page."""
 
     command: str = ""
-    fingerprints: Mapping[str, str] = field(default_factory=dict)  # entry -> its artifact's
-    seeds: Mapping[str, str] = field(default_factory=dict)  # entry -> seed, or seeds, that it was trained with
+    fingerprints: Mapping[str, str] = field(default_factory=dict)  # entry -> fingerprint of its artifact
+    seeds: Mapping[str, str] = field(default_factory=dict)  # entry -> the seed or seeds of its training
     when: datetime | None = None  # None: now
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of a table with its interval, its verdict, or the mark of an entry."""
+    """A cell of a table: a number with its interval, a verdict, or the mark of an entry."""
 
     text: str
     small: str = ""
@@ -60,14 +60,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """What comes first is visible on any screen: who, and the verdict."""
+    """A table; its first columns, name and verdict, are visible on any screen."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
 
 Fact = tuple[str, str, bool]
-"""Name, text, and whether the text is code."""
+"""A fact: name, text, and whether the text is code."""
 
 
 def page(
@@ -78,7 +78,7 @@ def page(
     provenance: Provenance,
     alarms: Sequence[str] = (),
 ) -> str:
-    """The whole document; a table without rows and a picture without content are left out."""
+    """The whole document, without empty tables and pictures."""
     at = provenance.when or datetime.now(UTC)
     return str(
         _template().render(
@@ -101,7 +101,7 @@ def _template() -> Any:
 
 
 def _made(provenance: Provenance) -> list[Fact]:
-    """The command, and of each entry the artifact and the seed."""
+    """The command, and the artifact and seed of each entry."""
     facts: list[Fact] = [("command", provenance.command, True)] if provenance.command else []
     for name, fingerprint in provenance.fingerprints.items():
         seed = provenance.seeds.get(name)
@@ -142,7 +142,7 @@ def _cell(result: Result, name: str, top: float) -> Cell:
 
 
 def _span(bounds: Interval | None, form: str = ".4f") -> str:
-    """Nothing where an interval is not known."""
+    """An interval as text; empty if it is unknown."""
     return "" if bounds is None or np.isnan(bounds.low) else f"{bounds.low:{form}} – {bounds.high:{form}}"
 
 
@@ -153,7 +153,7 @@ def _verdict(found: Comparison) -> Cell:
 
 
 def facts(dataset: Dataset, entries: Sequence[Entry]) -> list[Fact]:
-    """What the numbers are of."""
+    """Facts about the numbers."""
     result = entries[0].result
     told = [context_told(entry.name, entry.result.told) for entry in entries]
     return [
@@ -164,7 +164,7 @@ def facts(dataset: Dataset, entries: Sequence[Entry]) -> list[Fact]:
         ("ranked", f"{result.ranked:,} items, none sampled; ties count against the target", False),
         (
             "masked targets",
-            f"{result.unreachable:.2%} of all: nobody may recommend them, so everybody misses them",
+            f"{result.unreachable:.2%} of all: no ranker may recommend them, so all rankers miss them",
             False,
         ),
         *_dataset(dataset, result.dataset),
@@ -173,7 +173,7 @@ def facts(dataset: Dataset, entries: Sequence[Entry]) -> list[Fact]:
 
 
 def _asked(found: Sequence[Result | Predictions]) -> list[Fact]:
-    """Of whom the numbers are; more than one line where the artifacts know other items."""
+    """The population of the numbers; several lines if artifacts have different catalogues."""
     said = [population(one.asked, one.stage) for one in found]
     return [("asked", text, False) for text in dict.fromkeys(filter(None, said))]
 
@@ -184,7 +184,7 @@ def _dataset(dataset: Dataset, content: str) -> list[Fact]:
 
 
 def prediction_tables(found: Mapping[str, Predictions], metrics: Sequence[str]) -> list[Table]:
-    """Of fields with success, and of fields that are numbers: a line for each field of each model."""
+    """A table of the fields with success, and one of numeric fields: a line for each field of each model."""
     first = next(iter(found.values()))
     successes = _predicted(found, list(first.p), [name for name in metrics if name not in COMPARED_VALUES], SHOWN)
     values = [name for name in metrics if name in COMPARED_VALUES] or COMPARED_VALUES[:1]
@@ -215,7 +215,7 @@ def _predicted(
 
 
 def _count(one: Predictions, name: str) -> Cell:
-    """The base rate and what it is of, or how many values there are."""
+    """The base rate and its events, or the number of values."""
     if name in one.expected:
         return Cell(f"{int((~np.isnan(one.observed[name])).sum()):,}")
     count = int((one.y[name] >= 0).sum())
@@ -229,14 +229,14 @@ def _measured(one: Predictions, name: str) -> Cell:
 
 
 def prediction_facts(dataset: Dataset, every: Sequence[Predictions]) -> list[Fact]:
-    """What the numbers are of."""
+    """Facts about the numbers."""
     found = every[0]
     texts = {
         "stage": f"{found.stage}: {len(found.user):,} events of {len(np.unique(found.user)):,} users, all of them",
-        "NE": "log loss over that of always saying the base rate of the same events: lower is better, 1 is no use",
-        "GAUC": "mean AUC of the users who have both outcomes, weighted by their events",
-        "Calibration": "mean prediction over the share of successes: 1 is right",
-        "NMAE": "mean absolute error over that of always saying the median of the same events: as NE, of numbers",
+        "NE": "log loss relative to that of the base rate of the same events: lower is better, 1 is useless",
+        "GAUC": "mean AUC of the users with both outcomes, weighted by their events",
+        "Calibration": "mean prediction / share of successes: 1 is right",
+        "NMAE": "mean absolute error relative to that of the median of the same events: NE for numbers",
     }
     names = [name for name in texts if name != "NMAE" or found.expected]
     return [

@@ -1,4 +1,4 @@
-"""Sentences of whom and what the numbers of a result are, for tables and pages."""
+"""Sentences on the population of a result, for tables and pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from facta.errors import counted
 
 
 def population(asked: Mapping[str, int], stage: str) -> str:
-    """Of whom the numbers are, and how many targets nobody could learn; empty where nothing was counted."""
+    """The users and events of the numbers, and the targets that no model could learn; empty if not counted."""
     if not asked:
         return ""
     users, events = asked["held_out_users"], asked["held_out_events"]
@@ -17,7 +17,7 @@ def population(asked: Mapping[str, int], stage: str) -> str:
             f"{asked['asked_users']:,} of {counted(users, 'user')} with {stage} events, "
             f"{asked['asked_events']:,} of {events:,} such events"
         )
-        said += "." if asked["asked_events"] == events else "; the others have nothing visible before them."
+        said += "." if asked["asked_events"] == events else "; the others have no visible event before."
     else:
         said = f"all {counted(events, f'{stage} event')} of {counted(users, 'user')}"
         said += f", {asked['users_without_history']:,} of them without an earlier event."
@@ -31,7 +31,7 @@ def population(asked: Mapping[str, int], stage: str) -> str:
 
 
 def context_told(name: str, fields: Sequence[str]) -> str:
-    """What a request says beside the history; empty where it says nothing."""
+    """The context that requests give beside the history; empty if none."""
     if not fields:
         return ""
     return f"Each request tells {name} the context of the held-out event: {', '.join(fields)}."

@@ -1,4 +1,4 @@
-"""Asking a model of feedback for its predictions of held-out events.
+"""Predictions of held-out events by a model of feedback.
 
 Letters: S events, U users, V items.
 """
@@ -34,7 +34,7 @@ from facta.types import SequenceBatch, to_device
 
 
 class Predictor(Protocol):
-    """All that evaluation knows of a model of feedback."""
+    """The interface of a model of feedback for evaluation."""
 
     window: int
 
@@ -42,7 +42,7 @@ class Predictor(Protocol):
     def inputs(self) -> InputSpec: ...
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Field -> [S]: how probable success is."""
+        """Field -> [S]: probability of success."""
         ...
 
 
@@ -54,13 +54,12 @@ def predict(
     counts: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """What a model says of every held-out event, told its time, context and item and the events that its state knows.
+    """A model's predictions of every held-out event, given its time, context and item and the visible events.
 
-    What happened is what was known at the end of the stage: of validation, which chooses, at the moment of the test.
-    `counts` [V]: the training events of each item that the model has. Where the dataset has more items (rows behind V),
-    their events are left out of histories, and as targets they are given the mean of the other predictions: the model
-    has nothing to say of them. Raises ProtocolError where the protocol is undefined for this dataset or holds no event
-    out.
+    Labels are those known at the end of the stage: for validation, at the moment of the test. `counts` [V]: training
+    events of each item of the model's catalogue. If the dataset has more items (rows from V on), their events are left
+    out of histories, and as targets they get the mean of the other predictions. Raises ProtocolError if the protocol is
+    undefined for this dataset or holds out no event.
     """
     dataset, protocol = experiment.dataset, experiment.protocol
     _check_defined(dataset, protocol)
@@ -80,7 +79,7 @@ def predict(
 
 
 def predict_validation(model: Predictor, fitting: Fitting) -> Predictions:
-    """The same of the validation events: all that fitting may be judged by."""
+    """`predict` for the validation events: the only predictions for fitting."""
     dataset, protocol = fitting.dataset, fitting.protocol
     _check_defined(dataset, protocol)
     rows, until = fitting.held_out.rows(dataset, model.window), _known_until(dataset, fitting.split)
@@ -88,23 +87,25 @@ def predict_validation(model: Predictor, fitting: Fitting) -> Predictions:
 
 
 def _known_until(dataset: Dataset, split: Split) -> Ints | None:
-    """[U] ms: when validation ended, where some feedback is late."""
+    """[U] ms: the end of validation, if some feedback is late."""
     return period_moments(dataset, list(dataset.fields), split.validation_end, split.validation_cut)
 
 
 def _check_defined(dataset: Dataset, protocol: ProtocolConfig) -> None:
     check_order(dataset)
     if protocol.ties == "blind":
-        raise ProtocolError("Feedback is predicted with ties in order: set protocol.ties to in-order.")
+        raise ProtocolError(
+            "Found protocol.ties=blind for predicted feedback, which has ties in order: set it to in-order."
+        )
     if protocol.split != "temporal" and protocol.targets != "all":
         raise ProtocolError(
             f"Under {protocol.split} with targets={protocol.targets} the held-out events begin with a success, so "
-            "feedback predicted for them says nothing: use a temporal protocol, or targets=all."
+            "predicting their feedback is meaningless: use a temporal protocol, or targets=all."
         )
 
 
 def _for_all(dataset: Dataset, asked: HeldOut, items: int, said: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Field -> predictions of the events of known items -> of all, with the mean for those of unknown ones."""
+    """Field -> predictions of the events of known items -> of all events; unknown items get the mean."""
     known = _items(dataset, asked) < items
     found = {name: np.full(len(known), p.mean() if len(p) else 0.5) for name, p in said.items()}
     for name, p in said.items():
@@ -113,7 +114,7 @@ def _for_all(dataset: Dataset, asked: HeldOut, items: int, said: Mapping[str, Fl
 
 
 def _population(dataset: Dataset, asked: HeldOut, counts: Ints | None) -> dict[str, int]:
-    """How many people and events are held out, and how many events are of items that nobody could learn."""
+    """Numbers of held-out users and events, and of events of items that no model could learn."""
     found = {
         "held_out_users": len(asked.user),
         "held_out_events": len(asked),
@@ -144,9 +145,9 @@ def predict_rows(
     known_until: Ints | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """What a model says of the targets of rows; `protocol` and `stage` say what they are.
+    """A model's predictions of the targets of rows; `protocol` and `stage` name them.
 
-    `known_until` [U] ms: what became known of a user's events later did not happen; None: all of the log did.
+    `known_until` [U] ms: labels are the feedback known then; None: at the end of the log.
     """
     count = rows.last - rows.first
     user = np.repeat(rows.user, count)
@@ -158,7 +159,7 @@ def predict_rows(
 def _scores(
     model: Predictor, dataset: Dataset, rows: Rows, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Floats]:
-    """Field -> [S] what a model says of the targets of rows, in their order."""
+    """Field -> [S] a model's scores of the targets of rows, in their order."""
     counts = rows.last - rows.first
     ends = np.cumsum(counts)
     found: dict[str, Floats] = {}
@@ -183,7 +184,9 @@ def _predictions(
     found: Mapping[str, Floats],
     known_until: Ints | None,
 ) -> Predictions:
-    """Scores beside what happened at (users [S], places [S]), under the names of the scores (`data.conditional`)."""
+    """Scores with the labels of the events at (users [S], places [S]), by the names of scores
+    (`data/dataset/conditional.py`).
+    """
     user, place = asked
     event = dataset.offsets[user] + place
     moment = None if known_until is None else known_until[user]
@@ -213,12 +216,12 @@ def _labels(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) ->
 
 
 def _measured(field: Field) -> bool:
-    """Whether a field is a number that says of no value that it is a success."""
+    """Whether a field is numeric without success."""
     return field.role == "feedback" and field.kind in ("numeric", "ordinal") and not field.positives
 
 
 def _numbers(dataset: Dataset, field: Field, event: Ints, moment: Ints | None) -> Floats:
-    """[S] values as they were logged, and known at `moment`; NaN: undefined."""
+    """[S] logged values, as known at `moment`; NaN: undefined."""
     code, logged = (known_codes(dataset, field.name, event, until) for until in (moment, None))
     values = np.asarray(dataset.fields[field.name][event]).astype(np.float64)
     before = np.nan if field.before is None else float(field.before)

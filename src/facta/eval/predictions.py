@@ -1,4 +1,4 @@
-"""Predicted feedback of held-out events: what a model said of every one of them, and what happened.
+"""Predicted feedback of held-out events, with the labels.
 
 Letters: S events, U users among them, K feedback fields.
 """
@@ -28,25 +28,26 @@ _SHOWN = ("NE", "GAUC", "NMAE", "Spearman")  # in a repr
 
 @dataclass(frozen=True, repr=False)
 class Predictions:
-    """Of S events under one protocol; one model, or the mean of several runs of it."""
+    """Predictions of S events under one protocol, by one model or as the mean of several runs of it."""
 
     protocol: str
     stage: str
     dataset: str  # content hash
     user: Ints  # [S] user rows
-    place: Ints  # [S] places in their histories: events before
+    place: Ints  # [S] places in their histories
     time: Ints | None  # [S] ms
     p: Mapping[str, Floats]  # field -> [S]
     y: Mapping[str, NDArray[np.int8]]  # field -> [S]: 1 success, 0 not, -1 undefined
     runs: int = 1
-    part: Ints | None = None  # [S] of what was pooled; a user's predictions are ordered within a part
-    expected: Mapping[str, Floats] = field(default_factory=dict)  # field -> [S]: of numbers without success, the value
-    calibrator: str = ""  # the kind that `p` went through; "": as the model said it
-    observed: Mapping[str, Floats] = field(default_factory=dict)  # the same, as it came out; NaN: undefined
+    part: Ints | None = None  # [S] part of pooled predictions; GAUC compares within a part
+    expected: Mapping[str, Floats] = field(default_factory=dict)  # field -> [S]: values of numeric fields
+    calibrator: str = ""  # kind of calibration of `p`; "": none
+    observed: Mapping[str, Floats] = field(default_factory=dict)  # field -> [S]: observed values; NaN: undefined
     asked: Mapping[str, int] = field(default_factory=dict)
-    """held_out_users and held_out_events, all of which are asked; users_without_history (who have no event before the
+    """held_out_users and held_out_events (all are predicted); users_without_history (without an event before the
     stage); untrained_targets and unknown_targets (events of items without training events, and of items that the model
-    does not have). Of a part of the predictions, or of pooled ones, nothing."""
+    does not have). Empty for a part of the predictions, and for pooled ones.
+    """
 
     def of(self, field: str) -> tuple[Floats, Bools, Ints]:
         """(prediction, success, place of the user 0 … U-1) of the events that define a field."""
@@ -59,7 +60,7 @@ class Predictions:
         return self.expected[field][defined], self.observed[field][defined], self._people[defined]
 
     def part_of(self, field: str) -> Ints | None:
-        """The parts of the same."""
+        """The parts of the events that define a field."""
         return None if self.part is None else self.part[self.y[field] >= 0]
 
     @cached_property
@@ -76,14 +77,14 @@ class Predictions:
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """Metric -> 95 % interval over users; ECE has none: it is no mean."""
+        """Metric -> 95 % interval over users; ECE has none, since it is not a mean."""
         samples = {field: resampled(*self.of(field), self.part_of(field)) for field in self.p}
         samples |= {field: resampled_values(*self.values_of(field)) for field in self.expected}
         return {f"{name}({field})": interval(draws) for field, own in samples.items() for name, draws in own.items()}
 
     @property
     def base_rates(self) -> dict[str, float]:
-        """Field -> share of successes among the events that define it; NaN where none does."""
+        """Field -> share of successes among the events that define it; NaN if none does."""
         known = {field: y[y >= 0] for field, y in self.y.items()}
         return {field: float(y.mean()) if len(y) else float("nan") for field, y in known.items()}
 
@@ -92,12 +93,12 @@ class Predictions:
         return calibration(p, y)
 
     def calibrated(self, by: Mapping[str, Callable[[Floats], Floats]], kind: str) -> Predictions:
-        """The same after calibration; a field that `by` does not name stays as it is."""
+        """The predictions after calibration; fields without an entry in `by` do not change."""
         p = {name: by[name](p) if name in by else p for name, p in self.p.items()}
         return replace(self, p=p, calibrator=kind)
 
     def only(self, chosen: Bools) -> Predictions:
-        """Those of a mask [S]: a day, people with long histories."""
+        """The predictions of a mask [S], such as those of a day."""
         return replace(
             self,
             user=self.user[chosen],
@@ -112,7 +113,7 @@ class Predictions:
         )
 
     def summary(self) -> dict[str, Any]:
-        """What a person or `metrics.json` wants to know, as plain values."""
+        """The summary for display and `metrics.json`, as plain values."""
         none = Interval(float("nan"), float("nan"))
         bounds = {name: self.intervals.get(name, none) for name in self.means}
         return {
@@ -148,7 +149,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
-        """Read what `save` wrote; raises ProtocolError where a file is missing, altered or of a newer format."""
+        """Read predictions that `save` wrote; raises ProtocolError for a missing or altered file, or a newer format."""
         content, arrays = saved.read(path, "file of saved predictions", "base_rates")
         return cls(
             protocol=content["protocol"],
@@ -169,7 +170,7 @@ class Predictions:
 
 
 def average_predictions(runs: Sequence[Predictions]) -> Predictions:
-    """The mean prediction of several runs (seeds), event by event: an ensemble, better than each of its members."""
+    """The mean prediction of several runs (seeds), event by event: an ensemble, which is better than its members."""
     first = runs[0]
     for other in runs[1:]:
         check_same_events(first, other)
@@ -193,14 +194,14 @@ def differences(a: Sequence[Predictions], b: Sequence[Predictions], field: str) 
 
 
 def draws(run: Predictions, field: str) -> dict[str, Floats]:
-    """Metric -> [samples] of a field of either sort; the same users for all runs of the same events."""
+    """Metric -> [samples] of a field of either kind; the same users for all runs on the same events."""
     if field in run.expected:
         return resampled_values(*run.values_of(field))
     return resampled(*run.of(field), run.part_of(field))
 
 
 def check_same_events(a: Predictions, b: Predictions) -> None:
-    """Refuse two whose numbers may not stand side by side."""
+    """Raises ProtocolError for two predictions that are not comparable."""
     check_same_terms(a, b)
     ours, theirs = (np.zeros_like(one.user) if one.part is None else one.part for one in (a, b))
     same = np.array_equal(a.user, b.user) and np.array_equal(a.place, b.place) and np.array_equal(ours, theirs)
@@ -209,13 +210,13 @@ def check_same_events(a: Predictions, b: Predictions) -> None:
 
 
 def pool(parts: Sequence[Predictions], protocol: str) -> Predictions:
-    """Predictions of different events as one, such as of seven days by seven models; `protocol` says of what.
+    """Pool predictions of different events, such as of seven days by seven models; `protocol` names the pool.
 
-    GAUC orders what one of them says: a person's scores by two models, or after two days, are no order of anything.
+    GAUC compares a user's predictions only within one part; scores of different models or days are not comparable.
     """
     first = parts[0]
     if any(part.part is not None for part in parts):
-        raise ProtocolError("Found predictions that were pooled before; pool all of them at once.")
+        raise ProtocolError("Found predictions that are pooled already; pool all of them at once.")
     fields = (set(first.p), set(first.expected))
     if any(part.dataset != first.dataset or (set(part.p), set(part.expected)) != fields for part in parts):
         raise ProtocolError("Predictions of different datasets or fields cannot be pooled.")

@@ -1,9 +1,9 @@
 """Protocols: the exact definition of an evaluation, with a printable id.
 
-Two numbers may stand side by side when their ids, their stages and the content hashes of their datasets are the same;
-what could change a number is part of one of the three. What is the same for every facta evaluation, and therefore not
-in the id: the full catalogue is ranked (nothing is sampled), a tie never favours the target, means are over users, and
-a history that shows no trained item is answered as people are answered: with the most popular items.
+Two numbers are comparable if their protocol ids, stages and content hashes of the dataset are equal; everything that
+could change a number is part of these. Common to all facta evaluations, and therefore not in the id: the full catalogue
+is ranked (nothing is sampled), ties never favour the target, means are over users, and histories without trained items
+get the popularity fallback, in evaluation as in `recommend`.
 """
 
 from __future__ import annotations
@@ -26,34 +26,33 @@ from facta.errors import ConfigError, DataError, ProtocolError
 Stage = Literal["validation", "test"]
 
 ORDERS = ("user, timestamp, input row", "user, input row")
-"""The total order of events in a prepared dataset, with times and without: the row of the input breaks every tie."""
+"""The total order of events in a dataset with times and without; the input row breaks ties."""
 
 
 class ProtocolConfig(Config):
-    """What is held out, what the model may see, what is masked and what is ranked.
+    """Held-out events, visible events, mask and ranked items of an evaluation.
 
     `split`: `loo-val` trains on targets up to a user's event n-2, validates on n-1 and tests on n; `loo-paper` trains
-    up to n-1 and has no validation, so its best epoch must not be read off the test; `temporal` cuts at two moments
-    for everybody, each a share of all events ("80%") or a UTC time ("2003-01-01", "2003-01-01T12:00").
+    up to n-1 and has no validation, and the best epoch must not be chosen on the test; `temporal` cuts all histories at
+    two moments, each a share of all events ("80%") or a UTC time ("2003-01-01", "2003-01-01T12:00").
 
-    `refit`: whether the tested model was trained on the validation events, too. With `yes` epochs and settings are
-    chosen on validation as with `no`; then the model is trained a second time, with these, on everything before the
-    test.
+    `refit`: whether the tested model was trained on the validation events, too. Epochs and settings are always chosen
+    on validation; with `yes` the model is then trained a second time, with these, on everything before the test.
 
-    `targets`: the events that are asked for, `all` or those where a feedback field says success ("buy"). All events
-    stay visible. Leave-one-out then holds out each user's last two targets, and trains on nothing behind the first.
+    `targets`: the events that are asked for: `all`, or the successes of a feedback field ("buy"). All events stay
+    visible. Leave-one-out then holds out each user's last two targets, and trains on nothing after the first of them.
     """
 
     split: Literal["loo-val", "loo-paper", "temporal"] = "loo-val"
     train_end: str | None = None  # temporal only: validation begins here
     validation_end: str | None = None  # temporal only: test begins here
     refit: Literal["no", "yes"] = "no"
-    targets: str = "all"  # what is asked for: `all` events, or those where this feedback field says success
-    ties: Ties = "in-order"  # events of the target's own time: shown if earlier in the order, or hidden
-    state: State = "rolling"  # what a request sees: all before it, or (temporal only) all before the cut
+    targets: str = "all"  # events that are asked for: `all`, or the successes of this feedback field
+    ties: Ties = "in-order"  # earlier events of the target's own time: visible (in-order) or hidden (blind)
+    state: State = "rolling"  # visible events: all before the request, or (temporal only) all before the cut
     mask: str = ALL  # never recommended: `nothing`, the last N visible events `window(N)`, or all of `history`
-    rank: Literal["rated", "all", "trained"] = "rated"  # items with an event in the log, all, or what can be learned
-    stride: int = Field(1, ge=1)  # how many events a full window moves at a time, as in a live engine; 1: the newest N
+    rank: Literal["rated", "all", "trained"] = "rated"  # items with an event in the log, all, or with training events
+    stride: int = Field(1, ge=1)  # events that a full window moves at a time, as in a live engine; 1: the newest N
 
     @field_validator("mask")
     @classmethod
@@ -80,42 +79,46 @@ class ProtocolConfig(Config):
         if self.split != "temporal" and cuts != (None, None):
             raise ConfigError(f"train_end and validation_end belong to temporal protocols; {self.split} has none.")
         if self.state == "frozen" and self.ties == "blind":
-            raise ConfigError("A frozen state is cut at one moment for everybody: no event ties with it. Use in-order.")
+            raise ConfigError(
+                "ties=blind has no effect with state=frozen, which is cut at one moment for all users: use "
+                "ties=in-order."
+            )
         if self.split == "loo-paper" and self.refit == "yes":
             raise ConfigError(
                 "Found refit=yes with loo-paper, which has no validation and trains up to n-1 already; use loo-val."
             )
         if self.split != "temporal" and self.state == "frozen":
             raise ConfigError(
-                f"{self.split} asks right before each target: its state is rolling; frozen is temporal only."
+                f"Found state=frozen for {self.split}, whose requests are right before each target: use "
+                "state=rolling, or a temporal split."
             )
         return self
 
     @property
     def id(self) -> str:
-        """Everything that changes a number, in one line."""
+        """The printable id: everything that changes a number, in one line."""
         what = f"ties={self.ties}/state={self.state}/mask={self.mask}/rank={self.rank}"
         moved = "" if self.stride == 1 else f"/stride={self.stride}"
         return f"{self._held_out}/targets={self.targets}/order=user,time,row/users=with-history/{what}{moved}"
 
     @property
     def feedback_id(self) -> str:
-        """The same of predicted feedback: every held-out event, told its own time, context and item.
+        """The id for predicted feedback of every held-out event, given its own time, context and item.
 
-        Of the events before, a rolling state knows all and a frozen one those before the cut; of facts of the user that
-        change, both know what was so at the event. Also events of users without history; ties in order.
+        A rolling state sees all earlier events, a frozen one those before the cut; both see the user's changing facts
+        in force at the event. Events of users without history are predicted too; ties are in order.
         """
         return f"feedback/{self._held_out}/order=user,time,row/users=all/ties=in-order/state={self.state}"
 
     @property
     def held_out(self) -> tuple[str | None, ...]:
-        """What decides which events are held out: protocols that agree in it hold out the same ones."""
+        """The settings that determine the held-out events; protocols that agree in them hold out the same ones."""
         targets = "all" if self.split == "temporal" else self.targets  # leave-one-out counts targets from the end
         return self.split, self.train_end, self.validation_end, targets
 
     @property
     def _held_out(self) -> str:
-        """The part of an id that says which events are held out, and from which training."""
+        """The part of an id on the held-out events and the training."""
         cuts = f"/train-end={self.train_end}/validation-end={self.validation_end}" if self.split == "temporal" else ""
         return f"{self.split}{cuts}/refit={self.refit}"
 
@@ -126,11 +129,11 @@ class ProtocolConfig(Config):
 
     @property
     def masked_events(self) -> int | None:
-        """How many of the newest visible events are masked; None: all of them."""
+        """The number of newest visible events that are masked; None: all of them."""
         return masked_events(self.mask)
 
     def cut(self, dataset: Dataset) -> Split:
-        """What fitting may know of a dataset; `ProtocolError` where this protocol is undefined for it."""
+        """Training events and validation of a dataset; ProtocolError if this protocol is undefined for it."""
         if self.split != "temporal":
             targets = self.targets_of(dataset)
             return leave_one_out(dataset, validation=self.split == "loo-val", ties=self.ties, targets=targets)
@@ -149,7 +152,7 @@ class ProtocolConfig(Config):
         )
 
     def advice(self, dataset: Dataset) -> str:
-        """The end of a sentence about a stage in which nothing happens."""
+        """The end of an error message on a stage without events."""
         if self.split == "loo-paper":
             return "; use loo-val."
         if self.split == "loo-val" or dataset.timestamp is None or not dataset.num_events:
@@ -163,16 +166,17 @@ class ProtocolConfig(Config):
         return _moment(dataset, self.train_end), _moment(dataset, self.validation_end)
 
     def targets_of(self, dataset: Dataset, known_until: int | None = None) -> Bools | None:
-        """[E] which events are asked for, as known at a moment (ms) or at the end of the log; None: all."""
+        """[E] which events are asked for, by the feedback known at a moment (ms) or at
+        the end of the log; None: all."""
         if self.targets == "all":
             return None
         moments = None if known_until is None else np.full(dataset.num_users, known_until, dtype=np.int64)
         return successes(dataset, self.targets, moments)
 
     def ranked_items(self, dataset: Dataset, split: Split) -> Ints:
-        """[V'] rows of the items that are ranked, ascending; `split` is what `cut` gives.
+        """[V'] rows of the ranked items, ascending; `split` is the result of `cut`.
 
-        `trained` is what an artifact recommends: an item that only held-out events show is no answer there.
+        `trained`: the items that an artifact recommends, without those that only held-out events have.
         """
         if self.rank == "all":
             return np.arange(dataset.num_items)
@@ -196,13 +200,13 @@ def _moment(dataset: Dataset, text: str) -> int:
 
 
 def _share(text: str) -> float | None:
-    """80% -> 0.8; None for what is no share."""
+    """80% -> 0.8; None for other texts."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
     return None if found is None else float(found[1]) / 100
 
 
 def check_order(dataset: Dataset) -> None:
-    """Refuse histories in another order: up to a quarter of all leave-one-out targets would be others."""
+    """Refuse histories in another order: up to a quarter of all leave-one-out targets would differ."""
     if dataset.manifest.order not in ORDERS:
         raise ProtocolError(
             f"The dataset is in the order '{dataset.manifest.order}'; protocols are defined for '{ORDERS[0]}': "

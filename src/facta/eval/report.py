@@ -1,6 +1,6 @@
-"""One static HTML page about rankers that were judged under one protocol: a table, and pictures of what is behind it.
+"""A static HTML page on rankers evaluated under one protocol: a table and pictures.
 
-Pictures are SVG inside the page, so that it can be mailed as it is. Drawing needs the extra `plot` (matplotlib).
+Pictures are SVG inside the page, so the page is one file. Drawing needs the extra `plot` (matplotlib).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from facta.eval.result import check_comparable
 
 __all__ = ["Entry", "Provenance", "write_report"]
 
-BINS = 6  # of users, by length of history
+LENGTH_GROUPS = 6  # groups of users, by length of history
 
 
 def write_report(
@@ -36,8 +36,8 @@ def write_report(
 ) -> None:
     """Write the page. All entries must share protocol, stage and dataset; differences are to the first of them.
 
-    `ks`: the list lengths of the table (default: that of `metric`). Raises ProtocolError for results that may not stand
-    side by side, ConfigError without matplotlib or entries, and ResourceError where `path` cannot be written.
+    `ks`: the list lengths of the table (default: that of `metric`). Raises ProtocolError for results that are not
+    comparable, ConfigError without matplotlib or entries, and ResourceError if `path` cannot be written.
     """
     if not entries:
         raise ConfigError("A report needs at least one result; it was given none.")
@@ -58,7 +58,7 @@ def write_report(
 
 
 def title_of(names: Sequence[str]) -> str:
-    """Who is compared."""
+    """The title: the compared names."""
     if len(names) == 1:
         return names[0]
     return f"{names[0]} against {names[1]}" + (f" and {counted(len(names) - 2, 'other')}" if len(names) > 2 else "")
@@ -74,28 +74,28 @@ def _validation_picture(entries: Sequence[Entry], metric: str) -> Picture | None
             epochs, values = np.array(points).T
             style = look(place, len(points))
             axis.plot(epochs, values, linewidth=1.8, **style | {"markersize": 3})
-            at = np.flatnonzero(epochs == kept_epoch(entry.lines))  # empty: the journal does not say
+            at = np.flatnonzero(epochs == kept_epoch(entry.lines))  # empty: not in the journal
             axis.plot(epochs[at], values[at], **style | {"markersize": 9}, markerfacecolor="white", zorder=5)
     top = 1.08 * max(value for points in validated for _, value in points) or None
     axis.set(xlabel="epoch", ylabel=f"{metric} on validation", ylim=(0, top))
     _whole_ticks(axis)
-    caption = "The large marker is the epoch whose weights the artifact has."
+    caption = "The large marker is the epoch of the artifact's weights."
     image = svg(figure, f"{metric} on validation by epoch")
     every = legend(entry.name for entry in entries)
-    drawn = [line for line, points in zip(every, validated, strict=True) if points]  # what is counted has no epochs
+    drawn = [line for line, points in zip(every, validated, strict=True) if points]  # counted models have no epochs
     return Picture("Validation while training", [image], caption, drawn)
 
 
 def validations(lines: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
-    """(epoch, value) of each validation of a run that measured a metric."""
+    """(epoch, value) of each validation of a run with a metric."""
     return [(line["epoch"], line[metric]) for line in lines if line["event"] == "validation" and metric in line]
 
 
 def kept_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch whose weights a run kept; None where its journal does not say.
+    """The epoch of the weights that a run kept; None if it is not in the journal.
 
-    The run decides by training.metric and training.keep, and says so at each validation (`best`). The metric that a
-    report shows may have its maximum elsewhere.
+    The run chooses by training.metric and training.keep and records it at each validation (`best`). A metric in the
+    report may have its maximum at another epoch.
     """
     kept = [int(line["epoch"]) for line in lines if line["event"] == "validation" and line.get("best")]
     return kept[-1] if kept else None
@@ -113,7 +113,7 @@ def _loss_picture(entries: Sequence[Entry]) -> Picture | None:
         epochs = np.arange(1, len(loss) + 1) * steps[place][-1]["epoch"] / len(loss)
         width = max(len(loss) // 60, 1)
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-        some = slice(None, None, max(len(loss) // 2000, 1))  # a picture has no more points than that
+        some = slice(None, None, max(len(loss) // 2000, 1))  # most points of a curve
         axis.plot(epochs[some], loss[some], color=COLOURS[place % len(COLOURS)], linewidth=0.5, alpha=0.3)
         middle = epochs[width // 2 :][: len(smooth)]
         axis.plot(middle[some], smooth[some], color=COLOURS[place % len(COLOURS)], linewidth=1.8)
@@ -142,14 +142,14 @@ def _popularity_picture(entries: Sequence[Entry], dataset: Dataset) -> Picture:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.grid(axis="x", color="#f0f0f0", linewidth=0.8)
     names = [("╌", "#000000", "the log"), *legend(entry.name for entry in entries)]
-    caption = "A line above the log's recommends what is popular anyway; one below it, what is rare."
+    caption = "A line above the log's: popular items are recommended more often than they occur; below it: less often."
     image = svg(figure, "Share of the n most popular items")
-    return Picture("Popularity of what is recommended", [image], caption, names)
+    return Picture("Popularity of recommended items", [image], caption, names)
 
 
 def _length_picture(entries: Sequence[Entry], metric: str) -> Picture:
     history = entries[0].result.history
-    edges = np.unique(np.quantile(history, np.linspace(0, 1, BINS + 1)[1:-1]))
+    edges = np.unique(np.quantile(history, np.linspace(0, 1, LENGTH_GROUPS + 1)[1:-1]))
     group = np.searchsorted(edges, history, side="left")
     groups = np.unique(group)
     figure, axis = axes(3.2)
@@ -177,5 +177,5 @@ def _counts(group: Any, groups: Any) -> str:
 
 
 def _whole_ticks(axis: Any) -> None:
-    """Epochs are whole numbers."""
+    """Integer ticks for epochs."""
     axis.xaxis.get_major_locator().set_params(integer=True)

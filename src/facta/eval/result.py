@@ -1,6 +1,6 @@
-"""The result of an evaluation: what every user got, from which means, intervals and comparisons follow.
+"""The result of an evaluation: metrics of every user, with means and intervals.
 
-Saved as JSON (means, intervals and what they are of) beside a .npz of the values of each user.
+Saved as JSON (means, intervals and facts about them) beside a .npz of the values of each user.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ class Result:
     protocol: str  # the printable id
     stage: str  # validation or test
     dataset: str  # content hash
-    ranked: int  # items that were ranked for each request
+    ranked: int  # number of ranked items
     requests: int
-    unreachable: float  # share of targets that were masked: misses for any ranker
-    coverage: Mapping[str, float]  # Coverage@k -> share of the ranked items in anybody's first k
+    unreachable: float  # share of masked targets: misses for any ranker
+    coverage: Mapping[str, float]  # Coverage@k -> share of the ranked items in the first k of any list
     user: Ints  # [U] rows, ascending
     history: Floats  # [U] visible events (mean over the user's requests)
     values: Mapping[str, Floats]  # metric -> [U], mean over the user's requests
-    lists: NDArray[np.int32]  # [Q, k] recommended rows, in the order of the requests; -1 fills
-    runs: int = 1  # seeds averaged
+    lists: NDArray[np.int32]  # [Q, k] recommended rows, in the order of the requests; padded with -1
+    runs: int = 1  # averaged seeds
     asked: Mapping[str, int] = field(default_factory=dict)
-    """held_out_users and held_out_events (targets of the stage and their users); asked_users and asked_events (those of
-    them with something visible before); untrained_targets and unknown_targets (asked events of items without training
-    events, and of items that the ranker does not have)."""
-    each: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # metric -> mean of each run, where several
-    told: tuple[str, ...] = ()  # context of the held-out event that each request said
+    """held_out_users and held_out_events (targets of the stage and their users); asked_users and asked_events (those
+    with a visible event before); untrained_targets and unknown_targets (asked events of items without training events,
+    and of items that the ranker does not have).
+    """
+    each: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # metric -> mean of each run, if several
+    told: tuple[str, ...] = ()  # context fields of the held-out event in the requests
 
     @cached_property
     def means(self) -> dict[str, float]:
@@ -54,8 +55,7 @@ class Result:
     def intervals(self) -> dict[str, Interval]:
         """Metric -> 95 % interval over users: 1,000 bootstrap resamples, always the same.
 
-        Of an average over seeds it says how far other users would move the mean, and nothing of other seeds: these are
-        in `seed_deviation`.
+        For an average over seeds it covers other users but not other seeds; for these see `seed_deviation`.
         """
         names = list(self.values)
         samples = bootstrap_means(np.stack([self.values[name] for name in names], axis=1))
@@ -63,9 +63,9 @@ class Result:
 
     @cached_property
     def seed_deviation(self) -> dict[str, float]:
-        """Metric -> standard deviation of a run's mean over the seeds (n - 1); empty for a single run.
+        """Metric -> standard deviation of the runs' means over the seeds (n - 1); empty for a single run.
 
-        The mean of n runs moves with the seeds by this over √n.
+        The mean of n runs has the standard error of this / √n.
         """
         return {name: float(np.std(means, ddof=1)) for name, means in self.each.items() if len(means) > 1}
 
@@ -76,7 +76,7 @@ class Result:
         return f"Result({self.protocol}, {self.stage}, {runs}{len(self.user):,} users: {', '.join(shown)})"
 
     def summary(self) -> dict[str, Any]:
-        """What a person or `metrics.json` wants to know, as plain values."""
+        """The summary for display and `metrics.json`, as plain values."""
         return {
             "protocol": self.protocol,
             "stage": self.stage,
@@ -96,7 +96,7 @@ class Result:
         } | self._of_seeds()
 
     def _of_seeds(self) -> dict[str, Any]:
-        """What a summary says where several runs were averaged."""
+        """The part of a summary on averaged runs."""
         if not self.seed_deviation:
             return {}
         return {"intervals_over": "users", "seed_means": {name: list(means) for name, means in self.each.items()}}
@@ -108,7 +108,7 @@ class Result:
 
     @classmethod
     def load(cls, path: Path | str) -> Result:
-        """Read what `save` wrote; raises ProtocolError where a file is missing, altered or of a newer format."""
+        """Read a result that `save` wrote; raises ProtocolError for a missing or altered file, or a newer format."""
         content, arrays = saved.read(path, "saved result", "ranked_items")
         return cls(
             protocol=content["protocol"],
@@ -130,10 +130,10 @@ class Result:
 
 
 def average(results: Sequence[Result]) -> Result:
-    """The mean of several runs (seeds) of one ranker, user by user; lists are those of the first.
+    """The mean of several runs (seeds) of one ranker, user by user; lists are those of the first run.
 
-    Every run counts once: a result that is a mean already counts for its runs. The intervals of the average are over
-    users alone; how much the runs differ is in `seed_deviation`.
+    Every run counts once, also those of a result that is already a mean. Intervals of the average are over users; the
+    spread of the runs is in `seed_deviation`.
     """
     first, runs = results[0], [result.runs for result in results]
     for other in results[1:]:
@@ -153,7 +153,7 @@ def average(results: Sequence[Result]) -> Result:
 
 
 class Measured(Protocol):
-    """What is measured, whatever it is: results, predictions."""
+    """The common attributes of results and predictions."""
 
     @property
     def protocol(self) -> str: ...
@@ -166,7 +166,7 @@ class Measured(Protocol):
 
 
 def check_same_terms(a: Measured, b: Measured) -> None:
-    """Refuse what was measured under two protocols, in two stages or on two datasets."""
+    """Raises ProtocolError for different protocols, stages or datasets."""
     for what, left, right in (
         ("protocols", a.protocol, b.protocol),
         ("stages", a.stage, b.stage),
@@ -177,7 +177,7 @@ def check_same_terms(a: Measured, b: Measured) -> None:
 
 
 def check_comparable(a: Result, b: Result) -> None:
-    """Refuse two results whose numbers may not stand side by side."""
+    """Raises ProtocolError for two results that are not comparable."""
     check_same_terms(a, b)
     if not np.array_equal(a.user, b.user) or set(a.values) != set(b.values):
         raise ProtocolError("The results have different users or metrics; evaluate both again with the same ks.")

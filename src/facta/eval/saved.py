@@ -1,4 +1,4 @@
-"""What an evaluation found, as files: JSON for people and programs beside its arrays, held together by a checksum."""
+"""Files of an evaluation: JSON beside its arrays (.npz), linked by a checksum."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def write(path: Path | str, summary: Mapping[str, Any], arrays: Arrays) -> None:
 
 
 def read(path: Path | str, what: str, key: str) -> tuple[dict[str, Any], Arrays]:
-    """The summary and the arrays that `write` wrote; `key` tells `what`, such as "saved result", from all else.
+    """The summary and the arrays that `write` wrote; `key` identifies `what`, such as "saved result".
 
-    Raises ProtocolError where a file is missing, altered, of a newer format or of something else.
+    Raises ProtocolError for a missing or altered file, a newer format or another kind.
     """
     path = Path(path)
     try:

@@ -1,7 +1,7 @@
-"""The same recipe trained with several seeds: means of its results, intervals over users, and how far the seeds differ.
+"""The same recipe trained with several seeds: means, intervals over users, and deviations over seeds.
 
-Two things move a number: other users and another seed. An interval over users says nothing of seeds, and a deviation
-over seeds nothing of users, so both stand side by side.
+A number varies with the users and with the seed. An interval over users does not cover seeds, nor a deviation over
+seeds users, so both are reported.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ RUNS = Kind(
 
 @dataclass(frozen=True, repr=False)
 class AveragedPredictions:
-    """Means over several runs of each metric of predicted feedback: what one model can be expected to reach.
+    """Means over several runs of each metric of predicted feedback: the expected value of one model.
 
-    Not the metrics of the mean prediction: an ensemble (`facta.eval.predictions.average_predictions`) is a better model
-    than each of its members.
+    These are not the metrics of the mean prediction: an ensemble (`facta.eval.predictions.average_predictions`) is
+    better than its members.
     """
 
     each: tuple[Predictions, ...]  # of the same events
@@ -60,7 +60,7 @@ class AveragedPredictions:
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """Metric -> 95 % interval over users, who are resampled together for all runs; other seeds are not in it."""
+        """Metric -> 95 % interval over users, resampled together for all runs; it does not cover seeds."""
         first = self.each[0]
         found: dict[str, Interval] = {}
         for field in (*first.p, *first.expected):
@@ -109,17 +109,17 @@ def average(results: Sequence[Predictions]) -> AveragedPredictions: ...
 
 @arguments(results=RUNS)
 def average(results: Sequence[Any]) -> Result | AveragedPredictions:
-    """The mean of what several runs of one recipe reached, such as of `facta.train_seeds`: `means`, `intervals` (95 %,
-    over users alone) and `seed_deviation` (of a single run over the seeds; the mean of n moves by that over √n).
+    """The mean of several runs of one recipe, such as of `facta.train_seeds`: `means`, `intervals` (95 %, over users)
+    and `seed_deviation` (of a single run over the seeds; for the mean of n, divide by √n).
 
-    Of results of `evaluate` it is a result, user by user; of predictions it has the mean of each metric. Raises
-    ProtocolError where the runs are of different protocols, stages, datasets, users or events.
+    For results of `evaluate` it is a result, user by user; for predictions it has the mean of each metric. Raises
+    ProtocolError if the runs have different protocols, stages, datasets, users or events.
     """
     ranked = [isinstance(one, Result) for one in results]
     if all(ranked):
         return result.average(results)
     if any(ranked):
-        raise ProtocolError("Found rankings beside predictions of feedback; average runs of one sort.")
+        raise ProtocolError("Found rankings and predictions of feedback; average runs of one kind.")
     each = [run for one in results for run in runs_of(one)]
     for other in each[1:]:
         check_same_events(each[0], other)
@@ -127,12 +127,12 @@ def average(results: Sequence[Any]) -> Result | AveragedPredictions:
 
 
 def runs_of(predictions: Predictions | AveragedPredictions) -> tuple[Predictions, ...]:
-    """The runs of an average; what was averaged as an ensemble is one predictor."""
+    """The runs of an average; an ensemble counts as one run."""
     return predictions.each if isinstance(predictions, AveragedPredictions) else (predictions,)
 
 
 def over_seeds(summaries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Metric -> mean and sample deviation (n - 1; None for one seed) of the means in summaries of one protocol."""
+    """Metric -> mean and standard deviation (n - 1; None for one seed) of the means in summaries of one protocol."""
     found: dict[str, dict[str, float | None]] = {}
     for name in summaries[0]["metrics"]:
         means = [one["metrics"][name]["mean"] for one in summaries]

@@ -1,4 +1,4 @@
-"""Choosing among fitted rankers on validation: how baselines get their settings."""
+"""Choosing among fitted rankers on validation, for the settings of baselines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R", bound=HistoryRanker)
 
 @dataclass(frozen=True)
 class Choice(Generic[R]):
-    """The best candidate, and what each of them reached on validation, in their order."""
+    """The best candidate, and the values of all on validation, in order."""
 
     best: R
     values: tuple[float, ...]
@@ -27,9 +27,10 @@ def choose(
     k: int = 10,
     judged: Callable[[R, float], None] = lambda candidate, value: None,
 ) -> Choice[R]:
-    """The candidate with the highest NDCG@k on the validation requests; the first of equals. `judged` hears of each.
+    """The candidate with the highest NDCG@k on the validation requests; ties go to the first. `judged` is called for
+    each.
 
-    They may be made one after the other: none but the best so far is kept.
+    Candidates may be an iterator: only the best so far is kept.
     """
     best, values = None, list[float]()
     for candidate in candidates:

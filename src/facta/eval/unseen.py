@@ -1,4 +1,4 @@
-"""Which questions a trained model may be asked: those whose answers its training has not seen."""
+"""Which evaluations of a trained model are honest: those whose targets its training has not seen."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from facta.eval.protocol import ProtocolConfig, Stage
 
 
 def check_unseen(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> None:
-    """A model may be asked only for what its own protocol held out; its weights may know the rest.
+    """A model may be evaluated only on events that its own protocol held out; it may have learned the rest.
 
-    And its numbers carry the `refit` that it was trained with. Raises ProtocolError.
+    The `refit` of both protocols must agree, too. Raises ProtocolError.
     """
     if own.held_out != asked.held_out:
         raise ProtocolError(
-            f"The artifact was trained under {own.id} and may have seen what the {stage} stage of {asked.id} asks for: "
+            f"The artifact was trained under {own.id} and may have seen the targets of the {stage} stage of "
+            f"{asked.id}: "
             "train it under that protocol (--set protocol.split=…; loo-paper needs training.patience=null)."
         )
     if own.refit == "yes" and stage == "validation":
         raise ProtocolError(
-            "The artifact was trained again on the validation events (refit=yes), so it cannot be asked for them. Its "
+            "The artifact was trained again on the validation events (refit=yes), so it cannot be evaluated on them. "
+            "Its "
             "metrics.json has the validation of the first training; else train with protocol.refit=no."
         )
     if own.refit != asked.refit:
@@ -32,7 +34,7 @@ def check_unseen(own: ProtocolConfig, asked: ProtocolConfig, stage: Stage) -> No
 
 
 def unlike_targets(model: Mapping[str, Any], asked: ProtocolConfig) -> str | None:
-    """A sentence where a model that has learned from some events is judged on others; None where it is not.
+    """A warning if a model that was trained on some targets is evaluated on others; None otherwise.
 
     `model`: the config of the model as plain values.
     """

@@ -1,16 +1,16 @@
-"""Metrics of predicted values: feedback that is a number and says of no value that it is a success, such as dwell.
+"""Metrics of predicted values: numeric feedback without success, such as dwell.
 
 Letters: S predictions.
 
     MAE        mean of |predicted - observed|
-    NMAE       MAE over that of always saying the median of the same observations, the best constant there is: 1 is no
+    NMAE       MAE / MAE of the median of the same observations, which is the best constant: 1 is no
                better than a constant (as NE compares with the base rate of the same events; lower is better)
-    Spearman   correlation of ranks, equal values share the mean of theirs
+    Spearman   correlation of ranks; equal values get their mean rank
     Predicted  mean prediction
     Observed   mean observation
     Bias       Predicted - Observed
 
-Means over predictions are micro: a user counts as often as it was predicted for. Intervals resample users.
+Means over predictions are micro: a user counts once per prediction. Intervals resample users.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from facta.arrays import Floats, Ints
 from facta.eval.bootstrap import SAMPLES, SEED, resamples
 
 VALUE_METRICS = ("NMAE", "MAE", "Spearman", "Predicted", "Observed", "Bias")
-COMPARED_VALUES = VALUE_METRICS[:3]  # of two models one may be better in these
+COMPARED_VALUES = VALUE_METRICS[:3]  # the metrics with a better direction
 
 
 def value_metrics(p: Floats, y: Floats) -> dict[str, float]:
-    """All of [S] predictions and observations; NaN where there is none, or a metric is undefined for constants."""
+    """All metrics of [S] predictions and observations; NaN without any, or if a metric is undefined for constants."""
     if not len(p):
         return dict.fromkeys(VALUE_METRICS, float("nan"))
     found = _Weighted(p, y).metrics(np.ones(len(p)))
@@ -35,10 +35,10 @@ def value_metrics(p: Floats, y: Floats) -> dict[str, float]:
 def resampled_values(
     p: Floats, y: Floats, user: Ints, *, samples: int = SAMPLES, seed: int = SEED
 ) -> dict[str, Floats]:
-    """The same of `samples` draws of users with replacement, [samples] each; `user` holds places 0 … U-1.
+    """All metrics of `samples` draws of users with replacement, [samples] each; `user` holds places 0 … U-1.
 
     Draws depend on (seed, U) alone, so that differences of two models are paired. The constant of NMAE is the median of
-    the draw. NaN of a single user, who tells of no other.
+    the draw. NaN for a single user.
     """
     users = int(user.max(initial=-1)) + 1
     if users < 2:
@@ -50,7 +50,7 @@ def resampled_values(
 
 
 class _Weighted:
-    """Predictions of which each counts as often as a draw of users has it; sorted once for all draws."""
+    """Predictions with a weight per draw of users; sorted once for all draws."""
 
     def __init__(self, p: Floats, y: Floats) -> None:
         self.p, self.y, self.error = p, y, np.abs(p - y)
@@ -58,7 +58,7 @@ class _Weighted:
         self.groups = [np.unique(values, return_inverse=True)[1].reshape(-1) for values in (p, y)]
 
     def metrics(self, weight: Floats) -> tuple[float, ...]:
-        """In the order of VALUE_METRICS."""
+        """The metrics in the order of VALUE_METRICS."""
         total = weight.sum()
         if not total:
             return (float("nan"),) * len(VALUE_METRICS)
@@ -83,7 +83,7 @@ class _Weighted:
 
 
 def _mean_ranks(group: Ints, weight: Floats) -> Floats:
-    """[S] ranks from 1 where each value counts `weight` times and equal ones, of one group, share their mean rank."""
+    """[S] ranks from 1, with each value counted `weight` times; equal values, of one group, get their mean rank."""
     each = np.bincount(group, weights=weight)
     ranks: Floats = (np.cumsum(each) - each + (each + 1) / 2)[group]
     return ranks

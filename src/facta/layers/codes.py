@@ -1,6 +1,6 @@
 """Embeddings of coded facts: context and feedback of events, facts of users, features of items.
 
-What no file holds is computed on the CPU, also where a model is built on the meta device to be loaded.
+Tensors that no file stores are computed on the CPU, even if a model is built on the meta device for loading.
 
 Letters: n events, F fields, C codes of a field, D width, V items.
 """
@@ -20,7 +20,7 @@ from facta.data.dataset.schema import Field
 
 
 class CodeTable(nn.Module):
-    """One learned vector per code of each field, in one table; a set of facts is the sum of its vectors."""
+    """One learned vector per code of each field, in one table; the vectors of a set of facts are added up."""
 
     base: Tensor  # [F] where each field's codes begin
 
@@ -36,18 +36,18 @@ class CodeTable(nn.Module):
         codes = torch.stack([values[name][which] for name in self.names], dim=1)  # [n, F]
         return F.embedding_bag(codes + self.base, self.weight, mode="sum")
 
-    def apart(self, values: Mapping[str, Tensor], which: Tensor) -> Tensor:
-        """The same, [n, F · D]: the fields' vectors side by side."""
+    def side_by_side(self, values: Mapping[str, Tensor], which: Tensor) -> Tensor:
+        """[n, F · D]: the fields' vectors side by side."""
         codes = torch.stack([values[name][which] for name in self.names], dim=1)
         return F.embedding(codes + self.base, self.weight).flatten(1)
 
     def each(self, codes: Tensor, field: Tensor) -> Tensor:
-        """[n] codes of the fields in places `field` [n] -> [n, D]."""
+        """[n] codes of the fields with indices `field` [n] -> [n, D]."""
         return F.embedding(codes + self.base[field], self.weight)
 
 
 class FeatureVectors(nn.Module):
-    """What the features of items add to their vectors: the sum over features, of several values their mean."""
+    """The part of item vectors from features: the sum over features; a feature with several values gives their mean."""
 
     vectors: Tensor  # [V, width] of all vector features side by side
 
@@ -61,7 +61,7 @@ class FeatureVectors(nn.Module):
         vectors = torch.cat(given, dim=1) if given else torch.zeros(0, 0, device="cpu")
         self.project = nn.Linear(vectors.shape[1], width, bias=False) if given else None
         self.register_buffer("vectors", vectors, persistent=False)
-        for place, one in enumerate(coded.values()):  # by place: torch refuses many names that columns may have
+        for place, one in enumerate(coded.values()):  # by index: torch refuses many names that columns may have
             self.register_buffer(f"codes_{place}", one.values, persistent=False)
         for place, one in enumerate(several):
             self.register_buffer(f"values_{place}", one.values, persistent=False)
@@ -69,7 +69,7 @@ class FeatureVectors(nn.Module):
 
     @property
     def tables(self) -> list[nn.Parameter]:
-        """What has a row for every code."""
+        """Parameters with a row for every code."""
         return [*([] if self.table is None else [self.table.weight]), *self.bags]
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class Crosses(nn.Module):
-    """DCN-v2 (Wang et al. 2021): x ← x0 ⊙ (W x + b) + x, each layer one more order of products; W = U V at a rank."""
+    """DCN-v2 (Wang et al. 2021): x ← x0 ⊙ (W x + b) + x; each layer adds one order of products; with a rank W = U V."""
 
     def __init__(self, width: int, layers: int, rank: int | None) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def _matrix(width: int, rank: int | None) -> nn.Module:
 
 
 class Experts(nn.Module):
-    """MMoE (Ma et al. 2018): every task weighs the same experts by a gate of its own, softmax over experts."""
+    """MMoE (Ma et al. 2018): all tasks share the experts; each task weighs them by its own softmax gate."""
 
     def __init__(self, width: int, experts: int, out: int, tasks: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from facta import ops
 class Dropout(nn.Module):
     """Dropout of x [T, C] that is a function of each token's key: no generator, no dependence on batch mates.
 
-    `salt` tells the dropouts of one model apart; it must differ between any two of them.
+    `salt` must differ between any two dropouts of a model.
     """
 
     def __init__(self, p: float, salt: int) -> None:

@@ -1,4 +1,4 @@
-"""Token vectors: the facts that a token shows, and its place in time. A hidden event shows one vector, the mask.
+"""Token vectors: the facts that a token shows, its position and its time. A masked event shows the mask vector.
 
 Letters: V catalogue items, D width, T tokens, E input events, S targets, N window.
 """
@@ -25,7 +25,7 @@ from facta.types import HIDDEN, LIST, PREFIX, SERIES, Events, Fact, SequenceBatc
 MINUTE, HOUR = 60_000, 3_600_000
 Shows = tuple[tuple[Fact, ...], ...]
 """Facts that each token of an event shows (`layouts`)."""
-GAPS = 2049  # buckets of √minutes: the last one holds all from eight years on
+GAP_BUCKETS = 2049  # buckets of √minutes; the last one begins at eight years
 
 
 class EmbeddingConfig(ItemsConfig):
@@ -33,7 +33,7 @@ class EmbeddingConfig(ItemsConfig):
 
     scale_by_width: bool = Field(default=True, description="multiply vectors of facts by √D at the input")
     positions: Literal["learned", "none"] = "learned"
-    gaps: bool = Field(default=False, description="add a vector for the √minutes since the event before")
+    gaps: bool = Field(default=False, description="add a vector for the √minutes since the previous event")
     calendar: bool = Field(
         default=False, description="hour of the day and day of the week (UTC) are part of the context"
     )
@@ -41,8 +41,8 @@ class EmbeddingConfig(ItemsConfig):
     rates: float | None = Field(
         default=None,
         gt=0,
-        description="show with an item, also one whose id is hidden, how often it, what shares a feature with it, and "
-        "anything in its context succeeded: rates, pulled towards the mean as by so many events",
+        description="counting features of item tokens, also with hidden ids: success rates of item, features and "
+        "context, smoothed towards the mean by so many events",
     )
 
 
@@ -63,7 +63,7 @@ class Embedder(nn.Module):
         late: Collection[Fact] = (),
         hides: bool = False,
     ) -> None:
-        """`late`: facts that heads are given; `hides`: there are events to be predicted, whose tokens show nothing."""
+        """`late`: facts that heads read beside the state; `hides`: whether there are masked events."""
         super().__init__()
         self.shows, self.width, std = shows, width, config.item_std
         self.item = config.build(catalogue, width)
@@ -71,10 +71,10 @@ class Embedder(nn.Module):
         self.position = nn.Embedding(window + 1, width) if config.positions == "learned" else None
         if self.position is not None:
             nn.init.xavier_normal_(self.position.weight)
-        self.gap = nn.Embedding(GAPS, width) if config.gaps else None
+        self.gap = nn.Embedding(GAP_BUCKETS, width) if config.gaps else None
         if self.gap is not None:
-            nn.init.uniform_(self.gap.weight, -(GAPS**-0.5), GAPS**-0.5)
-        shown = {*late, *(fact for token in shows for fact in token)}  # what heads are given has vectors, too
+            nn.init.uniform_(self.gap.weight, -(GAP_BUCKETS**-0.5), GAP_BUCKETS**-0.5)
+        shown = {*late, *(fact for token in shows for fact in token)}  # late facts have vectors, too
         self.facts = nn.ModuleDict()
         for role in ("context", "feedback"):
             fields = [field for field in catalogue.fields if field.role == role]
@@ -97,12 +97,12 @@ class Embedder(nn.Module):
 
     @property
     def fields(self) -> list[str]:
-        """Context and feedback that tokens show, or heads are given."""
+        """Context and feedback that tokens or heads read."""
         return [name for table in self.facts.values() if isinstance(table, CodeTable) for name in table.names]
 
     @property
     def context(self) -> tuple[str, ...]:
-        """Context alone."""
+        """Fields of context."""
         if "context" not in self.facts:
             return ()
         table = self.facts["context"]
@@ -111,12 +111,12 @@ class Embedder(nn.Module):
 
     @property
     def tables(self) -> list[nn.Parameter]:
-        """What has a row for every item, or for every code of a fact: a step touches few of them."""
+        """Parameters with a row for every item or code; a step changes few rows."""
         coded = [*self.facts.values(), self.users, self.series]
         return [*self.item.tables, *(table.weight for table in coded if isinstance(table, CodeTable))]
 
     def tokens(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
-        """[T, D]: the sum of the facts that each token shows, and of its place."""
+        """[T, D]: the sum of the facts that each token shows, and its position."""
         plain = not batch.user and batch.lists is None and batch.series is None and self.hidden is None
         if plain and self.shows == (("item",),):
             x = self.item.read(batch.key, batch.events.item[tokens.source], tokens.key) * self.scale
@@ -130,7 +130,7 @@ class Embedder(nn.Module):
         return dropped
 
     def late(self, batch: SequenceBatch, target: Tensor, facts: tuple[Fact, ...]) -> Tensor:
-        """[S', D · facts]: facts of the targets that no token has shown."""
+        """[S', D · facts]: the late facts of the targets."""
         columns = _Columns(batch, len(batch.events.item))
         return torch.cat([self._fact(batch, columns, fact, columns.inputs + target) for fact in facts], dim=1)
 
@@ -159,7 +159,7 @@ class Embedder(nn.Module):
     def _fact(
         self, batch: SequenceBatch, columns: _Columns, fact: Fact, source: Tensor, key: Tensor | None = None
     ) -> Tensor:
-        """[n] events or targets -> [n, D]; zeros for a fact of which the data has no field."""
+        """[n] events or targets -> [n, D]; zeros for a fact without fields in the data."""
         if fact == "item":
             vectors = self.item.read(batch.key, columns.item[source], key)
             return vectors if self.rate is None else vectors + self._rated(columns, source)
@@ -173,7 +173,7 @@ class Embedder(nn.Module):
         return vectors
 
     def _rated(self, columns: _Columns, source: Tensor) -> Tensor:
-        """[n, D]: how often the items, others of their features, and any in their context succeeded."""
+        """[n, D]: smoothed success rates of the items, of their features and of their context."""
         assert self.rates is not None and self.rate is not None
         context = {field.name: columns.field(field.name)[source] for field in self.rates.context}
         events = Events(columns.item[source], columns.time()[source], source, context)
@@ -208,17 +208,17 @@ class Embedder(nn.Module):
         return self.series.each(batch.series.value[source], batch.series.field[source])
 
     def _gaps(self, batch: SequenceBatch, tokens: TokenBatch) -> Tensor:
-        """[T, D]: how long after the event before an event came; tokens that are no event's have none."""
+        """[T, D]: time since the previous event; zeros for tokens that are not of events."""
         assert self.gap is not None
         minutes = (_since_previous(batch).clamp_min(0) // MINUTE).double()
-        bucket = minutes.sqrt().long().clamp_max(GAPS - 1)
+        bucket = minutes.sqrt().long().clamp_max(GAP_BUCKETS - 1)
         shown = tokens.kind >= 0
         x = self.gap(bucket[torch.where(shown, tokens.source, 0)])
         return torch.where(shown[:, None], x, 0.0)
 
 
 class _Columns:
-    """Events and targets as one sequence of E + S, as tokens name their sources."""
+    """Events and targets as one sequence of E + S, indexed by the sources of tokens."""
 
     def __init__(self, batch: SequenceBatch, inputs: int) -> None:
         self.batch, self.inputs = batch, inputs
@@ -231,26 +231,27 @@ class _Columns:
         return torch.cat([events, targets])
 
     def field(self, name: str) -> Tensor:
-        """[E + S] codes; a target that gives none is undefined."""
+        """[E + S] codes; undefined for targets without a code."""
         given = self.batch.targets.events.fields.get(name)
         asked = torch.zeros_like(self.batch.targets.events.item) if given is None else given
         return torch.cat([self.batch.events.fields[name], asked])
 
 
 def _since_previous(batch: SequenceBatch) -> Tensor:
-    """[E + S] milliseconds since the input event before; 0 where there is none."""
+    """[E + S] milliseconds since the previous input event; 0 for the first one."""
     time, targets = batch.events.time, batch.targets
     assert time is not None
     own = time if targets.events.time is None else torch.cat([time, targets.events.time])
-    before = torch.cat([torch.arange(len(time), device=time.device) - 1, _first(batch) + targets.after - 1])
-    some = torch.cat([jagged.places(batch.offsets) > 0, targets.after > 0])
+    before = torch.cat([torch.arange(len(time), device=time.device) - 1, _first(batch) + targets.num_visible - 1])
+    some = torch.cat([jagged.places(batch.offsets) > 0, targets.num_visible > 0])
     return torch.where(some, own - time[torch.where(some, before, 0)], 0) if len(time) else own * 0
 
 
 def _from_newest(tokens: TokenBatch) -> Tensor:
-    """[T] places counted back from the newest event of the row. Where a hidden event has its place alone, that of a
-    request is then 0, which every row teaches; counted from the oldest one it is new to all who are asked later than
-    the longest history of training. Nothing is kept of such rows, so that their places may move."""
+    """[T] positions counted back from the newest event of the row. In `cloze` a request then has position 0, which
+    every row trains; counted from the oldest event its position may be beyond all of training. Such rows are never
+    cached, so their positions may move.
+    """
     row = jagged.rows(tokens.offsets)
     newest = tokens.position.new_zeros(len(tokens.offsets) - 1)
     return newest.scatter_reduce(0, row, tokens.position, "amax")[row] - tokens.position

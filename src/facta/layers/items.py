@@ -1,4 +1,4 @@
-"""Item towers: a vector for every item, of its id alone or with its features.
+"""Item vectors: of ids alone, or of ids and features (item tower).
 
 Letters: V catalogue items, U rows asked for, D width.
 """
@@ -16,7 +16,7 @@ from facta.errors import ConfigError
 from facta.layers.codes import FeatureVectors
 from facta.layers.tables import AnyTable, PlainTableConfig, Table, bytes_of
 
-_HIDDEN = 2  # salt of the draws that hide ids
+_HIDING_SALT = 2  # salt of the draws that hide ids
 
 
 class ItemsConfig(Config):
@@ -25,33 +25,33 @@ class ItemsConfig(Config):
     item_std: float = Field(default=0.02, gt=0, description="of the initial vectors")
     table: AnyTable | None = Field(
         default=None,
-        description="where the vectors of ids are kept: null: a row for every item; or hashed: a fixed number of rows",
+        description="table of id vectors: null: a row for every item; hashed: a fixed number of rows",
     )
     table_dropout: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="of the item table: one draw per step, the same where items are read and scored",
+        description="dropout of the item table, drawn once a step for both inputs and scores",
     )
     features: bool | None = Field(
-        default=False, description="read the features of items that the dataset declares; None: where it declares any"
+        default=False, description="read the features of items that the dataset declares; None: if it declares any"
     )
     id_width: int | None = Field(
-        default=None, ge=1, description="of the items' own part beside features, made D wide by one matrix; None: D"
+        default=None, ge=1, description="width of id vectors beside features, projected to D; None: D"
     )
     hidden_ids: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="share of input items shown by their features alone, so that those of new items suffice",
+        description="share of input items whose ids are hidden in training, so that the features of new items suffice",
     )
 
     @model_validator(mode="after")
     def _of_features(self) -> ItemsConfig:
         if self.features is False and (self.id_width or self.hidden_ids):
             raise ConfigError(
-                f"embedding.id_width is {self.id_width} and embedding.hidden_ids {self.hidden_ids}, which are of items "
-                "with features, and embedding.features is false: set them to null and 0, or features to true."
+                f"Found embedding.id_width {self.id_width} and embedding.hidden_ids {self.hidden_ids} without item "
+                "features (embedding.features is false): set them to null and 0, or features to true."
             )
         return self
 
@@ -61,7 +61,7 @@ class ItemsConfig(Config):
         return ItemTower(self, catalogue, width) if read else self.ids(catalogue, width)
 
     def ids(self, catalogue: Catalogue, width: int) -> Table:
-        """The table of ids. `null` and `plain` are the same: the first is what recipes of older versions say."""
+        """The table of ids. `null`, of recipes of older versions, means `plain`."""
         return (self.table or PlainTableConfig()).build(catalogue, width, self.item_std, self.table_dropout)
 
 
@@ -75,8 +75,8 @@ class ItemTower(nn.Module):
         super().__init__()
         if not catalogue.features:
             raise ConfigError(
-                "model.embedding.features is true, and this dataset declares no features of items: set it to null "
-                "(where there are any), or declare some when the log is prepared."
+                "Found model.embedding.features=true for a dataset without declared item features: set it to null "
+                "(features if there are any), or declare some when the log is prepared."
             )
         self.width, self.hidden = width, config.hidden_ids
         self.ids = config.ids(catalogue, config.id_width or width)
@@ -87,17 +87,17 @@ class ItemTower(nn.Module):
 
     @property
     def plain(self) -> bool:
-        """Whether losses may ask for all vectors: those of a plain table are made once a step."""
+        """Whether losses may read all vectors: those over a plain table are computed once a step."""
         return self.ids.plain
 
     @property
     def tables(self) -> list[nn.Parameter]:
-        """What has a row for every item, or for every code of a feature."""
+        """Parameters with a row for every item or code of a feature."""
         return [*self.ids.tables, *self.features.tables]
 
     @property
     def bytes(self) -> int:
-        """Memory of what is learned, of features, and of what leads from an item to its rows."""
+        """Memory of parameters, features, and the map from items to rows."""
         return bytes_of(self)
 
     def mark_trained(self, trained: Tensor) -> None:
@@ -109,14 +109,14 @@ class ItemTower(nn.Module):
         return self._of(rows, self.ids.vectors(rows))
 
     def dropped(self, key: int, rows: Tensor | None = None) -> Tensor:
-        """The same as a training step sees it."""
+        """The vectors with this step's dropout."""
         return self._of(rows, self.ids.dropped(key, rows))
 
     def read(self, key: int, rows: Tensor, token_keys: Tensor | None = None) -> Tensor:
-        """[n] rows as inputs of a step: [n, D]; ids are hidden as drawn for the token."""
+        """[n] rows as inputs of a step: [n, D]; the token's draws decide which ids are hidden."""
         hidden = None
         if self.training and self.hidden and token_keys is not None:
-            bits = draws.below(draws.mix(token_keys, _HIDDEN), 1 << 30)
+            bits = draws.below(draws.mix(token_keys, _HIDING_SALT), 1 << 30)
             hidden = bits < self.hidden * (1 << 30)
         return self._of(rows, self.ids.dropped(key, rows), hidden)
 
@@ -128,7 +128,7 @@ class ItemTower(nn.Module):
         return ids + self._features(rows)
 
     def _features(self, rows: Tensor | None) -> Tensor:
-        """Made once an item where more are asked for than there are."""
+        """Feature vectors of rows; computed once per item if there are more rows than items."""
         every = torch.arange(len(self.trained), device=self.unknown.device)
         if rows is None or len(rows) > len(every):
             vectors: Tensor = self.features(every)

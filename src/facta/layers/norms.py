@@ -1,4 +1,4 @@
-"""Normalisation layers that torch does not have in the form needed."""
+"""Normalisation layers that torch lacks."""
 
 from __future__ import annotations
 

@@ -1,19 +1,18 @@
-"""Counting features: how often feedback was a success for the same item, feature or context, and for the same person.
+"""Counting features: smoothed success rates of the same item, feature or context, and of the same person.
 
-Counts of items, features and context are of the training events and stay as they are afterwards. While it learns, an
-event that is judged by itself is told those of all days but its own, so never its own answer. In a sequence that is not
-enough: a token is read by what comes later, whose answers are among the counts of other days, so it is told those of
-days before its own alone (`ordered`; Prokhorenkova et al. 2018 order the statistics of categories alike).
+Counts of items, features and context are of the training events and fixed after training. To avoid target leakage,
+counts in training exclude the event's own day. In a sequence later tokens could still read those labels, so there only
+earlier days are counted (`ordered`: the ordered target statistics of Prokhorenkova et al. 2018).
 
-Counts of a person are of the days before the target's. Brought up to date with every event they order the events of one
-person wrongly, for after each success fewer of the successes that the person had are left to come: on the validation
-day of KuaiRand-Pure GAUC(click) of the logistic regression is .58 so and .62 as it is, at an NE of .860 and .865.
+Counts of a person are of the days before the target's day. Updated with every event they would order the events of one
+person wrongly, because after each success fewer of the person's successes are left: on the validation day of
+KuaiRand-Pure the logistic regression then has GAUC(click) .58 and NE .860, against .62 and .865 with daily counts.
 
-A generative ranker may be given those of items, features and context (`embedding.rates`), as MTGR keeps the cross
-features of the rankers that it replaced (Han et al. 2025); the person it reads itself.
+A generative ranker may get the rates of items, features and context (`embedding.rates`), as MTGR keeps the cross
+features of earlier rankers (Han et al. 2025); the person's history it reads itself.
 
-Rates are pulled towards what is known less closely (an item's and a person's towards the base rate, a person's on one
-surface towards that person's) as if `prior` events had been of that rate, and are given as differences of log odds.
+Rates are smoothed by `prior` pseudo-events towards a more general rate (an item's and a person's towards the base rate,
+a person's on one surface towards that person's) and given as differences of log odds.
 
 Letters: S targets, n events, K fields with success, Q keys (item, each coded feature of it, each field of context),
 C values of all keys, F periods, P pairs of an event and a target.
@@ -39,8 +38,8 @@ class SmoothedRates(nn.Module):
 
     base: Tensor  # [Q] where each key's values begin
     total: Tensor  # [C, K, 2] successes and events that define the field
-    overall: Tensor  # [K, 2] the same of all training events
-    hidden_counts: Tensor  # [F, C, K, 2] what of them events of each period are not told; needed for training alone
+    overall: Tensor  # [K, 2] sums over all training events
+    hidden_counts: Tensor  # [F, C, K, 2] the part of `total` hidden from events of each period; needed only in training
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class SmoothedRates(nn.Module):
         self.fields, self.prior, self.history, self.ordered = tuple(fields), prior, history, ordered
         self.counted, self.periods = FeedbackKeys.of(catalogue, fields), Periods(midnight)
         self.context = self.counted.context
-        for place, one in enumerate(self.counted.features):  # by place: torch refuses many names that columns may have
+        for place, one in enumerate(self.counted.features):  # by index: torch refuses many names that columns may have
             self.register_buffer(f"codes_{place}", one.values, persistent=False)
         *starts, count = self.counted.starts
         self.register_buffer("base", torch.tensor(starts, device="cpu"), persistent=False)
@@ -71,7 +70,7 @@ class SmoothedRates(nn.Module):
         return each * len(self.base) + (each * (len(self.base) + 1) if self.history else 0)
 
     def fit_statistics(self, statistics: Statistics) -> None:
-        """Take the sums of the training events."""
+        """Store the sums of the training events."""
         counts = statistics.feedback(self.counted, self.periods, ordered=self.ordered)
         self.total.copy_(counts.total)
         self.overall.copy_(counts.overall)
@@ -83,11 +82,11 @@ class SmoothedRates(nn.Module):
         return self.counted.rows(events, self.base, codes)
 
     def labels(self, events: Events) -> Tensor:
-        """[n, K, 2]: 1 where feedback was a success; 1 where it was defined."""
+        """[n, K, 2]: 1 where feedback was a success, and 1 where it was defined."""
         return self.counted.labels(events)
 
     def forward(self, batch: SequenceBatch, pairs: Recent) -> Tensor:
-        """[S, width]; of `pairs`, those with events alone."""
+        """[S, width]; only pairs of `pairs` whose sources are events count."""
         events = batch.targets.events
         parts = [self.of(events)]
         if self.history:
@@ -107,7 +106,7 @@ class SmoothedRates(nn.Module):
         return torch.logit((self.overall[:, 0] + 1) / (self.overall[:, 1] + 2))
 
     def _of_person(self, batch: SequenceBatch, keys: Tensor, pairs: Recent, odds: Tensor) -> Tensor:
-        """Of the events before each target: all of them, and those of the same item, feature or context."""
+        """Rates of the events before each target: of all, and of those with the same item, feature or context."""
         label, own = self.labels(batch.events)[pairs.source], self.keys(batch.events)[pairs.source]
         dates, asked = self.periods.dates(batch.events), self.periods.dates(batch.targets.events)
         earlier = dates[pairs.source] < asked[pairs.target]
@@ -127,7 +126,7 @@ def _odds(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
 
 
 def _log_odds_features(counts: Tensor, odds: Tensor, prior: float) -> Tensor:
-    """[S, Q, K, 2] -> [S, Q · (K + 1)]: log odds above those expected, and the logarithm of the number of events."""
+    """[S, Q, K, 2] -> [S, Q · (K + 1)]: log odds minus the expected ones, and the logarithm of the number of events."""
     above = _odds(counts, odds, prior) - odds
     events = torch.log1p(counts[..., 1].amax(dim=2, keepdim=True)) / 5
     return torch.cat([above, events], dim=2).flatten(1)

@@ -1,4 +1,4 @@
-"""A search of a long history: which events matter to the item that is asked about.
+"""A search of a long history for the events that matter to the target's item.
 
 Letters: E input events, S targets, s targets of a piece, e sources of a piece, H heads, K events found at most.
 """
@@ -17,18 +17,18 @@ from torch.nn import functional as F
 from facta import jagged
 from facta.types import SequenceBatch
 
-SCORES_AT_ONCE = 1 << 18  # of targets and sources, for each head
-LEAST = torch.iinfo(torch.int64).min
+SCORES_AT_ONCE = 1 << 18  # pairs of a target and a source, for each head
+LEAST_INT = torch.iinfo(torch.int64).min
 
 
 class Found(NamedTuple):
-    """What was found for s targets."""
+    """The sources found for s targets."""
 
-    source: Tensor  # [s, K] sources as of `Recent`; any where `there` is false
+    source: Tensor  # [s, K] sources as in `Recent`; arbitrary where `there` is false
     there: Tensor  # [s, K] bool; false: fewer than K were found
 
     def parts(self) -> Iterator[tuple[slice, Found]]:
-        """The same, whole targets at a time: about `SCORES_AT_ONCE` of what was found."""
+        """In parts of whole targets, each with about `SCORES_AT_ONCE` sources."""
         step = max(SCORES_AT_ONCE // max(self.there.shape[1], 1), 1)
         for first in range(0, len(self.there), step):
             some = slice(first, first + step)
@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
 
 def together(found: Sequence[Found], batch: SequenceBatch) -> Found:
-    """What was found for the targets of all pieces of a batch, as one: K is that of the piece with the most."""
+    """The results of all pieces of a batch as one; K is the largest of the pieces."""
     longest = max((one.there.shape[1] for one in found), default=0)
     sources, theres = [batch.offsets.new_zeros(0, longest)], [batch.offsets.new_zeros(0, longest, dtype=torch.bool)]
     for source, there in found:
@@ -51,7 +51,7 @@ class Piece:
 
     first: int
     last: int
-    source: Tensor  # [e] as of `Recent`: earlier lists, then events, oldest first
+    source: Tensor  # [e] as in `Recent`: earlier lists, then events, oldest first
     seen: Tensor  # [s, e] bool
 
     @property
@@ -61,8 +61,8 @@ class Piece:
 
 
 def pieces(batch: SequenceBatch, window: int, *, skip: int = 0, lists: int = 0) -> Iterator[Piece]:
-    """All targets in order; each sees the last N events before it but the newest `skip`, and the last N entries of
-    each of `lists` earlier lists. About `SCORES_AT_ONCE` pairs of a target and a source in a piece.
+    """All targets in order; each sees the last N events before it without the newest `skip`, and the last N entries of
+    each of `lists` earlier lists. A piece has about `SCORES_AT_ONCE` pairs of a target and a source.
     """
     offsets, targets = batch.offsets.tolist(), batch.targets.offsets.tolist()
     entries, cuts = _entries(batch, window, lists)
@@ -72,7 +72,7 @@ def pieces(batch: SequenceBatch, window: int, *, skip: int = 0, lists: int = 0) 
         step = max(SCORES_AT_ONCE // max(longest, 1), 1)
         for first in range(start, end, step):
             last = min(first + step, end)
-            after = batch.targets.after[first:last, None]
+            after = batch.targets.num_visible[first:last, None]
             newest, oldest = (after - skip).clamp_min(0), (after - window).clamp_min(0)
             place = torch.arange(int(oldest.min()), int(newest.max()), device=after.device)
             seen = (place >= oldest) & (place < newest)
@@ -81,7 +81,7 @@ def pieces(batch: SequenceBatch, window: int, *, skip: int = 0, lists: int = 0) 
 
 
 def _entries(batch: SequenceBatch, window: int, lists: int) -> tuple[Tensor, list[int]]:
-    """[n] the last N entries of each list of every row, as sources; and where each row's begin."""
+    """[n] the last N entries of each list of every row, as sources; and the offsets of the rows."""
     rows = len(batch.offsets) - 1
     if batch.lists is None or not lists:
         return batch.offsets.new_zeros(0), [0] * (rows + 1)
@@ -95,13 +95,13 @@ def _entries(batch: SequenceBatch, window: int, lists: int) -> tuple[Tensor, lis
 def best(score: Tensor, piece: Piece, most: int) -> Found:
     """The K sources of each target with the highest scores [H, s, e], oldest first.
 
-    Heads take turns: the best of each, then the second of each, until K different ones are found (Chang et al. 2023).
-    Of equal scores the newer source is the better one, so that the same sources are found every time.
+    Heads take turns: the best source of each, then the second of each, until K different ones are found (Chang et al.
+    2023). Of equal scores the newer source wins, so that results are deterministic.
     """
     heads, targets, count = score.shape
     most = min(most, count)
     place = torch.arange(count, device=score.device)
-    order = ((_ascending(score) << 32) | place).masked_fill(~piece.seen, LEAST)
+    order = ((_ascending(score) << 32) | place).masked_fill(~piece.seen, LEAST_INT)
     listed = order.topk(most, dim=2).indices  # [H, s, K]
     turn = torch.arange(heads * most, device=score.device).view(most, heads).T[:, None].expand(listed.shape)
     none = heads * most
@@ -120,12 +120,12 @@ def _ascending(score: Tensor) -> Tensor:
 
 
 def alike(batch: SequenceBatch, code: Tensor, asked: Tensor, *, window: int, skip: int, most: int) -> Found:
-    """The newest K events whose code is that of the item asked about, oldest first.
+    """The newest K events with the code of the target's item, oldest first.
 
     `code` [E] of the events' items, `asked` [S] of the targets'; code 0 is undefined and finds nothing. A target sees
-    the last N events before it but the newest `skip`. The cost is that of sorting the events, whatever N is.
+    the last N events before it without the newest `skip`. The cost is that of sorting the events, whatever N is.
     """
-    row, after = jagged.rows(batch.targets.offsets), batch.targets.after
+    row, after = jagged.rows(batch.targets.offsets), batch.targets.num_visible
     codes = int(torch.cat([code, asked, asked.new_zeros(1)]).max()) + 1
     group = jagged.rows(batch.offsets) * codes + code
     order = torch.argsort(group, stable=True)
@@ -140,6 +140,6 @@ def alike(batch: SequenceBatch, code: Tensor, asked: Tensor, *, window: int, ski
 
 
 def weights(score: Tensor, there: Tensor) -> Tensor:
-    """[s, K, H] scores, [s, K] -> softmax over those that are there, zeros where none is."""
+    """[s, K, H] scores, [s, K] -> softmax over the found sources; zeros for a target without any."""
     least = torch.finfo(score.dtype).min
     return score.masked_fill(~there[:, :, None], least).softmax(dim=1) * there[:, :, None]

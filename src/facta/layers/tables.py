@@ -1,9 +1,9 @@
-"""Tables of items: where the vector of an item's id is kept, and what a training step sees of it.
+"""Tables of the vectors of item ids.
 
-All tables have one face, `Table`. A plain table has a row for every item. A hashed one has a fixed number of rows,
-whatever the catalogue: the vector of an item is the sum of a few of them, chosen by hashes of its id (Svenstrup,
-Hansen & Winther, "Hash Embeddings for Efficient Word Representations", NeurIPS 2017, without its learned weights). It
-does not depend on the order of the catalogue, nor on what is added to it.
+All tables implement `Table`. A plain table has a row for every item. A hashed table has a fixed number of rows: the
+vector of an item is the sum of a few rows, chosen by hashes of its id (Svenstrup, Hansen & Winther, "Hash Embeddings
+for Efficient Word Representations", NeurIPS 2017, without its learned weights). It does not depend on the order of the
+catalogue or on items that are added to it.
 
 Letters: V catalogue items, U rows asked for, D width, R rows of a hashed table, H hashes.
 """
@@ -24,18 +24,18 @@ from facta.data.dataset.catalogue import Catalogue
 from facta.kinds import Kinds
 from facta.layers.initial import truncated_normal_
 
-SPARSE_ROW_FACTOR = 4  # rows are few where the table has this many times more
+SPARSE_ROW_FACTOR = 4  # rows are few if the table has this many times more
 
 
 class Table(nn.Module):
-    """A vector for each of V items. `count`: V. `width`: D. `weight`: its rows, which are what is learned.
+    """A vector for each of V items. `count`: V. `width`: D. `weight`: the learned rows.
 
-    `plain`: `vectors()` is `weight` itself, so a loss may read all vectors and costs no more for it (fused kernels do).
-    Of any other table a loss asks for the items that it meets.
+    `plain`: `vectors()` is `weight` itself, so a loss may read all vectors at no cost (fused kernels do). From other
+    tables a loss asks only for the items that it needs.
     """
 
     plain = False
-    of_features = False  # whether the vector of an item without training events says something
+    of_features = False  # whether the vector of an item without training events is meaningful
     weight: nn.Parameter
 
     def __init__(self, count: int, rows: int, width: int, std: float, dropout: float = 0.0) -> None:
@@ -50,19 +50,19 @@ class Table(nn.Module):
 
     @property
     def tables(self) -> list[nn.Parameter]:
-        """Parameters of which a step moves few rows."""
+        """Parameters of which a step changes few rows."""
         return [self.weight]
 
     @property
     def bytes(self) -> int:
-        """Memory of what is learned, and of what leads from an item to its rows."""
+        """Memory of parameters, and of the map from items to rows."""
         return bytes_of(self)
 
     def mark_trained(self, trained: Tensor) -> None:
-        """Every item has a vector, whether it is trained or not."""
+        """Nothing: every item has a vector, trained or not."""
 
     def dropped(self, key: int, rows: Tensor | None = None) -> Tensor:
-        """The same as a training step sees it: entries left out as drawn for (row, channel, the step's key)."""
+        """The vectors with dropout drawn by (row, channel, the step's key)."""
         vectors = self.vectors(rows)
         if not self.training or self.dropout == 0.0:
             return vectors
@@ -74,7 +74,7 @@ class Table(nn.Module):
         return self.dropped(key, rows)
 
     def _few(self, read: int) -> bool:
-        """Whether the gradient of so many rows is row-sparse: zeros for all others would cost more than the step."""
+        """Whether the gradient of `rows` rows is row-sparse: a dense one would cost more than the step."""
         return read * SPARSE_ROW_FACTOR < len(self.weight)
 
 
@@ -88,7 +88,7 @@ class TableConfig(Config):
 
     @abstractmethod
     def build(self, catalogue: Catalogue, width: int, std: float, dropout: float = 0.0) -> Table:
-        """`std` is that of the items' initial vectors."""
+        """`std`: of the initial item vectors."""
 
 
 class PlainTableConfig(TableConfig):
@@ -101,7 +101,7 @@ class PlainTableConfig(TableConfig):
 
 
 class HashedTableConfig(TableConfig):
-    """A fixed number of rows, whatever the catalogue."""
+    """A fixed number of rows for any catalogue."""
 
     kind: Literal["hashed"] = "hashed"
     rows: int = Field(default=65_536, ge=2, lt=2**31, description="R")
@@ -133,9 +133,9 @@ class PlainTable(Table):
 class HashedTable(Table):
     """vector(item) = Σ_h weight[place_h], place_h = below(mix(key of the item's id, h), R), for h < H (`facta.draws`).
 
-    Two items have one vector where all H places are the same, about V² / 2R^H pairs of a catalogue. A file holds the
-    rows alone: keys follow from the ids. Places are computed when they are asked for (8 bytes an item are kept, of its
-    key), so asking for all V vectors costs V · H · D; losses ask for those that they meet.
+    Two items share a vector if all H places are equal: about V² / 2R^H pairs of a catalogue. A file stores only the
+    rows: keys follow from the ids. Memory holds the keys (8 bytes an item); places are computed on demand, so all V
+    vectors cost V · H · D, and losses ask only for the items that they need.
     """
 
     keys: Tensor  # [V] int64

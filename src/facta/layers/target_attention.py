@@ -1,4 +1,4 @@
-"""Target attention: how much each event of a history matters to the item that is asked about (DIN, Zhou et al. 2018).
+"""Target attention: the weight of each event of a history for the target's item (DIN, Zhou et al. 2018).
 
 Letters: S targets, n sources (events and entries of earlier lists), P pairs, D width, A width of the attention unit.
 """
@@ -15,9 +15,9 @@ from facta.layers.recent import AGES, Recent
 class TargetAttention(nn.Module):
     """h, t -> Σ σ(a(h, t)) (h + age), a of one hidden layer over [h, t, h - t, h ⊙ t] and the age of h.
 
-    The weights are not normalised, as in the paper: a long history of what is asked about weighs more than a short one.
-    Two things differ. The hidden layer is SiLU, not Dice, which standardises by the batch and would let batch mates
-    change a score. And h - t has no weights of its own: a linear layer that has h and t has it already.
+    The weights are not normalised, as in the paper, so that more matching events give a larger sum. Two things differ.
+    The hidden layer is SiLU, not Dice, which standardises by the batch, so that batch mates would change a score. And h
+    - t has no weights of its own, since it is linear in h and t.
     """
 
     def __init__(self, width: int, hidden: int, std: float) -> None:
@@ -30,7 +30,7 @@ class TargetAttention(nn.Module):
         self.age = nn.Parameter(torch.randn(AGES, width) * std)
 
     def forward(self, sources: Tensor, targets: Tensor, pairs: Recent, age: Tensor, _: Tensor) -> Tensor:
-        """[n, D], [S, D], ages of the pairs [P] -> [S, D]; zeros for a target with nothing before it."""
+        """[n, D], [S, D], ages of the pairs [P] -> [S, D]; zeros for a target without sources."""
         if not len(pairs.source):
             return torch.zeros_like(targets)
         product = F.embedding(pairs.source, sources) * F.embedding(pairs.target, targets)

@@ -1,5 +1,5 @@
-"""The tokens behind those that a memory keeps. Only the newest events are laid out, so an event costs its own tokens
-and not those of the whole history.
+"""The tokens after the cached ones. Only the newest events are laid out, so an event costs its own tokens and not those
+of the whole history.
 
 Letters: B rows, E input events, E' of them laid out, A series entries, T tokens, m tokens of an event.
 """
@@ -20,7 +20,7 @@ _COLUMNS = ("kind", "source", "time", "query_time", "position", "sees", "key")
 
 
 def prefix_tokens(batch: SequenceBatch) -> Tensor:
-    """[B] how many tokens stand before a row's first event: its constant facts and the items of its lists."""
+    """[B] number of tokens before a row's first event: its constant facts and the items of its lists."""
     facts = torch.full_like(batch.offsets[1:], len(batch.user))
     return facts if batch.lists is None else facts + jagged.lengths(batch.lists.offsets)
 
@@ -28,9 +28,9 @@ def prefix_tokens(batch: SequenceBatch) -> Tensor:
 def suffix_tokens(
     batch: SequenceBatch, cached: Tensor, per_event: int, build: Callable[[SequenceBatch], TokenBatch]
 ) -> TokenBatch:
-    """What `build` makes of the batch, without the first `cached` [B] tokens of each row.
+    """The tokens of `build(batch)` without the first `cached` [B] of each row.
 
-    Raises ConfigError where a prediction would be read from one of them.
+    Raises ConfigError if a prediction would be read from one of these.
     """
     first = _first_events(batch, cached, per_event)
     if first is None:
@@ -40,41 +40,40 @@ def suffix_tokens(
 
 
 def _first_events(batch: SequenceBatch, cached: Tensor, per_event: int) -> Tensor | None:
-    """[B] how many of a row's first events no token behind the cached ones asks for; None where that cannot be told.
+    """[B] number of a row's first events that the tokens after the cached ones do not need; None: unknown, lay out all.
 
-    All tokens of these events are cached. The newest event that a target sees stays: the place of the target follows
-    from it.
+    All tokens of these events are cached. The newest event that a target sees is laid out: it gives the target's place.
     """
     targets = batch.targets
-    if targets.until is not None:  # hidden changes are counted from the start of the row
+    if targets.until is not None:  # hidden changes count from the start of the row
         return None
     free = cached - prefix_tokens(batch)
     if batch.series is not None:
         free = free - jagged.lengths(batch.series.offsets)
     first = (free // per_event).clamp_min(0).minimum(jagged.lengths(batch.offsets))
     rows = jagged.rows(targets.offsets)
-    needed = (targets.after - 1).clamp_min(0)
+    needed = (targets.num_visible - 1).clamp_min(0)
     first = first.scatter_reduce(0, rows, needed, "amin", include_self=True)
     return first if bool(first.any()) else None
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A batch without the first events of its rows, and what is needed to count as the whole batch does."""
+    """A batch without the first events of its rows, and the numbers that map its tokens to the whole batch."""
 
     batch: SequenceBatch
     first: Tensor  # [B] events left out
     entries_before: Tensor  # [B] series entries left out
-    event: Tensor  # [E'] events of the whole batch
-    entry: Tensor | None  # series entries of the whole batch
+    event: Tensor  # [E'] index of each event in the whole batch
+    entry: Tensor | None  # index of each series entry in the whole batch
     whole: int  # E
 
     @classmethod
     def of(cls, batch: SequenceBatch, first: Tensor) -> _Part:
-        event, offsets = _behind(batch.offsets, first)
+        event, offsets = _after_first(batch.offsets, first)
         targets = batch.targets
         row = first[jagged.rows(targets.offsets)]
-        slot = torch.where(targets.slot >= 0, targets.slot - row, targets.slot)
+        slot = torch.where(targets.input_index >= 0, targets.input_index - row, targets.input_index)
         entry, before, series = None, torch.zeros_like(first), None
         if batch.series is not None:
             series, entry, before = _entries(batch.series, first)
@@ -88,20 +87,19 @@ class _Part:
             ),
             index=batch.index[event],
             next_time=None if batch.next_time is None else batch.next_time[event],
-            targets=replace(targets, after=targets.after - row, slot=slot),
+            targets=replace(targets, num_visible=targets.num_visible - row, input_index=slot),
             series=series,
         )
         return cls(found, first, before, event, entry, len(batch.index))
 
     def tokens(self, per_event: int) -> Tensor:
-        """[B] tokens that are not laid out."""
+        """[B] number of tokens that are not laid out."""
         return self.first * per_event + self.entries_before
 
     def restored(self, tokens: TokenBatch, per_event: int) -> TokenBatch:
-        """The tokens of the part, counted as those of the whole batch; none is of the prefix where events are left
-        out."""
+        """The tokens of the part with indices of the whole batch. No token is of the prefix if events are left out."""
         row = jagged.rows(tokens.offsets)
-        asked = torch.arange(len(self.batch.targets.after), device=row.device)
+        asked = torch.arange(len(self.batch.targets.num_visible), device=row.device)
         of_events = torch.cat([self.event, self.whole + asked])
         at = torch.where(tokens.kind >= 0, tokens.source, 0)
         source = torch.where(tokens.kind >= 0, of_events[at], tokens.source) if len(of_events) else tokens.source
@@ -111,19 +109,19 @@ class _Part:
         return replace(tokens, source=source, sees=tokens.sees + self.tokens(per_event)[row])
 
 
-def _behind(offsets: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """The places behind the first ones of each row, and their offsets [B+1]."""
+def _after_first(offsets: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """The places after the first ones of each row, and their offsets [B+1]."""
     left = jagged.offsets_of(jagged.lengths(offsets) - first)
     row = jagged.rows(left)
     return (offsets[:-1] + first)[row] + jagged.places(left), left
 
 
 def _entries(series: Series, first: Tensor) -> tuple[Series, Tensor, Tensor]:
-    """The entries behind the first events of each row, their places, and how many [B] are left out."""
+    """The entries after the first events of each row, their places, and the number [B] of entries left out."""
     row = jagged.rows(series.offsets)
     gone = (series.after <= first[row]) & (first[row] > 0)
     before = torch.zeros_like(first).scatter_add(0, row, gone.long())
-    at, offsets = _behind(series.offsets, before)
+    at, offsets = _after_first(series.offsets, before)
     kept = Series(
         offsets=offsets,
         field=series.field[at],
@@ -136,16 +134,14 @@ def _entries(series: Series, first: Tensor) -> tuple[Series, Tensor, Tensor]:
 
 
 def _without(tokens: TokenBatch, cached: Tensor) -> TokenBatch:
-    """The same without the first `cached` [B] tokens of each row."""
+    """The tokens without the first `cached` [B] of each row."""
     row, place = jagged.rows(tokens.offsets), jagged.places(tokens.offsets)
     left = place >= cached[row]
     at = torch.cumsum(left, 0) - 1
     columns = {name: value[left] for name in _COLUMNS if (value := getattr(tokens, name)) is not None}
     for read in tokens.reads.values():
         if not bool(left[read.state].all()):
-            raise ConfigError(
-                "A prediction would be read from a token that is left out: keep no more than closed ones."
-            )
+            raise ConfigError("A prediction would be read from a cached token: cache closed tokens only.")
     reads = {fact: replace(read, state=at[read.state]) for fact, read in tokens.reads.items()}
     count = jagged.lengths(tokens.offsets) - cached
     return replace(tokens, offsets=jagged.offsets_of(count), reads=reads, **columns)

@@ -1,7 +1,7 @@
-"""Baselines: what any model has to beat. Popularity, time-decayed popularity, item-kNN, and pairwise rules (`rules`).
+"""Baselines for every model: popularity, time-decayed popularity and item-kNN; pairwise rules are in `rules.py`.
 
-They are fitted on the events that a split allows for training and on nothing else, and then rank like any model: their
-learned state is buffers, so an artifact saves and loads them in the same way.
+They are fitted on the training events of a split and rank like any model. Their state is in buffers, so artifacts save
+and load it as that of any model.
 
 Letters: U users, V items, S targets of a batch, E input events, K neighbours kept of each item.
 """
@@ -26,7 +26,7 @@ from facta.models.model import Judge, Model
 from facta.types import SequenceBatch
 
 _DAY_MS = 86_400_000.0
-PAIRS_AT_ONCE = 500_000  # temporaries of 4 MB each: they stay in the cache
+PAIRS_AT_ONCE = 500_000  # temporaries of 4 MB each, which stay in the CPU's cache
 
 
 class PopularityConfig(CountedConfig):
@@ -52,9 +52,9 @@ class ItemKNNConfig(CountedConfig):
     kind: Literal["item-knn"] = "item-knn"
     window: int = Field(default=200, ge=1, description="events of a history that are read")
     neighbours: int = Field(default=200, ge=1, description="K, kept of each item")
-    shrinkage: float = Field(default=20.0, ge=0, description="added to the cosine's denominator: distrusts rare pairs")
+    shrinkage: float = Field(default=20.0, ge=0, description="added to the cosine's denominator, against rare pairs")
     half_life: float | None = Field(
-        default=10.0, gt=0, description="newer events after which one counts half; null: never"
+        default=10.0, gt=0, description="half-life of an event's weight, in newer events; null: no decay"
     )
 
     def build(self, catalogue: Catalogue, seed: int = 0) -> ItemKNN:
@@ -66,9 +66,9 @@ class ItemKNNConfig(CountedConfig):
 
 
 class _OneList(Model):
-    """One score per item, the same for every request."""
+    """One score per item, equal for all requests."""
 
-    window = 1  # nothing of a history is read
+    window = 1  # histories are not read
     popularity: Tensor  # [V]
 
     def __init__(self, num_items: int) -> None:
@@ -76,7 +76,7 @@ class _OneList(Model):
         self.register_buffer("popularity", torch.zeros(num_items))
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Artifacts of facta 0.1 call the tensor `scores`."""
+        """Rename the tensor `scores` of artifacts of facta 0.1."""
         if f"{prefix}scores" in state:
             state[f"{prefix}popularity"] = state.pop(f"{prefix}scores")
         super()._load_from_state_dict(state, prefix, *rest)
@@ -84,7 +84,7 @@ class _OneList(Model):
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
         """[S, V], the same row for each target."""
-        return self.popularity.expand(len(batch.targets.after), -1)
+        return self.popularity.expand(len(batch.targets.num_visible), -1)
 
 
 class Popularity(_OneList):
@@ -103,7 +103,7 @@ class Popularity(_OneList):
 
 
 class DecayedPopularity(_OneList):
-    """Every request gets the items with the most training events, each worth half after every half-life."""
+    """Every request gets the items with the most training events, each weighted by 2^(-age / half-life)."""
 
     config: DecayedPopularityConfig
     HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
@@ -115,14 +115,14 @@ class DecayedPopularity(_OneList):
     def fit_statistics(self, statistics: Statistics) -> Self:
         """Sum 2^(-age / half-life) by item. Raises DataError for data without times.
 
-        The logarithm of the sum is kept: the sums of a short half-life do not fit float32. Ages are counted from the
-        newest training event; any other moment would give the same order.
+        Stores the logarithm of the sum, since sums of a short half-life underflow float32. Ages count from the newest
+        training event; any other moment would give the same order.
         """
         events = statistics.events(self.config.positive)
         times = events.time
         if times is None:
             raise DataError("Time-decayed popularity needs timestamps; this dataset has only an order: leave it out.")
-        newest = times.max() if len(times) else 0  # of a field that says success nowhere in training
+        newest = times.max() if len(times) else 0  # the field has no success in training
         weights = np.exp2((times - newest) / (self.config.half_life_days * _DAY_MS))
         sums = np.bincount(events.item, weights=weights, minlength=statistics.items)
         logs = np.log2(np.maximum(sums, np.finfo(np.float64).tiny))  # an item without events: the lowest, and finite
@@ -131,17 +131,18 @@ class DecayedPopularity(_OneList):
 
     @classmethod
     def variants(cls, statistics: Statistics, positive: str | None = None) -> list[Self]:
-        """Fitted with each half-life, to be chosen among on validation."""
+        """A fitted model for each half-life; validation chooses."""
         configs = [DecayedPopularityConfig(half_life_days=days, positive=positive) for days in cls.HALF_LIVES]
         return [cls(config, statistics.items).fit_statistics(statistics) for config in configs]
 
 
 class ItemKNN(Model):
-    """Items that the same people met: score(j) = Σ over the history's items i of 2^(-place / half-life) · sim(i, j).
+    """Item-item similarity by common users: score(j) = Σ over the history's items i of 2^(-place / half-life) · sim(i,
+    j).
 
-    sim(i, j) = n_ij / (√(n_i n_j) + shrinkage), n counting users with training events on one item or on both (cosine of
-    binary vectors, shrunk); the K most similar items of each item are kept. `place` counts from the newest event. With
-    `positive` n counts successes alone, such as purchases; every event of a history is read.
+    sim(i, j) = n_ij / (√(n_i n_j) + shrinkage), where n counts users with training events on one item or on both
+    (shrunk cosine of binary vectors); the K most similar items of each item are kept. `place` counts from the newest
+    event. With `positive`, n counts only successes, such as purchases; every event of a history is read.
     """
 
     SHRINKAGES = (0.0, 5.0, 20.0, 50.0)
@@ -149,7 +150,7 @@ class ItemKNN(Model):
 
     config: ItemKNNConfig
     neighbours: Tensor  # [V, K] int32 rows
-    similarity: Tensor  # [V, K], descending; 0 behind the last neighbour
+    similarity: Tensor  # [V, K], descending; 0 after the last neighbour
 
     def __init__(self, config: ItemKNNConfig, num_items: int) -> None:
         super().__init__()
@@ -165,47 +166,47 @@ class ItemKNN(Model):
 
     @classmethod
     def variants(cls, statistics: Statistics, positive: str | None = None) -> list[Self]:
-        """Fitted with each shrinkage and half-life, to be chosen among on validation; pairs are counted once."""
+        """A fitted model for each shrinkage and half-life, with one count of the pairs; validation chooses."""
         configs = [ItemKNNConfig(shrinkage=shrinkage, positive=positive) for shrinkage in cls.SHRINKAGES]
         bases = [cls(config, statistics.items) for config in configs]
         fit_neighbours(bases, statistics)
         return [base._sibling(half_life) for base in bases for half_life in cls.HALF_LIVES]
 
     def _sibling(self, half_life: float | None) -> Self:
-        """The same neighbours (shared, not copied) under another half-life."""
+        """A model with another half-life that shares the neighbours."""
         sibling = type(self)(self.config.change(half_life=half_life), 1)
         sibling.neighbours, sibling.similarity = self.neighbours, self.similarity
         return sibling
 
     @torch.no_grad()
     def catalogue_scores(self, batch: SequenceBatch) -> Tensor:
-        """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
+        """[S, V]; zeros, all tied, for an empty history. Targets see the first `num_visible` events of their row."""
         return neighbour_scores(batch, self.neighbours, self.similarity, self._place_weight)
 
     @property
     def similar_by(self) -> str:
-        return "cosine of the people who met both items, shrunk"
+        return "shrunk cosine of the users with both items"
 
     def item_similarities(self, rows: Tensor) -> Tensor:
         """[n] rows -> [n, V]; -inf beyond the K neighbours."""
         return neighbour_similarities(rows, self.neighbours, self.similarity)
 
     def _place_weight(self, place: Tensor) -> Tensor:
-        """[E] places, 0 for the newest event -> [E] what each event's neighbours count."""
+        """[E] places, 0 for the newest event -> [E] weights of each event's neighbours."""
         if self.config.half_life is None:
             return torch.ones(len(place))
         return torch.exp2(-place / self.config.half_life)
 
 
 def fit_neighbours(models: Sequence[ItemKNN], statistics: Statistics) -> None:
-    """Fit several item-kNN that differ in shrinkage and number of neighbours from one count of the pairs."""
+    """Fit several item-kNN with different shrinkage and numbers of neighbours, from one count of the pairs."""
     (positive,) = {model.config.positive for model in models}
     items = statistics.items
     user, item = statistics.events(positive).met(items)
     norm = torch.from_numpy(np.sqrt(np.bincount(item, minlength=items))).float()
     for first, together in co_occurrences(user, item, statistics.users, items):
         rows = slice(first, first + len(together))
-        together[torch.arange(len(together)), torch.arange(first, first + len(together))] = 0  # no neighbour of itself
+        together[torch.arange(len(together)), torch.arange(first, first + len(together))] = 0  # not its own neighbour
         product = norm[rows, None] * norm
         for model in models:
             similarity = together / (product + model.config.shrinkage).clamp_min_(1e-9)
@@ -214,7 +215,7 @@ def fit_neighbours(models: Sequence[ItemKNN], statistics: Statistics) -> None:
 
 
 def co_occurrences(user: Ints, item: Ints, users: int, items: int) -> Iterator[tuple[int, Tensor]]:
-    """From distinct (user, item) pairs, by user: blocks [b, V] of how many users met both items; their first row."""
+    """From distinct (user, item) pairs, by user: blocks [b, V] of numbers of common users, and their first row."""
     offsets = arrays.offsets_of(np.bincount(user, minlength=users))
     by_item = np.argsort(item, kind="stable")
     starts = arrays.offsets_of(np.bincount(item, minlength=items))

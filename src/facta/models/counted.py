@@ -1,4 +1,4 @@
-"""What all models share that are counted and not trained.
+"""The common part of counted (not trained) models.
 
 Letters: V items, S targets of a batch, K neighbours kept of each item.
 """
@@ -18,15 +18,15 @@ from facta.models.model import Judge, Model, ModelConfig, Task
 from facta.types import SequenceBatch
 
 C = TypeVar("C", bound="CountedConfig")
-WHOLE_VECTORS = 1024  # numbers; any width of vectors divides it
+SIMD_MULTIPLE = 1024  # numbers; a multiple of every SIMD width
 
 
 class CountedConfig(ModelConfig):
-    """The base of their configs."""
+    """The base of the configs of counted models."""
 
     trained: ClassVar[bool] = False
     positive: str | None = Field(
-        default=None, description="feedback field: only events where it says success are counted; null: all events"
+        default=None, description="feedback field whose successes alone are counted; null: all events"
     )
 
     @property
@@ -40,10 +40,10 @@ def tuned_in_turn(
     search: Mapping[str, Sequence[float]],
     judge: Judge,
 ) -> Model:
-    """Coordinate search: the settings of `search` one after the other, the others as chosen so far.
+    """Coordinate search over the settings of `search`, one after the other, with the others as chosen so far.
 
-    `count` gives a fitted model for each config. It costs the sum of the numbers of values, where a grid costs their
-    product.
+    `count` gives a fitted model for each config. The number of trials is the sum of the numbers of values, not their
+    product as in a grid.
     """
     best, kept = start, None
     for setting, tried in search.items():
@@ -57,14 +57,14 @@ def tuned_in_turn(
 
 
 def positive_only(scores: Tensor) -> Tensor:
-    """Scores of pairs, -inf in place of those that speak of no similarity."""
+    """Scores of pairs, with -inf for scores that are not positive."""
     return scores.masked_fill(scores <= 0, -torch.inf)
 
 
 def neighbour_similarities(rows: Tensor, neighbours: Tensor, weight: Tensor) -> Tensor:
     """[n] rows -> [n, V]: the weight of each kept neighbour, -inf for all other items."""
     dense = torch.zeros(len(rows), len(neighbours))
-    return positive_only(dense.scatter_add_(1, neighbours[rows].long(), weight[rows]))  # row 0 stands behind the last
+    return positive_only(dense.scatter_add_(1, neighbours[rows].long(), weight[rows]))  # row 0 stands after the last
 
 
 def neighbour_scores(
@@ -72,15 +72,14 @@ def neighbour_scores(
 ) -> Tensor:
     """[S, V]: score(j) = Σ over the visible events i of a target of place_weight(place of i) · weight(i → j).
 
-    `neighbours` [V, K] rows and `weight` [V, K] are what an item leads to; `place_weight` gets places, 0 for the newest
-    visible event. Sums run in float64, from the oldest event to the newest, so a score never depends on the
-    rest of the batch.
+    `neighbours` [V, K] rows and `weight` [V, K] are of each item; `place_weight` gets places, 0 for the newest visible
+    event. Sums run in float64, from the oldest event to the newest, so a score never depends on the rest of the batch.
     """
     items, targets = len(neighbours), batch.targets
     row = jagged.rows(targets.offsets)
-    read = jagged.spans(batch.offsets[row], targets.after)
-    request = torch.repeat_interleave(torch.arange(len(row)), targets.after)
-    place = jagged.offsets_of(targets.after)[1:][request] - 1 - torch.arange(len(request))
+    read = jagged.spans(batch.offsets[row], targets.num_visible)
+    request = torch.repeat_interleave(torch.arange(len(row)), targets.num_visible)
+    place = jagged.offsets_of(targets.num_visible)[1:][request] - 1 - torch.arange(len(request))
     seen = batch.events.item[read]
     cell = request[:, None] * items + neighbours[seen]
     value = _of_places(place, place_weight)[:, None] * weight[seen]
@@ -91,8 +90,8 @@ def neighbour_scores(
 def _of_places(place: Tensor, place_weight: Callable[[Tensor], Tensor]) -> Tensor:
     """[E] the weight of each place.
 
-    It is looked up in a table of a fixed length: torch takes powers by vectors and what is left over one by one, and
-    the two may differ in the last bit, so that a weight would depend on its place among the others of a batch.
+    Looked up in a table of fixed length: torch computes powers by SIMD vectors and the remainder one by one, and these
+    may differ in the last bit, so that a weight would depend on its place in the batch.
     """
-    length = -(-(int(place.max()) + 1) // WHOLE_VECTORS) * WHOLE_VECTORS if len(place) else 0
+    length = -(-(int(place.max()) + 1) // SIMD_MULTIPLE) * SIMD_MULTIPLE if len(place) else 0
     return place_weight(torch.arange(length))[place]

@@ -1,14 +1,14 @@
-"""The deep rankers that generative ones replace: target attention over the history, crosses, experts by task.
+"""Deep rankers (the baselines of generative ones): target attention over the history, crosses, experts by task.
 
     item, context, facts of the user, counts ─┐
     history ── attention by the item ─────────┴─ x0 ── crosses ── experts ── one head per feedback field
 
 DIN (Zhou et al. 2018), DCN-v2 (Wang et al. 2021) and MMoE (Ma et al. 2018) as Zhai et al. 2024 combine them in their
-baseline. `history` exchanges what reads the events: BST (Chen et al. 2019), SIM (Pi et al. 2020), TWIN (Chang et al.
-2023), TransAct (Xia et al. 2023).
+baseline. `history` chooses the reader of the history: DIN, BST (Chen et al. 2019), SIM (Pi et al. 2020), TWIN (Chang et
+al. 2023), TransAct (Xia et al. 2023).
 
 Letters: S targets, n sources (events and entries of earlier lists), D width, W width of x0, X width of an expert, K
-fields, A width of what a search is trained by.
+fields, A width of the input of a search's heads.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from facta.objectives.feedback import Feedback, FeedbackConfig, chosen, scored
 from facta.objectives.readout import ReadOut
 from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
-STD = 0.1  # of initial vectors: the crosses are products of them
+INITIAL_STD = 0.1  # of initial vectors, which the crosses multiply
 
 
 class DLRMConfig(ModelConfig):
-    """A whole model. `features`: all; what a generative ranker sees without counts; or all that is no history."""
+    """A whole model. `features`: all; without counts, as a generative ranker; or without the history."""
 
     kind: Literal["dlrm"] = "dlrm"
     window: int = Field(
         default=50,
         ge=1,
-        description="events before a target that counts and `history` see, and of each earlier list; a history that "
-        "is searched has a length of its own",
+        description="events before a target that counts and `history` see, and entries of each earlier list; "
+        "searched histories have their own length",
     )
     width: int = Field(default=32, ge=1, description="D, of items and events")
     table: AnyTable | None = Field(
         default=None,
-        description="where the vectors of ids are kept: null: a row for every item; or hashed: a fixed number of rows",
+        description="table of id vectors: null: a row for every item; hashed: a fixed number of rows",
     )
-    code_width: int = Field(default=8, ge=1, description="of each field of context and of users, side by side in x0")
+    code_width: int = Field(default=8, ge=1, description="width of each field of context and of users in x0")
     features: Literal["all", "gr", "no-history"] = "all"
     history: AnyHistory = DINConfig()
     crosses: int = Field(default=2, ge=0, description="layers")
@@ -67,16 +67,16 @@ class DLRMConfig(ModelConfig):
     experts: int = Field(default=4, ge=1)
     expert_width: int = Field(default=64, ge=1)
     feedback: FeedbackConfig = FeedbackConfig(hidden=32)
-    prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
-    midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which the days begin that counts tell apart")
+    prior: float = Field(default=20.0, gt=0, description="pseudo-events that smooth a rate towards the expected one")
+    midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which the days of counts begin")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of x0")
-    hidden_ids: float = Field(default=0.1, ge=0, lt=1, description="share of items shown by features alone, if any")
+    hidden_ids: float = Field(default=0.1, ge=0, lt=1, description="share of items whose ids are hidden in training")
 
     @model_validator(mode="after")
     def _consistent(self) -> DLRMConfig:
         self.history.check(self.width)
         if self.feedback.late is not None:
-            raise ConfigError("feedback.late is of layouts; every head of a DLRM is given all: set it to null.")
+            raise ConfigError("Found feedback.late for a dlrm, whose heads read all features: set it to null.")
         return self
 
     @property
@@ -95,7 +95,7 @@ class DLRMConfig(ModelConfig):
 
     @property
     def sees(self) -> int:
-        """Events before a target that some part of it looks at."""
+        """The most events before a target that a part of the model reads."""
         return self.window if self.features == "no-history" else max(self.window, self.history.sees(self.window))
 
     @property
@@ -108,7 +108,7 @@ class DLRMConfig(ModelConfig):
 
 
 class DLRM(ImpressionModel):
-    """A score of one impression from what is known before it."""
+    """Scores of one impression from the facts known before it."""
 
     SALT = 300
     config: DLRMConfig
@@ -120,15 +120,15 @@ class DLRM(ImpressionModel):
             torch.manual_seed(seed)
             described = bool(catalogue.features)
             hidden = config.hidden_ids * described
-            items = ItemsConfig(item_std=STD, table=config.table, features=described, hidden_ids=hidden)
+            items = ItemsConfig(item_std=INITIAL_STD, table=config.table, features=described, hidden_ids=hidden)
             self.item = items.build(catalogue, width)
-            self.facts = CodeTable(self.known, config.code_width, STD) if self.known else None
+            self.facts = CodeTable(self.known, config.code_width, INITIAL_STD) if self.known else None
             fields = chosen(config.feedback, catalogue.fields)
             success = [field for field in fields if field.positives]
             history = config.features != "no-history"
             counted = config.features != "gr" and success
             self.rates = self._rates(catalogue, success, history) if counted else None
-            self.history = config.history.reader(catalogue, config.window, width, STD) if history else None
+            self.history = config.history.reader(catalogue, config.window, width, INITIAL_STD) if history else None
             wide = width + config.code_width * len(self.known)
             wide += 0 if self.history is None else self.history.width
             wide += 0 if self.rates is None else self.rates.width
@@ -153,11 +153,11 @@ class DLRM(ImpressionModel):
 
     @property
     def successes(self) -> list[str]:
-        """Feedback fields of which it predicts success."""
+        """Predicted feedback fields with success."""
         return [head.fields[0].name for head in self._heads() if head.fields[0].positives]
 
     def fit_statistics(self, statistics: Statistics) -> Self:
-        """Counts, and which items have an id of their own."""
+        """Store counts, and mark the items with training events."""
         self.item.mark_trained(statistics.counts > 0)
         return super().fit_statistics(statistics)
 
@@ -166,17 +166,17 @@ class DLRM(ImpressionModel):
         return ["features=gr"]
 
     def states(self, batch: SequenceBatch) -> Tensor:
-        """[K, S, X]: what each task is read from."""
+        """[K, S, X]: the state of each task."""
         return self._read(batch)[0]
 
     def _read(self, batch: SequenceBatch) -> tuple[Tensor, Tensor | None]:
-        """The same, and [S, A] what a search is trained by."""
+        """The states [K, S, X], and [S, A] the input of a search's heads."""
         targets = batch.targets
-        every = torch.arange(len(targets.after), device=targets.after.device)
+        every = torch.arange(len(targets.num_visible), device=targets.num_visible.device)
         vectors, items = self._items(batch)
         parts, read = [items], Reading(items)
         if self.facts is not None:
-            parts.append(self.facts.apart(self.told(batch), every))
+            parts.append(self.facts.side_by_side(self.target_codes(batch), every))
         if self.history is not None:
             read = self.history(batch, vectors, items)
             parts.append(read.states)
@@ -186,7 +186,8 @@ class DLRM(ImpressionModel):
         return self.experts(self.crosses(x0)), read.search
 
     def _items(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """[n, D] item vectors of the sources, zeros for items that are not in the catalogue; [S, D] of the targets."""
+        """Item vectors of the sources [n, D] (zeros for items that are not in the
+        catalogue) and of the targets [S, D]."""
         events, targets = batch.events, batch.targets
         rows, keys = [events.item, targets.events.item], [events.key, targets.events.key]
         if batch.lists is not None and self.history is not None:
@@ -195,11 +196,11 @@ class DLRM(ImpressionModel):
             keys.insert(1, draws.mix(own[jagged.rows(batch.lists.offsets)], jagged.places(batch.lists.offsets)))
         row = torch.cat(rows)
         vectors = self.item.read(batch.key, row.clamp_min(0), torch.cat(keys)) * (row >= 0)[:, None]
-        count = len(row) - len(targets.after)
+        count = len(row) - len(targets.num_visible)
         return vectors[:count], vectors[count:]
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
-        """Loss by field; "FIELD by search" where a search has heads of its own."""
+        """Loss by field; "FIELD by search" for the heads of a search."""
         found: dict[str, LossSum] = {}
         states, search = self._read(batch)
         for state, head in zip(states, self._heads(), strict=True):
@@ -210,7 +211,7 @@ class DLRM(ImpressionModel):
         return found
 
     def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
-        """Of each field the targets that define it."""
+        """Field -> the number of targets that define it."""
         targets = batch.targets
         each = [head.target_weights(targets.events, targets.weight) for head in self._heads()]
         if self.search is not None:
@@ -219,23 +220,24 @@ class DLRM(ImpressionModel):
         return {name: weight.sum() for found in each for name, weight in found.items()}
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
+        """Feedback field -> [S]: each target's probability of success, or its expected value."""
         found: dict[str, Tensor] = {}
         for state, head in zip(self.states(batch), self._heads(), strict=True):
             found |= head.scores(ReadOut(state, batch.targets.events, batch.targets.weight))
         return found
 
     def _heads(self) -> Iterable[Feedback]:
-        """One for each field: each reads a state of its own."""
+        """One head for each field; each reads its own state."""
         return cast("Iterable[Feedback]", self.heads)
 
     @property
     def tables(self) -> list[nn.Parameter]:
-        """What has a row for every item, or for every code of a fact."""
+        """Parameters with a row for every item or code."""
         return [*self.item.tables, *([] if self.facts is None else [self.facts.weight])]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`table`: what has a row for every item or code; `head`: experts and all heads; `backbone`: all else."""
+        """`table`: parameters with a row for every item or code; `head`: experts and all
+        heads; `backbone`: the rest."""
         search = [] if self.search is None else self.search.parameters()
         table, head = self.tables, [*self.experts.parameters(), *self.heads.parameters(), *search]
         named = {id(parameter) for parameter in (*table, *head)}

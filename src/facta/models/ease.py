@@ -1,9 +1,9 @@
-"""EASE (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019): the linear model of all items on all
-items that nobody's own item may explain, in closed form.
+"""EASE (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019): a linear model of each item on all
+other items, in closed form.
 
     P = (Xᵀ X + λ I)⁻¹,   B = I - P · diag(1 / P_jj),   score(u) = x_u B           (eq. 8)
 
-X [U, V] says who met what in training, x_u what a history shows; neither order nor repetition counts.
+X [U, V] is the matrix of users and items in training, x_u the items of a history; order and repetition do not count.
 
 Letters: V items, U users, S targets of a batch, E input events.
 """
@@ -33,7 +33,7 @@ REGULARISATIONS = (50.0, 150.0, 400.0, 1000.0, 2500.0)
 class EASEConfig(CountedConfig):
     kind: Literal["ease"] = "ease"
     window: int = Field(default=2000, ge=1, description="newest events of a history that are read")
-    regularisation: float = Field(default=400.0, gt=0, description="λ; larger where there are few events an item")
+    regularisation: float = Field(default=400.0, gt=0, description="λ; larger for few events per item")
 
     def build(self, catalogue: Catalogue, seed: int = 0) -> EASE:
         return EASE(self, catalogue.items)
@@ -58,7 +58,7 @@ class EASE(Model):
         self.register_buffer("weight", torch.zeros(num_items, num_items))
 
     def fit_statistics(self, statistics: Statistics) -> Self:
-        """Count the pairs and solve. Raises ResourceError where V x V does not fit into memory."""
+        """Count the pairs and solve. Raises ResourceError if V x V does not fit into memory."""
         self.weight = solved(gram(statistics, self.config.positive), self.config.regularisation)
         return self
 
@@ -67,8 +67,8 @@ class EASE(Model):
         """[S, V]; zeros, all tied, for an empty history. Targets see their row's events up to `after`."""
         targets = batch.targets
         row = jagged.rows(targets.offsets)
-        read = jagged.spans(batch.offsets[row], targets.after)
-        request = torch.repeat_interleave(torch.arange(len(row)), targets.after)
+        read = jagged.spans(batch.offsets[row], targets.num_visible)
+        request = torch.repeat_interleave(torch.arange(len(row)), targets.num_visible)
         met = torch.unique(torch.stack([request, batch.events.item[read]]), dim=1)  # an item counts once
         shown = torch.zeros(len(row), len(self.weight)).index_put_((met[0], met[1]), torch.ones(met.shape[1]))
         return shown @ self.weight
@@ -78,12 +78,12 @@ class EASE(Model):
         return "weight of EASE from the item to the other one"
 
     def item_similarities(self, rows: Tensor) -> Tensor:
-        """[n] rows -> [n, V] of B; -inf where it is not above 0."""
+        """[n] rows -> [n, V] of B; -inf for entries that are not positive."""
         return positive_only(self.weight[rows])
 
 
 def fit_all(configs: Sequence[EASEConfig], statistics: Statistics) -> list[EASE]:
-    """One model of each setting, from one count of the pairs."""
+    """A model for each setting, from one count of the pairs."""
     (positive,) = {config.positive for config in configs}
     check_fits(statistics.items, models=len(configs))
     counted, found = gram(statistics, positive), []
@@ -94,7 +94,7 @@ def fit_all(configs: Sequence[EASEConfig], statistics: Statistics) -> list[EASE]
 
 
 def gram(statistics: Statistics, positive: str | None) -> Tensor:
-    """Xᵀ X [V, V] float64: how many users met both items of a pair in training; on the diagonal, each."""
+    """Xᵀ X [V, V] float64: the number of users with both items of a pair in training; the diagonal is of each item."""
     users, items = statistics.users, statistics.items
     check_fits(items, models=1)
     found = torch.zeros(items, items, dtype=torch.float64)
@@ -112,7 +112,7 @@ def solved(counted: Tensor, regularisation: float) -> Tensor:
 
 
 def check_fits(items: int, *, models: int) -> None:
-    """Raises ResourceError where `models` matrices, and what solving for one takes, do not fit into memory."""
+    """Raises ResourceError if `models` matrices and the solving of one do not fit into memory."""
     needed, free = items**2 * (4 * models + 3 * 8), memory_free()
     if free is not None and needed > free:
         raise ResourceError(

@@ -1,4 +1,4 @@
-"""The readers of histories that facta brings along: a new one adds a word here."""
+"""facta's own readers of histories; a new one is added here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from facta.models.transact import TransActConfig
 from facta.models.twin import TWINConfig
 
 __all__ = ["BSTConfig", "DINConfig", "HistoryConfig", "SIMConfig", "TWINConfig", "TransActConfig"]
-"""What `facta.configs` shows."""
+"""The configs that `facta.configs` exports."""
 
 AnyHistory = Annotated[
     HistoryConfig, Kinds(HistoryConfig, (DINConfig, BSTConfig, SIMConfig, TWINConfig, TransActConfig))

@@ -1,9 +1,9 @@
-"""What a history says of the item that is asked about: the base of all readers, and those of the newest events alone.
+"""Readers of a history for the target's item: the base of all, and those of the newest events.
 
-A reader of another kind is a config that builds it and a module, both in one file, and a word in `models/histories.py`.
+A new kind of reader is a config and the module that it builds, in one file, and a line in `models/histories.py`.
 
-Letters: E input events, L entries of earlier lists, n = E + L sources, S targets, P pairs, N the model's window,
-D width, W width of what a reader says.
+Letters: E input events, L entries of earlier lists, n = E + L sources, S targets, P pairs, N the model's window, D
+width, W width of a reader's output.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from facta.layers.recent import AGES, Recent, ages, recent
 from facta.layers.target_attention import TargetAttention
 from facta.types import SequenceBatch, TokenBatch
 
-PAIRS_AT_ONCE = 200_000  # of a source and a target: a tensor of them at width 64 takes 51 MB
+PAIRS_AT_ONCE = 200_000  # pairs of a source and a target: at width 64 a tensor of 51 MB
 
 
 class Reading(NamedTuple):
-    """What a reader says of S targets."""
+    """A reader's output for S targets."""
 
     states: Tensor  # [S, W]
-    search: Tensor | None = None  # [S, A] what a search is trained by: heads of its own predict feedback from it
+    search: Tensor | None = None  # [S, A] input of a search's own heads, whose losses train it
 
 
 class HistoryReader(nn.Module):
-    """A module that reads histories for the items asked about. `width` is W; `searching` is A, 0 without such heads."""
+    """A module that reads histories for the targets' items. `width` is W; `searching` is
+    A, 0 without a search's heads."""
 
     width: int
     searching = 0
@@ -48,36 +49,36 @@ class HistoryReader(nn.Module):
 
     @abstractmethod
     def cost(self, events: int) -> tuple[float, float]:
-        """Operations of one target, a row of its own, with so many events before it; bytes that its backward pass
-        keeps. Matrix products alone.
+        """(operations, bytes kept for the backward pass) of one target in its own row with `events` events before it.
+        Only matrix products count.
         """
 
 
 class HistoryConfig(Config):
-    """The base of what reads a history for the item that is asked about."""
+    """The base of the configs of readers."""
 
     @abstractmethod
     def reader(self, catalogue: Catalogue, window: int, width: int, std: float) -> HistoryReader:
         """The reader of a model with window N and item vectors of width D. `std`: of initial vectors."""
 
     def sees(self, window: int) -> int:
-        """Events before a target that it looks at, in a model with window N."""
+        """Events before a target that the reader reads, in a model with window N."""
         return window
 
     def check(self, width: int) -> None:
-        """Raises ConfigError where it does not exist at this width."""
+        """Raises ConfigError if the reader does not support this width."""
 
 
 class RecentConfig(HistoryConfig):
-    """The base of what reads the last N events, each as one vector."""
+    """The base of readers of the last N events, each as one vector."""
 
     @abstractmethod
     def unit(self, width: int, std: float) -> nn.Module:
-        """(sources [n, D], items asked about [S, D], pairs [P], ages [P], keys [S]) -> [S, D]."""
+        """(sources [n, D], targets' items [S, D], pairs [P], ages [P], keys [S]) -> [S, D]."""
 
     @abstractmethod
     def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
-        """Operations of one target that sees `seen` events, and bytes that its backward pass keeps."""
+        """(operations, bytes kept for the backward pass) of one target that sees `seen` events."""
 
     def reader(self, catalogue: Catalogue, window: int, width: int, std: float) -> RecentReader:
         return RecentReader(self, catalogue, window, width, std)
@@ -93,7 +94,7 @@ class DINConfig(RecentConfig):
         return TargetAttention(width, self.hidden, std)
 
     def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
-        """Of the target; of each event, its product and its weight. Nothing where there is no event."""
+        """The target's part, and each event's product and weight; zero without events."""
         if not seen:
             return 0.0, 0.0
         flops = 2 * width * self.hidden + seen * (4 * width * self.hidden + 2 * self.hidden)
@@ -107,18 +108,19 @@ class BSTConfig(TransformerConfig, RecentConfig):
         return SequenceAttention(self, width, std)
 
     def reading_cost(self, width: int, seen: int) -> tuple[float, float]:
-        """All events and the target see each other."""
+        """All events and the target attend to each other."""
         each = self.cost(width, seen + 1)
         return each.flops * (seen + 1), each.activation_bytes * (seen + 1)
 
 
 def lists_of(catalogue: Catalogue) -> int:
-    """How many earlier lists a user has."""
+    """The number of earlier lists of a user."""
     return sum(field.kind == "items" for field in catalogue.users)
 
 
 class RecentReader(HistoryReader):
-    """[S, D] of each target: the last N events that it may see, with their feedback, and what its user had earlier."""
+    """[S, D] of each target, from the last N events that it may see, with their feedback,
+    and the user's earlier lists."""
 
     def __init__(self, config: RecentConfig, catalogue: Catalogue, window: int, width: int, std: float) -> None:
         super().__init__()
@@ -132,7 +134,7 @@ class RecentReader(HistoryReader):
         return Reading(self.read(batch, self.sources(batch, items), targets))
 
     def read(self, batch: SequenceBatch, sources: Tensor, targets: Tensor) -> Tensor:
-        """[n, D] vectors of the sources with their facts, [S, D] of the items asked about -> [S, D]."""
+        """Vectors of the sources with their facts [n, D], of the targets' items [S, D] -> [S, D]."""
         keys, first, found = batch.targets.events.key, 0, []
         lists = 0 if self.list is None else len(self.list)
         for pairs in recent(batch, self.window, lists).pieces(PAIRS_AT_ONCE):
@@ -157,10 +159,10 @@ class RecentReader(HistoryReader):
 
 
 class SequenceAttention(nn.Module):
-    """BST (Chen et al. 2019): the history and, behind it, the target through a transformer in which all see all.
+    """BST (Chen et al. 2019): a bidirectional transformer over the history followed by the target.
 
-    An event is told apart by its age, the paper's position, and the state of the target is read; the paper puts the
-    states of all places side by side, which fixes the length of a history.
+    Ages stand for positions, as in the paper. The target's state is read; the paper concatenates the states of all
+    places, which fixes the length of a history.
     """
 
     def __init__(self, config: TransformerConfig, width: int, std: float) -> None:
@@ -183,7 +185,7 @@ class SequenceAttention(nn.Module):
 
 
 def all_see_all(offsets: Tensor, keys: Tensor) -> TokenBatch:
-    """Rows [S+1] in which every token sees the whole row; random draws belong to the targets' keys [S]."""
+    """Rows [S+1] in which every token sees the whole row; random draws are functions of the targets' keys [S]."""
     row, place = jagged.rows(offsets), jagged.places(offsets)
     return TokenBatch(
         offsets=offsets,

@@ -1,4 +1,4 @@
-"""What the classical rankers have in common: each impression is scored by itself, from columns of the same batches.
+"""The common part of classical rankers, which score each impression by itself from the columns of a batch.
 
 Letters: S targets, K feedback fields.
 """
@@ -20,10 +20,10 @@ from facta.types import SequenceBatch
 
 
 class ImpressionModel(Model):
-    """A model of feedback that recommends nothing from the catalogue.
+    """A model of feedback that does not score the catalogue.
 
-    `window`: rows hold twice the events that a target sees, so that every target of a long history's row
-    (`overlapping_windows`) has all of its own.
+    `window` is twice the number of events that a target sees, so that all targets of a long row (`overlapping_windows`)
+    have all their events.
     """
 
     rates: SmoothedRates | None
@@ -40,12 +40,12 @@ class ImpressionModel(Model):
 
     @property
     def inputs(self) -> InputSpec:
-        """What its batches have to hold."""
+        """The inputs that its batches need."""
         fields, users = (tuple(field.name for field in of) for of in (self.events, self.users))
-        return InputSpec(fields, users, self.lists, series=bool(self.changing), own=True)
+        return InputSpec(fields, users, self.lists, series=bool(self.changing), targets_are_inputs=True)
 
-    def told(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Name -> [S] codes of all that is known of each target: context, facts of its user, and those in force."""
+    def target_codes(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Name -> [S] codes of each target's context, its user's facts, and changing facts in force."""
         row = jagged.rows(batch.targets.offsets)
         facts = {name: values[row] for name, values in batch.user.items()}
         return facts | in_force(batch, self.changing) | dict(batch.targets.events.fields)

@@ -1,4 +1,4 @@
-"""The models that facta brings along: a new one adds a word here."""
+"""facta's own models; a new one is added here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "RecommenderConfig",
     "RulesConfig",
 ]
-"""What `facta.configs` shows."""
+"""The configs that `facta.configs` exports."""
 
 AnyModel = Annotated[
     ModelConfig,

@@ -1,5 +1,5 @@
-"""Logistic regression on smoothed rates of users, items and context, and on the codes of all that is known of them: the
-floor that a learned ranker has to be above.
+"""Logistic regression on smoothed rates of users, items and context, and on the codes of their facts: the baseline of
+learned rankers.
 
 Letters: S targets, K fields with success.
 """
@@ -27,14 +27,14 @@ from facta.types import Cost, LossSum, Negatives, SequenceBatch
 
 
 class RatesConfig(ModelConfig):
-    """Which feedback, and what its rates are of."""
+    """The predicted feedback, and the settings of its rates."""
 
     kind: Literal["rates"] = "rates"
-    window: int = Field(default=50, ge=1, description="events before a target that its user's rates are of")
-    history: bool = Field(default=True, description="rates of the user; without, of items and context alone")
-    prior: float = Field(default=20.0, gt=0, description="events that a rate is pulled by towards what is expected")
-    fields: tuple[str, ...] = Field(default=(), description="with success; none named: every such field")
-    midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which the days begin that are told apart")
+    window: int = Field(default=50, ge=1, description="events before a target that count in its user's rates")
+    history: bool = Field(default=True, description="use rates of the user; false: only of items and context")
+    prior: float = Field(default=20.0, gt=0, description="pseudo-events that smooth a rate towards the expected one")
+    fields: tuple[str, ...] = Field(default=(), description="feedback fields with success; empty: every such field")
+    midnight: int = Field(default=0, ge=0, le=23, description="UTC hour at which days begin")
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -47,7 +47,7 @@ class RatesConfig(ModelConfig):
 
     @property
     def uses_time(self) -> bool:
-        """Days are told apart, so that no training event is told its own answer."""
+        """Counts exclude the event's own day, so days need times."""
         return True
 
     @property
@@ -56,7 +56,7 @@ class RatesConfig(ModelConfig):
         return self.change(fields=())
 
     def build(self, catalogue: Catalogue, seed: int = 0) -> RateRegression:
-        """All weights begin at zero, whatever the seed."""
+        """All weights begin at zero, for any seed."""
         return RateRegression(self, catalogue)
 
 
@@ -80,33 +80,36 @@ class RateRegression(ImpressionModel):
         self.linear = nn.Linear(self.rates.width + len(self.lists), len(names))
         self.facts = CodeTable(self.known, len(names), 0.0) if self.known else None
         self.features = FeatureVectors(catalogue.features, len(names), 0.0) if catalogue.features else None
-        for parameter in self.parameters():  # linear in all: zero is as good a start as any draw
+        for parameter in self.parameters():  # a convex problem: any start will do
             nn.init.zeros_(parameter)
 
     @property
     def successes(self) -> list[str]:
-        """Feedback fields of which it predicts success."""
+        """Predicted feedback fields with success."""
         return [field.name for field in self.fields]
 
     @property
     def predicted(self) -> list[str]:
-        """The same: nothing else is scored."""
+        """The feedback fields that it scores: `successes`."""
         return self.successes
 
     def logits(self, batch: SequenceBatch) -> Tensor:
         """[S, K]."""
         targets = batch.targets
-        row, every = jagged.rows(targets.offsets), torch.arange(len(targets.after), device=targets.after.device)
+        row, every = (
+            jagged.rows(targets.offsets),
+            torch.arange(len(targets.weight), device=targets.weight.device),
+        )
         numbers = [self.rates(batch, recent(batch, self.config.window)), *self._listed(batch, row)]
         found: Tensor = self.linear(torch.cat(numbers, dim=1))
         if self.facts is not None:
-            found = found + self.facts(self.told(batch), every)
+            found = found + self.facts(self.target_codes(batch), every)
         if self.features is not None:
             found = found + self.features(targets.events.item)
         return found
 
     def _listed(self, batch: SequenceBatch, row: Tensor) -> list[Tensor]:
-        """[S, lists]: how much a user had earlier, as a logarithm."""
+        """[S, lists]: logarithms of the lengths of a user's earlier lists."""
         if batch.lists is None:
             return []
         cell = jagged.rows(batch.lists.offsets) * len(self.lists) + batch.lists.which
@@ -114,7 +117,7 @@ class RateRegression(ImpressionModel):
         return [torch.log1p(counts.view(-1, len(self.lists))[row].float()) / 5]
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
-        """Field -> log loss over the targets that define it."""
+        """Field -> log loss over the targets that define the field."""
         logits, label = self.logits(batch), self.rates.labels(batch.targets.events)
         found = {}
         for place, field in enumerate(self.fields):
@@ -125,35 +128,35 @@ class RateRegression(ImpressionModel):
         return found
 
     def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
-        """Of each field the targets that define it."""
+        """Field -> the number of targets that define it."""
         weights = batch.targets.weight[:, None] * self.rates.labels(batch.targets.events)[:, :, 1]
         return dict(zip(self.successes, weights.sum(dim=0), strict=True))
 
     def scores(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Field -> [S]: how probable success is."""
+        """Field -> [S]: probability of success."""
         return dict(zip(self.successes, torch.sigmoid(self.logits(batch)).unbind(1), strict=True))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """All of them: there is nothing but a head."""
+        """All parameters are of the head."""
         return {"head": list(self.parameters())}
 
     def cost(self, tokens: int) -> Cost:
-        """Of one target with a history of `tokens` events."""
+        """The cost of one target with a history of `tokens` events."""
         keys, fields = len(self.rates.base), len(self.fields)
         flops = 2.0 * self.linear.weight.numel() + 4.0 * keys * fields * min(tokens, self.config.window)
         return Cost(self.parameter_counts(), flops, 4.0 * self.linear.in_features)
 
 
 def _without_success(catalogue: Catalogue, asked: Sequence[str], succeed: Sequence[str]) -> str:
-    """What is missing, and how it is declared."""
+    """The error for data without success: what is missing, and how to declare it."""
     feedback = [field for field in catalogue.fields if field.role == "feedback"]
     if succeed:
         found = ", ".join(succeed)
         return f"model.fields is {', '.join(asked)}; feedback of this dataset that says what success is: {found}."
     if not feedback:
         return (
-            "The dataset has no feedback, and rates are those of successes; prepare it with a column of feedback, "
-            "as in --field click."
+            "The dataset has no feedback, and rates need successes; prepare it with a column of feedback, as in "
+            "--field click."
         )
     kinds = ", ".join(f"'{field.name}' ({field.kind})" for field in feedback)
     example = f'{{"fields": {{"{feedback[0].name}": {{"positive": "CONDITION"}}}}}}'

@@ -48,14 +48,14 @@ Named = TypeVar("Named", LossSum, Tensor)
 
 
 class RecommenderConfig(ModelConfig):
-    """A whole model; a system of the literature is a choice of these fields (see `facta.recipes`)."""
+    """A whole model; systems of the literature are settings of these fields (see `facta.recipes`)."""
 
     kind: Literal["recommender"] = "recommender"
     window: int = Field(default=200, ge=1, description="N: events of a history that the model sees")
     width: int = Field(default=50, ge=1, description="D")
     layout: LayoutName = Field(
         default="item",
-        description="tokens of an event; or module:NAME of your own",
+        description="tokens of an event, or module:NAME of your own",
         json_schema_extra={"of": [*LAYOUTS]},
     )
     embedding: EmbeddingConfig = EmbeddingConfig()
@@ -63,7 +63,7 @@ class RecommenderConfig(ModelConfig):
     next_item: NextItemConfig | None = NextItemConfig()
     feedback: FeedbackConfig | None = None
     prior: PriorConfig | None = Field(default=None, description="pairwise rules beside the learned scores of items")
-    cloze: ClozeConfig | None = Field(default=None, description="which events the layout 'cloze' hides in training")
+    cloze: ClozeConfig | None = Field(default=None, description="which events the layout 'cloze' masks in training")
 
     @model_validator(mode="after")
     def _consistent(self) -> RecommenderConfig:
@@ -72,7 +72,7 @@ class RecommenderConfig(ModelConfig):
         if self.next_item is None and self.feedback is None:
             raise ConfigError("A recommender learns the next item, feedback or both; set next_item or feedback.")
         if self.next_item is None and self.prior is not None:
-            raise ConfigError("model.prior is of the next item, which this model does not learn: set it to null.")
+            raise ConfigError("Found model.prior for a model that does not learn the next item: set it to null.")
         if self.feedback is not None and self.layout == "item":
             raise ConfigError(
                 "The layout 'item' shows no feedback to learn from; use 'interleaved', 'paired' or 'fused'."
@@ -80,20 +80,20 @@ class RecommenderConfig(ModelConfig):
         in_context = self.next_item is not None and "context" in self.next_item.late
         if self.embedding.calendar and self.layout == "item" and not in_context:
             raise ConfigError(
-                "embedding.calendar is part of the context, and the layout 'item' shows none: set it to false, or use "
-                "'interleaved', 'paired' or 'fused'."
+                "Found embedding.calendar, which is context, for the layout 'item', which shows none: set it to "
+                "false, or use 'interleaved', 'paired' or 'fused'."
             )
         return self
 
     def _check_both_ways(self) -> None:
-        """Raises ConfigError where hidden events cannot be predicted from both sides, or are not."""
+        """Raises ConfigError for settings that do not fit a layout with masked events, and for `cloze` without one."""
         layout = f"The layout '{self.layout}'"
         if not named(self.layout).both_ways:
             if self.cloze is not None:
-                raise ConfigError(f"{layout} hides no events: set model.cloze to null, or model.layout to cloze.")
+                raise ConfigError(f"{layout} masks no events: set model.cloze to null, or model.layout to cloze.")
             return
         if self.cloze is None:
-            raise ConfigError(f"{layout} predicts hidden events, and model.cloze says how many: set it to {{}}.")
+            raise ConfigError(f"{layout} predicts masked events, whose share is in model.cloze: set it to {{}}.")
         if self.next_item is None or self.feedback is not None:
             raise ConfigError(f"{layout} predicts items alone: set model.next_item, and model.feedback to null.")
         if not self.encoder.both_ways:
@@ -103,7 +103,7 @@ class RecommenderConfig(ModelConfig):
             )
         if self.settings_without_time:
             settings = " and ".join(f"model.{setting}" for setting in self.settings_without_time)
-            raise ConfigError(f"{layout} tells of a hidden event its place and no time: set {settings}.")
+            raise ConfigError(f"{layout} gives a masked event a position and no time: set {settings}.")
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -112,8 +112,9 @@ class RecommenderConfig(ModelConfig):
 
     @property
     def min_training_events(self) -> int:
-        """An item is told by earlier events; feedback by its own event too, where a token before it shows the item."""
-        return 1 if self.next_item is None and named(self.layout).own("feedback") else 2
+        """1 for feedback if a token before it shows its event's item, otherwise 2, since
+        targets need earlier events."""
+        return 1 if self.next_item is None and named(self.layout).tokens_before("feedback") else 2
 
     @property
     def settings_without_time(self) -> list[str]:
@@ -124,7 +125,7 @@ class RecommenderConfig(ModelConfig):
 
     @property
     def of_any_fields(self) -> Self:
-        """All feedback, and the features that there are."""
+        """The config with all feedback and all existing features."""
         if self.feedback is None:
             return self
         return self.change(feedback=self.feedback.change(fields=None), embedding=self.embedding.change(features=None))
@@ -134,7 +135,7 @@ class RecommenderConfig(ModelConfig):
 
 
 class Recommender(Model):
-    """Of a layout, an encoder and objectives."""
+    """The composition of a layout, an encoder and objectives."""
 
     config: RecommenderConfig
     prior: Prior | None
@@ -149,8 +150,8 @@ class Recommender(Model):
             self.encoder = config.encoder.build(config.width, config.window)
             if self.layout.prefix_stable and not self.encoder.prefix_stable:
                 raise ConfigError(
-                    f"The states of the encoder '{kind_of(config.encoder)}' depend on later events, and the layout "
-                    f"'{config.layout}' predicts those: use the layout 'cloze', which hides what it predicts."
+                    f"The states of the encoder '{kind_of(config.encoder)}' depend on later events, which the layout "
+                    f"'{config.layout}' predicts: use the layout 'cloze', which masks its targets."
                 )
             self.next_item = self._next_item(config, catalogue)
             self.feedback = self._feedback(config, catalogue)
@@ -161,8 +162,8 @@ class Recommender(Model):
         success = [field for field in success if field.positives]
         if config.embedding.rates is not None and not success:
             raise ConfigError(
-                "embedding.rates are of feedback that says what success is, and model.feedback predicts none such: set "
-                "it to null, or give a field 'positive' when the log is prepared."
+                "embedding.rates needs a predicted feedback field with 'positive' values; found none: set it to "
+                "null, or declare 'positive' when the log is prepared."
             )
         late = () if config.next_item is None else config.next_item.late
         shows = self.layout.shows
@@ -177,50 +178,56 @@ class Recommender(Model):
         late = config.next_item.late
         if "context" in late and not (self.embedder.context or self.embedder.calendar is not None):
             raise ConfigError(
-                "next_item.late names the context, and the dataset declares none: set it to an empty list, declare "
-                "context fields when the log is prepared, or set embedding.calendar to true."
+                "Found context in next_item.late for a dataset without context fields: set it to an empty list, "
+                "declare context fields when the log is prepared, or set embedding.calendar to true."
             )
-        return NextItem(config.next_item, config.width, catalogue.fields, self.layout.late("item"))
+        return NextItem(config.next_item, config.width, catalogue.fields, self.layout.late_facts("item"))
 
     def _feedback(self, config: RecommenderConfig, catalogue: Catalogue) -> Feedback | None:
         if config.feedback is None:
             return None
-        return Feedback(config.feedback, catalogue.fields, config.width, self.layout.late("feedback"))
+        return Feedback(config.feedback, catalogue.fields, config.width, self.layout.late_facts("feedback"))
 
     @property
     def inputs(self) -> InputSpec:
-        """What its batches have to hold."""
+        """The inputs that its batches need."""
         read = self.embedder.fields
         success = [] if self.next_item is None or self.next_item.success is None else [self.next_item.success[0]]
         users = () if self.embedder.users is None else self.embedder.users.names
         learned = [] if self.feedback is None else [field.name for field in self.feedback.fields]
         fields = tuple(dict.fromkeys([*read, *learned, *success]))
         own, series = self.feedback is not None, self.embedder.series is not None
-        ahead = own and not self.layout.own("feedback")
-        told = () if self.next_item is None else self.next_item.context
         return InputSpec(
-            fields, users, self.embedder.lists, series, own=own, ahead=ahead, told=told, cloze=self.config.cloze
+            fields,
+            users,
+            self.embedder.lists,
+            series,
+            targets_are_inputs=own,
+            reads_token_before=own and not self.layout.tokens_before("feedback"),
+            told=() if self.next_item is None else self.next_item.context,
+            cloze=self.config.cloze,
         )
 
     @property
     def prefix_stable(self) -> bool:
-        """Whether a prediction stays the same if the history is cut behind it, so that what is computed of a history
-        may be kept. Otherwise events are predicted that are none of the inputs."""
+        """Whether a prediction does not change if the history is cut after it, so that keys and values may be cached.
+        Otherwise targets must not be inputs.
+        """
         return self.layout.prefix_stable and self.encoder.prefix_stable
 
     @property
     def remembers(self) -> bool:
-        """What closed tokens have come to, of one who looks back alone."""
+        """Whether the encoder supports a cache and the model is prefix-stable."""
         return self.encoder.remembers and self.prefix_stable
 
     @property
     def candidates_are_tokens(self) -> bool:
-        """Whether a candidate stands behind the newest event as a token; otherwise it is met in the read-out alone."""
-        return self.layout.own("feedback") > 0
+        """Whether candidates are tokens after the newest event; otherwise only the read-out sees them."""
+        return self.layout.tokens_before("feedback") > 0
 
     @property
     def objectives(self) -> list[Objective]:
-        """What it learns, in the order in which losses are named."""
+        """Its objectives, in the order of their losses."""
         return [one for one in (self.next_item, self.feedback) if one is not None]
 
     @property
@@ -234,7 +241,7 @@ class Recommender(Model):
         return [] if self.feedback is None else [field.name for field in self.feedback.fields if field.positives]
 
     def fit_statistics(self, statistics: Statistics) -> Self:
-        """Which items have an id of their own, and rates."""
+        """Mark the items with training events, and store rates."""
         if self.embedder.rates is not None:
             self.embedder.rates.fit_statistics(statistics)
         self.embedder.item.mark_trained(statistics.counts > 0)
@@ -242,7 +249,7 @@ class Recommender(Model):
 
     @property
     def counts_training(self) -> bool:
-        """Rates of feedback."""
+        """Whether it reads rates of feedback."""
         return self.embedder.rates is not None
 
     @property
@@ -255,12 +262,12 @@ class Recommender(Model):
 
     @property
     def scoring(self) -> Similarity | None:
-        """With a prior, more is done."""
+        """None with a prior, which needs more than vectors."""
         return None if self.next_item is None or self.prior is not None else self.next_item.similarity
 
     @property
     def similar_by(self) -> str:
-        """By its own vectors, also beside a prior."""
+        """Similar by its own vectors, also with a prior."""
         learned = self.next_item is not None and self.next_item.similarity.factored
         return "cosine of the item vectors" if learned else ""
 
@@ -270,24 +277,24 @@ class Recommender(Model):
 
     @property
     def negatives(self) -> NegativesConfig | None:
-        """What the loss wants drawn for each step; None: nothing."""
+        """The negatives that the loss needs in each step; None: none."""
         return None if self.config.next_item is None else self.config.next_item.negatives
 
     def encode(
         self, batch: SequenceBatch, predicted: tuple[Fact, ...], memory: Memory | None = None
     ) -> tuple[TokenBatch, Tensor]:
-        """The tokens, which of them predict the given facts, and their states [T, D].
+        """The tokens, with those that predict the given facts, and their states [T, D].
 
-        With a `memory` of the batch's rows only the tokens that it does not hold are computed, and it then holds all
-        closed ones (of a `whole` row those of the newest event, too). Without gradients. Raises ConfigError where
-        nothing may be kept.
+        With a `memory` (the cache of the batch's rows) only tokens that are not cached are computed, and all closed
+        tokens are cached afterwards; for a `whole` row those of the newest event, too. Without gradients. Raises
+        ConfigError if the model cannot cache.
         """
         if memory is None:
             tokens = self.layout.tokens(batch, predicted)
             return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens)
         if not self.remembers:
             kept_by = f"The encoder '{kind_of(self.config.encoder)}' under the layout '{self.config.layout}'"
-            raise ConfigError(f"{kept_by} keeps no memory of a history: give it all events.")
+            raise ConfigError(f"{kept_by} cannot cache a history: give it all events.")
         tokens = self.layout.tokens(batch, predicted, memory.cached)
         memory.kept = self.layout.closed(batch)
         if any(memory.whole):
@@ -295,7 +302,7 @@ class Recommender(Model):
         return tokens, self.encoder(self.embedder.tokens(batch, tokens), tokens, memory)
 
     def forward(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, LossSum]:
-        """Loss by objective, of feedback by field; targets without anything to read from have no next-item loss."""
+        """Loss by objective, of feedback by field; targets without a read-out state have no next-item loss."""
         tokens, states = self.encode(batch, tuple(one.fact for one in self.objectives))
         table = self.embedder.item
         items = Items(self.num_items, partial(table.dropped, batch.key), table.plain)
@@ -305,7 +312,7 @@ class Recommender(Model):
         return _named(losses)
 
     def loss_weights(self, batch: SequenceBatch, negatives: Negatives | None) -> dict[str, Tensor]:
-        """Which targets are learned follows from the tokens' integers."""
+        """Computed from the layout of the tokens, without the encoder."""
         tokens = self.layout.tokens(batch, [one.fact for one in self.objectives])
         weights = {}
         for one in self.objectives:
@@ -314,7 +321,7 @@ class Recommender(Model):
         return _named(weights)
 
     def _read(self, objective: Objective, batch: SequenceBatch, tokens: TokenBatch, states: Tensor) -> ReadOut:
-        """The targets of an objective, with their states and the late facts that it is given."""
+        """The read-out of an objective: its targets, their states and their late facts."""
         read = tokens.reads[objective.fact]
         events, weight, target = targets_read(batch, tokens, objective.fact, all_targets=objective.without_state)
         found = states.index_select(0, read.state)
@@ -323,11 +330,11 @@ class Recommender(Model):
         late = None
         if objective.late:
             which = torch.arange(len(weight), device=states.device) if target is None else target
-            late = self.embedder.late(objective.told(batch), which, objective.late)
+            late = self.embedder.late(objective.late_source(batch), which, objective.late)
         return ReadOut(found, events, weight, late, target)
 
     def scores(self, batch: SequenceBatch, memory: Memory | None = None) -> dict[str, Tensor]:
-        """Feedback field -> [S]: how probable success is for every target, or the value to be expected."""
+        """Feedback field -> [S]: each target's probability of success, or its expected value."""
         if self.feedback is None:
             raise ConfigError("This model predicts no feedback; train one whose recipe sets model.feedback.")
         return self.feedback.scores(self._read(self.feedback, batch, *self.encode(batch, ("feedback",), memory)))
@@ -339,16 +346,16 @@ class Recommender(Model):
         read = self._read(self.next_item, batch, *self.encode(batch, ("item",), memory))
         assert read.target is not None
         queries = self.next_item.queries(read)
-        empty = queries.new_zeros((len(batch.targets.after), queries.shape[1]))
+        empty = queries.new_zeros((len(batch.targets.num_visible), queries.shape[1]))
         return empty.index_copy(0, read.target, queries)
 
     def item_vectors(self, rows: Tensor | None = None) -> Tensor:
-        """[V, P] (or of the given rows [U, P]): what an index stores."""
+        """[V, P] item vectors (or [U, P] of the given rows) for an index."""
         assert self.next_item is not None
         return self.next_item.similarity.items(self.embedder.item.vectors(rows))
 
     def catalogue_scores(self, batch: SequenceBatch, memory: Memory | None = None) -> CatalogueScores:
-        """Scores of every item for every target; dense [S, V] where they are no products."""
+        """Scores of every item for every target; dense [S, V] if they are not factored."""
         queries, items = self.queries(batch, memory), self.item_vectors()
         if self.factored:
             return FactoredScores(queries, items)
@@ -357,7 +364,7 @@ class Recommender(Model):
         return dense if self.prior is None else self.prior.added(dense, batch)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`table`: what has a row for every item or code; `head`: the objectives; `backbone`: all else."""
+        """`table`: parameters with a row for every item or code; `head`: the objectives; `backbone`: the rest."""
         table = self.embedder.tables
         heads = [parameter for part in self.objectives for parameter in part.parameters()]
         named = {id(parameter) for parameter in (*table, *heads)}
@@ -368,7 +375,7 @@ class Recommender(Model):
         }
 
     def cost(self, tokens: int) -> Cost:
-        """For a history of `tokens` tokens: the encoder, and what a target's losses cost beside it.
+        """The cost of a history of `tokens` tokens: the encoder, and the losses of its targets.
 
         Norms, activations, biases, dropout and the embedding are not counted.
         """
@@ -381,7 +388,7 @@ class Recommender(Model):
 
 
 def _named(found: Mapping[str, Mapping[str, Named]]) -> dict[str, Named]:
-    """Objective -> (name -> value) becomes name -> value; a field that is called as another loss is told apart."""
+    """Objective -> (name -> value) becomes name -> value; a field with the name of another loss gets a longer name."""
     named: dict[str, Named] = {}
     for objective, each in found.items():
         named |= {(f"{objective}.{name}" if name in named else name): value for name, value in each.items()}

@@ -1,4 +1,4 @@
-"""SIM: a search of the long history, then exact attention over what was found (Pi et al. 2020), beside DIN.
+"""SIM: a search of the long history, then exact attention over the found events (Pi et al. 2020), beside DIN.
 
     newest N events ── DIN ──────────────────────────────────────┐
     older events ── search for the item ── attention over K ─────┴─ states
@@ -25,12 +25,13 @@ from facta.types import SequenceBatch
 
 
 class SIMConfig(HistoryConfig):
-    """`hard`: the newest K events of the item's own category. `soft`: the K events of the largest product with it."""
+    """`hard`: the newest K events of the item's category. `soft`: the K events with the
+    largest product with the item."""
 
     kind: Literal["sim"] = "sim"
     search: Literal["hard", "soft"] = "hard"
-    by: str = Field(default="category", description="hard: the feature of items that must be the same")
-    long: int = Field(default=1000, ge=1, description="events before a target that are searched but the newest N")
+    by: str = Field(default="category", description="hard: the feature of items that must be equal")
+    long: int = Field(default=1000, ge=1, description="events before a target that are searched, without the newest N")
     found: int = Field(default=100, ge=1, description="K, events found at most")
     heads: int = Field(default=2, ge=1)
     score_width: int = Field(default=16, ge=1, description="d, of a head and of the soft search")
@@ -45,16 +46,16 @@ class SIMConfig(HistoryConfig):
 
 
 class SIM(HistoryReader):
-    """DIN over the newest N events, and the exact search unit over K events found among those before them.
+    """DIN over the newest N events, and the exact search unit over K events found among the older ones.
 
-    As published: the long history begins where DIN's ends. A soft search scores by r = ⟨W_b e, W_a e_a⟩ and learns from
-    heads of its own over [Σ r e, e_a], whose losses are added with weight 1. The exact unit is multi-head attention
-    over z = [e, age] with the softmax of ⟨W_b' z, W_a' e_a⟩; each head gives its weighted sum of z, and all stand side
-    by side. What differs: Σ r e is divided by the number of events, or it would grow with a history. The paper has DIEN
-    where DIN is here.
+    As published: the long history begins where DIN's ends. A soft search scores by r = ⟨W_b e, W_a e_a⟩ and is trained
+    by its own heads over [Σ r e, e_a], whose losses are added with weight 1. The exact unit is multi-head attention
+    over z = [e, age] with the softmax of ⟨W_b' z, W_a' e_a⟩; the heads' weighted sums of z are concatenated.
+    Differences: Σ r e is divided by the number of events, since it would grow with the history; DIN replaces the
+    paper's DIEN.
     """
 
-    codes: Tensor  # [V] of the feature that a hard search goes by
+    codes: Tensor  # [V] codes of the feature of a hard search
 
     def __init__(self, config: SIMConfig, catalogue: Catalogue, window: int, width: int, std: float) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class SIM(HistoryReader):
         self.query = nn.Linear(width, scores, bias=False)
 
     def forward(self, batch: SequenceBatch, items: Tensor, targets: Tensor) -> Reading:
-        """[n, D], [S, D] -> [S, D + H Z]; of a soft search also [S, 2 D]. Zeros where nothing is found."""
+        """[n, D], [S, D] -> [S, D + H Z]; for a soft search also [S, 2 D]. Zeros if nothing is found."""
         sources = self.newest.sources(batch, items)
         found, search = self._soft(batch, sources, targets) if self.searching else (self._hard(batch), None)
         key = F.linear(sources, self.key.weight[:, : self.item_width])
@@ -94,7 +95,7 @@ class SIM(HistoryReader):
         return torch.einsum("skh,skz->shz", weights(score, there), z).flatten(1)
 
     def _hard(self, batch: SequenceBatch) -> Found:
-        """The newest of the same code."""
+        """The newest events of the same code."""
         code, asked = (
             torch.where(item >= 0, self.codes[item.clamp_min(0)], 0)
             for item in (batch.events.item, batch.targets.events.item)
@@ -103,7 +104,7 @@ class SIM(HistoryReader):
         return alike(batch, code, asked, window=config.long, skip=self.window, most=config.found)
 
     def _soft(self, batch: SequenceBatch, sources: Tensor, targets: Tensor) -> tuple[Found, Tensor]:
-        """Those of the highest scores; and [S, 2 D] the mean of all, each times its score, beside the item."""
+        """The events with the highest scores; and [S, 2 D]: the score-weighted mean of all events, and the item."""
         assert self.search_source is not None and self.search_target is not None
         of_source, of_target, most = self.search_source(sources), self.search_target(targets), self.config.found
         found, pooled = [], [targets[:0]]
@@ -115,14 +116,14 @@ class SIM(HistoryReader):
         return together(found, batch), torch.cat([torch.cat(pooled), targets], dim=1)
 
     def cost(self, events: int) -> tuple[float, float]:
-        """A hard search sorts and multiplies nothing; a soft one scores and sums all events that it sees."""
+        """The cost. A hard search has no products; a soft search scores and sums all events that it sees."""
         config, width = self.config, self.item_width
         z, scores = width + config.age_width, config.heads * config.score_width
         sources = min(events, config.sees(self.window))
         older = max(min(events, config.long) - self.window, 0)
         found = min(older, config.found)
         flops, kept = self.newest.cost(events)
-        flops += 2.0 * config.hidden * width * max(sources - self.window, 0)  # DIN's unit meets all sources of a row
+        flops += 2.0 * config.hidden * width * max(sources - self.window, 0)  # DIN's unit reads all sources of a row
         flops += 2.0 * scores * (sources * width + width + AGES * config.age_width)
         flops += 2.0 * found * (scores + config.heads * z)
         kept += 4.0 * (scores * sources + found * (scores + z + 3 * config.heads))
@@ -133,7 +134,7 @@ class SIM(HistoryReader):
 
 
 def _codes(catalogue: Catalogue, name: str) -> Tensor:
-    """[V] the codes of a feature of items. Raises ConfigError where it has none."""
+    """[V] the codes of a feature of items. Raises ConfigError if there is no such feature."""
     coded = [one for one, feature in catalogue.features.items() if feature.field.kind not in ("multi", "vector")]
     if name not in coded:
         raise ConfigError(

@@ -1,9 +1,9 @@
-"""TransAct: a transformer over the last actions, the item that is asked about beside each of them (Xia et al. 2023).
+"""TransAct: a transformer over the last actions, each concatenated with the target's item (Xia et al. 2023).
 
-    token = [item of the action, action, item asked about]        no positions, no ages
-    states -> [W max over all tokens, the newest 10 tokens one behind the other]
+    token = [item of the action, action, target's item]           no positions, no ages
+    states -> [W max over all tokens, the newest 10 tokens concatenated]
 
-Letters: n sources, S targets, P tokens, D width, A width of an action, M = 2 D + A, N' newest tokens given.
+Letters: n sources, S targets, P tokens, D width, A width of an action, M = 2 D + A, N' newest tokens in the output.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from facta.layers.recent import Recent, recent
 from facta.models.history import PAIRS_AT_ONCE, HistoryConfig, HistoryReader, Reading, all_see_all, lists_of
 from facta.types import SequenceBatch, TokenBatch
 
-HOUR = 3_600_000
+HOUR_MS = 3_600_000
 
 
 class TransActConfig(HistoryConfig):
     """The settings of the paper and its code."""
 
     kind: Literal["transact"] = "transact"
-    actions: int = Field(default=100, ge=1, description="events before a target that it sees, and of each earlier list")
+    actions: int = Field(default=100, ge=1, description="events before a target, and entries of each earlier list")
     action_width: int = Field(default=32, ge=1, description="A, of an event's context and feedback")
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=2, ge=1)
     hidden: int = Field(default=32, ge=1, description="feed-forward width")
-    newest: int = Field(default=10, ge=0, description="tokens given to the ranker beside the maximum over all")
+    newest: int = Field(default=10, ge=0, description="newest tokens in the output beside the maximum over all")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of attention weights, attention output, feed-forward")
     hidden_hours: float = Field(
-        default=24.0, ge=0, le=500, description="while training a target does not see the last 0 to so many hours"
+        default=24.0, ge=0, le=500, description="in training a target does not see its last 0 to so many hours"
     )
 
     def reader(self, catalogue: Catalogue, window: int, width: int, std: float) -> TransAct:
@@ -66,7 +66,7 @@ class TransActConfig(HistoryConfig):
 
 
 class PostNormBlock(nn.Module):
-    """x <- LN(x + attention(x)); x <- LN(x + FFN(x)), as Vaswani et al. 2017 have it."""
+    """x <- LN(x + attention(x)); x <- LN(x + FFN(x)), as in Vaswani et al. 2017."""
 
     def __init__(self, config: TransActConfig, width: int, salt: int) -> None:
         super().__init__()
@@ -86,13 +86,13 @@ class PostNormBlock(nn.Module):
 
 
 class TransAct(HistoryReader):
-    """[S, (1 + N') M] of each target, zeros where there are fewer tokens.
+    """[S, (1 + N') M] of each target, padded with zeros.
 
-    While training, a target does not see the events of its last hours, 0 to 24 of them, drawn for each target anew: a
-    model must not learn what its own last answers led to. When it predicts it sees all. What differs: a hidden event is
-    left out of the maximum and of the newest tokens, too, and the newest event may be hidden (the published code hides
-    events as keys alone, and never the newest); the maximum is over events, not over padding. An action is all context
-    and feedback of its event, where the paper has one type.
+    In training a target does not see the events of its last 0 to 24 hours, drawn for each target, so that the model
+    does not learn the effects of its own last answers; in prediction it sees all. Differences: a hidden event is also
+    left out of the maximum and of the newest tokens, and the newest event may be hidden (the published code hides
+    events only as keys, and never the newest); the maximum is over events, not over padding. An action is all context
+    and feedback of its event; the paper has one type.
     """
 
     def __init__(self, config: TransActConfig, catalogue: Catalogue, width: int, std: float) -> None:
@@ -120,7 +120,7 @@ class TransAct(HistoryReader):
         return Reading(torch.cat(found))
 
     def _actions(self, batch: SequenceBatch, items: Tensor) -> Tensor:
-        """[n, A] context and feedback of events, the list of earlier entries."""
+        """[n, A] context and feedback of events; for earlier entries, their list."""
         count = len(batch.events.item)
         parts = [items.new_zeros(count, self.config.action_width)]
         if self.facts is not None:
@@ -130,10 +130,10 @@ class TransAct(HistoryReader):
         return torch.cat(parts)
 
     def _seen(self, batch: SequenceBatch) -> Recent:
-        """The last actions of each target, without those that are hidden from it."""
+        """The last visible actions of each target."""
         pairs = recent(batch, self.config.actions, 0 if self.list is None else len(self.list))
         time, asked = batch.events.time, batch.targets.events.time
-        most = round(self.config.hidden_hours * HOUR)
+        most = round(self.config.hidden_hours * HOUR_MS)
         if not (self.training and most) or time is None or asked is None or not len(time):
             return pairs
         hidden = draws.below(draws.mix(batch.targets.events.key, Purpose.HIDDEN_HOURS), most + 1)
@@ -154,7 +154,7 @@ class TransAct(HistoryReader):
         return torch.cat([self.pooled(most), last], dim=1)
 
     def cost(self, events: int) -> tuple[float, float]:
-        """All tokens see each other."""
+        """The cost; all tokens attend to each other."""
         config, width, tokens = self.config, self.tokens, min(events, self.config.actions)
         each = 2 * width * 4 * width + 4 * tokens * width + 4 * width * config.hidden
         kept = 9 * width + 2 * config.hidden

@@ -2,10 +2,10 @@
 
     score(event, item) = ⟨W_h h, W_q q⟩ / √d + bias of the event's facts + bias of its age      of each head
 
-h is what an event's item is, by id and features, and the same for everybody. Context, feedback and age belong to this
-event; in the score they are one number each (the paper's K_c W_c β). The search takes the K events of the highest
-scores, heads in turn; the exact unit takes the softmax of the same scores over them, so what it would weigh most is
-found.
+h is the vector of an event's item, by id and features, and equal for all users. Context, feedback and age are of the
+event; each adds one number to the score (the paper's K_c W_c β). The search takes the K events with the highest scores,
+heads in turn; the exact unit takes the softmax of the same scores over them, so the search finds the events of largest
+weight.
 
 Letters: n sources, S targets, s those of a piece, e sources of a piece, K events found, H heads, d head width, D width.
 """
@@ -29,11 +29,11 @@ from facta.types import SequenceBatch
 
 
 class TWINConfig(HistoryConfig):
-    """A search by the attention that follows it."""
+    """Settings of a search by the attention that follows it."""
 
     kind: Literal["twin"] = "twin"
     long: int = Field(
-        default=1000, ge=1, description="events before a target that are searched, and of each earlier list"
+        default=1000, ge=1, description="events before a target that are searched, and entries of each earlier list"
     )
     found: int = Field(default=100, ge=1, description="K, events found at most")
     heads: int = Field(default=4, ge=1)
@@ -55,12 +55,11 @@ class _Sources(NamedTuple):
 
 
 class TWIN(HistoryReader):
-    """[S, D] of each target. No loss but the ranker's: its gradient reaches the search through the exact unit, whose
-    weights are the search's.
+    """[S, D] of each target. Only the ranker's loss trains it: the search shares the weights of the exact unit.
 
-    What differs: a code of a fact has a bias for each head and a value vector of its own. The paper multiplies an
-    embedding of 8 numbers by W_c β and by W_v; here the products are learned. Keys are made once for each event of a
-    batch; the paper keeps those of each item between requests.
+    Differences: a code of a fact has a bias for each head and a value vector. The paper multiplies an embedding of 8
+    numbers by W_c β and by W_v; here the products are learned. Keys are computed once for each event of a batch; the
+    paper caches those of each item between requests.
     """
 
     def __init__(self, config: TWINConfig, catalogue: Catalogue, width: int, std: float) -> None:
@@ -76,7 +75,7 @@ class TWIN(HistoryReader):
         self.age_value = nn.Parameter(torch.randn(AGES, width) * std)
 
     def forward(self, batch: SequenceBatch, items: Tensor, targets: Tensor) -> Reading:
-        """[n, D], [S, D] -> [S, D]; zeros for a target with nothing before it."""
+        """[n, D], [S, D] -> [S, D]; zeros for a target without sources."""
         sources, query = self._sources(batch, items), self.query(targets)
         lists = 0 if self.list_bias is None else len(self.list_bias)
         every = pieces(batch, self.config.long, lists=lists)
@@ -87,14 +86,14 @@ class TWIN(HistoryReader):
         return Reading(self.out(torch.cat(said)))
 
     def _sources(self, batch: SequenceBatch, items: Tensor) -> _Sources:
-        """Items, and facts of events and of entries of earlier lists."""
+        """Keys, biases and values of the sources: items, facts of events, and lists of earlier entries."""
         bias = self._facts(batch, self.fact_bias, self.list_bias, items.new_zeros(len(items), self.config.heads))
         value = self._facts(batch, self.fact_value, self.list_value, self.value(items))
         return _Sources(self.key(items), bias, value)
 
     @staticmethod
     def _facts(batch: SequenceBatch, facts: CodeTable | None, lists: Tensor | None, x: Tensor) -> Tensor:
-        """[n, C] and what the facts of each source add."""
+        """x [n, C] of the sources -> [n, C], with the vectors of their facts added."""
         count = len(batch.events.item)
         events, entries = x[:count], x[count:]
         if facts is not None:
@@ -105,7 +104,7 @@ class TWIN(HistoryReader):
 
     @torch.no_grad()
     def _search(self, batch: SequenceBatch, piece: Piece, query: Tensor, sources: _Sources) -> Found:
-        """The K sources of the highest scores."""
+        """The K sources with the highest scores."""
         if len(piece.source) <= self.config.found:
             return piece.every
         queries, keys = self._heads(query[piece.first : piece.last]), self._heads(sources.key[piece.source])
@@ -115,7 +114,7 @@ class TWIN(HistoryReader):
         return best(score, piece, self.config.found)
 
     def _attend(self, found: Found, query: Tensor, sources: _Sources, age: Tensor) -> Tensor:
-        """[s, D] of queries [s, D] and ages [s, K]: softmax of the same scores over what was found."""
+        """[s, D] from queries [s, D] and ages [s, K]: softmax attention with the same scores over the found sources."""
         queries, keys = self._heads(query), self._heads(F.embedding(found.source, sources.key))
         score = torch.einsum("shd,skhd->skh", queries, keys) * queries.shape[2] ** -0.5
         score = score + F.embedding(found.source, sources.bias) + F.embedding(age, self.age_bias)
@@ -127,8 +126,9 @@ class TWIN(HistoryReader):
         return x.reshape(*x.shape[:-1], self.config.heads, self.width // self.config.heads)
 
     def cost(self, events: int) -> tuple[float, float]:
-        """Query and output of the target, key and value of each event; a search scores all events where there are more
-        than K."""
+        """The cost: query and output of the target, key and value of each event; with more than K events, scores of
+        all.
+        """
         width, seen = self.width, min(events, self.config.long)
         found = min(seen, self.config.found)
         searched = seen if seen > found else 0

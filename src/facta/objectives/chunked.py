@@ -1,7 +1,7 @@
 """Losses over many items, a few targets at a time: memory does not grow with targets x items.
 
-A loss here is a sum, so its gradients are known up to one factor as soon as a chunk is computed: they are kept, and the
-logits are not. The price is that gradients are computed even where a caller then drops them.
+A loss here is a sum, so its gradients are known up to one factor as soon as a chunk is computed: they are stored, and
+the logits are not. The cost: gradients are computed even if a caller then drops them.
 
 Letters: S targets, V items (or those shared by all targets), P width.
 """
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from facta.ops.once import first_derivatives
 from facta.ops.sums import summed
 
-CHUNK = 1 << 26  # logits of a chunk at most: 256 MB in float32
+CHUNK_LOGITS = 1 << 26  # most logits of a chunk: 256 MB in float32
 Logits = Callable[[Tensor, slice], Tensor]
 
 
@@ -93,9 +93,8 @@ def shared(loss: Callable[..., Tensor], items: Tensor, *each: Tensor) -> Tensor:
 
 
 def recomputed(loss: Callable[[slice], Tensor], targets: int, cells: int) -> Tensor:
-    """Σ over chunks of loss(chunk), for a loss with parameters of its own: what it makes on the way, `cells` numbers a
-    target, is made again in the backward pass, but for a loss of a single chunk. It must draw nothing at random but by
-    keys.
+    """Σ over chunks of loss(chunk), for a loss with its own parameters. With several chunks its intermediate tensors
+    (`cells` numbers a target) are recomputed in the backward pass, so all random draws must be functions of keys.
     """
     chunks = _chunks(targets, cells)
     if len(chunks) == 1:
@@ -105,5 +104,5 @@ def recomputed(loss: Callable[[slice], Tensor], targets: int, cells: int) -> Ten
 
 
 def _chunks(targets: int, items: int) -> list[slice]:
-    size = max(1, CHUNK // max(items, 1))
+    size = max(1, CHUNK_LOGITS // max(items, 1))
     return [slice(start, min(start + size, targets)) for start in range(0, targets, size)]

@@ -31,20 +31,20 @@ from facta.objectives.readout import ReadOut
 from facta.ops.sums import summed
 from facta.types import Events, Fact, LossSum, Negatives
 
-EPS = 1e-7  # of probabilities under a logarithm
+EPS = 1e-7  # least probability under a logarithm
 
 
 class FeedbackConfig(Config):
-    """Which feedback is predicted, and from what."""
+    """The predicted feedback and its heads."""
 
     fields: tuple[str, ...] | None = Setting(default=None, description="None: every feedback field of the dataset")
     weights: Mapping[str, Annotated[float, Setting(gt=0)]] = Setting(
-        default={}, description="of fields in the loss; 1 where not named"
+        default={}, description="weights of fields in the loss (default: 1)"
     )
-    weight: float = Setting(default=1.0, gt=0, description="of all its fields beside the next item's loss")
-    hidden: int | None = Setting(default=None, ge=1, description="width of a layer between state and heads")
+    weight: float = Setting(default=1.0, gt=0, description="weight of all its fields beside the next item's loss")
+    hidden: int | None = Setting(default=None, ge=1, description="width of a hidden layer between state and heads")
     late: tuple[Fact, ...] | None = Setting(
-        default=None, description="facts of the target that the head is given; None: all that its state has not seen"
+        default=None, description="late facts of the target for the heads; None: all that the state has not seen"
     )
 
     @model_validator(mode="after")
@@ -58,13 +58,13 @@ class FeedbackConfig(Config):
         return self
 
     def of(self, field: str) -> FeedbackConfig:
-        """The same of one field alone."""
+        """The config for one field."""
         weights = {name: weight for name, weight in self.weights.items() if name == field}
         return self.change(fields=(field,), weights=weights)
 
 
 class Feedback(Objective):
-    """Heads over a state, or over a state with the facts that it has not seen. Losses and scores are by field."""
+    """Heads over a state, or over a state and the late facts. Losses and scores are by field."""
 
     name = "feedback"
     fact: Fact = "feedback"
@@ -78,19 +78,22 @@ class Feedback(Objective):
         self.weights, self.weight = config.weights, config.weight
         self.late = unseen if config.late is None else config.late
         if set(self.late) - set(unseen):
-            raise ConfigError(f"feedback.late is {self.late}; states of this layout lack {unseen or 'nothing'} alone.")
+            raise ConfigError(
+                f"Found feedback.late {', '.join(self.late)}; expected facts that states of this layout have not seen: "
+                f"{', '.join(unseen) or 'none'}. Set it to null for these."
+            )
         given = width * (1 + len(self.late))
-        hidden = config.hidden or (2 * width if self.late else None)  # no linear head weighs a state against an item
+        hidden = config.hidden or (2 * width if self.late else None)  # a linear head cannot multiply state and item
         self.norm = nn.LayerNorm(width)
         self.inner = None if hidden is None else nn.Linear(given, hidden)
         self.heads = nn.ModuleList(_head(field, hidden or given) for field in self.fields)
 
     def flops(self, items: int) -> float:
-        """Of one target's matrix products."""
+        """Operations of one target's matrix products."""
         return 2.0 * sum(p.numel() for p in self.parameters() if p.ndim == 2)
 
     def target_weights(self, events: Events, weight: Tensor) -> dict[str, Tensor]:
-        """Of each field the targets that define it."""
+        """Field -> weight of each target: 1 if it defines the field."""
         return {field.name: weight * (events.fields[field.name] > 0) for field in self.fields}
 
     def losses(
@@ -106,7 +109,7 @@ class Feedback(Objective):
         return found
 
     def scores(self, read: ReadOut) -> dict[str, Tensor]:
-        """Field -> [S']: how probable success is, where the field says what that is; its expected value otherwise."""
+        """Field -> [S']: the probability of success, or for a field without success its expected value."""
         hidden = self._hidden(read.states, read.late)
         return {field.name: head.scores(hidden, field.positives) for field, head in self._each() if scored(field)}
 
@@ -120,7 +123,7 @@ class Feedback(Objective):
 
 
 def chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
-    """Those of a dataset's fields that are predicted. Raises ConfigError."""
+    """The predicted fields of a dataset. Raises ConfigError."""
     known = {field.name: field for field in fields if field.role == "feedback"}
     names = tuple(known) if config.fields is None else config.fields
     unknown = {*names, *config.weights} - known.keys()
@@ -128,14 +131,14 @@ def chosen(config: FeedbackConfig, fields: Sequence[Field]) -> list[Field]:
         asked = f"the feedback {', '.join(sorted(unknown))}" if unknown else "feedback"
         raise ConfigError(
             f"The model is to learn {asked}, and the dataset has {', '.join(known) or 'none'}: take a recipe of "
-            "own-log, which learns what there is, name other fields (--set 'model.feedback.fields=[\"FIELD\"]'), or "
+            "own-log, which learns all fields, name other fields (--set 'model.feedback.fields=[\"FIELD\"]'), or "
             "declare it when the log is prepared."
         )
     return [known[name] for name in names]
 
 
 def scored(field: Field) -> bool:
-    """Whether a field has a number for a score: categories without a success among them are learned alone."""
+    """Whether a field has a score; categories without success have none and are only learned."""
     return field.kind != "categorical" or bool(field.positives)
 
 
@@ -150,7 +153,7 @@ def _head(field: Field, width: int) -> _Head:
 
 
 class _Head(nn.Module, ABC):
-    centers: Tensor  # [C-1] the number that stands for each value
+    centers: Tensor  # [C-1] the representative number of each value
 
     @abstractmethod
     def losses(self, x: Tensor, value: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ class _Head(nn.Module, ABC):
 
 
 def _constant(values: Floats | Tensor) -> Tensor:
-    """float32, and never on the meta device: no file holds it."""
+    """A float32 constant, never on the meta device, since no file stores it."""
     return torch.as_tensor(values, dtype=torch.float32, device="cpu")
 
 
@@ -180,7 +183,7 @@ class _Binary(_Head):
 
 
 class _Categorical(_Head):
-    """Also numeric fields, by bucket."""
+    """Categorical fields, and numeric ones by bucket."""
 
     def __init__(self, field: Field, width: int) -> None:
         super().__init__()
@@ -202,7 +205,7 @@ class _Ordinal(_Head):
     def __init__(self, field: Field, width: int) -> None:
         super().__init__()
         self.score = nn.Linear(width, 1)
-        self.steps = max(field.codes - 2, 0)  # a field of one level has none: it is certain
+        self.steps = max(field.codes - 2, 0)  # a field of one level has no threshold
         self.first = nn.Parameter(torch.tensor(-float(self.steps - 1) / 2))
         self.gaps = nn.Parameter(torch.full((max(self.steps - 1, 0),), 0.5413))  # softplus of it is 1
         self.register_buffer("centers", _constant(centers(field)), persistent=False)

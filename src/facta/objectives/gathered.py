@@ -17,8 +17,9 @@ from facta.ops.once import first_derivatives
 
 class _GatheredLogits(torch.autograd.Function):
     """Both gradients are weighted sums of rows, which `embedding_bag` computes without materialising them; the logits
-    are what its own backward computes for the weights. Ten times the speed of gathering vectors, and S·R instead of
-    S·R·P memory; the item side sorts the indexes so that no two threads add to one row."""
+    equal the gradient of its weights. Ten times as fast as gathering vectors, with S·R instead of S·R·P memory. The
+    item side sorts the indexes so that no two threads add to one row.
+    """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, items: Tensor, index: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The item vectors that a loss meets, made where they are used: of the whole catalogue, or of rows that it asks for.
+"""Item vectors for a loss, computed on demand: of the whole catalogue, or of given rows.
 
-A loss that asks for few rows leaves a row-sparse gradient in the table, whatever is done to the vectors on the way.
+A loss over few rows leaves a row-sparse gradient in the table, also if the vectors are transformed in between.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 class Items:
     """`vectors(rows)`: [U] rows -> [U, P]; `vectors(None)`: all of them, [V, P], in row order.
 
-    `plain`: all of them are at hand (`layers/tables.py`). Losses that read few items then pick them from all, as the
-    fused kernels do; else they ask for those that they meet.
+    `plain`: all vectors exist already (`layers/tables.py`), and losses index into them, as the fused kernels do;
+    otherwise losses ask for the rows that they need.
     """
 
     count: int  # V
@@ -25,9 +25,9 @@ class Items:
 
     @classmethod
     def of(cls, vectors: Tensor) -> Items:
-        """[V, P] that are there already."""
+        """From existing vectors [V, P]."""
         return cls(len(vectors), lambda rows: vectors if rows is None else vectors.index_select(0, rows))
 
     def through(self, change: Callable[[Tensor], Tensor]) -> Items:
-        """The same with every vector changed by a function of that vector alone."""
+        """Items with a function applied to every vector."""
         return Items(self.count, lambda rows: change(self.vectors(rows)), self.plain)

@@ -1,8 +1,8 @@
 """Losses of next-item prediction, as functions of tensors. Each returns (Σ weight · loss, Σ weight).
 
 Letters: S targets, V items (all of the catalogue, in row order), P width, R negatives. Scores are inner products of
-queries [S, P] and items [V, P], or what a `similarity` makes of both; `positive` [S] is each target's own item row,
-`weight` [S] its weight. Losses against shared negatives ask for the vectors of those and of the positives alone.
+queries [S, P] and items [V, P], or a `similarity` of both; `positive` [S] is each target's own item row, `weight` [S]
+its weight. Losses with shared negatives need only the vectors of these and of the positives.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LossConfig(Config):
 
     @property
     def drawn(self) -> NegativesConfig | None:
-        """What the loss wants drawn for each step; None: nothing."""
+        """The negatives that the loss needs in each step; None: none."""
         return None
 
     @abstractmethod
@@ -47,14 +47,14 @@ class LossConfig(Config):
 
 @dataclass(frozen=True)
 class Contrast:
-    """What a loss compares: each target's own item with others."""
+    """Inputs of a loss: each target's query, its own item, and the items to contrast it with."""
 
     queries: Tensor  # [S, P]
-    items: Items  # as the similarity sees them, P wide
+    items: Items  # vectors of width P for the similarity
     positive: Tensor  # [S]
     weight: Tensor  # [S]
     negatives: Negatives = field(default_factory=Negatives)
-    keys: Tensor | None = None  # [S] of the targets, where they draw negatives of their own
+    keys: Tensor | None = None  # [S] keys of the targets, for negatives drawn per target
     similarity: Similarity | None = None  # None: inner products
 
     @property
@@ -64,13 +64,14 @@ class Contrast:
 
     @property
     def cells(self) -> int:
-        """Numbers that a pair makes."""
+        """Intermediate numbers of a pair."""
         assert self.similarity is not None
         return self.similarity.cells(self.queries)
 
     def logits(self, chunk: slice, rows: Tensor, vectors: Tensor, index: Tensor | None = None) -> Tensor:
-        """Of s targets: with items of the given rows and vectors [U, P], or those that an index [s, K] picks of them ->
-        [s, U] or [s, K]."""
+        """Logits of s targets with the items of the given rows and vectors [U, P] -> [s, U], or with those of an index
+        [s, K] -> [s, K].
+        """
         assert self.similarity is not None
         keys = None
         if self.similarity.draws:
@@ -104,7 +105,7 @@ class SampledSoftmaxConfig(LossConfig):
 
 def _uncorrected(negatives: NegativesConfig) -> NegativesConfig:
     if negatives.correction != "none":
-        raise ConfigError("Binary losses are not corrected for sampling: set loss.negatives.correction to none.")
+        raise ConfigError("Found loss.negatives.correction for a binary loss, which has none: set it to none.")
     return negatives
 
 
@@ -122,7 +123,7 @@ class BinaryConfig(LossConfig):
 
     @property
     def t(self) -> float:
-        """How far the positive is calibrated for sampling."""
+        """t, the calibration of the positive for sampling."""
         return 0.0
 
     def total(self, contrast: Contrast) -> LossSum:
@@ -170,10 +171,10 @@ def softmax(contrast: Contrast) -> LossSum:
 
 
 def sampled_softmax(contrast: Contrast) -> LossSum:
-    """-log of the positive's share among itself and the negatives; a negative equal to the positive is left out.
+    """-log softmax of the positive over itself and the negatives; a negative equal to the positive is left out.
 
-    With `log_q` the logit of each negative is lowered by the log of how often the item is sampled, so that the expected
-    gradient is nearly that of the full softmax: equal to it where every other item is a negative once. With
+    With `log_q` the logit of each negative is lowered by the log of its expected number of draws, so that the expected
+    gradient is nearly that of the full softmax, and equal to it if every other item is a negative once. With
     `log_q_positive` the positive's logit is lowered too (Yi et al. 2019, eq. 4).
     """
 
@@ -186,7 +187,7 @@ def sampled_softmax(contrast: Contrast) -> LossSum:
 def generalised_bce(contrast: Contrast, *, calibration: float = 0.0) -> LossSum:
     """-(β log σ(s⁺) + Σ_r log(1 - σ(s_r))) with β = α(t(1 - 1/α) + 1/α), α = R / (V - 1); plain BCE at t = 0.
 
-    α is how often each other item is drawn, so it may pass 1 in a small catalogue: β then grows with it.
+    α, the expected draws of each other item, may exceed 1 in a small catalogue; β then grows with it.
     """
 
     def binary(own: Tensor, others: Tensor) -> Tensor:
@@ -226,7 +227,7 @@ def _total(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tens
 
 
 def _met(items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors [U, P], and where among them the items of rows [S, K] stand."""
+    """Vectors [U, P] of the distinct items of rows [S, K], and the index [S, K] of each item among them."""
     if items.plain:
         return items.vectors(None), rows
     met, place = torch.unique(rows, return_inverse=True)
@@ -234,8 +235,8 @@ def _met(items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _total_of_pairs(loss: Callable[[Tensor, Tensor], Tensor], contrast: Contrast) -> Tensor:
-    """The same for scores that are no products: a few targets at a time, made again in the backward pass. Vectors are
-    made once of each item that the targets meet.
+    """As `_total`, for scores that are not factored: a few targets at a time, recomputed in the backward pass. The
+    vector of each item is computed once.
     """
     items, positive, negatives = contrast.items, contrast.positive, contrast.negatives
     drawn = uniform(contrast.keys, negatives.each, items.count) if negatives.each else None

@@ -1,6 +1,6 @@
-"""Objective `next_item`: which item comes next (NIP), also given the context of its event (Khrylchenko et al. 2025).
+"""Objective `next_item`: next-item prediction (NIP), also given the context of its event (Khrylchenko et al. 2025).
 
-Letters: S' targets that have a state to read, D width, P query width, V catalogue items.
+Letters: S' targets with a read-out state, D width, P query width, V catalogue items.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ FUSED = (SampledSoftmaxConfig, BinaryConfig)  # losses that have compiled kernel
 
 
 class NextItemConfig(Config):
-    """How the next item is learned and scored."""
+    """Loss, similarity and targets of the next item."""
 
     similarity: AnySimilarity = InnerProductConfig()
     loss: AnyLoss = SampledSoftmaxConfig()
     positive: str | None = Field(
-        default=None, description="feedback field: only events where it says success are targets; None: all events"
+        default=None, description="feedback field whose successes alone are targets; None: all events"
     )
-    weight: float = Field(default=1.0, gt=0, description="of its loss beside those of feedback")
+    weight: float = Field(default=1.0, gt=0, description="weight of its loss beside those of feedback")
     late: tuple[Fact, ...] = Field(
         default=(),
-        description="facts of its own event that the next item is predicted from beside the state: context, which "
-        "recommend(context=) and evaluation then give",
+        description="late facts of the next event beside the state: context, which recommend(context=) and "
+        "evaluation then give",
     )
     hidden_context: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="share of targets whose context is hidden in training, where it is given, so that a request "
-        "without context is answered by what was learned",
+        description="share of targets whose context is hidden in training, so that requests without context are "
+        "trained too",
     )
 
     @property
     def negatives(self) -> NegativesConfig | None:
-        """What the loss wants drawn for each step; None: nothing."""
+        """The negatives that the loss needs in each step; None: none."""
         return self.loss.drawn
 
 
 class NextItem(Objective):
-    """Items by their similarity to the state, or to what two layers make of the state and late facts."""
+    """Items by similarity to the state, or to the output of two layers over state and late facts."""
 
     name = "next_item"
     fact: Fact = "item"
@@ -77,8 +77,8 @@ class NextItem(Objective):
         self.config, self.weight, self.late = config, config.weight, config.late
         if set(self.late) - set(unseen):
             raise ConfigError(
-                f"next_item.late is {', '.join(self.late)}; states of this layout lack "
-                f"{', '.join(unseen) or 'nothing'} alone of the facts before the item."
+                f"Found next_item.late {', '.join(self.late)}; expected facts before the item that states of this "
+                f"layout have not seen: {', '.join(unseen) or 'none'}."
             )
         self.context = tuple(field.name for field in fields if field.role == "context") if self.late else ()
         self.similarity = config.similarity.build(width)
@@ -86,14 +86,16 @@ class NextItem(Objective):
         self.success = None if config.positive is None else (config.positive, _success(config.positive, fields))
 
     def flops(self, items: int) -> float:
-        """Of one target's scores in training: of all `items` or of those drawn; in-batch ones are left out."""
+        """Operations of one target's scores in training, with all `items` or the drawn ones; without in-batch
+        negatives.
+        """
         drawn = self.config.negatives
         count = items if drawn is None else 1 + (0 if drawn.kind == "in-batch" else drawn.count)
         layers = [] if self.query is None else [p for p in self.query.parameters() if p.ndim == 2]
         return self.similarity.flops(count) + 2.0 * sum(p.numel() for p in layers)
 
-    def told(self, batch: SequenceBatch) -> SequenceBatch:
-        """In training a share of the targets does not say its context, as a request may not."""
+    def late_source(self, batch: SequenceBatch) -> SequenceBatch:
+        """The batch with the context of some targets hidden in training, since requests may lack it."""
         targets, share = batch.targets, self.config.hidden_context
         if not (self.training and self.context and share):
             return batch
@@ -104,7 +106,7 @@ class NextItem(Objective):
         return replace(batch, targets=replace(targets, events=events))
 
     def target_weights(self, events: Events, weight: Tensor) -> dict[str, Tensor]:
-        """Of the targets that `positive` allows."""
+        """Weights of the targets with success of `positive`."""
         if self.success is not None:
             name, codes = self.success
             weight = weight * torch.isin(events.fields[name], codes.to(weight.device))
@@ -120,7 +122,7 @@ class NextItem(Objective):
     def losses(
         self, read: ReadOut, items: Items | None = None, negatives: Negatives | None = None
     ) -> dict[str, LossSum]:
-        """Against the table's items, width D."""
+        """The loss over the table's items, width D."""
         assert items is not None
         weight = self.target_weights(read.events, read.weight)[self.name]
         found = self._loss(replace(read, weight=weight), items, _of_targets(negatives or Negatives(), read.target))
@@ -139,7 +141,7 @@ class NextItem(Objective):
         )
 
     def _fused(self, kernels: str, queries: Tensor, vectors: Tensor, read: ReadOut, count: int) -> Tensor:
-        """The same losses by compiled kernels, with `count` draws per target."""
+        """The losses by compiled kernels, with `count` draws per target."""
         assert isinstance(self.similarity, InnerProduct)
         loss = self.config.loss
         beta = gbce_beta(count, len(vectors), loss.t) if isinstance(loss, BinaryConfig) else 1.0
@@ -164,18 +166,18 @@ class _Query(nn.Module):
 
 
 def _of_targets(negatives: Negatives, target: Tensor | None) -> Negatives:
-    """Negatives of S targets -> those of the targets that are read."""
+    """Negatives of S targets -> negatives of the S' targets that are read."""
     if target is None or negatives.log_q_positive is None:
         return negatives
     return replace(negatives, log_q_positive=negatives.log_q_positive[target])
 
 
 def _success(name: str, fields: Sequence[Column]) -> Tensor:
-    """The codes of success of the field that makes an event a target. Raises ConfigError."""
+    """Codes of success of the field `positive`. Raises ConfigError."""
     codes = [field.positives for field in fields if field.name == name]
     if not codes or not codes[0]:
         raise ConfigError(
             f"next_item.positive is '{name}'; fields that say what success is: "
             f"{', '.join(field.name for field in fields if field.positives) or 'none'}."
         )
-    return torch.tensor(codes[0], device="cpu")  # no file holds it: not on the meta device
+    return torch.tensor(codes[0], device="cpu")  # not stored in a file, so not on the meta device

@@ -1,4 +1,4 @@
-"""What an objective is: a fact that is predicted, the states that are read for it, and its losses and scores.
+"""The interface of an objective: the predicted fact, its read-out, losses and scores.
 
 A model adds up the losses of all its objectives, each multiplied by the objective's weight.
 
@@ -21,21 +21,21 @@ class Objective(nn.Module):
 
     name: str
     fact: Fact
-    """What is predicted: the layout says which states know all before it and no more."""
+    """The predicted fact; the layout finds the states that have seen all earlier facts and no more."""
     late: tuple[Fact, ...] = ()
-    """Facts of the target that are given beside the state, because the state has not seen them."""
+    """Late facts of the target, which the state has not seen, given beside it."""
     weight: float = 1.0
-    """Of its losses beside those of other objectives."""
+    """Factor of its losses beside those of other objectives."""
     without_state = False
-    """Whether a target before which nothing is read is predicted, too, from a state of zeros."""
+    """Whether targets without a state to read are predicted from a state of zeros."""
 
-    def told(self, batch: SequenceBatch) -> SequenceBatch:
-        """The batch from which late facts are taken: in training some of them may be hidden."""
+    def late_source(self, batch: SequenceBatch) -> SequenceBatch:
+        """The batch that late facts are taken from; in training some facts may be hidden."""
         return batch
 
     @abstractmethod
     def target_weights(self, events: Events, weight: Tensor) -> dict[str, Tensor]:
-        """Targets and their weights [S'] -> loss -> weight [S'] of each target in it. No parameter has a part in it."""
+        """Targets and their weights [S'] -> loss -> weight [S'] of each target. Weights do not depend on parameters."""
 
     @abstractmethod
     def losses(
@@ -44,7 +44,7 @@ class Objective(nn.Module):
         """Loss -> (Σ weight · loss, Σ weight); the first sum is multiplied by the objective's weight."""
 
     def scores(self, read: ReadOut) -> dict[str, Tensor]:
-        """Score -> [S']; nothing of an objective whose scores are of the whole catalogue."""
+        """Score -> [S']; empty for an objective that scores the whole catalogue."""
         return {}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What an objective is given: the states read for its targets."""
+"""The read-out of an objective: the states of its targets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class ReadOut:
     states: Tensor  # [S', D]
     events: Events  # [S']
     weight: Tensor  # [S']
-    late: Tensor | None = None  # [S', D · facts] of the targets that the states have not seen
-    target: Tensor | None = None  # [S'] which of the batch's S targets these are; None: all, in order
+    late: Tensor | None = None  # [S', D · facts] late facts of the targets
+    target: Tensor | None = None  # [S'] index of each target among the batch's S; None: all, in order
 
 
 def targets_read(
     batch: SequenceBatch, tokens: TokenBatch, fact: Fact, *, all_targets: bool
 ) -> tuple[Events, Tensor, Tensor | None]:
-    """The S' targets of an objective, their weights, and their places among all S; None: it takes all of them."""
+    """The S' targets of an objective, their weights, and their indices among all S; None: all of them."""
     targets, read = batch.targets, tokens.reads[fact].target
     if all_targets:
         return targets.events, targets.weight, None

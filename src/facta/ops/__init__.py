@@ -1,4 +1,4 @@
-"""Attention, losses and the rest of a layer: one signature, several backends. The reference is the definition."""
+"""Attention, losses and parts of layers: one signature, several backends. The reference is the definition."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def hstu_attention(
 ) -> Tensor:
     """Pointwise aggregated attention, o_i = scale_i · Σ_{j seen by i} SiLU(q_i·k_j + rab_ij) v_j (HSTU paper, eq. 2).
 
-    q, k [T, H, dqk] and v [T, H, dv] -> [T, H, dv]. `scale` is a constant or [T]; it must not be a function of the
-    length of the row or of the batch, or a score would depend on what came later or on who else is in the batch.
-    `past` (one a row) stands in front of the row's tokens and is counted by `sees`; there are no gradients then.
-    Raises ConfigError where `time_bias` is given and the tokens or the past have no times.
+    q, k [T, H, dqk] and v [T, H, dv] -> [T, H, dv]. `scale` is a constant or [T]; it must not depend on the length of
+    the row or on the batch, since a score would then depend on later events or on batch mates. `past` (cached keys and
+    values, one a row) precedes the row's tokens and is counted by `sees`; there are no gradients then. Raises
+    ConfigError if `time_bias` is given and the tokens or the past have no times.
     """
     if time_bias is not None:
         geometry.check_times()
@@ -66,8 +66,8 @@ def softmax_attention(
 ) -> Tensor:
     """softmax(scale · q kᵀ over the keys seen) v; q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv].
 
-    `dropout` falls on the attention weights, as drawn for (key of the query's token, salt, head, place of the key).
-    `past` (one a row) stands in front of the row's tokens and is counted by `sees`; there are no gradients then.
+    `dropout` is of the attention weights, drawn by (key of the query's token, salt, head, place of the key). `past`
+    (cached keys and values, one a row) precedes the row's tokens and is counted by `sees`; there are no gradients then.
     """
     rows = _rows(past, geometry, (q, k, v), timed=False)
     kernels = backend.native_for(q, k, v)
@@ -82,10 +82,10 @@ def softmax_attention(
 
 
 def _rows(past: Past | None, geometry: Geometry, tensors: Sequence[Tensor | None], *, timed: bool) -> Past:
-    """The past of each row, checked; empty where there is none at all."""
+    """The past of each row, checked; empty if no row has one."""
     if past is None:
         return ()
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
-        raise ConfigError("A kept past is for inference: its keys and values have no gradients; use torch.no_grad().")
+        raise ConfigError("Cached keys and values have no gradients: use torch.no_grad().")
     kept.check(geometry.tokens, past, timed=timed)
     return past

@@ -88,13 +88,15 @@ def _floats(table: Tensor | None) -> Tensor | None:
 
 
 def _room(q: Tensor, k: Tensor, v: Tensor, *tables: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
-    """For gradients of q, k, v and of the tables; an operator returns tensors only, so an empty one for no table."""
+    """Buffers for gradients of q, k, v and of the tables; an operator returns only tensors, so an empty one for no
+    table.
+    """
     empty = [q.new_empty(0 if table is None else table.shape, dtype=torch.float32) for table in tables]
     return [x.new_empty(x.shape) for x in (q, k, v)], empty
 
 
 def _stored(made: Sequence[Tensor], tables: Sequence[Tensor | None]) -> list[Tensor]:
-    """Gradients in the types of their tables."""
+    """Gradients, converted to the types of their tables."""
     return [one if like is None else one.to(like.dtype) for one, like in zip(made, tables, strict=True)]
 
 
@@ -144,7 +146,7 @@ def hstu_attention(
 
 
 def dense(x: Tensor) -> Tensor:
-    """Heads and channels side by side; from token to token any stride will do."""
+    """Heads and channels contiguous; the stride between tokens is arbitrary."""
     return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
 
 
@@ -157,7 +159,7 @@ def backward(
     tokens: TokenBatch,
     *tables_and_scale: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of `hstu_attention` in q, k, v and the two tables (empty where there is none)."""
+    """Gradients of `hstu_attention` in q, k, v and the two tables (empty for no table)."""
     position_bias, time_bias, scale = tables_and_scale
     timed = time_bias is not None
     found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _backward(

@@ -1,8 +1,8 @@
-"""Which code computes: `reference` (plain PyTorch, the definition) or the compiled kernels of an instruction set.
+"""Backends: `reference` (plain PyTorch, the definition) or the compiled kernels of an instruction set.
 
-The fastest that this build and this processor have is taken; FACTA_BACKEND or `use` asks for another one, and asking
-for one that is not there is an error. Kernels compute float32 and bfloat16 on the CPU; anything else (float64, other
-devices) is computed by the reference.
+The default is the fastest backend of this build and processor; FACTA_BACKEND or `use` chooses another one, and a
+missing one is an error. Kernels compute float32 and bfloat16 on the CPU; the reference computes everything else
+(float64, other devices).
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ def _load() -> Any | None:
         return None
 
 
-# Plain names of this module, not a cache or a context variable: torch.compile reads them while it traces, and compiles
-# again when another backend is asked for.
+# Plain module variables, not a cache or a context variable: torch.compile reads them while it traces, and
+# compiles again when the backend changes.
 _module = _load()
 _available: tuple[str, ...] = (*(_module.backends() if _module is not None else ()), REFERENCE)
 _asked: str | None = None
 
-# A fork copies the memory of OpenMP's threads and not the threads: a child that shares work with them waits for ever.
-# One thread never waits. Several child processes, one thread each, is what servers fork for.
+# A fork copies the memory of OpenMP's threads but not the threads, so a child that shares work with them would wait for
+# ever. With one thread it does not wait, and servers fork several processes of one thread each anyway.
 os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def module() -> Any | None:
-    """The compiled module; None where facta was installed without it."""
+    """The compiled module; None if facta was installed without it."""
     return _module
 
 
@@ -52,13 +52,13 @@ def available() -> tuple[str, ...]:
 
 
 def current() -> str:
-    """The backend in use. Raises ConfigError where FACTA_BACKEND names one that is not there."""
+    """The backend in use. Raises ConfigError if FACTA_BACKEND names a missing one."""
     return _checked(_asked or os.environ.get("FACTA_BACKEND") or available()[0])
 
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Compute with another backend for a while, in all threads. Raises ConfigError where it is not there."""
+    """Compute with another backend within the context, in all threads. Raises ConfigError if it is missing."""
     global _asked
     before, _asked = _asked, _checked(name)
     try:
@@ -68,7 +68,7 @@ def use(name: str) -> Iterator[None]:
 
 
 def why() -> str:
-    """In a sentence: what runs, and why it is that."""
+    """A sentence on the backend in use and the reason."""
     if _asked or os.environ.get("FACTA_BACKEND"):
         return f"{current()}, as asked for"
     if module() is None:
@@ -85,7 +85,7 @@ def native_for(*tensors: Tensor | None) -> str | None:
 
 
 class Operator(Protocol):
-    """What `torch.library.custom_op` makes of a function, and the bare function."""
+    """An operator of `torch.library.custom_op`, and its bare function."""
 
     direct: Callable[..., Any]
 
@@ -95,7 +95,7 @@ class Operator(Protocol):
 
 
 def custom_op(name: str) -> Callable[[Callable[..., Any]], Operator]:
-    """An operator of torch on the CPU that changes none of its arguments; `direct` is the bare function."""
+    """A CPU operator of torch that changes none of its arguments; `direct` is the bare function."""
 
     def made(function: Callable[..., Any]) -> Operator:
         operator: Any = torch.library.custom_op(name, mutates_args=(), device_types="cpu")(function)
@@ -107,15 +107,16 @@ def custom_op(name: str) -> Callable[[Callable[..., Any]], Operator]:
 
 
 def direct(x: Tensor) -> bool:
-    """Whether kernels may be called without torch's dispatch of operators: in inference, where nobody traces. It costs
-    tens of microseconds a call, and its first one imports torch's compiler, which takes seconds and memory."""
+    """Whether kernels may be called without torch's dispatch of operators: in inference without tracing. The dispatch
+    costs tens of microseconds a call, and its first call imports torch's compiler, which takes seconds and memory.
+    """
     return not torch.compiler.is_compiling() and torch.is_inference_mode_enabled() and type(x) is Tensor
 
 
 def _checked(name: str) -> str:
     if name not in available():
         raise ConfigError(
-            f"The backend '{name}' is not there; this installation has {', '.join(available())} "
+            f"There is no backend '{name}'; this installation has {', '.join(available())} "
             "(FACTA_BACKEND; kernels are compiled by pip install without FACTA_NO_NATIVE)."
         )
     return name

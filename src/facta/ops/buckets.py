@@ -1,8 +1,8 @@
-"""Time differences to bias buckets, by integer boundaries.
+"""Time differences to bias buckets by integer boundaries.
 
-The HSTU research code computes `clamp(floor(ln(max(1, |Δ|)) / 0.301), 0, 128)` with Δ in seconds and in floating
-point, so that a difference on a boundary may fall on either side of it from one backend to the next. Here the
-boundaries are fixed once, as whole milliseconds, and every backend compares integers.
+The HSTU research code computes `clamp(floor(ln(max(1, |Δ|)) / 0.301), 0, 128)` with Δ in seconds as a float, so that
+backends may put a difference on a boundary into different buckets. Here the boundaries are whole milliseconds, and
+every backend compares integers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-WIDTH = 0.301  # log10(2), while the logarithm is natural: each bucket is a factor 1.351 wide (hstu research code)
-LAST = 128
+BUCKET_WIDTH = 0.301  # log10(2) of a natural logarithm (HSTU research code): buckets are a factor 1.351 wide
+LAST_BUCKET = 128
 
 
 @cache
@@ -22,7 +22,7 @@ def boundaries() -> Tensor:
     """[128] int64 milliseconds, ascending: boundary k is the smallest difference that belongs to bucket k + 1 or
     later.
     """
-    smallest = [math.ceil(1000 * math.exp(WIDTH * k)) for k in range(1, LAST + 1)]
+    smallest = [math.ceil(1000 * math.exp(BUCKET_WIDTH * k)) for k in range(1, LAST_BUCKET + 1)]
     return torch.tensor([min(value, 2**62) for value in smallest], dtype=torch.int64)
 
 

@@ -1,7 +1,7 @@
-"""Where the tokens of jagged rows lie in chunks of C, and how far apart they are along a clock.
+"""Chunks of C tokens of jagged rows, and the distances of tokens along a clock.
 
-A chunk belongs to one row and holds its tokens as keys in their order. A query is put beside the chunk in which what it
-sees ends: for a plain history that is its own; candidates that see one history share its last chunk, C of them a group.
+A chunk holds tokens of one row as keys, in order. A query reads the chunk with the last token that it sees: in a plain
+history that is its own chunk; candidates that see one history share its last chunk, C of them in a group.
 
 Letters: B rows, T tokens, C tokens of a chunk, M chunks of keys, G groups of queries.
 """
@@ -20,7 +20,8 @@ from facta.types import TokenBatch
 
 
 class Chunks:
-    """Integers alone, made once for all layers of a forward pass. `cached` [B]: tokens before the call, of a memory."""
+    """Integers, computed once for all layers of a forward pass. `cached` [B]: cached
+    tokens before those of the call."""
 
     def __init__(self, tokens: TokenBatch, size: int, cached: Tensor | None = None) -> None:
         self.offsets, count = tokens.offsets, jagged.lengths(tokens.offsets)
@@ -31,13 +32,15 @@ class Chunks:
         self.token_row, self.place = jagged.rows(self.offsets), jagged.places(self.offsets)  # [T]
         self.sees = tokens.sees if cached is None else tokens.sees - cached[self.token_row]
         if bool((self.sees < 0).any()):
-            raise ConfigError("A token sees fewer tokens than are kept of its row, and a state cannot be taken back.")
-        self.single = self.size >= longest  # each row is one chunk
-        self.plain = torch.equal(self.sees, self.place)  # each token sees all before it
+            raise ConfigError(
+                "Found a token that sees fewer tokens than are cached of its row; a state cannot be undone."
+            )
+        self.single = self.size >= longest  # every row is one chunk
+        self.plain = torch.equal(self.sees, self.place)  # every token sees all before it
         first = self.first[self.token_row]
         own = first + self.place // self.size
         self.key_slot = own * self.size + self.place % self.size  # [T] into M * C
-        self.dense = len(self.place) == int(self.first[-1]) * self.size  # no chunk has room left
+        self.dense = len(self.place) == int(self.first[-1]) * self.size  # all chunks are full
         self.query_slot = self.key_slot
         self.of: Tensor | None = None  # [G] the chunk of each group; None: the groups are the chunks
         if not self.plain:
@@ -56,12 +59,12 @@ class Chunks:
 
     @cached_property
     def keys(self) -> Tensor:
-        """[M, C] the token at each slot; 0 behind the end of a row."""
+        """[M, C] the token at each slot; 0 after the end of a row."""
         return self._tokens(self.key_slot, int(self.first[-1]))
 
     @cached_property
     def queries(self) -> Tensor:
-        """[G, C] the same of queries."""
+        """[G, C] the query at each slot."""
         return self.keys if self.of is None else self._tokens(self.query_slot, len(self.of))
 
     def _tokens(self, slot: Tensor, chunks: int) -> Tensor:
@@ -76,20 +79,21 @@ class Chunks:
 
     @cached_property
     def key_place(self) -> Tensor:
-        """[M, C] place in its row of each slot, also of those behind its end."""
+        """[M, C] place in its row of each slot, also after the row's end."""
         number = jagged.places(self.first)
         return number[:, None] * self.size + torch.arange(self.size, device=number.device)
 
     @cached_property
     def mask(self) -> Tensor:
-        """[G, C, C] whether a query sees a key of its chunk: keys of later chunks are never beside it. A key that is
-        the query itself is among them in plain rows, where its distance is the right one."""
+        """[G, C, C] whether a query sees a key of the chunk that it reads. In plain rows the query itself is one of the
+        keys, with the right distance.
+        """
         sees = self.sees + 1 if self.plain else self.sees
         return self.beside(self.key_place)[:, None, :] < sees[self.queries][:, :, None]
 
     @cached_property
     def itself(self) -> Tensor:
-        """[T] whether a token is not among those that it sees: then it sees itself beside them."""
+        """[T] whether a token sees itself in addition to its visible tokens, because it is not one of them."""
         return self.place >= self.sees
 
     @cached_property
@@ -108,11 +112,11 @@ class Chunks:
         return rows if self.dense and self.of is None else rows.index_select(0, self.query_slot)
 
     def beside(self, of_chunks: Tensor) -> Tensor:
-        """[M, …] -> [G, …] of the chunk that each group of queries reads."""
+        """[M, …] -> [G, …] the values of the chunk that each group of queries reads."""
         return of_chunks if self.of is None else of_chunks.index_select(0, self.of)
 
     def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Number by number: which of the rows of the step before have such a chunk, and these chunks."""
+        """For chunk numbers 0, 1, …: the rows of the previous step that have this chunk, and the chunks."""
         rows = torch.arange(len(self.count), device=self.count.device)
         for number in range(int(self.count.max())):
             left = torch.nonzero(self.count[rows] > number).squeeze(1)
@@ -121,28 +125,29 @@ class Chunks:
 
 
 class Clock:
-    """Distances along a clock that never goes back: places, or times.
+    """Distances along a clock that never goes back (positions or times).
 
-    A key stands at the latest moment of its row up to itself, a query at what it looks back from, and never before what
-    it sees. So no distance is below 0, whatever the log says, and it depends on no later token. In a row in the order
-    of time both are the tokens' own.
+    A key stands at the running maximum of its row's moments; a query stands at its query time, but never before the
+    tokens that it sees. So no distance is negative, also in an unordered log, and none depends on later tokens. In a
+    row in order of time both are the tokens' own moments.
     """
 
     def __init__(self, chunks: Chunks, own: Tensor, asked: Tensor, start: Tensor, dtype: torch.dtype) -> None:
-        """own, asked [T] int64: of the tokens as keys and as queries; start [B]: where a memory of the row ends, or its
-        first token."""
+        """own, asked [T] int64: moments of the tokens as keys and as queries; start [B]: the end of the row's cache, or
+        its first token.
+        """
         self.chunks, self.dtype, row = chunks, dtype, chunks.token_row
         self.key = _risen(torch.maximum(own, start[row]), row)  # [T]
         newest = self.key[(chunks.offsets[row] + chunks.sees - 1).clamp_min(0)]
         newest = torch.where(chunks.sees > 0, newest, start[row])
-        self.own = torch.maximum(own, newest)  # [T] of a token that sees itself
+        self.own = torch.maximum(own, newest)  # [T] of a token to itself
         self.asked = torch.maximum(asked, self.own)  # [T]
         self.end = self.key[chunks.last]  # [M]
         number = jagged.places(chunks.first)
         self.begin = torch.where(number > 0, self.end.roll(1), start[chunks.row])  # [M]
 
     def _float(self, distance: Tensor) -> Tensor:
-        return distance.clamp_min(0).to(self.dtype)  # below 0 are only those that nobody sees
+        return distance.clamp_min(0).to(self.dtype)  # only invisible pairs are below 0
 
     @cached_property
     def pairs(self) -> Tensor:
@@ -167,34 +172,34 @@ class Clock:
 
     @cached_property
     def itself(self) -> Tensor:
-        """[T] from a token to what it looks back from."""
+        """[T] from a token to its query time."""
         return self._float(self.asked - self.own)
 
     def until(self, last: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
-        """[R, C] from the keys of a chunk, and [R] from the tokens before it, to its tokens `last`."""
+        """[R, C] from the keys of a chunk, and [R] from earlier tokens, to its tokens `last`."""
         now = self.key[last]
         return self._float(now[:, None] - self.key[self.chunks.keys[chunk]]), self._float(now - self.begin[chunk])
 
 
 class Ends:
-    """R tokens behind which states are asked for, the same for all layers."""
+    """R tokens after which states are needed, the same for all layers."""
 
     def __init__(self, chunks: Chunks, last: Tensor) -> None:
         slot = chunks.key_slot[last]
         self.last, self.chunk = last, slot // chunks.size
         self.within = torch.arange(chunks.size, device=slot.device) <= (slot % chunks.size)[:, None]
-        """[R, C] whether a key of the chunk is one of these tokens, or before it."""
+        """[R, C] whether a key of the chunk is at or before the token."""
         self._distances: dict[Clock, tuple[Tensor, Tensor]] = {}
 
     def along(self, clock: Clock) -> tuple[Tensor, Tensor]:
-        """[R, C] from the keys of their chunks, and [R] from the tokens before these, along a clock."""
+        """[R, C] distances along a clock from the keys of their chunks, and [R] from earlier tokens."""
         if clock not in self._distances:
             self._distances[clock] = clock.until(self.last, self.chunk)
         return self._distances[clock]
 
 
 def _risen(values: Tensor, row: Tensor) -> Tensor:
-    """[T] the largest so far in each row: all rows at once, each lifted above the one before."""
+    """[T] the running maximum of each row, for all rows at once: each row is raised above the one before."""
     if len(values) == 0:
         return values
     low = values.min()

@@ -1,4 +1,4 @@
-"""Who sees whom, how far apart in position and time: what all attention layers of one forward pass share.
+"""Visibility and distances (position and time) of tokens, shared by all attention layers of a forward pass.
 
 Letters: B rows, N longest row, T tokens. The dense [B, N, N] tensors exist for the reference implementation only.
 """
@@ -34,7 +34,7 @@ class Geometry:
         return jagged.rows(self.offsets) * self.longest + jagged.places(self.offsets)
 
     def check_times(self) -> None:
-        """Raises ConfigError where the tokens have no times."""
+        """Raises ConfigError if the tokens have no times."""
         if self.tokens.time is None or self.tokens.query_time is None:
             raise ConfigError(
                 "This model's attention uses time, but the events or the request have none. Give timestamps (and the "
@@ -42,7 +42,7 @@ class Geometry:
             )
 
     def pad(self, values: Tensor) -> Tensor:
-        """[T, …] -> [B, N, …], zeros behind each row."""
+        """[T, …] -> [B, N, …], zeros after each row."""
         rows = self.offsets.numel() - 1
         padded = values.new_zeros((rows * self.longest, *values.shape[1:])).index_copy(0, self._flat, values)
         return padded.view(rows, self.longest, *values.shape[1:])
@@ -68,7 +68,7 @@ class Geometry:
 
     @cached_property
     def time_bucket(self) -> Tensor:
-        """[B, N, N] int32: bucket of (time the query looks back from - time of the key)."""
+        """[B, N, N] int32: bucket of (query time of the query - time of the key)."""
         self.check_times()
         assert self.tokens.time is not None and self.tokens.query_time is not None
         return bucket(self.pad(self.tokens.query_time)[:, :, None] - self.pad(self.tokens.time)[:, None, :])

@@ -1,5 +1,6 @@
-"""A whole HSTU layer as one differentiable function that keeps three tensors: its input, the projection before its
-SiLU, and what attention gave. Everything else is computed again in the backward, in passes that memory hardly notices.
+"""A whole HSTU layer as one differentiable function that stores three tensors for the backward pass: its input, the
+projection before its SiLU, and the output of attention. Everything else is recomputed, at little cost in memory
+traffic.
 
 Letters: T tokens, D width, H heads, dqk, dv head widths.
 """
@@ -21,7 +22,7 @@ from facta.types import TokenBatch
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer is, besides its weights, and what it is told; `p` is 0 outside training."""
+    """Settings and inputs of a layer besides its weights; `p` is 0 outside training."""
 
     kernels: str
     tokens: TokenBatch
@@ -60,7 +61,7 @@ def _project_backward(
     kernels: str, d_y: Tensor, x: Tensor, z: Tensor, uvqk: Tensor, u: Tensor, v: Tensor, q: Tensor, k: Tensor,
     eps: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """d_y and what comes through z, from the gradients of the four parts of SiLU(z); the gradient of W."""
+    """d_y through z, from the gradients of the four parts of SiLU(z); and the gradient of W."""
     d_x, d_uvqk = x.new_empty(x.shape), uvqk.new_empty(uvqk.shape)
     native: Any = backend.module()
     native.project_backward(kernels, torch.get_num_threads(), x, uvqk, eps, z, [u, v, q, k], d_y, d_x, d_uvqk)
@@ -78,7 +79,7 @@ def _output(
     eps: float,
 ) -> Tensor:  # fmt: skip
     """x + W_o dropout(u ⊙ LN(o)) + b_o."""
-    y = x.new_empty(x.shape)  # not like x: its strides may be other ones
+    y = x.new_empty(x.shape)  # not `empty_like(x)`: x may have other strides
     native: Any = backend.module()
     native.output(kernels, torch.get_num_threads(), o, u, keys, p, salt, eps, weight, bias, x, y)
     return y
@@ -179,8 +180,9 @@ def hstu_layer_over(
     position_bias: Tensor | None,
     time_bias: Tensor | None,
 ) -> Tensor:
-    """The same without gradients over a past: `past_of` is given k and v [T, H, d] of the call and returns what stands
-    before each row."""
+    """`hstu_layer` without gradients and with cached keys and values: `past_of` gets k and v [T, H, d] of the call and
+    returns the past of each row.
+    """
     x = x.contiguous()
     _, act = _project.direct(layer.kernels, x, uvqk.contiguous(), layer.eps)
     u, v, q, k = layer.split(act)

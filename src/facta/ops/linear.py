@@ -1,10 +1,10 @@
-"""Linear attention, at a cost that grows with T and not with T²:
+"""Linear attention, at a cost linear in T:
 
     o_t = Σ_{j seen by t} e^{-rate (c_t - c_j)} (q_t·k_j) v_j        c the clock of the decay
 
-Within a chunk all pairs are multiplied; what lies before it is a state, S = Σ_j e^{-rate (c - c_j)} k_jᵀ v_j. Both are
-exact (the chunks of RetNet, Sun et al. 2023). A decay is the exponential of one difference of clocks; the quotient of
-two powers of a long row would be 0 / 0.
+Within a chunk all pairs are multiplied; earlier tokens are a state, S = Σ_j e^{-rate (c - c_j)} k_jᵀ v_j. Both are
+exact (the chunks of RetNet, Sun et al. 2023). A decay is the exponential of a difference of clocks; a quotient of two
+powers would be 0 / 0 in long rows.
 
 Letters: B rows, T tokens, C tokens of a chunk, M chunks, G groups of queries, H heads, dk, dv head widths.
 """
@@ -21,7 +21,7 @@ from facta.ops.chunks import Chunks, Clock, Ends
 
 @dataclass(frozen=True)
 class Decay:
-    """Of each head, along a clock."""
+    """The decay of each head along a clock."""
 
     clock: Clock
     rate: Tensor  # [H], at least 0
@@ -34,17 +34,17 @@ class Decay:
 
 @dataclass(frozen=True)
 class Linear:
-    """What all tokens found, and what a memory is made of."""
+    """The outputs of all tokens, and the tensors that states are computed from."""
 
     found: Tensor  # [T, H, dv]
     chunks: Chunks
     decay: Decay | None
     keys: Tensor  # [M, H, C, dk]
     values: Tensor  # [M, H, C, dv]
-    states: Tensor | None  # [M, H, dk, dv] before each chunk; None: nothing is
+    states: Tensor | None  # [M, H, dk, dv] before each chunk; None: all are zero
 
     def behind(self, ends: Ends) -> Tensor:
-        """[R, H, dk, dv] the state that holds each of R tokens and all before it."""
+        """[R, H, dk, dv] the state after each of R tokens."""
         keys = self.keys.index_select(0, ends.chunk) * ends.within[:, None, :, None]
         state = None if self.states is None else self.states.index_select(0, ends.chunk)
         if self.decay is not None:
@@ -58,7 +58,7 @@ class Linear:
 def linear_attention(
     q: Tensor, k: Tensor, v: Tensor, chunks: Chunks, decay: Decay | None = None, before: Tensor | None = None
 ) -> Linear:
-    """q, k [T, H, dk] and v [T, H, dv]; `before` [B, H, dk, dv]: the state of a memory."""
+    """q, k [T, H, dk] and v [T, H, dv]; `before` [B, H, dk, dv]: the cached state of each row."""
     keys, values = chunks.taken(k, chunks.keys), chunks.taken(v, chunks.keys)
     queries = chunks.taken(q, chunks.queries)  # [G, H, C, dk]
     states = _states(keys, values, chunks, decay, before)
@@ -76,14 +76,15 @@ def linear_attention(
 
 
 def _itself(q: Tensor, k: Tensor, v: Tensor, chunks: Chunks, decay: Decay | None) -> Tensor:
-    """[T, H, dv] of tokens that see themselves beside what they see."""
+    """[T, H, dv] the share of tokens that see themselves in addition."""
     score = (q * k).sum(2) * chunks.itself[:, None]  # [T, H]
     return (score if decay is None else score * decay.over(decay.clock.itself))[..., None] * v
 
 
 def _states(keys: Tensor, values: Tensor, chunks: Chunks, decay: Decay | None, before: Tensor | None) -> Tensor | None:
-    """[M, H, dk, dv] before each chunk: from chunk to chunk, all rows at once. Slots behind the end of a row are
-    in its last chunk, which no other follows."""
+    """[M, H, dk, dv] before each chunk: from chunk to chunk, all rows at once. Slots after the end of a row are in its
+    last chunk, which has no successor.
+    """
     if chunks.single:
         return None if before is None else before.index_select(0, chunks.row)
     if decay is not None:

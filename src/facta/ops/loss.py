@@ -15,8 +15,8 @@ from facta.ops import backend
 from facta.ops.once import first_derivatives
 from facta.ops.sums import summed
 
-EPS = 1e-6  # the shortest length that an item vector is divided by, as in F.normalize
-SPARSE_ROW_FACTOR = 4  # draws are few where the table has this many times more rows: its gradient is row-sparse then
+EPS = 1e-6  # least length that an item vector is divided by, as in F.normalize
+SPARSE_ROW_FACTOR = 4  # a table with this many times more rows than draws gets a row-sparse gradient
 
 
 @torch.library.custom_op("facta::sampled_loss", mutates_args=(), device_types="cpu")
@@ -33,7 +33,7 @@ def _loss(
     beta: float,
     d_queries: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Σ weight · loss; its gradient in the queries (empty where not wanted); rows and slopes [S, 1 + R]."""
+    """Σ weight · loss; its gradient in the queries (empty if not needed); rows and slopes [S, 1 + R]."""
     rows = torch.empty(len(queries), negatives + 1, dtype=torch.int32)
     slopes, losses = queries.new_empty(rows.shape), queries.new_empty(len(queries))
     gradient = torch.empty_like(queries) if d_queries else None
@@ -54,7 +54,7 @@ def _(kernels: str, queries: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor
 
 @torch.library.custom_op("facta::sampled_items", mutates_args=(), device_types="cpu")
 def _items(kernels: str, queries: Tensor, vectors: Tensor, rows: Tensor, slopes: Tensor, cosine: bool) -> Tensor:
-    """The gradient in the item vectors [U, P], into which `rows` point."""
+    """The gradient in the item vectors [U, P], which `rows` index."""
     gradient = torch.empty_like(vectors)
     native: Any = backend.module()
     native.sampled_items(kernels, torch.get_num_threads(), queries, vectors, rows, slopes, cosine, EPS, gradient)
@@ -67,7 +67,7 @@ def _(kernels: str, queries: Tensor, vectors: Tensor, *_: Any) -> Tensor:
 
 
 class _SampledLoss(torch.autograd.Function):
-    """The loss is a sum, so its gradients are known up to one factor when it is: they are kept and scaled."""
+    """The loss is a sum, so the forward pass knows its gradients up to one factor; they are stored and scaled later."""
 
     @staticmethod
     def forward(ctx: Any, few: bool, kernels: str, queries: Tensor, table: Tensor, *rest: Any) -> Tensor:
@@ -112,10 +112,10 @@ def sampled_loss(
 ) -> Tensor:
     """Σ weight · loss of S targets, each against its own R draws; differentiable in queries [S, P] and table [V, P].
 
-    `cosine` divides item vectors by their length, inside: the table is the raw one. `binary` is (generalised) BCE with
-    `beta` on the positive's term; otherwise the softmax among the positive and its negatives. The gradient of a table
-    that is a parameter is row-sparse where S · (1 + R) rows are few; what was computed wants a dense one, and so does
-    torch.compile, which traces no sparse tensors.
+    `cosine` divides item vectors by their length; `table` has the raw ones. `binary` is (generalised) BCE with `beta`
+    on the positive's term; otherwise softmax over the positive and its negatives. The gradient of a parameter is
+    row-sparse if S · (1 + R) rows are few; a computed table needs a dense one, and so does torch.compile, which traces
+    no sparse tensors.
     """
     few = (
         table.is_leaf

@@ -1,4 +1,4 @@
-"""Mixture of logits as an operator: the scores of pairs, and in the backward pass their gradients, a block at a time.
+"""Mixture of logits as an operator: scores of pairs and their gradients, a block of pairs at a time.
 
 Letters: S queries, U items, K pairs of each query, A and B components of a query and an item, d their width, G = A · B,
 H hidden numbers of the gate.
@@ -18,17 +18,17 @@ from facta.ops import backend
 from facta.ops.once import first_derivatives
 from facta.ops.pointwise import dropout
 
-LANES = 16  # the kernels read components in whole vectors, of the widest instruction set
+PADDED_WIDTH = 16  # components are padded to whole SIMD vectors of the widest instruction set
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What is not learned."""
+    """The settings of the mixture, without parameters."""
 
     query_components: int  # A
     item_components: int  # B
     temperature: float
-    dropout: float = 0.0  # of the shares
+    dropout: float = 0.0  # of the shares π
     salt: int = 0
 
     @property
@@ -51,11 +51,12 @@ def mol(
 ) -> Tensor:
     """Σ_g π_g cos_g / T: queries [S, A d + G], items [U, B d + G], index [S, K] into the items -> [S, K].
 
-    Components have length 1; behind them stand u of a query and v of an item; π = softmax(SiLU(u ⊙ v + w(cos))).
-    Without an index each query meets all items, K = U. `keys` [S, K]: of the pairs, for the dropout of π; None: none.
+    Components have length 1 and are followed by u of a query or v of an item; π = softmax(SiLU(u ⊙ v + w(cos))).
+    Without an index each query is scored with all items, K = U. `keys` [S, K] of the pairs, for the dropout of π; None:
+    no dropout.
     """
     kernels = native(queries, items)
-    if kernels is None or (items.shape[1] - mixture.pairs) // mixture.item_components % LANES:
+    if kernels is None or (items.shape[1] - mixture.pairs) // mixture.item_components % PADDED_WIDTH:
         return reference(mixture, queries, items, gate, index, keys)
     scores: Tensor = _MoL.apply(mixture, kernels, index, keys, queries, items, *gate)  # type: ignore[no-untyped-call]
     return scores
@@ -79,7 +80,7 @@ def reference(
 def mixed(
     mixture: Mixture, queries: Tensor, items: Tensor, gate: Gate, index: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """cos and π [S, K, G], the components of the query outermost."""
+    """cos and π [S, K, G], with the query's components outermost."""
     a, b, g = mixture.query_components, mixture.item_components, mixture.pairs
     of_query, of_item = queries[:, :-g].reshape(len(queries), a, -1), items[:, :-g].reshape(len(items), b, -1)
     u, v = queries[:, None, -g:], items[:, -g:]
@@ -134,7 +135,7 @@ def _gradients(
     salt: int,
     d_scores: Tensor,
 ) -> list[Tensor]:
-    """In queries, items and the four tensors of the gate."""
+    """Gradients in queries, items and the four tensors of the gate."""
     found = [torch.zeros_like(one) for one in (queries, items, *gate)]
     module: Any = backend.module()
     module.mol_backward(
@@ -150,7 +151,7 @@ def _(kernels: str, queries: Tensor, items: Tensor, index: Tensor | None, gate: 
 
 
 class _MoL(torch.autograd.Function):
-    """The backward pass makes everything again, block by block."""
+    """The backward pass recomputes everything, block by block."""
 
     @staticmethod
     def forward(ctx: Any, mixture: Mixture, kernels: str, index: Any, keys: Any, *tensors: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Functions whose backward is written out by hand, and can be differentiated no further."""
+"""Guard for functions with a hand-written backward, which cannot be differentiated again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facta.errors import ConfigError
 
 
 def first_derivatives(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a backward refuse to be differentiated itself: what it keeps would count as constant, unnoticed."""
+    """Makes a backward refuse to be differentiated again, since its saved tensors would silently count as constants."""
 
     @wraps(backward)
     def checked(ctx: Any, *grads: Tensor) -> Any:

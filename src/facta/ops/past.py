@@ -1,6 +1,6 @@
-"""Kept keys and values: what the newest tokens of a row see in front of themselves without computing it again.
+"""Cached keys and values of the tokens before those of a call.
 
-Letters: B rows, T tokens of this call, n kept tokens of a row, H heads, dqk, dv head widths.
+Letters: B rows, T tokens of this call, n cached tokens of a row, H heads, dqk, dv head widths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facta.types import TokenBatch
 
 @dataclass(frozen=True)
 class PastLayer:
-    """One row's memory at one attention layer: the leading tokens of the row, which are not in the call."""
+    """One row's cache at one attention layer: the leading tokens of the row, which are not in the call."""
 
     k: Tensor  # [n, H, dqk]
     v: Tensor  # [n, H, dv]
@@ -29,7 +29,7 @@ class PastLayer:
 
 
 Past = Sequence[PastLayer | None]
-"""Of each row of a batch; None: nothing is kept of it."""
+"""The cache of each row of a batch; None: the row has none."""
 
 
 class AddressedPast(Sequence[PastLayer | None]):
@@ -52,12 +52,14 @@ class AddressedPast(Sequence[PastLayer | None]):
 
 
 def check(tokens: TokenBatch, past: Past, *, timed: bool) -> None:
-    """Raises ConfigError where rows and their past do not belong together."""
+    """Raises ConfigError if rows and their past do not match."""
     rows = len(tokens.offsets) - 1
     if len(past) != rows:
         raise ConfigError(f"Found the past of {len(past)} rows for a batch of {rows}; expected one (or None) each.")
     if timed and not _all_timed(past):
-        raise ConfigError("This model's attention uses time, but a kept past has none: keep it with its times.")
+        raise ConfigError(
+            "This model's attention uses time, but cached keys and values have no times: cache them with their times."
+        )
 
 
 def _all_timed(past: Past) -> bool:
@@ -88,7 +90,7 @@ def addresses(k: Tensor, v: Tensor, past: AddressedPast | Sequence[Tensor]) -> T
     """
     if isinstance(past, AddressedPast):
         if not past.fits(k, v):
-            raise ValueError("sizes disagree: keys and values of the past, and of the call")
+            raise ValueError("shape mismatch: past keys and values must have the heads, widths and type of the call")
         return past.addresses
     rows = [tuple(past[start : start + 4]) for start in range(0, len(past), 4)]
     for row in rows:
@@ -102,21 +104,21 @@ def _check_row(k: Tensor, v: Tensor, *row: Tensor) -> None:
     count = len(row[0])
     for kept, of_call in zip(row[:2], (k, v), strict=True):
         if kept.dtype != of_call.dtype:
-            raise ValueError("types disagree: the past is stored as the call is")
+            raise ValueError("type mismatch: the past must have the type of the call")
         if len(kept) != count or kept.shape[1:] != of_call.shape[1:] or not kept.is_contiguous():
-            raise ValueError("sizes disagree: the past is [n, H, d] in one piece, as the call's k and v")
+            raise ValueError("shape mismatch: past keys and values must be [n, H, d], contiguous")
     for numbers in row[2:]:
         timeless = numbers is row[3] and not len(numbers)
         if numbers.dtype != torch.int64 or not numbers.is_contiguous() or (len(numbers) != count and not timeless):
-            raise ValueError("sizes disagree: positions and times of the past are [n] int64")
+            raise ValueError("shape mismatch: past positions and times must be [n] int64")
 
 
 def whole(
     q: Tensor, k: Tensor, v: Tensor, tokens: TokenBatch, past: Past
 ) -> tuple[Tensor, Tensor, Tensor, TokenBatch, Tensor]:
-    """The definition: q, k, v and tokens of the whole rows, the past in front; and [T] where this call's tokens lie.
+    """The definition: q, k, v and tokens of the whole rows, the past first; and [T] the places of this call's tokens.
 
-    Queries of the past are zeros: nobody reads what they find.
+    Queries of the past are zeros, and their outputs are not used.
     """
     lengths = jagged.lengths(tokens.offsets)
     kept = torch.tensor([0 if one is None else len(one.k) for one in past], device=lengths.device)

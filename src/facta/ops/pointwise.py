@@ -1,4 +1,4 @@
-"""Dropout, HSTU's gate and SiLU as compiled operators: one pass over memory each, their random draws made on the way.
+"""Dropout, HSTU's gate and SiLU as compiled operators: one pass over memory each, random draws included.
 
 Letters: T tokens, C channels.
 """
@@ -103,7 +103,7 @@ _gate.register_autograd(_gate_gradients, setup_context=_keep_inputs)
 
 @torch.library.custom_op("facta::silu", mutates_args=(), device_types="cpu")
 def silu(kernels: str, z: Tensor) -> Tensor:
-    """z · σ(z); z [T, C]. Part of a layer that knows its own backward."""
+    """z · σ(z); z [T, C]. Without a backward: the layer that uses it has its own."""
     out = torch.empty_like(z)
     native: Any = backend.module()
     native.silu(kernels, torch.get_num_threads(), z, out)
@@ -116,5 +116,5 @@ def _(kernels: str, z: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Channels side by side; from token to token any stride will do."""
+    """Channels contiguous; the stride between tokens is arbitrary."""
     return x if x.stride(1) == 1 else x.contiguous()

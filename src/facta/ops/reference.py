@@ -1,7 +1,6 @@
-"""The definition of facta's attention in plain PyTorch: dense, padded, slow, and right. Every kernel must equal it.
+"""The definition of facta's attention in plain PyTorch: dense, padded and slow. Every kernel must equal it.
 
-What is stored as bfloat16 is computed in float32.
-Letters: T tokens, B rows, N longest row, H heads, d head width.
+Tensors stored as bfloat16 are computed in float32. Letters: T tokens, B rows, N longest row, H heads, d head width.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class _Lookup(torch.autograd.Function):
         at, values = index.flatten(), grads[0].flatten()
         if values.device.type == "cpu":
             total = torch.bincount(at, weights=values, minlength=ctx.size)
-        else:  # bincount adds by atomics there: no two runs would agree
+        else:  # bincount adds by atomics there, so runs would differ
             total = torch.zeros(ctx.size, dtype=torch.float64, device=at.device).index_add_(0, at, values.double())
         return total.to(grads[0].dtype), None
 
@@ -63,8 +62,8 @@ def hstu_attention(
 ) -> Tensor:
     """Pointwise aggregated attention, o_i = scale_i · Σ_{j seen by i} SiLU(q_i·k_j + rab_ij) v_j (HSTU paper, eq. 2).
 
-    q, k [T, H, dqk] and v [T, H, dv] -> [T, H, dv]. `scale` is a constant or [T]; it must not be a function of the
-    length of the row or of the batch, or a score would depend on what came later or on who else is in the batch.
+    q, k [T, H, dqk] and v [T, H, dv] -> [T, H, dv]. `scale` is a constant or [T]; it must not depend on the length of
+    the row or on the batch, since a score would then depend on later events or on batch mates.
     """
     qp, kp, vp = _padded(geometry, q, k, v)
     logits = qp @ kp.transpose(2, 3)
@@ -81,7 +80,7 @@ def softmax_attention(
 ) -> Tensor:
     """softmax(scale · q kᵀ over the keys seen) v; q, k [T, H, dqk], v [T, H, dv] -> [T, H, dv].
 
-    `dropout` falls on the attention weights, as drawn for (key of the query's token, salt, head, place of the key).
+    `dropout` is of the attention weights, drawn by (key of the query's token, salt, head, place of the key).
     """
     qp, kp, vp = _padded(geometry, q, k, v)
     if dropout == 0.0:
@@ -101,5 +100,5 @@ def _padded(geometry: Geometry, *given: Tensor) -> Iterator[Tensor]:
 
 
 def _open_padding(geometry: Geometry) -> Tensor:
-    """[B, 1, N, N]: the mask, with padded queries seeing all so that their (unused) softmax is defined."""
+    """[B, 1, N, N]: the mask; padded queries see all, so that their (unused) softmax is defined."""
     return (geometry.mask | ~geometry.mask.any(dim=2, keepdim=True))[:, None]

@@ -1,9 +1,9 @@
-"""Amazon Beauty (5-core 2014, the S3-Rec cut): an order without timestamps, so no time bias and no decayed popularity.
+"""Amazon Beauty (5-core 2014, the S3-Rec cut): no timestamps, so no time bias and no decayed popularity.
 
 SASRec-SS follows the best published result of its family: one block, width 64, 256 uniform negatives, the last 50
-events, and an item table that is dropped out for input and output alike. Published runs count positions from the newest
-event, which a loss inside the history does not allow (every state would learn how many events are still to come);
-rotary positions give the same knowledge of how long ago an event was.
+events, and dropout of the item table for input and output. Published runs count positions from the newest event, which
+would leak the number of future events into a loss within the history; rotary positions instead give the distance to
+each event.
 """
 
 from __future__ import annotations
@@ -147,15 +147,15 @@ def hstu_rules() -> RecipeConfig:
 
 
 def popularity() -> RecipeConfig:
-    """The most frequent items of the training part, for everybody."""
+    """The most frequent items of the training part, for all users."""
     return RecipeConfig(name="amazon-beauty/popularity", model=PopularityConfig())
 
 
 def item_knn() -> RecipeConfig:
-    """Item-kNN: items met by the same users; shrinkage and decay are chosen on validation."""
+    """Item-kNN: items with common users; shrinkage and decay are chosen on validation."""
     return RecipeConfig(name="amazon-beauty/item-knn", model=ItemKNNConfig(), choose=True)
 
 
 def rules() -> RecipeConfig:
-    """Pairwise rules: what follows what, counted and not trained; their settings are chosen on validation."""
+    """Pairwise rules: items that follow an item, counted and not trained; settings are chosen on validation."""
     return RecipeConfig(name="amazon-beauty/rules", model=RulesConfig(), choose=True)

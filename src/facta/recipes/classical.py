@@ -1,4 +1,4 @@
-"""The rankers that generative ones are compared with, for any folder that predicts feedback of shown items."""
+"""Classical rankers to compare generative ones with, for folders that predict feedback of shown items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dlrm(
     most_dropout: float = 0.5,
     most_hidden: float = 0.5,
 ) -> RecipeConfig:
-    """Target attention, crosses and experts over all features, counts among them; a search goes up to `most_…`."""
+    """Target attention, crosses and experts over all features, counts included; `most_…` limits the search space."""
     return RecipeConfig(
         name=f"{folder}/dlrm",
         model=DLRMConfig(dropout=dropout, feedback=FeedbackConfig(fields=fields, hidden=32)),
@@ -44,24 +44,24 @@ def dlrm(
 
 
 def gr_features(dlrm: RecipeConfig) -> RecipeConfig:
-    """Of only what the generative ranker sees: no counts (Zhai et al. 2024, table 7), so no prior to search."""
+    """With only the features of the generative ranker: no counts (Zhai et al. 2024, table 7), so no prior to search."""
     search = {key: tried for key, tried in dlrm.search.items() if key not in _PRIOR}
     return _variant(dlrm, "gr-features", features="gr").change(search=search)
 
 
 def no_history(recipe: RecipeConfig) -> RecipeConfig:
-    """Without what the user did before: of rates, without those of users."""
+    """Without the user's history; for rates, without those of users."""
     changes = {"features": "no-history"} if isinstance(recipe.model, DLRMConfig) else {"history": False}
     return _variant(recipe, "no-history", **changes)
 
 
 def one_expert(dlrm: RecipeConfig) -> RecipeConfig:
-    """All tasks read the same hidden layer, without MMoE's gates."""
+    """All tasks share one hidden layer, without MMoE's gates."""
     return _variant(dlrm, "one-expert", experts=1)
 
 
 def bst(dlrm: RecipeConfig, *, dropout: float) -> RecipeConfig:
-    """A transformer over the last 20 events (20 of each earlier list) and the item, in the place of target attention
+    """BST: a transformer over the last 20 events (20 of each earlier list) and the item, instead of target attention
     (Chen et al. 2019).
     """
     history = BSTConfig(layers=1, heads=2, dropout=dropout)
@@ -72,7 +72,7 @@ def bst(dlrm: RecipeConfig, *, dropout: float) -> RecipeConfig:
 def rates(
     folder: str, fields: tuple[str, ...], training: TrainingConfig, protocol: ProtocolConfig, *, learning_rate: Range
 ) -> RecipeConfig:
-    """Logistic regression on smoothed rates: the floor for anything that learns more."""
+    """Logistic regression on smoothed rates, the baseline of learned rankers."""
     return RecipeConfig(
         name=f"{folder}/rates",
         model=RatesConfig(fields=fields),

@@ -1,10 +1,10 @@
-"""Day by day: each day of a log predicted by a model that was trained on everything before it, and all days pooled.
+"""Day by day: a model trained on everything before a day predicts it, and all days are pooled.
 
-    days     for each day a training from the start, on the events before the day's first moment
+    days     a training from scratch for each day, on the events before it
     stream   a recipe with `training.hours`: one pass through the log, each period predicted before it is learned
 
-No event of a day decides anything of the model that predicts it. Where the recipe chooses its epochs by validation,
-they are chosen once, on the day before the first one.
+No event of a day has an effect on the model that predicts it. If the recipe chooses its epochs by validation, they are
+chosen once, on the day before the first one.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from facta.recipes.fit import train_model
 from facta.recipes.recipe import RecipeConfig
 from facta.training.log import Log
 
-DAY = 86_400_000  # milliseconds
+DAY_MS = 86_400_000  # milliseconds
 SETTINGS = "by-day.json"
 
 
 @dataclass(frozen=True)
 class Days:
-    """Days in a row: when the first begins (ms), and how many there are."""
+    """Consecutive days: the beginning of the first (ms), and their number."""
 
     first: int
     count: int
 
     @classmethod
     def of(cls, dataset: Dataset, count: int, since: Time | None) -> Days:
-        """From a moment on, or the last ones of the log by UTC. Raises ConfigError, ProtocolError."""
+        """The days from a moment on, or the last days of the log (UTC). Raises ConfigError, ProtocolError."""
         if dataset.timestamp is None:
             raise ProtocolError("Days need timestamps; this dataset has only an order.")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ConfigError(f"Found {count!r} days; expected a whole number, at least 1.")
         start, end = int(dataset.timestamp.min()), int(dataset.timestamp.max())
-        first = (end // DAY - count + 1) * DAY if since is None else moment(since)
+        first = (end // DAY_MS - count + 1) * DAY_MS if since is None else moment(since)
         if not start < first <= end:
             raise ProtocolError(
                 f"The first day would begin at {_text(first)}; the log goes from {_text(start)} to {_text(end)}, and "
-                "something must lie before the first day: take fewer days, or another first one."
+                "the first day needs events before it: take fewer days, or another first one."
             )
         return cls(first, count)
 
     def bounds(self) -> list[tuple[int, int]]:
-        return [(self.first + day * DAY, self.first + (day + 1) * DAY) for day in range(self.count)]
+        return [(self.first + day * DAY_MS, self.first + (day + 1) * DAY_MS) for day in range(self.count)]
 
     @property
     def id(self) -> str:
@@ -78,20 +78,19 @@ def by_day(
     log: Log | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """What the recipe's models say of each day, pooled; `part` of each prediction is its day.
+    """Predictions of each day by the recipe's models, pooled; `part` of each prediction is its day.
 
-    `folder` keeps what each day gave: called again in the same way it goes on where it stopped, also within a training.
-    The state (`protocol.state`) is that of the recipe; frozen: at the first moment of each day. Raises ConfigError
-    where the recipe learns no feedback, ArtifactError where `folder` holds something else, ProtocolError where no day
-    has an event.
+    `folder` stores the predictions of each day; the same call resumes there, also within a training. The state
+    (`protocol.state`) is that of the recipe; frozen: at the first moment of each day. Raises ConfigError if the recipe
+    learns no feedback, ArtifactError if `folder` holds something else, ProtocolError if no day has an event.
     """
     if recipe.training is None or "feedback" not in recipe.model.tasks:
         raise ConfigError(
-            f"The recipe '{recipe.name}' predicts no feedback, which is what is measured by day: take one that does, "
-            "such as own-log/gr-ranking."
+            f"The recipe '{recipe.name}' predicts no feedback, and days measure predicted feedback: take one that "
+            "does, such as own-log/gr-ranking."
         )
     if recipe.calibration is not None:
-        raise ConfigError("Day by day, scores are measured as the models say them: set calibration=null.")
+        raise ConfigError("Day by day, scores are measured without calibration: set calibration=null.")
     _claim(folder, recipe, dataset, days, overwrite=overwrite)
     say = log or Log()
     run = _stream if recipe.training.hours is not None else _each_day
@@ -142,7 +141,7 @@ def _one_day(
     device: str,
     log: Log,
 ) -> Predictions:
-    """Of a model that was trained on everything before the day, for as many epochs as was chosen before all days."""
+    """Predictions of a model trained on everything before the day, with the epochs chosen before all days."""
     begin, asked = day
     assert recipe.training is not None
     settled = recipe.change(training=recipe.training.change(keep="last", patience=None))
@@ -158,7 +157,7 @@ def _one_day(
 
 
 def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, device: str, log: Log) -> int:
-    """As many as the recipe says, or as validation on the day before the first one chooses."""
+    """The number of epochs of the recipe, or as chosen by validation on the day before the first one."""
     training = recipe.training
     assert training is not None
     if training.keep == "last":
@@ -166,7 +165,7 @@ def _epochs(recipe: RecipeConfig, dataset: Dataset, folder: Path, days: Days, de
     place = folder / "epochs.json"
     if place.exists():
         return int(json.loads(place.read_text(encoding="utf-8"))["epochs"])
-    split = temporal(dataset, validation_from=days.first - DAY, test_from=days.first, state="rolling")
+    split = temporal(dataset, validation_from=days.first - DAY_MS, test_from=days.first, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     log.say(f"Choosing the number of epochs on the day before {_text(days.first)}.")
     _, result = train_model(recipe, Fitting.of(dataset, recipe.protocol, split), folder / "epochs.run", log, device)
@@ -185,8 +184,10 @@ def _stream(
     log: Log,
     progress: Callable[[int, int], None],
 ) -> list[Predictions]:
-    """The periods of one pass that lie in the days; each is kept before it is learned: a killed pass goes on."""
-    end = days.first + days.count * DAY
+    """The periods of one pass within the days. Predictions of a period are stored before it is learned, so that a
+    killed pass can resume.
+    """
+    end = days.first + days.count * DAY_MS
     split = temporal(dataset, test_from=end, state="rolling")
     check_trainable(dataset, split, events=recipe.model.min_training_events)
     read = of_training(dataset, temporal(dataset, test_from=days.first, state="rolling"))
@@ -203,7 +204,7 @@ def _stream(
 
 def _keep_period(folder: Path, days: Days, period: int, found: Predictions) -> None:
     assert found.time is not None
-    inside = (found.time >= days.first) & (found.time < days.first + days.count * DAY)
+    inside = (found.time >= days.first) & (found.time < days.first + days.count * DAY_MS)
     if inside.any():
         found.only(inside).save(folder / f"period-{period:06d}.json")
 
@@ -213,7 +214,7 @@ def _kept(place: Path) -> Predictions | None:
 
 
 def _claim(folder: Path, recipe: RecipeConfig, dataset: Dataset, days: Days, *, overwrite: bool) -> None:
-    """The folder is of this recipe, dataset and these days alone. Raises ArtifactError."""
+    """Claim the folder for this recipe, dataset and days. Raises ArtifactError if it is of others."""
     wanted = {"recipe": recipe.model_dump(mode="json"), "dataset": dataset.content_hash, "days": days.id}
     place = folder / SETTINGS
     if folder.exists() and any(folder.iterdir()):

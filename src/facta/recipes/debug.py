@@ -1,4 +1,5 @@
-"""Every system, small enough to train in seconds on a tiny world, for CI and first steps. Its quality says nothing."""
+"""Every system, small enough to train in seconds on a tiny world, for CI and first steps.
+Its quality is meaningless."""
 
 from __future__ import annotations
 

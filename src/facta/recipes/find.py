@@ -1,8 +1,7 @@
 """Recipes by name: "movielens-1m/hstu" is the function `hstu` of `facta.recipes.movielens_1m`.
 
-A module may have another one's systems instead, each changed in the same way: it names that module as `BASE` and the
-change as `derive`. "debug/hstu" is `debug.derive(movielens_1m.hstu())` under its own name. Other functions of such a
-module are recipes too, as they stand.
+A module may derive its recipes from another module, named as `BASE`, by a function `derive`: "debug/hstu" is
+`debug.derive(movielens_1m.hstu())` under its own name. Other functions of such a module are recipes too.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _TOOLS = ("classical", "days", "find", "fit", "keys", "measure", "prior", "recip
 
 
 def find(name: str) -> RecipeConfig:
-    """The whole configuration of a recipe: its name, or a JSON file. Raises ConfigError that lists what there is.
+    """The whole configuration of a recipe, by name or from a JSON file. Raises ConfigError with the names that exist.
 
-    Parts from outside that the file names are imported.
+    Imports parts from outside that the file names.
     """
     recipes = every()
     if name in recipes:
@@ -47,8 +46,8 @@ def find(name: str) -> RecipeConfig:
 
 
 def read(path: Path) -> RecipeConfig:
-    """A recipe from a file as `facta info RECIPE --json` prints it, or the config.json of an artifact; what the file
-    leaves out has its default. Raises ConfigError.
+    """A recipe from a file as `facta info RECIPE --json` prints it, or from the config.json of an artifact; missing
+    keys have their defaults. Raises ConfigError.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +67,7 @@ def read(path: Path) -> RecipeConfig:
 
 
 def every() -> dict[str, Build]:
-    """Name -> what builds it, sorted: the recipes of all modules in this folder."""
+    """Name -> function that builds the recipe, sorted, for all modules of this folder."""
     found: dict[str, Build] = {}
     for module in pkgutil.iter_modules(facta.recipes.__path__):
         if module.name not in _TOOLS:
@@ -77,7 +76,7 @@ def every() -> dict[str, Build]:
 
 
 def summary(build: Build) -> str:
-    """What a recipe is: the first paragraph of the function that builds it."""
+    """Description of a recipe: the first paragraph of its function's docstring."""
     made = build.args[1] if isinstance(build, partial) else build
     return " ".join((getdoc(made) or "").partition("\n\n")[0].split())
 
@@ -98,7 +97,7 @@ def _derived(name: str, build: Build, derive: Callable[[RecipeConfig], RecipeCon
 
 
 def _functions(module: ModuleType) -> dict[str, Build]:
-    """System -> function: the public ones that a module defines itself."""
+    """System -> function, for the public functions that a module defines itself."""
     return {
         name.replace("_", "-"): value
         for name, value in vars(module).items()

@@ -1,4 +1,4 @@
-"""Carrying a recipe out: a model trained or counted on what fitting may know."""
+"""Fitting a recipe's model: training, or counting."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ from facta.training.process import parse_device
 from facta.training.progress import TrainingResult
 from facta.training.trainer import Trainer, TrainingConfig
 
-_LARGE = 100_000  # items: with fewer, popularity is measured in seconds
+_LARGE_CATALOGUE = 100_000  # items; with fewer, popularity is measured in seconds
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model and what validation has chosen for it; its config holds the settings that were chosen."""
+    """A fitted model and the choices of validation; chosen settings are in the model's config."""
 
     model: Model
-    epochs: int | None  # that its weights have seen; None: counted, not trained
+    epochs: int | None  # epochs that its weights have seen; None: counted, not trained
 
 
 DECIDING = (*CHOSEN, *COMPARED_VALUES)
-"""The metrics of feedback that a training may be decided by, of a field or as the mean over fields."""
+"""The metrics of feedback for choosing epochs, of a field or as the mean over fields."""
 
 
 def fit(recipe: RecipeConfig, fitting: Fitting, folder: Path, log: Log | None, device: str = "cpu") -> Fitted:
@@ -76,13 +76,13 @@ def refit(
     log: Log | None,
     device: str = "cpu",
 ) -> Model:
-    """The model of a first run, fitted again to everything before the test, with all that validation has chosen.
+    """The model of a first run, fitted again to everything before the test with the choices of validation.
 
     `fitting` is `Fitting.refit` of the first run, `folder` that of the first run. Validation has chosen the settings in
-    the config of the first model, the number of epochs that its weights had seen, and the tensors that
-    `fitted_on_validation` names, which are copied. Weights begin as in the first run. The learning rate of epoch i is
-    that of epoch i of the first run: an epoch has more steps, and a cosine that the first run left early is left at the
-    same rate. (A model of a stream goes once through the longer log.)
+    the config of the first model, the number of its epochs, and the tensors of `fitted_on_validation`, which are
+    copied. Initial weights equal those of the first run. The learning rate of epoch i is that of epoch i of the first
+    run, although an epoch has more steps, so a cosine ends at the same rate as in the first run. (A stream goes once
+    through the longer log.)
     """
     settled = recipe.change(model=first.model.config, choose=False)
     if first.epochs is None:
@@ -106,7 +106,7 @@ def _counted(recipe: RecipeConfig, fitting: Fitting) -> Model:
 
 
 def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Model:
-    """Initial weights are a function of the recipe's seed."""
+    """The initial model, a function of the recipe's seed."""
     assert recipe.training is not None
     model = priors.without_prior(recipe.model).build(Catalogue.of(dataset), recipe.training.seed)
     if model.config.uses_time and dataset.timestamp is None:
@@ -119,7 +119,7 @@ def _untrained(recipe: RecipeConfig, dataset: Dataset) -> Model:
 
 
 def _chosen(config: ModelConfig, fitting: Fitting, log: Log) -> Model:
-    """The best of the settings that a counted model proposes; what each reaches on validation is said."""
+    """The best of the settings that a counted model proposes; the value of each on validation is logged."""
 
     def judged(model: Model, value: float) -> None:
         settings = model.config.model_dump(exclude={"kind"}, exclude_defaults=True)
@@ -133,8 +133,8 @@ def _chosen(config: ModelConfig, fitting: Fitting, log: Log) -> Model:
 
 
 def _prior(recipe: RecipeConfig, fitting: Fitting, log: Log) -> Prior | None:
-    """The fitted prior of the recipe's model; None where it has none. Settings of rules that the recipe leaves open are
-    chosen like those of a recipe of rules alone.
+    """The fitted prior of the recipe's model, if it has one. Open settings of rules are chosen as for a recipe of
+    rules.
     """
     config = priors.prior_of(recipe.model)
     if config is None:
@@ -158,10 +158,10 @@ def train_model(
     stop_after: int | None = None,
     predicted: Callable[[int, Predictions], None] | None = None,
 ) -> tuple[Model, TrainingResult]:
-    """A trained model, with its best weights, and what its run says; the model is on the CPU again.
+    """A trained model with its best weights, on the CPU, and the summary of its run.
 
-    Goes on where the run in `folder` stopped, on whatever device that was. `stop_after` ends it after so many epochs.
-    `predicted` is given what a stream says of each period before it learns it: (periods learned, predictions).
+    Resumes the run in `folder`, also on another device. `stop_after` ends it after so many epochs. `predicted` is
+    called with the predictions of a stream for each period before it is learned: (learned periods, predictions).
     """
     place, log, dataset = parse_device(device), log or Log(), fitting.dataset
     log.say(f"{recipe.name}: {counted(dataset.num_events, 'event')}, {counted(dataset.num_items, 'item')}.")
@@ -169,12 +169,14 @@ def train_model(
     assert recipe.training is not None  # RecipeConfig sees to it
     training = recipe.training.change(metric=metric_name(recipe.training.metric, dataset))
     if (recipe.training.metric, training.metric) == ("NE", "NMAE"):
-        log.say("training.metric is NMAE: no feedback of the log says which of its values are success.")
+        log.say("training.metric is NMAE: no feedback of the log declares which values are success.")
     model.fit_statistics(fitting.statistics)
     model.to(place)
     batches = _batches(training, model, fitting)
-    if dataset.num_items >= _LARGE:  # a pass over all validation requests and items comes before the first step
-        log.say("Measuring what popularity reaches in validation, then the first step.")
+    if (
+        dataset.num_items >= _LARGE_CATALOGUE
+    ):  # a pass over all validation requests and items comes before the first step
+        log.say("Measuring popularity on validation before the first step.")
     validate, popularity = _validation(training, model, fitting)
     prior = _prior(recipe, fitting, log)
     if prior is not None:
@@ -215,22 +217,22 @@ def _batches(training: TrainingConfig, model: Model, fitting: Fitting) -> Traini
     }
     if training.hours is None:
         return TrainingBatches(fitting.dataset, fitting.split, **settings)
-    if not model.inputs.own or (training.epochs, training.keep, training.patience) != (1, "last", None):
+    if not model.inputs.targets_are_inputs or (training.epochs, training.keep, training.patience) != (1, "last", None):
         raise ConfigError(
-            "A stream (training.hours) goes once through the log of a model of feedback: set training.epochs=1, "
+            "A stream (training.hours) is one pass through the log, for models of feedback: set training.epochs=1, "
             "training.keep=last and training.patience=null."
         )
     if model.counts_training:
         less = "".join(f"model.{setting}, or " for setting in model.settings_without_counts)
         raise ConfigError(
-            f"This model of kind '{kind_of(model.config)}' counts the whole training period before it learns, so a "
-            f"stream would meet its own answers: set {less}training.hours=null."
+            f"This model of kind '{kind_of(model.config)}' uses counts of the whole training period, which would leak "
+            f"the future into a stream: set {less}training.hours=null."
         )
     return StreamBatches(fitting.dataset, fitting.split, hours=training.hours, **settings)
 
 
 def _learn_period(model: Model, dataset: Dataset, batches: StreamBatches, period: int) -> None:
-    """A model that is about to learn a period knows no item that comes only later."""
+    """Prepare the model for a period: items that occur only later count as unknown."""
     model.fit_statistics(Statistics(dataset, batches.learned(period)))
 
 
@@ -241,7 +243,7 @@ def _next_period(
     predicted: Callable[[int, Predictions], None] | None,
     done: int,
 ) -> Mapping[str, float]:
-    """What the model says of the period behind the `done` ones that it has learned; nothing where nothing happened."""
+    """Predictions of the period after the `done` learned ones; empty for a period without events."""
     rows = batches.asked(done, model.window)
     if not len(rows):
         return {}
@@ -252,7 +254,7 @@ def _next_period(
 
 
 def _with_mean(means: Mapping[str, float]) -> Mapping[str, float]:
-    """NE and the others over all fields, too: the mean of those that are defined."""
+    """Metrics with NE and the others over all fields added: the mean of the defined ones."""
     every = {metric: [value for name, value in means.items() if name.startswith(f"{metric}(")] for metric in DECIDING}
     found = {metric: np.array(values) for metric, values in every.items() if values}
     known = {metric: values[~np.isnan(values)] for metric, values in found.items()}
@@ -260,9 +262,9 @@ def _with_mean(means: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def metric_name(metric: str, dataset: Dataset) -> str:
-    """The printed name of a metric: NE(like if click) where a recipe says NE(like) of a field with a condition.
+    """The printed name of a recipe's metric: NE(like if click) for NE(like) of a field with a condition.
 
-    The mean NE is that of numbers, NMAE, where no feedback says which of its values are success.
+    The mean NE becomes NMAE, the one of numbers, if no feedback has success.
     """
     feedback = [field for field in dataset.manifest.fields if field.role == "feedback"]
     if metric == "NE" and feedback and not any(field.positives for field in feedback):
@@ -272,7 +274,7 @@ def metric_name(metric: str, dataset: Dataset) -> str:
 
 
 def _measured(model: Model, dataset: Dataset) -> list[str]:
-    """The metrics that validation of a model of feedback has."""
+    """The metrics of validation of a model of feedback."""
     names, successes = score_names(dataset.manifest.fields), set(model.successes)
     values = [name for name in model.predicted if name not in successes]
     found = [f"{one}({names[name]})" for name in model.successes for one in CHOSEN]
@@ -283,7 +285,7 @@ def _measured(model: Model, dataset: Dataset) -> list[str]:
 def _validation(
     training: TrainingConfig, model: Model, fitting: Fitting
 ) -> tuple[Validate | None, Mapping[str, float] | None]:
-    """What is measured while training, and what popularity reaches in it, where it ranks the catalogue too."""
+    """The validation during training, and the values of popularity in it if the model ranks the catalogue."""
     metric = training.metric
     if not len(fitting.held_out):
         return None, None
@@ -293,8 +295,8 @@ def _validation(
             return None, None
         if metric not in known:
             without = (
-                "nothing, for no feedback that it learns is a number or says what success is: declare `positive` when "
-                "the log is prepared, or set training.keep=last and training.patience=null"
+                "nothing, since no learned feedback is a number or has success: declare `positive` when the log is "
+                "prepared, or set training.keep=last and training.patience=null"
             )
             raise ConfigError(f"training.metric is '{metric}'; validation measures {', '.join(known) or without}.")
         return lambda _: _with_mean(predict_validation(model, fitting).means), None
@@ -311,6 +313,6 @@ def _validation(
 
 
 def _list_length(metric: str) -> list[int]:
-    """[10] of "NDCG@10", nothing of a metric without a length."""
+    """[10] for "NDCG@10"; empty for a metric without a length."""
     length = metric.partition("@")[2]
     return [int(length)] if length.isdecimal() and int(length) > 0 else []

@@ -1,4 +1,4 @@
-"""All settings of a recipe by their dotted keys: type, value, default, what is allowed, and what it means."""
+"""All settings of a recipe by their dotted keys: type, value, default, allowed values, and meaning."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Key(NamedTuple):
     key: str  # training.epochs
     type: str
     value: Any  # of this recipe
-    default: Any  # of the config class; "required" where there is none
-    allowed: str  # "" where the type says it all
+    default: Any  # of the config class; "required" without a default
+    allowed: str  # "" if the type is enough
     description: str
 
 
 def keys(config: Config, prefix: str = "") -> Iterator[Key]:
     """Every key of a config and of the configs in it, in the order of their classes.
 
-    Of a part that may be of several kinds, the keys of its present kind are given; `kind` says which there are.
+    For a part with several kinds these are the keys of its present kind; `kind` lists the kinds.
     """
     for name, field in type(config).model_fields.items():
         value, key = getattr(config, name), f"{prefix}{name}"
@@ -46,7 +46,7 @@ def keys(config: Config, prefix: str = "") -> Iterator[Key]:
 
 
 def _of_kinds(part: Config, field: FieldInfo, key: str) -> Iterator[Key]:
-    """The key `kind` of a part, with all kinds that it may be."""
+    """The key `kind` of a part, with all its kinds."""
     if "kind" not in type(part).model_fields:
         return
     own = type(part).model_fields["kind"]
@@ -55,7 +55,7 @@ def _of_kinds(part: Config, field: FieldInfo, key: str) -> Iterator[Key]:
 
 
 def _of_empty_part(field: FieldInfo, key: str) -> Iterator[Key]:
-    """The keys of a part that this recipe leaves out, as they are when the part is set to {}."""
+    """The keys of a part that this recipe leaves out, with the values that {} gives."""
     for one in part_classes(field)[:1]:
         for name, inner in one.model_fields.items():
             yield Key(

@@ -2,8 +2,8 @@
 
 Tested on the last two days of the log, 2022-05-07 and 08, chosen on the day before; days begin at midnight in China,
 which is 16:00 UTC. All systems read the same columns: facts of users, features of videos, the tab as context, all
-feedback of earlier events, and what a user had before the log began, without times. The state is frozen where the test
-begins, as in a service that reads the log at night: with a rolling one GAUC says something else (`eval/prediction`).
+feedback of earlier events, and a user's earlier lists, without times. The state is frozen at the beginning of the test,
+as in a service that reads the log at night: with a rolling state GAUC is biased (`eval/feedback_metrics.py`).
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from facta.training.trainer import TrainingConfig
 from facta.training.tune import Range, Space
 
 _FIELDS = ("click", "long_view")
-_MIDNIGHT = 16  # UTC hour of midnight in China
+_MIDNIGHT_UTC_HOUR = 16  # UTC hour of midnight in China
 _PROTOCOL = ProtocolConfig(
     split="temporal", train_end="2022-05-05T16:00", validation_end="2022-05-06T16:00", state="frozen"
 )
 _TRAINING = TrainingConfig(epochs=2, batch_size=64, learning_rate=2e-3, schedule="cosine", metric="NE(click)")
-"""Two epochs: from the third on every ranker knows its training events too well, and NE on validation rises."""
+"""Two epochs: from the third on every ranker overfits, and NE on validation rises."""
 _TRAINED: Space = {"training.epochs": (1, 2, 3), "training.batch_size": (16, 32, 64)}
 
 
 def gr_ranking() -> RecipeConfig:
-    """Items and actions in turn, an action with its item; a loss at every action (Zhai et al. 2024, section 2).
+    """Interleaved items and actions, an action with its item; a loss at every action (Zhai et al. 2024, section 2).
 
-    With the counts of items and context that the DLRM has. Vectors are not multiplied by √D: most items have few
-    events, and Adam would move them as far as if they had many. And nothing of them is dropped: what is normalised at
-    once tells where the rest was dropped, and after training all is predicted too low (NE(click) on validation .851
-    with a fifth dropped, .846 with none).
+    With the DLRM's counts of items and context. Vectors are not multiplied by √D: most items have few events, and Adam
+    would move them as far as frequent ones. Input dropout is 0: before a LayerNorm it shifts the norm's statistics, and
+    predictions come out too low (NE(click) on validation .851 with a fifth dropped, .846 with none).
     """
     return RecipeConfig(
         name="kuairand-pure/gr-ranking",
@@ -74,18 +73,18 @@ def gr_ranking() -> RecipeConfig:
 
 
 def gr_interleaved() -> RecipeConfig:
-    """The paper's tokens: an action's shows the action alone."""
+    """The paper's tokens: that of an action shows only the action."""
     recipe = gr_ranking()
     return recipe.change(name="kuairand-pure/gr-interleaved", model=recipe.model.change(layout="interleaved"))
 
 
 def gr_no_rates() -> RecipeConfig:
-    """The generative ranker with nothing but the sequence: no counts, as in the paper."""
+    """The generative ranker without counts, as in the paper."""
     return _without(gr_ranking(), "gr-no-rates", {"rates": None})
 
 
 def gr_interactions() -> RecipeConfig:
-    """The generative ranker of item ids alone, without features and counts (Zhai et al. 2024, table 7)."""
+    """The generative ranker with only item ids, without features and counts (Zhai et al. 2024, table 7)."""
     plain = {"features": False, "hidden_ids": 0.0, "id_width": None, "rates": None}
     return _without(gr_ranking(), "gr-interactions", plain)
 
@@ -100,11 +99,12 @@ def _without(recipe: RecipeConfig, name: str, embedding: dict[str, Any]) -> Reci
 def dlrm() -> RecipeConfig:
     """DLRM: target attention (DIN), crosses (DCN-v2) and experts (MMoE) over all features.
 
-    The best of 20 trials; of those of `gr_ranking` the first was, its settings found by hand on the same day.
+    The best of 20 trials. For `gr_ranking` the first trial was the best: its settings were tuned by hand on the same
+    day.
     """
     training = _TRAINING.change(batch_size=32, learning_rate=1.23e-3)
     recipe = classical.dlrm("kuairand-pure", _FIELDS, training, _PROTOCOL, dropout=0.179)
-    model = recipe.model.change(width=64, crosses=2, hidden_ids=0.317, prior=21.5, midnight=_MIDNIGHT)
+    model = recipe.model.change(width=64, crosses=2, hidden_ids=0.317, prior=21.5, midnight=_MIDNIGHT_UTC_HOUR)
     return recipe.change(model=model, search={**_TRAINED, **recipe.search})
 
 
@@ -114,17 +114,17 @@ def dlrm_one_expert() -> RecipeConfig:
 
 
 def dlrm_gr_features() -> RecipeConfig:
-    """The DLRM, given the features alone that the generative ranker reads."""
+    """The DLRM with only the features of the generative ranker."""
     return classical.gr_features(dlrm())
 
 
 def dlrm_no_history() -> RecipeConfig:
-    """The DLRM without what the user did before."""
+    """The DLRM without the user's history."""
     return classical.no_history(dlrm())
 
 
 def bst() -> RecipeConfig:
-    """BST: a transformer over the last 20 events and the item, in the place of target attention (Chen et al. 2019)."""
+    """BST: a transformer over the last 20 events and the item, instead of target attention (Chen et al. 2019)."""
     return classical.bst(dlrm(), dropout=0.2)
 
 
@@ -132,9 +132,9 @@ def rates() -> RecipeConfig:
     """Logistic regression on rates of success: the baseline of ranking."""
     training, tried = _TRAINING.change(learning_rate=1e-2, epochs=10, patience=3), Range(low=1e-3, high=5e-2, log=True)
     recipe = classical.rates("kuairand-pure", _FIELDS, training, _PROTOCOL, learning_rate=tried)
-    return recipe.change(model=recipe.model.change(midnight=_MIDNIGHT))
+    return recipe.change(model=recipe.model.change(midnight=_MIDNIGHT_UTC_HOUR))
 
 
 def rates_no_history() -> RecipeConfig:
-    """The same regression without what the user did before."""
+    """The regression without the user's history."""
     return classical.no_history(rates())

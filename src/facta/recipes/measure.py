@@ -1,6 +1,6 @@
-"""From a fitted model to an artifact that says how good the model is: on validation, and on the test.
+"""From a fitted model to an artifact with its metrics on validation and on the test.
 
-The only part of carrying a recipe out that asks the test, after everything has been chosen.
+The only code of a recipe that uses the test, after everything has been chosen.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def measured(
     log: Log | None,
     device: str = "cpu",
 ) -> ArtifactData:
-    """The artifact of a model that was fitted to `experiment.fitting`, with its numbers on both stages.
+    """The artifact of a model fitted to `experiment.fitting`, with its metrics on both stages.
 
-    Under refit=yes the first model is measured on validation alone, under the protocol with refit=no. A second model is
-    then fitted to all events before the test and measured on it; the artifact holds the second one. `folder` is that of
-    the first run. Raises FactaError.
+    Under refit=yes the first model is measured only on validation, under the protocol with refit=no. A second model is
+    then fitted to all events before the test and measured on it; the artifact holds the second one. `folder`: of the
+    first run. Raises FactaError.
     """
     fitting = experiment.fitting
     contents = _calibrated(recipe, _contents(recipe, first.model, fitting), fitting)
     if experiment.protocol.refit == "no":
         return replace(contents, metrics=_metrics(contents, experiment.read_by(fitting), get_args(Stage)))
     chosen_by = _metrics(contents, Experiment(fitting.dataset, fitting.protocol), ["validation"])
-    calibration = contents.calibration  # the second model has seen the validation events: it keeps the first one's
+    calibration = contents.calibration  # those of the first model: the second has seen validation
     again = fitting.refit
     contents = _contents(recipe, refit(recipe, first, again, folder, log, device), again)
     contents = replace(contents, calibration=calibration)
@@ -68,8 +68,8 @@ def ranked(
     ks: Sequence[int] = KS,
     progress: Progress | None = None,
 ) -> Result:
-    """Metrics of the lists that people get: the model's, or the most popular items where the model knows no item of a
-    history."""
+    """Metrics of the lists that users get: the model's, or the popularity fallback for
+    histories without a known item."""
     counts = contents.catalogue["training_events"].to_numpy()
     return evaluate(contents.model, experiment, stage=stage, ks=ks, counts=counts, progress=progress)
 
@@ -82,7 +82,7 @@ def predicted(
     calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Predictions:
-    """What the model says of the held-out events; `calibrated`: after the artifact's calibrators, where it has any."""
+    """The model's predictions of the held-out events; `calibrated`: with the artifact's calibrators, if it has any."""
     if "feedback" not in contents.model.tasks:
         raise ConfigError("This artifact has learned no feedback; train one whose recipe sets model.feedback.")
     counts = contents.catalogue["training_events"].to_numpy()
@@ -94,7 +94,7 @@ def predicted(
 
 
 def stages(experiment: Experiment, task: Task) -> list[Stage]:
-    """The stages that hold something out for a task."""
+    """The stages with held-out events for a task."""
     if task == "feedback":
         return [stage for stage in get_args(Stage) if len(experiment.held_out(stage))]
     asked: dict[Stage, int] = {"validation": len(experiment.split.validation), "test": len(experiment.test)}
@@ -102,7 +102,7 @@ def stages(experiment: Experiment, task: Task) -> list[Stage]:
 
 
 def _contents(recipe: RecipeConfig, model: Model, fitting: Fitting) -> ArtifactData:
-    """An artifact without numbers."""
+    """The contents of an artifact without metrics."""
     counts = pl.Series("training_events", fitting.statistics.counts.numpy())
     return ArtifactData(
         config={**recipe.model_dump(mode="json"), "model": plain(model.config), "choose": False},
@@ -113,7 +113,7 @@ def _contents(recipe: RecipeConfig, model: Model, fitting: Fitting) -> ArtifactD
 
 
 def _metrics(contents: ArtifactData, experiment: Experiment, asked: Sequence[Stage]) -> list[dict[str, Any]]:
-    """What the model reaches in each task and in those of the stages that hold something out."""
+    """The model's metrics in each task on those of the stages that have held-out events."""
     raw = replace(contents, calibration={})
     return [
         _measure(one, experiment, stage, task).summary()
@@ -131,7 +131,7 @@ def _measure(contents: ArtifactData, experiment: Experiment, stage: Stage, task:
 
 
 def _calibrated(recipe: RecipeConfig, contents: ArtifactData, fitting: Fitting) -> ArtifactData:
-    """The artifact with calibrators, if its recipe asks for them: fitted on the validation events and nothing else."""
+    """The artifact with calibrators, if its recipe has `calibration`; fitted on the validation events alone."""
     kind = recipe.calibration
     if kind is None:
         return contents

@@ -1,9 +1,9 @@
 """MovieLens-1M. HSTU and its SASRec have the published settings (Zhai et al. 2024): window 200, width 50, AdamW with
 betas (.9, .98), dropout .2, 128 uniform negatives, cosine / 0.05, 101 epochs.
 
-Three things differ. The best epoch is chosen on validation; the public code has none and reads the best epoch off the
-test. The learning rate is twice as high and falls to 0 with the last epoch, and a batch holds 64 users in place of 128
-(HSTU-large: 128): docs/recipes.md says what each was worth on validation, and what helped nothing.
+Three things differ. The best epoch is chosen on validation; the public code chooses it on the test. The learning rate
+is twice as high and falls to 0 with the last epoch, and a batch has 64 users instead of 128 (HSTU-large: 128).
+docs/recipes.md has the effect of each on validation, and trials without effect.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def hstu_large() -> RecipeConfig:
 
 
 def _with_mol(recipe: RecipeConfig) -> RecipeConfig:
-    """MoL in the cosine's place, with fewer and narrower components and gates than published: the published ones cost
-    78 GFLOP a step."""
+    """MoL instead of the cosine, with fewer and narrower components and gates than published, which cost 78 GFLOP a
+    step.
+    """
     assert isinstance(recipe.model, RecommenderConfig) and recipe.model.next_item is not None
     similarity = MoLConfig(query_components=4, item_components=4, component_width=32, query_hidden=128, gate_hidden=32)
     model = recipe.model.change(next_item=recipe.model.next_item.change(similarity=similarity))
@@ -117,10 +118,10 @@ def sasrec_ce() -> RecipeConfig:
 
 def bert4rec() -> RecipeConfig:
     """BERT4Rec with the sizes of the authors' code (Sun et al. 2019): width 64, 2 layers of 2 heads, feed-forward 256,
-    a fifth of the events hidden. Its block is a pre-norm one: see docs/recipes.md.
+    a fifth of the events masked. Its block is pre-norm: see docs/recipes.md.
 
     An epoch learns a fifth of the events that SASRec's learns, and replications needed about 30 times SASRec's epochs;
-    here validation ends the training, or the thousandth epoch.
+    here validation ends the training, at the thousandth epoch at the latest.
     """
     recipe = sasrec_ce()
     encoder = TransformerConfig(preset="modern", rotary=False, layers=2, heads=2, hidden=256, dropout=0.2)
@@ -180,7 +181,8 @@ def ligr_ss() -> RecipeConfig:
 
 def fuxi_linear() -> RecipeConfig:
     """FuXi-Linear (Ye et al. 2026) with HSTU's input, loss and training: 2 layers of width 50, not tuned. Without the
-    second residual it learns half as much in the same time: see docs/recipes.md."""
+    second residual it learns half as much in the same time: see docs/recipes.md.
+    """
     recipe = hstu()
     encoder = FuXiLinearConfig(layers=2, heads=2, second_residual=True, dropout=0.2)
     return recipe.change(name="movielens-1m/fuxi-linear", model=recipe.model.change(encoder=encoder))
@@ -199,12 +201,12 @@ def sasrec_rules() -> RecipeConfig:
 
 
 def popularity() -> RecipeConfig:
-    """The most frequent items of the training part, for everybody."""
+    """The most frequent items of the training part, for all users."""
     return RecipeConfig(name="movielens-1m/popularity", model=PopularityConfig())
 
 
 def decayed_popularity() -> RecipeConfig:
-    """Popularity that fades with time; its half-life is chosen on validation."""
+    """Time-decayed popularity; its half-life is chosen on validation."""
     return RecipeConfig(name="movielens-1m/decayed-popularity", model=DecayedPopularityConfig(), choose=True)
 
 
@@ -216,15 +218,15 @@ def ease() -> RecipeConfig:
 
 
 def bpr_mf() -> RecipeConfig:
-    """BPR-MF: matrix factorisation by pairs; λ is chosen on validation, a person is folded in from the history."""
+    """BPR-MF: matrix factorisation by pairs; λ is chosen on validation, users are folded in from their histories."""
     return RecipeConfig(name="movielens-1m/bpr-mf", model=BPRMFConfig(), choose=True)
 
 
 def item_knn() -> RecipeConfig:
-    """Item-kNN: items met by the same users; shrinkage and decay are chosen on validation."""
+    """Item-kNN: items with common users; shrinkage and decay are chosen on validation."""
     return RecipeConfig(name="movielens-1m/item-knn", model=ItemKNNConfig(), choose=True)
 
 
 def rules() -> RecipeConfig:
-    """Pairwise rules: what follows what, counted and not trained; their settings are chosen on validation."""
+    """Pairwise rules: items that follow an item, counted and not trained; settings are chosen on validation."""
     return RecipeConfig(name="movielens-1m/rules", model=RulesConfig(), choose=True)

@@ -1,12 +1,11 @@
 """Recipes for a log of your own: retrieval (which item comes next) and ranking (what a person does with an item).
 
 Retrieval: `hstu` and `sasrec-ss`, both also with rules as a prior (`hstu-rules`, `sasrec-rules`), and `bert4rec-ss`,
-beside the baselines `rules`, `item-knn` and `popularity`. Nothing is masked, because people of most services come back
-to items; sizes and epochs follow from the size of the log (`recipes.sizing`).
+beside the baselines `rules`, `item-knn` and `popularity`. Nothing is masked, because in most services people return to
+items; sizes and epochs follow from the size of the log (`recipes/sizing.py`).
 
-Ranking: the systems of the simulated service, of whatever feedback and features a dataset has. They learn every
-feedback field, read the features of items where any are declared, and are chosen by NE, the mean over the fields that
-say what success is.
+Ranking: the systems of the simulated service, for any feedback and features. They learn every feedback field, read
+declared features of items, and choose epochs by NE, the mean over the fields with success.
 
 The last tenth of the log's time is the test, the tenth before it the validation.
 """
@@ -39,14 +38,14 @@ _RETRIEVAL = ProtocolConfig(split="temporal", train_end="80%", validation_end="9
 
 
 def derive(recipe: RecipeConfig) -> RecipeConfig:
-    """The same system, of no fields in particular."""
+    """The system without names of fields."""
     assert recipe.training is not None
     training = recipe.training.change(metric="NE")
     return recipe.change(model=recipe.model.of_any_fields, training=training)
 
 
 def hstu() -> RecipeConfig:
-    """HSTU with position and time bias; without times (leave-one-out) position bias alone."""
+    """HSTU with position and time bias; in a log without times (leave-one-out) only position bias."""
     return RecipeConfig(
         name="own-log/hstu",
         model=RecommenderConfig(
@@ -78,7 +77,7 @@ def sasrec_ss() -> RecipeConfig:
 
 
 def bert4rec_ss() -> RecipeConfig:
-    """BERT4Rec with SASRec-SS's loss: hidden events, from those on both sides; reads no times."""
+    """BERT4Rec with SASRec-SS's loss: masked events, predicted from both sides; reads no times."""
     recipe = sasrec_ss()
     encoder = TransformerConfig(preset="modern", rotary=False, layers=2, heads=2)
     model = recipe.model.change(layout="cloze", cloze=ClozeConfig(), encoder=encoder)
@@ -101,7 +100,7 @@ def _with_rules(recipe: RecipeConfig, name: str) -> RecipeConfig:
 
 
 def rules() -> RecipeConfig:
-    """Pairwise rules: what follows what, counted and not trained; their settings are chosen on validation."""
+    """Pairwise rules: items that follow an item, counted and not trained; settings are chosen on validation."""
     return RecipeConfig(name="own-log/rules", model=RulesConfig(), choose=True, protocol=_RETRIEVAL)
 
 
@@ -113,15 +112,15 @@ def ease() -> RecipeConfig:
 
 
 def bpr_mf() -> RecipeConfig:
-    """BPR-MF: matrix factorisation by pairs; λ is chosen on validation, a person is folded in from the history."""
+    """BPR-MF: matrix factorisation by pairs; λ is chosen on validation, users are folded in from their histories."""
     return RecipeConfig(name="own-log/bpr-mf", model=BPRMFConfig(), choose=True, protocol=_RETRIEVAL)
 
 
 def item_knn() -> RecipeConfig:
-    """Item-kNN: items met by the same users; shrinkage and decay are chosen on validation."""
+    """Item-kNN: items with common users; shrinkage and decay are chosen on validation."""
     return RecipeConfig(name="own-log/item-knn", model=ItemKNNConfig(), choose=True, protocol=_RETRIEVAL)
 
 
 def popularity() -> RecipeConfig:
-    """The most frequent items of the training part, for everybody."""
+    """The most frequent items of the training part, for all users."""
     return RecipeConfig(name="own-log/popularity", model=PopularityConfig(), protocol=_RETRIEVAL)

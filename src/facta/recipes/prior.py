@@ -1,6 +1,6 @@
-"""The prior of a recommender in a run: part of every validation, and given to the model when its training is over.
+"""The prior of a recommender in a run: used in every validation, and added to the model after training.
 
-The model trains without its prior, so checkpoints hold no rules. A run that goes on counts them again.
+The model trains without its prior, so checkpoints hold no rules. A resumed run counts them again.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from facta.models.prior import Prior, PriorConfig
 from facta.training.log import Log
 from facta.training.model import Validate
 
-MOST = 20_000  # validation requests that choose a weight: a single number, and each of its values asks them all
+MOST_REQUESTS = 20_000  # most validation requests for choosing the weight, since each value needs all of them
 
 
 def prior_of(config: ModelConfig) -> PriorConfig | None:
-    """The prior that a config asks for: in its field `prior`, where it has one."""
+    """The config's field `prior`, if it has one."""
     found = getattr(config, "prior", None)
     return found if isinstance(found, PriorConfig) else None
 
 
 def without_prior(config: ModelConfig) -> ModelConfig:
-    """What is trained."""
+    """The config of the model in training."""
     return config if prior_of(config) is None else config.change(prior=None)
 
 
 def validated(measured: Validate | None, model: Model, prior: Prior) -> Validate | None:
-    """The same metrics, of the model with its prior: the epoch that is kept is the best one of both together."""
+    """Validation of the model with its prior, so that the best epoch is that of both together."""
     if measured is None:
         return None
 
@@ -42,15 +42,15 @@ def validated(measured: Validate | None, model: Model, prior: Prior) -> Validate
 
 
 def settle(model: Model, prior: Prior, fitting: Fitting, log: Log) -> None:
-    """Give a trained model its prior and write the prior's settings into the model's config.
+    """Add the prior to a trained model, and its settings to the model's config.
 
-    An open weight becomes the one of `Prior.WEIGHTS` with the highest NDCG@10 on (at most MOST requests of) validation,
-    of equals the lowest.
+    An open weight becomes the one of `Prior.WEIGHTS` with the highest NDCG@10 on (at most
+    MOST_REQUESTS requests of) validation; ties go to the lowest.
     """
     model.prior = prior
     if prior.open and len(fitting.split.validation):
         reached: dict[float, float] = {}
-        asked = fitting.sample(MOST)
+        asked = fitting.sample(MOST_REQUESTS)
         for prior.weight in Prior.WEIGHTS:
             reached[prior.weight] = validate(model, asked, ks=(10,)).means["NDCG@10"]
         prior.weight = max(reached, key=lambda tried: reached[tried])
@@ -67,4 +67,4 @@ def _beside(model: Model, prior: Prior) -> Iterator[None]:
     try:
         yield
     finally:
-        model.prior = None  # or checkpoints would hold the rules
+        model.prior = None  # otherwise checkpoints would hold the rules

@@ -1,4 +1,4 @@
-"""What a recipe returns: a whole configuration, from which a system is trained and measured without another choice."""
+"""The whole configuration of a recipe, from which a system is trained and measured without further choices."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from facta.training.tune import Space
 
 
 class RecipeConfig(Config):
-    """Model, training, protocol; and where `facta tune` may search."""
+    """Model, training, protocol, and the search space of `facta tune`."""
 
     name: str
     model: AnyModel
     training: TrainingConfig | None = None  # None for models that are counted, not trained
-    calibration: CalibrationKind | None = None  # of predicted feedback: fitted on validation, kept in the artifact
-    choose: bool = False  # counted models only: take the best of the settings that the model proposes, on validation
+    calibration: CalibrationKind | None = None  # of predicted feedback: fitted on validation, stored in the artifact
+    choose: bool = False  # counted models only: choose the best of the model's proposed settings on validation
     protocol: ProtocolConfig = ProtocolConfig()
     derived: dict[str, str] = {}
-    """Settings that follow from the size of the log (`recipes.sizing`): dotted key -> "" in a recipe; in an artifact
-    the value and its reason. A key that somebody sets is taken out."""
-    search: Space = {}  # dotted key -> the values, or the range of them, that a search may try
+    """Settings derived from the size of the log (`recipes/sizing.py`): dotted key -> "" in a recipe; in an artifact the
+    value and its reason. A key that is set explicitly is removed.
+    """
+    search: Space = {}  # dotted key -> values or range for a search
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         trained = self.model.trained
         if trained and self.training is None:
-            raise ConfigError(f"The recipe '{self.name}' has a model that is trained and no `training`; give it one.")
+            raise ConfigError(f"The recipe '{self.name}' has a trained model without `training`; add it.")
         if not trained and self.training is not None:
             kind = kind_of(self.model)
             raise ConfigError(f"A model of kind '{kind}' is counted, not trained: set `training` to null.")
@@ -52,8 +53,8 @@ class RecipeConfig(Config):
             )
         if self.calibration is not None and "feedback" not in self.model.tasks:
             raise ConfigError(
-                f"The recipe '{self.name}' predicts no feedback, and probabilities of feedback alone are calibrated: "
-                "set calibration to null."
+                f"The recipe '{self.name}' predicts no feedback, and only probabilities of feedback can be "
+                "calibrated: set calibration to null."
             )
         return self
 
@@ -64,7 +65,7 @@ class RecipeConfig(Config):
         return self._without_derived(super().override(settings), dict(assignments(settings, parts(self))))
 
     def _without_derived(self, changed: Self, values: Mapping[str, Any]) -> Self:
-        """What somebody has set is no longer derived."""
+        """Remove explicitly set keys from `derived`."""
         if "derived" in values or not changed.derived:
             return changed
         given = _paths(values)

@@ -1,18 +1,18 @@
-"""Systems for logs of the simulated service (`facta data simulate`): feedback on shown items, with a known floor.
+"""Systems for logs of the simulated service (`facta data simulate`): feedback on shown items, with a known optimum.
 
-Trained on the first 80 % of the log's time, chosen on the next 10 %, tested on the rest. What helped the generative
-ranker, as NE(click) on validation (a million events, seed 0; the floor is .8273, the base rate 1):
+Trained on the first 80 % of the log's time, chosen on the next 10 %, tested on the rest. Improvements of the generative
+ranker, as NE(click) on validation (a million events, seed 0; the optimum is .8273, the base rate 1):
 
     width 32, 3 epochs       .8842  interleaved, a window of 256 events, n = 267 as in the research code
-                             .8716  an action's token shows its item too (`paired`)
-                             .8652  n = 8: a sum over some tens of events is not drowned by the norm's eps
+                             .8716  the action's token also shows its item (`paired`)
+                             .8652  n = 8: eps of the norm no longer dominates a sum over some tens of events
     width 64, 6 epochs       .8533  batches of 32, dropout .1
-                             .8522  no vectors of absolute positions, which rows beyond the 100th hardly train
-                             .8488  a window of 64 events: taste has changed since
+                             .8522  no absolute positions, of which those beyond the 100th are hardly trained
+                             .8488  a window of 64 events: older events are of another taste
 
-What an item is beside its features is two numbers wide, because most of a wide vector of a rare item is noise (6 epochs
-of width 32, interleaved: .886 with ids of full width, .878 with ids of 4). Of no use: a fourth layer, width 96, the
-rating as a third task, weight decay of the tables.
+Id vectors beside features have width 2, because most of a wide vector of a rare item is noise (6 epochs of width 32,
+interleaved: .886 with ids of full width, .878 with ids of 4). Without effect: a fourth layer, width 96, the rating as a
+third task, weight decay of the tables.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from facta.training.tune import Range
 _FIELDS = ("click", "long_view")
 _TRAINING = TrainingConfig(
     epochs=10, batch_size=64, learning_rate=2e-3, schedule="cosine", metric="NE(click)", patience=3
-)  # of the classical rankers
+)  # search space of the classical rankers
 _SEARCH = {
     "training.learning_rate": Range(low=5e-4, high=8e-3, log=True),
     "model.width": (32, 64, 128),
@@ -47,7 +47,7 @@ _SEARCH = {
 
 
 def gr_ranking() -> RecipeConfig:
-    """Items and actions in turn, HSTU, a loss at every action (Zhai et al. 2024, section 2)."""
+    """Interleaved items and actions, HSTU, a loss at every action (Zhai et al. 2024, section 2)."""
     return RecipeConfig(
         name="simulator/gr-ranking",
         model=RecommenderConfig(
@@ -76,33 +76,33 @@ def gr_ranking() -> RecipeConfig:
 
 
 def gr_interleaved() -> RecipeConfig:
-    """The paper's tokens: an action's shows the action alone."""
+    """The paper's tokens: that of an action shows only the action."""
     recipe = gr_ranking()
     return recipe.change(name="simulator/gr-interleaved", model=recipe.model.change(layout="interleaved"))
 
 
 def gr_fused() -> RecipeConfig:
-    """Context, item and feedback in one token; the head weighs the history against the item."""
+    """Context, item and feedback in one token; the head combines the history's state with the item."""
     recipe = gr_ranking()
     return recipe.change(name="simulator/gr-fused", model=recipe.model.change(layout="fused"))
 
 
 def gr_unconditioned() -> RecipeConfig:
-    """The fused ranker without the item: what a history says of a user's mood alone."""
+    """The fused ranker without the item: predictions from the history alone."""
     recipe = gr_fused()
     feedback = FeedbackConfig(fields=("click", "long_view"), late=("context",))
     return recipe.change(name="simulator/gr-unconditioned", model=recipe.model.change(feedback=feedback))
 
 
 def transformer_ranking() -> RecipeConfig:
-    """The tokens of gr-ranking, with a modern transformer in HSTU's place."""
+    """The tokens of gr-ranking, with a modern transformer instead of HSTU."""
     recipe = gr_ranking()
     encoder = TransformerConfig(preset="modern", layers=3, heads=4, dropout=0.1)
     return recipe.change(name="simulator/transformer-ranking", model=recipe.model.change(encoder=encoder))
 
 
 def gr_fuxi_linear() -> RecipeConfig:
-    """The tokens of gr-ranking, with FuXi-Linear in HSTU's place: a state of constant size for each user."""
+    """The tokens of gr-ranking, with FuXi-Linear instead of HSTU: a state of constant size for each user."""
     recipe = gr_ranking()
     encoder = FuXiLinearConfig(layers=3, heads=4, second_residual=True, dropout=0.1)
     return recipe.change(name="simulator/gr-fuxi-linear", model=recipe.model.change(encoder=encoder))
@@ -115,39 +115,41 @@ def dlrm() -> RecipeConfig:
 
 
 def dlrm_gr_features() -> RecipeConfig:
-    """The DLRM, given the features alone that the generative ranker reads."""
+    """The DLRM with only the features of the generative ranker."""
     return classical.gr_features(dlrm())
 
 
 def dlrm_no_history() -> RecipeConfig:
-    """The DLRM without what the user did before."""
+    """The DLRM without the user's history."""
     return classical.no_history(dlrm())
 
 
 def bst() -> RecipeConfig:
-    """BST: a transformer over the last 20 events and the item, in the place of target attention (Chen et al. 2019)."""
+    """BST: a transformer over the last 20 events and the item, instead of target attention (Chen et al. 2019)."""
     return classical.bst(dlrm(), dropout=0.1)
 
 
 def sim() -> RecipeConfig:
-    """The events of the item's category among the last 1,000, beside target attention over the last 50 (Pi et al.
-    2020)."""
+    """SIM: events of the item's category among the last 1,000, beside target attention over the last 50 (Pi et al.
+    2020).
+    """
     return _long("sim", SIMConfig())
 
 
 def twin() -> RecipeConfig:
-    """Attention finds 100 of the last 1,000 events and weighs them (Chang et al. 2023)."""
+    """TWIN: attention finds 100 of the last 1,000 events and weighs them (Chang et al. 2023)."""
     return _long("twin", TWINConfig())
 
 
 def transact() -> RecipeConfig:
-    """A transformer over the last 100 events, each beside the item (Xia et al. 2023)."""
+    """TransAct: a transformer over the last 100 events, each concatenated with the item (Xia et al. 2023)."""
     return _long("transact", TransActConfig())
 
 
 def _long(system: str, history: HistoryConfig) -> RecipeConfig:
-    """The DLRM with another reader; its counts see 50 events as before. A step has an eighth of the people, for rows of
-    long histories are long."""
+    """The DLRM with another reader; its counts still see 50 events. A step has an eighth of the users, since rows of
+    long histories are long.
+    """
     recipe = dlrm()
     training, model = recipe.training, recipe.model
     assert training is not None
@@ -162,5 +164,5 @@ def rates() -> RecipeConfig:
 
 
 def rates_no_history() -> RecipeConfig:
-    """The same regression without what the user did before."""
+    """The regression without the user's history."""
     return classical.no_history(rates())

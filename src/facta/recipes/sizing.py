@@ -1,7 +1,8 @@
-"""Settings that follow from the size of a log: what a recipe for any log leaves open until it sees one.
+"""Settings derived from the size of a log, for recipes that work with any log.
 
-A recipe names such settings in `derived`. Rules of thumb, read off this package's recipes for logs of known size
-(MovieLens 100K and 1M, Amazon Beauty), so that training takes minutes on two cores; each value comes with its reason.
+A recipe names such settings in `derived`. The rules of thumb are interpolated from this package's recipes for logs of
+known size (MovieLens 100K and 1M, Amazon Beauty), so that training takes minutes on two cores; each value has its
+reason.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from facta.eval.fitting import Fitting
 from facta.recipes.recipe import RecipeConfig
 
 BUDGET_EVENTS = 30_000_000  # a model of width 64 reads about 150,000 events a second on two cores: some 4 minutes
-STEPS = 100  # of an epoch, about
+STEPS_PER_EPOCH = 100  # steps of an epoch, about
 VALIDATIONS = 10
 KEYS = (
     "model.window",
@@ -31,9 +32,9 @@ KEYS = (
 
 @dataclass(frozen=True)
 class LogSize:
-    """What is known of the training part of a log, and of what is asked on validation."""
+    """Sizes of the training part of a log and of validation."""
 
-    lengths: np.ndarray[Any, np.dtype[np.int64]]  # [U] training events of each user who has two or more
+    lengths: np.ndarray[Any, np.dtype[np.int64]]  # [U] training events of each user with two or more
     requests: int  # of validation
     timed: bool
 
@@ -44,7 +45,7 @@ class LogSize:
 
 
 def sized(recipe: RecipeConfig, fitting: Fitting) -> RecipeConfig:
-    """The recipe with all that it leaves open filled in; `derived` then holds the reason of each value."""
+    """The recipe with its derived settings filled in; `derived` then holds the reason of each value."""
     if all(recipe.derived.values()):
         return recipe
     size = LogSize.of(fitting)
@@ -58,7 +59,7 @@ def sized(recipe: RecipeConfig, fitting: Fitting) -> RecipeConfig:
 
 
 def _value(key: str, size: LogSize, recipe: RecipeConfig) -> tuple[Any, str]:
-    """A value, and why."""
+    """A value and its reason."""
     assert recipe.training is not None
     events, users = int(size.lengths.sum()), len(size.lengths)
     read = int(np.minimum(size.lengths, _setting(recipe, "model.window")).sum())
@@ -71,11 +72,11 @@ def _value(key: str, size: LogSize, recipe: RecipeConfig) -> tuple[Any, str]:
             return width, f"the log has {events:,} training events (32 below 20,000; 128 from 3 million)"
         case "model.embedding.dropout" | "model.encoder.dropout":
             dropout = 0.5 if events < 300_000 else 0.3 if events < 1_000_000 else 0.2
-            return dropout, f"{events:,} training events are learned by heart (.5 below 300,000; .2 from 1 million)"
+            return dropout, f"{events:,} training events overfit without dropout (.5 below 300,000; .2 from 1 million)"
         case "model.encoder.bias":
             return ("both", "the log has times") if size.timed else ("position", "the log has no times")
         case "training.batch_size":
-            batch = _power_of_two(users // STEPS, 16, 256)
+            batch = _power_of_two(users // STEPS_PER_EPOCH, 16, 256)
             return batch, f"{users:,} users then make about {-(-users // batch):,} steps an epoch"
         case "training.epochs":
             cloze = _setting(recipe, "model.cloze")
@@ -88,13 +89,13 @@ def _value(key: str, size: LogSize, recipe: RecipeConfig) -> tuple[Any, str]:
             asked = max(1, size.requests * int(np.ceil(read / max(users, 1))))
             validations = int(np.clip(BUDGET_EVENTS // asked, 3, VALIDATIONS))
             return max(1, epochs // validations), (
-                f"{size.requests:,} requests are asked each time, and {epochs} epochs are validated about "
-                f"{validations} times"
+                f"a validation has {size.requests:,} requests, and {epochs} epochs are validated about {validations} "
+                "times"
             )
 
 
 def _epochs_of_hidden(read: int, share: float) -> tuple[int, str]:
-    """As many as learn the events that others learn, for hidden events alone are learned."""
+    """Epochs of a masked (cloze) model: as many as learn the events that others learn."""
     epochs = int(np.clip(BUDGET_EVENTS / (share * max(read, 1)), 3 / share, 100 / share))
     return epochs, (
         f"an epoch reads {read:,} events and learns {share:.0%} of them, and about {BUDGET_EVENTS / share:,.0f} take "
@@ -103,18 +104,18 @@ def _epochs_of_hidden(read: int, share: float) -> tuple[int, str]:
 
 
 def _power_of_two(least: int, low: int, high: int) -> int:
-    """The smallest power of two that is at least this, within bounds that are powers of two themselves."""
+    """The smallest power of two that is at least `value`, within bounds that are powers of two."""
     return int(np.clip(1 << max(least - 1, 0).bit_length(), low, high))
 
 
 def _exists(recipe: RecipeConfig, key: str) -> bool:
-    """Whether the recipe has the setting; an encoder of another kind has other ones."""
+    """Whether the recipe has the setting; other kinds of encoders have others."""
     part, _, name = key.rpartition(".")
     return name in getattr(type(_setting(recipe, part)), "model_fields", {})
 
 
 def _setting(recipe: RecipeConfig, key: str) -> Any:
-    """The value of a dotted key; None where a part on the way is none, or another kind without it."""
+    """The value of a dotted key; None if a part on the path is None or of a kind without the key."""
     part: Any = recipe
     for name in key.split("."):
         part = getattr(part, name, None)

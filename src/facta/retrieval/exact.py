@@ -1,15 +1,14 @@
-"""Exact ranking over the full catalogue, streamed: the ranks of given targets, and the best k items with their scores.
+"""Exact ranking of the full catalogue, streamed: ranks of given targets, and the best k items with their scores.
 
 Letters: Q requests, V items, P width, R targets in all, k items of a list.
 
-Requests are ranked in chunks, each by one thread and in blocks that stay in its core's cache
-(`retrieval.score_block`); the full [Q, V] never exists. Where one chunk asks for lists alone, the catalogue is divided
-among the threads. `retrieval.reference` is the slow twin that defines what is computed.
+Requests are ranked in chunks, each by one thread, in blocks that stay in its core's cache (`retrieval/score_block.py`);
+the full [Q, V] never exists. For a single chunk that needs only lists, the catalogue is divided among the threads. The
+slow twin `retrieval/reference.py` defines the results.
 
-Ties: the rank of a target is 1 + the number of other ranked items that score at least as high, so a tie never favours
-a target; targets of one request that tie with each other share the places that they take together, lower rows first.
-Lists break ties by row. An item that scores -inf is never listed, and as a target it is UNREACHABLE; masked items are
-just that.
+Ties: the rank of a target is 1 + the number of other ranked items that score at least as high, so a tie never favours a
+target; tied targets of one request take consecutive places, lower rows first. Lists break ties by row. An item with the
+score -inf, as masked items have, is never listed, and as a target it is UNREACHABLE.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ import torch
 
 from facta.arrays import Floats32, Ints
 from facta.retrieval.item_sets import ItemSets, keep, owners, take
-from facta.retrieval.score_block import TILE, Chunk, padded
+from facta.retrieval.score_block import TILE_ROWS, Chunk, padded
 from facta.retrieval.topk import best_of
 from facta.types import CatalogueScores, FactoredScores
 
 __all__ = ["UNREACHABLE", "ItemSets", "Ranking", "rank_catalogue"]
 
 UNREACHABLE = 1 << 62
-"""The rank of a target that cannot be recommended because it is masked: a miss at every k, never a hit."""
+"""The rank of a masked target: a miss at every k."""
 
 ROWS, COLUMNS, GROUP = 512, 1024, 16
-"""A block of 2 MB: it stays near its core, and calling an operator on it is cheap beside the operator's work."""
+"""A block of 2 MB: small enough for a core's cache, large enough to outweigh the cost of calling an operator."""
 
 
-SPAN = 1 << 17
-"""The least scores of a thread's span of the catalogue: 3 ms of work, beside which a thread costs little."""
+SPAN_SCORES = 1 << 17
+"""The least scores of a thread's span of the catalogue: 3 ms of work, which outweigh the cost of a thread."""
 
 Part = TypeVar("Part")
 Made = TypeVar("Made")
@@ -45,21 +44,21 @@ Made = TypeVar("Made")
 
 class Ranking(NamedTuple):
     ranks: Ints  # [R] of each target
-    lists: Ints  # [Q, k] catalogue rows, best first; -1 where fewer than k items are left
+    lists: Ints  # [Q, k] catalogue rows, best first; -1 if fewer than k items are left
     scores: Floats32  # [Q, k]; -inf there
 
 
 def rank_catalogue(
     scores: CatalogueScores, targets: ItemSets, masked: ItemSets, k: int, count: int | None = None
 ) -> Ranking:
-    """Rank all V items for each of Q requests, on the CPU; `retrieval.index` ranks a part of a catalogue.
+    """Rank all V items for each of Q requests, on the CPU; `retrieval/index.py` ranks a part of a catalogue.
 
-    `count`: V, where vectors of zeros follow those of the items. Targets are distinct within a request. Scores are
-    float32; one that is not a number is a `ProtocolError`. Chunks are taken in the order of their requests' numbers of
-    targets, many first, and divided among threads.
+    `count`: V, if vectors of zeros follow those of the items. Targets are distinct within a request. Scores are
+    float32; NaN is a `ProtocolError`. Requests are sorted by their number of targets, descending, and chunks are
+    divided among threads.
     """
     items = count or (scores.items if isinstance(scores, FactoredScores) else scores.T).shape[0]
-    spans = min(torch.get_num_threads(), items * padded(len(targets.offsets) - 1) // SPAN)
+    spans = min(torch.get_num_threads(), items * padded(len(targets.offsets) - 1) // SPAN_SCORES)
     if spans > 1 and len(targets.offsets) <= ROWS and not len(targets.items):
         return _lists_by_span(scores, masked, k, items, spans)
     order = np.argsort(-np.diff(targets.offsets), kind="stable")
@@ -68,7 +67,7 @@ def rank_catalogue(
 
     def rank(rows: Ints) -> None:
         asked, places = take(targets, rows)
-        columns = COLUMNS * ROWS // padded(len(rows))  # few requests take wider blocks: as many bytes, fewer calls
+        columns = COLUMNS * ROWS // padded(len(rows))  # few requests take wider blocks of as many bytes
         chunk = Chunk(_part(scores, rows), asked, take(masked, rows)[0], count=count, columns=columns, group=GROUP)
         reached, own, lists[rows], best[rows] = chunk.rank(k)
         ranks[places] = np.where(own > -np.inf, reached, UNREACHABLE)
@@ -78,11 +77,12 @@ def rank_catalogue(
 
 
 def _lists_by_span(scores: CatalogueScores, masked: ItemSets, k: int, count: int, spans: int) -> Ranking:
-    """Lists of one chunk of requests without targets: each span of the catalogue by one thread, then the best of all.
+    """Lists for one chunk of requests without targets: each thread ranks a span of the catalogue, then lists are
+    merged.
 
     Spans begin at multiples of a tile, as blocks do.
     """
-    width = -(-count // (spans * TILE)) * TILE
+    width = -(-count // (spans * TILE_ROWS)) * TILE_ROWS
     none = ItemSets(np.zeros_like(masked.offsets), np.empty(0, np.int64))
 
     def rank(first: int) -> tuple[Ints, Floats32]:
@@ -99,9 +99,9 @@ def _lists_by_span(scores: CatalogueScores, masked: ItemSets, k: int, count: int
 
 
 def _span(scores: CatalogueScores, first: int, size: int) -> CatalogueScores:
-    """The scores of some items; vectors of zeros that follow the last of all stay behind it."""
+    """The scores of a span of items; vectors of zeros after the last item stay there."""
     if isinstance(scores, FactoredScores):
-        return FactoredScores(scores.queries, scores.items[first : first + -(-size // TILE) * TILE])
+        return FactoredScores(scores.queries, scores.items[first : first + -(-size // TILE_ROWS) * TILE_ROWS])
     return scores[:, first : first + size]
 
 
@@ -112,8 +112,9 @@ def _part(scores: CatalogueScores, rows: Ints) -> CatalogueScores:
 
 
 def _in_threads(work: Callable[[Part], Made], parts: Sequence[Part]) -> list[Made]:
-    """Each part by one thread that shares its operators with no other: threads that never wait for each other lose
-    little on a busy machine, where every shared operator would wait for the slowest; and equal items score equal."""
+    """Each part by one thread with single-threaded operators: on a busy machine a shared operator would wait for the
+    slowest thread. Also, equal items then get equal scores.
+    """
     threads = torch.get_num_threads()
 
     def alone(part: Part) -> Made:
@@ -127,11 +128,11 @@ def _in_threads(work: Callable[[Part], Made], parts: Sequence[Part]) -> list[Mad
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(alone, parts))
     finally:
-        torch.set_num_threads(threads)  # a thread's setting reaches the libraries of all
+        torch.set_num_threads(threads)  # the setting of one thread applies to all threads of the libraries
 
 
 def _settle_ties(ranks: Ints, targets: ItemSets) -> Ints:
-    """m targets of a request with equal ranks were counted against each other: they take places m - 1 … 0 higher."""
+    """m tied targets of a request were counted against each other; they move up by m - 1 … 0 places."""
     request = owners(targets)
     order = np.lexsort((targets.items, ranks, request))
     sorted_ranks = ranks[order]

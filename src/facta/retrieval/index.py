@@ -1,7 +1,7 @@
-"""The items of a catalogue that may be listed, and their vectors: made, normalised and compacted once, asked often.
+"""The listed items of a catalogue and their vectors, normalised and compacted once for many queries.
 
-Evaluation makes an index for each evaluation, an artifact one for all of its requests: for a million items making the
-vectors takes longer than an answer.
+An evaluation builds its own index, an artifact one for all requests: for a million items building takes longer than an
+answer.
 
 Letters: S requests, V catalogue items, V' of them listed, P width of a query, k items of a list.
 """
@@ -22,7 +22,7 @@ from facta.types import CatalogueScores, FactoredScores, Ranker, SequenceBatch, 
 
 
 class Scoring(Protocol):
-    """What makes a score of a query and the vector of an item: a similarity."""
+    """A similarity: the score of a query and an item vector."""
 
     factored: bool
 
@@ -33,11 +33,11 @@ class Scoring(Protocol):
 
 
 class VectorRanker(Protocol):
-    """A ranker whose scores are a function of a query and the vector of an item."""
+    """A ranker whose scores are a similarity of query and item vectors."""
 
     @property
     def scoring(self) -> Scoring:
-        """That function."""
+        """The similarity."""
         ...
 
     def queries(self, batch: SequenceBatch) -> Tensor:
@@ -50,29 +50,29 @@ class VectorRanker(Protocol):
 
 
 def has_vectors(ranker: object) -> TypeGuard[VectorRanker]:
-    """Whether a ranker says what makes its scores of two vectors; a baseline and a model with a prior do not."""
+    """Whether a ranker has vectors with a similarity; baselines and models with a prior do not."""
     return getattr(ranker, "scoring", None) is not None
 
 
 class Index:
-    """The rows [V'] of a catalogue that may be listed, ascending, and their vectors [V', P].
+    """The listed rows [V'] of a catalogue, ascending, and their vectors [V', P].
 
-    Where scores are `products` of vectors these lie on the CPU, where catalogues are ranked, with zeros behind the last
-    one; others where the ranker lives. `vectors` is None for a ranker without vectors: its scores are dense, and cut to
-    the listed rows. The index holds no ranker: `scores` takes the one that it was made of.
+    If scores are `products` of vectors, the vectors are on the CPU, where catalogues are ranked, followed by zeros;
+    other vectors are on the ranker's device. `vectors` is None for a ranker without vectors, whose dense scores are cut
+    to the listed rows. The index does not hold the ranker: `scores` gets the one that it was made of.
     """
 
     def __init__(self, rows: Ints, count: int, vectors: Tensor | None = None, *, products: bool = True) -> None:
         self.rows, self.count, self.vectors = rows, count, vectors
         self.products = products and vectors is not None
         self.every = len(rows) == count
-        self.row = np.append(rows, -1)  # of a place; of place -1, which is none, -1
-        self.place = np.full(count, -1)  # [V] among the V' items; -1: not there
+        self.row = np.append(rows, -1)  # row of a place; -1 for place -1 (none)
+        self.place = np.full(count, -1)  # [V] place among the V' items; -1: not listed
         self.place[rows] = np.arange(len(rows))
 
     @classmethod
     def of(cls, ranker: Ranker, rows: Ints, count: int, device: torch.device | str = "cpu") -> Index:
-        """`device`: where the ranker lives."""
+        """`device`: of the ranker."""
         if not has_vectors(ranker):
             return cls(rows, count)
         asked = None if len(rows) == count else torch.from_numpy(rows).to(device)
@@ -99,7 +99,7 @@ class Index:
         return scores if self.every else scores[:, torch.from_numpy(self.rows)]
 
     def rank(self, scores: CatalogueScores, targets: ItemSets, masked: ItemSets, k: int) -> Ranking:
-        """As `rank_catalogue`, of scores of the listed items: in rows of the catalogue, other targets UNREACHABLE."""
+        """As `rank_catalogue` over the listed items, in rows of the catalogue; other targets are UNREACHABLE."""
         if self.every:
             return rank_catalogue(scores, targets, masked, k, self.count)
         asked, hidden = self.listed(targets), self.listed(masked)
@@ -109,6 +109,6 @@ class Index:
         return Ranking(ranks, self.row[found.lists], found.scores)
 
     def listed(self, sets: ItemSets) -> ItemSets:
-        """Those of the items that are listed, as places among them."""
+        """The listed ones of some items, as places among the V' items."""
         kept = keep(sets, self.place[sets.items] >= 0)
         return kept._replace(items=self.place[kept.items])

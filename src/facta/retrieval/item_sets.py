@@ -18,14 +18,14 @@ class ItemSets(NamedTuple):
 
 
 def take(sets: ItemSets, rows: Ints) -> tuple[ItemSets, Ints]:
-    """The sets of some requests, and where their items stand among all."""
+    """The sets of some requests, and the places of their items among all."""
     lengths = np.diff(sets.offsets)[rows]
     places = arrays.spans(sets.offsets[rows], lengths)
     return ItemSets(arrays.offsets_of(lengths), sets.items[places]), places
 
 
 def keep(sets: ItemSets, chosen: Bools) -> ItemSets:
-    """Only the chosen ones of all items."""
+    """The sets with the chosen items only."""
     return ItemSets(arrays.offsets_of(chosen)[sets.offsets], sets.items[chosen])
 
 

@@ -1,4 +1,4 @@
-"""The slow twin of `retrieval.exact`: one request after the other, one target after the other, in plain words."""
+"""The slow twin of `retrieval/exact.py`: one request after the other, one target after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from facta.retrieval.item_sets import ItemSets
 
 
 def rank_slowly(scores: Tensor, targets: ItemSets, masked: ItemSets, k: int, ranked: Ints | None = None) -> Ranking:
-    """What `rank_catalogue` computes, from dense scores [Q, V]."""
+    """The results of `rank_catalogue`, from dense scores [Q, V]."""
     requests, count = scores.shape
     ranks: list[int] = []
     lists = np.full((requests, k), -1)
@@ -22,7 +22,7 @@ def rank_slowly(scores: Tensor, targets: ItemSets, masked: ItemSets, k: int, ran
         left = [item for item in sorted(allowed - set(hidden)) if row[item] > -np.inf]
         for place, item in enumerate(sorted(left, key=lambda i: -row[i])[:k]):  # a stable sort: ties stay in row order
             lists[request, place], best[request, place] = item, row[item]
-        against = sorted(left, key=lambda i: (-row[i], i in wanted))  # relevant items last among equals
+        against = sorted(left, key=lambda i: (-row[i], i in wanted))  # relevant items last among equal scores
         places = {item: place + 1 for place, item in enumerate(against)}
         ranks += [places.get(item, UNREACHABLE) for item in wanted]
     return Ranking(np.array(ranks, dtype=np.int64), lists, best)

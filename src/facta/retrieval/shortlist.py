@@ -1,7 +1,7 @@
-"""Search in two stages: products of rough vectors put some items first, and these alone are scored exactly.
+"""Search in two stages: products of rough vectors select some items, which alone are scored exactly.
 
-For scores that are no products and cost much: a mixture of logits over a million items (Ding and Zhai, arXiv
-2407.15462). An item that the rough search misses is not found, so the lists are nearly those of all scores.
+For expensive scores, such as a mixture of logits over a million items (Ding and Zhai, arXiv 2407.15462). Items that the
+rough search misses are lost, so the lists are approximate.
 
 Letters: S requests, V' listed items, C width of a rough vector, k items of a list.
 """
@@ -25,7 +25,7 @@ from facta.types import FactoredScores, Ranker, SequenceBatch
 
 
 class Shortlist:
-    """The rough vectors [V', C] of an index, on the CPU, and its mean item [1, P], both made once."""
+    """The rough vectors [V', C] of an index, on the CPU, and its mean item [1, P], both computed once."""
 
     def __init__(self, index: Index, rough: Tensor) -> None:
         assert index.vectors is not None
@@ -34,20 +34,21 @@ class Shortlist:
 
     @classmethod
     def of(cls, index: Index, ranker: Ranker) -> Self:
-        """Raises ConfigError where the ranker's scores have no rough search."""
+        """Raises ConfigError if the ranker's similarity has no rough search."""
         rough = None
         if has_vectors(ranker) and index.vectors is not None and not index.products:
             rough = ranker.scoring.rough_items(index.vectors)
         if rough is None:
-            raise ConfigError("Found a shortlist for a model that has no faster search than its scores: leave it out.")
+            raise ConfigError("Found a shortlist for a model without a rough search: leave it out.")
         return cls(index, rough)
 
     def best(
         self, ranker: VectorRanker, batch: SequenceBatch, masked: ItemSets, k: int, length: int
     ) -> tuple[Ints, Floats32]:
-        """The best k items [S, k] among the `length` first ones, and their exact scores; -1 and -inf behind the last.
+        """The best k items [S, k] among the first `length` of the rough search, and their exact scores; padded with -1
+        and -inf.
 
-        Items are rows of the catalogue; those of `masked` are not among them.
+        Items are rows of the catalogue; `masked` ones are excluded.
         """
         vectors, hidden = self.index.vectors, self.index.listed(masked)
         assert vectors is not None

@@ -1,11 +1,11 @@
-"""The exact best k of every row of a stream of score blocks, touching only what can still matter.
+"""The exact best k of every row of a stream of score blocks; groups without a candidate are skipped.
 
 Letters: r rows, c columns of a block, k items kept, g columns of a group.
 
-A score and its column make one int64 that sorts by score, then by lower column: no two are equal, so the best k are
-unique. A group of columns is looked at only if its maximum beats the row's k-th best at the last merge. Merging after
-1, 2, 4, … blocks keeps about k candidates a row. Worst case: scores that ascend by column; then every score is
-examined, which is slow and still exact.
+A score and its column make one int64 that sorts by score, then by lower column; all differ, so the best k are unique. A
+group of columns is examined only if its maximum beats the row's k-th best at the last merge. Merging after 1, 2, 4, …
+blocks keeps about k candidates a row. Worst case: scores ascending by column; then every score is examined (slow, still
+exact).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facta import arrays
 from facta.arrays import Floats32, Ints
 from facta.errors import ProtocolError
 
-PENDING = 256  # candidates a row, on average, that force a merge: bounds the memory
+PENDING_PER_ROW = 256  # mean candidates a row that force a merge, to bound memory
 _LOWEST = np.iinfo(np.int64).min
 
 
@@ -30,7 +30,7 @@ class TopK:
     def __init__(self, rows: int, k: int, group: int) -> None:
         self.k, self.group = k, group
         self._keys = np.full((rows, k), _LOWEST)
-        self._beat = np.full((rows, 1), -np.inf, dtype=np.float32)  # a candidate scores more than this
+        self._beat = np.full((rows, 1), -np.inf, dtype=np.float32)  # candidates score above this
         self._pending: list[tuple[Ints, Ints]] = []  # rows and keys of candidates
         self._waiting, self._blocks, self._merge_at = 0, 0, 1
         self._highest: Tensor | None = None
@@ -41,7 +41,7 @@ class TopK:
         groups = columns // self.group
         folded = block.view(
             rows, self.group, groups
-        )  # column = place * groups + group: the reduction runs over whole vectors
+        )  # column = place * groups + group, so that the reduction runs over whole SIMD vectors
         highest = torch.amax(folded, 1)
         self._highest = highest if self._highest is None else torch.maximum(self._highest, highest, out=self._highest)
         if self._blocks == 0:
@@ -53,20 +53,20 @@ class TopK:
         self._pending.append((row[chosen], sortable(values[chosen, place], column)))
         self._waiting += len(chosen)
         self._blocks += 1
-        if self._blocks >= self._merge_at or self._waiting > PENDING * rows:
+        if self._blocks >= self._merge_at or self._waiting > PENDING_PER_ROW * rows:
             self._merge()
 
     def lists(self) -> tuple[Ints, Floats32]:
-        """Columns [r, k], best first, and their scores; -1 and -inf behind the last item that scores more than -inf."""
+        """Columns [r, k], best first, and their scores; padded with -1 and -inf."""
         if self._highest is not None and bool(self._highest.isnan().any()):
             raise ProtocolError(
-                "A score is not a number (NaN): this model cannot be ranked; look at its training loss."
+                "Found a score that is not a number (NaN): this model cannot rank; look at its training loss."
             )
         self._merge()
         return _sorted_lists(self._keys)
 
     def _first_bar(self, highest: Tensor) -> Floats32:
-        """Just below the k-th highest group maximum of the first block: k scores at least are as high."""
+        """Just below the k-th highest group maximum of the first block, which at least k scores reach."""
         if highest.shape[1] < self.k:
             return np.full_like(self._beat, -np.inf)
         kth = highest.shape[1] - self.k
@@ -90,7 +90,7 @@ class TopK:
 
 
 def best_of(columns: Sequence[Ints], scores: Sequence[Floats32], k: int) -> tuple[Ints, Floats32]:
-    """Lists [r, k] of several parts of a catalogue -> the best k of all, as `TopK.lists` gives them."""
+    """Lists [r, k] of several parts of a catalogue -> the best k of all, as `TopK.lists`."""
     column, score = np.concatenate(columns, axis=1), np.concatenate(scores, axis=1)
     keys = np.where(column < 0, _LOWEST, sortable(score, column))
     return _sorted_lists(np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:])

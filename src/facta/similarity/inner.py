@@ -1,7 +1,7 @@
 """Similarities that are inner products: `dot` and `cosine`.
 
-Letters: S states, U items, P width. The temperature is folded into the queries, so that scores are plain products and
-fused losses and indexes apply.
+Letters: S states, U items, P width. Queries are divided by the temperature, so that scores are plain products, as fused
+losses and indexes need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from facta.similarity.similarity import Similarity, SimilarityConfig
 
 
 class InnerProductConfig(SimilarityConfig):
-    """score = state·item / T (dot), or the same of unit vectors (cosine; the HSTU research code, with T = 0.05)."""
+    """score = state·item / T (dot), or with unit vectors (cosine, as in the HSTU research code with T = 0.05)."""
 
     kind: Literal["dot", "cosine"] = "cosine"
     temperature: float = Field(default=0.05, gt=0)

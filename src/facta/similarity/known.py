@@ -1,4 +1,4 @@
-"""The similarities that facta brings along: a new one adds a word here."""
+"""facta's own similarities; a new one is added here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from facta.similarity.mol import MoLConfig
 from facta.similarity.similarity import SimilarityConfig
 
 __all__ = ["InnerProductConfig", "MoLConfig", "SimilarityConfig"]
-"""What `facta.configs` shows."""
+"""The configs that `facta.configs` exports."""
 
 AnySimilarity = Annotated[SimilarityConfig, Kinds(SimilarityConfig, (InnerProductConfig, MoLConfig))]
 """The type of a config's field that holds a similarity."""

@@ -1,10 +1,10 @@
-"""Mixture of logits, MoL (Zhai et al., KDD 2023; Ding and Zhai, arXiv 2407.15462): a score that is no inner product.
+"""Mixture of logits, MoL (Zhai et al., KDD 2023; Ding and Zhai, arXiv 2407.15462): a learned similarity.
 
     score(q, x) = Σ_g π_g(q, x) · ⟨f_a(q), h_b(x)⟩ / T          g = (a, b) of the A x B pairs of components
     π(q, x)     = softmax(SiLU(u(q) ⊙ v(x) + w(l)))             l the G = A · B cosines of this pair
 
-f is a SwiGLU layer, h is linear, all components have length 1; u, v and w are gates of two linear layers. What depends
-on a query or an item alone is made once: `queries` and `items` hold the components and, behind them, u or v.
+f is a SwiGLU layer, h is linear, all components have length 1; u, v and w are gates of two linear layers. `queries` and
+`items` hold the parts that depend on a query or an item alone, computed once: the components, followed by u or v.
 
 Letters: S states, U items, K items of each state, D width, A and B components of a query and an item, d their width,
 G = A · B pairs of components, H hidden width of a gate.
@@ -23,11 +23,11 @@ from facta.ops.mol import Gate, Mixture, mixed, mol, native
 from facta.similarity.similarity import Similarity, SimilarityConfig
 
 EPS = 1e-6
-SALT = 900  # of the dropout of π
+DROPOUT_SALT = 900  # salt of the dropout of π
 
 
 class MoLConfig(SimilarityConfig):
-    """The published sizes for MovieLens 1M are the defaults."""
+    """The defaults are the published sizes for MovieLens 1M."""
 
     kind: Literal["mol"] = "mol"
     query_components: int = Field(default=8, ge=1, description="A")
@@ -52,13 +52,13 @@ def _gate(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class MoL(Similarity):
-    """Components of queries and items, and gates that say which pairs of them count."""
+    """Components of queries and items, and gates that weigh their pairs."""
 
     def __init__(self, config: MoLConfig, width: int) -> None:
         super().__init__()
         self.config, self.width = config, width
         self.mixture = Mixture(
-            config.query_components, config.item_components, config.temperature, config.gate_dropout, SALT
+            config.query_components, config.item_components, config.temperature, config.gate_dropout, DROPOUT_SALT
         )
         made = config.query_components * config.component_width
         self.query_inner = nn.Linear(width, 2 * config.query_hidden)
@@ -69,7 +69,7 @@ class MoL(Similarity):
         self.pair_gate = _gate(config.pairs, config.gate_hidden, config.pairs)
 
     def cells(self, queries: Tensor) -> int:
-        """The kernels keep nothing of a pair but its score, index and key."""
+        """The kernels store only score, index and key of a pair."""
         config = self.config
         made = 5 * config.pairs + 2 * config.gate_hidden + config.item_components * config.component_width
         return made if native(queries) is None else 5
@@ -104,7 +104,7 @@ class MoL(Similarity):
         return items[:, : -self.config.pairs]
 
     def rough_queries(self, queries: Tensor, mean: Tensor) -> Tensor:
-        """Σ_a π_ab f_a of each b, with the shares that the mean item would have."""
+        """Σ_a π_ab f_a of each b, with the shares π of the mean item."""
         config = self.config
         _, share = mixed(self.mixture, queries, mean, self._gate)
         share = share.view(len(queries), config.query_components, config.item_components)

@@ -1,4 +1,4 @@
-"""What a similarity is: how a state and an item make a score.
+"""The interface of a similarity: the score of a state and an item.
 
 A similarity from outside extends `SimilarityConfig` and `Similarity`.
 
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from facta.config import Config
 from facta.errors import ConfigError
 
-CELLS = 1 << 24  # numbers that the pairs of one step of `all_scores` make: 64 MB in float32
+CELLS_AT_ONCE = 1 << 24  # intermediate numbers of one step of `all_scores`: 64 MB in float32
 
 
 class Similarity(nn.Module):
-    """Queries of states, vectors of items, and the score of each pair of them."""
+    """Queries of states, vectors of items, and the score of each pair."""
 
     factored = False
-    """Whether a score is the product of query and vector: indexes and fused losses then apply."""
+    """Whether a score is the product of query and vector, as indexes and fused losses need."""
 
     @property
     def draws(self) -> bool:
-        """Whether scores in training draw something for each pair."""
+        """Whether scores in training need a random draw for each pair."""
         return False
 
     @abstractmethod
@@ -34,23 +34,24 @@ class Similarity(nn.Module):
 
     @abstractmethod
     def items(self, vectors: Tensor) -> Tensor:
-        """[U, D] -> [U, P]: a function of each vector alone, made once for a catalogue."""
+        """[U, D] -> [U, P]: a function of each vector alone, computed once for a catalogue."""
 
     @abstractmethod
     def flops(self, count: int) -> float:
-        """Operations of one query against `count` items whose vectors are made; multiply and add count as two."""
+        """Operations of one query against `count` existing item vectors; multiply and add count as two."""
 
     @abstractmethod
     def scores(self, queries: Tensor, items: Tensor, index: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
         """Queries [S, P] and items [U, P] -> [S, U]; with an index [S, K] into the items -> [S, K].
 
-        `keys`, int64 of the shape of the scores, are given in training where the similarity `draws`: from a pair's key
-        derive all of its random draws.
+        `keys`, int64 of the shape of the scores, are given in training if the similarity `draws`: all random draws of a
+        pair derive from its key.
         """
 
     def rough_items(self, items: Tensor) -> Tensor | None:
-        """Items [U, P] -> vectors [U, C] whose products with `rough_queries` order the items nearly as the scores do;
-        None: there are none."""
+        """Items [U, P] -> vectors [U, C] whose products with `rough_queries` approximate the order of the scores; None:
+        not supported.
+        """
         return None
 
     def rough_queries(self, queries: Tensor, mean: Tensor) -> Tensor:
@@ -58,12 +59,12 @@ class Similarity(nn.Module):
         raise ConfigError(f"{type(self).__name__} has no rough search.")
 
     def cells(self, queries: Tensor) -> int:
-        """How many numbers one pair makes on its way to a score: what bounds the pairs that are scored together."""
+        """Intermediate numbers of a pair, which limit the pairs that are scored together."""
         return queries.shape[1]
 
     def all_scores(self, queries: Tensor, items: Tensor) -> Tensor:
-        """Queries [S, P] and items [U, P] -> [S, U], some pairs at a time: memory does not grow with their number."""
-        step = max(CELLS // self.cells(queries), 1)
+        """Queries [S, P] and items [U, P] -> [S, U], a few pairs at a time, in constant memory beside the result."""
+        step = max(CELLS_AT_ONCE // self.cells(queries), 1)
         of_query, of_item = max(step // max(len(items), 1), 1), step
         found = queries.new_empty(len(queries), len(items))
         for row in range(0, len(queries), of_query):

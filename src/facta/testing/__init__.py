@@ -1,6 +1,6 @@
 """The contract of parts and models, for tests of your own: `check_encoder(MyEncoderConfig())`.
 
-Every function raises AssertionError where something is not kept.
+Every function raises AssertionError if the contract is broken.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TASKS = {
 def cases(
     encoder: EncoderConfig, layouts: tuple[str, ...] = tuple(LAYOUTS), *, rates: bool = False, gaps: bool = False
 ) -> dict[str, Case]:
-    """An encoder in every layout and task that it can do, by "layout-task"."""
+    """Cases of an encoder in every layout and task that it supports, by "layout-task"."""
     embedding = EmbeddingConfig(gaps=gaps, features=True, hidden_ids=0.3)
     found = _hiding(encoder, [layout for layout in layouts if named(layout).both_ways])
     for layout in (layout for layout in layouts if not named(layout).both_ways):
@@ -50,7 +50,7 @@ def cases(
 
 
 def _hiding(encoder: EncoderConfig, layouts: Sequence[str]) -> dict[str, Case]:
-    """The same of layouts that hide what they predict, for encoders that see both ways and read no times."""
+    """Cases of layouts with masked events, for encoders that see both ways and read no times."""
     if not encoder.both_ways or encoder.settings_without_time:
         return {}
     model = RecommenderConfig(
@@ -61,20 +61,20 @@ def _hiding(encoder: EncoderConfig, layouts: Sequence[str]) -> dict[str, Case]:
 
 
 def check_encoder(config: EncoderConfig, *, sees_all: bool = True) -> None:
-    """An encoder under every layout and objective. `sees_all=False`: it may leave earlier events out."""
+    """Check an encoder under every layout and objective. `sees_all=False`: it may ignore earlier events."""
     for case in cases(config).values():
         check(_as(case, sees_all))
 
 
 def check_layout(name: str) -> None:
-    """A layout, by its name or `module:NAME`, under every objective that it has facts for."""
+    """Check a layout, by its name or `module:NAME`, under every objective that it supports."""
     bias: Literal["position", "both"] = "position" if named(name).both_ways else "both"
     for case in cases(HSTUConfig(heads=2, bias=bias), (name,)).values():
         check(case)
 
 
 def check_similarity(config: SimilarityConfig) -> None:
-    """A similarity beside the full softmax and drawn negatives."""
+    """Check a similarity with the full softmax and with drawn negatives."""
     for loss in ({"kind": "softmax"}, {"kind": "sampled-softmax"}, {"kind": "bce"}):
         next_item = NextItemConfig.parse({"similarity": config, "loss": loss})
         model = RecommenderConfig(window=10, width=8, encoder=HSTUConfig(heads=2), next_item=next_item)
@@ -82,7 +82,7 @@ def check_similarity(config: SimilarityConfig) -> None:
 
 
 def check_model(config: ModelConfig, **facts: bool) -> None:
-    """A whole model; `facts` says which it reads (`Case`)."""
+    """Check a whole model; `facts`: those that it reads (`Case`)."""
     check(Case(config, **facts))
 
 

@@ -1,5 +1,6 @@
-"""Histories with all kinds of facts, by hand, as ready batches: every event a target among its row's inputs, or some
-of them aside. Facts are changed one at a time to see who reads them."""
+"""Small histories with all kinds of facts as batches, with inline or standalone targets. Tests change one fact at a
+time to find the predictions that depend on it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ SERIES = tuple(
 
 
 def features() -> dict[str, Feature]:
-    """One of each kind: a category (some undefined), several categories (some without any), a vector."""
+    """A feature of each kind: a category (some undefined), several categories (some empty), a vector."""
     rng = torch.Generator().manual_seed(1)
     lengths = torch.arange(ITEMS) % 3
     kind = Field(name="kind", role="item", kind="categorical", dtype="str", categories=("k", "l", "m"))
@@ -58,8 +59,9 @@ def catalogue(*, users: bool, series: bool, described: bool) -> Catalogue:
 
 @dataclass(frozen=True)
 class Row:
-    """One person: events column by column; `series`: (field, value, time, events before it); `earlier`: items that
-    came before the first event."""
+    """One person: events by column; `series`: (field, value, time, events before it); `earlier`: items before the first
+    event.
+    """
 
     name: int
     item: list[int]
@@ -73,14 +75,15 @@ class Row:
         return len(self.item)
 
     def cut(self, events: int) -> Row:
-        """Its first events, and the series entries among them."""
+        """The row's first events, with their series entries."""
         fields = {name: column[:events] for name, column in self.fields.items()}
         series = tuple(entry for entry in self.series if entry[3] < events)
         return replace(self, item=self.item[:events], time=self.time[:events], fields=fields, series=series)
 
     def changed(self, fact: str, event: int) -> Row:
-        """Another time, context, item or feedback of one event; or other facts of the person, another earlier item,
-        another value of a series entry."""
+        """The row with one change: time, context, item or feedback of an event; facts of the person; an earlier item;
+        or a value of a series entry.
+        """
 
         def other(column: Sequence[int], codes: int) -> list[int]:
             return [*column[:event], (column[event] + 1) % codes, *column[event + 1 :]]
@@ -89,7 +92,7 @@ class Row:
             case "item":
                 return replace(self, item=other(self.item, ITEMS))
             case "time":
-                earlier = self.time[event] - 40 * DAY  # out of order, so that it is another time to all others
+                earlier = self.time[event] - 40 * DAY  # out of order, so that it differs for all other events
                 return replace(self, time=[*self.time[:event], earlier, *self.time[event + 1 :]])
             case "context" | "feedback":
                 asked = {one.name: one.codes for one in FIELDS if one.role == fact}
@@ -126,7 +129,7 @@ def random_row(rng: np.random.Generator, length: int, name: int = 0, *, series: 
 
 
 def batch(rows: Sequence[Row], *, users: bool = True, series: bool = True) -> SequenceBatch:
-    """All events are inputs and, in-line, targets, as training rows of feedback are."""
+    """All events are inputs and inline targets, as in training rows of feedback."""
     lengths = torch.tensor([len(row) for row in rows])
     offsets = jagged.offsets_of(lengths)
     place = jagged.places(offsets)
@@ -148,31 +151,33 @@ def batch(rows: Sequence[Row], *, users: bool = True, series: bool = True) -> Se
 
 @dataclass(frozen=True)
 class Times:
-    """When the events of all rows were."""
+    """Times of the events of all rows."""
 
     offsets: Ints
     timestamp: Ints
 
 
 def seeing(given: SequenceBatch, sees: Visibility) -> SequenceBatch:
-    """A `batch` whose targets see what is said of them."""
+    """A `batch` whose targets have the given visibility."""
     assert given.events.time is not None
     log = Times(given.offsets.numpy(), given.events.time.numpy())
     after = torch.from_numpy(sees.events(log, jagged.rows(given.offsets).numpy(), given.index.numpy()))
     until = sees.changes_before(log.timestamp)
-    targets = replace(given.targets, after=after, sees=after, until=None if until is None else torch.from_numpy(until))
+    targets = replace(
+        given.targets, num_visible=after, sees=after, until=None if until is None else torch.from_numpy(until)
+    )
     return replace(given, targets=targets, next_time=given.events.time if sees.own_times else given.next_time)
 
 
 def asked_alone(row: Row, event: int, sees: Visibility, **parts: bool) -> SequenceBatch:
-    """One event of a row to be judged, beside the events and changes of facts that it sees and nothing else."""
+    """A standalone target with only the events and changes of facts that it sees."""
     whole = seeing(batch([row], **parts), sees).targets
-    asked, after = request(row, event, (), **parts), int(whole.after[event])
+    asked, after = request(row, event, (), **parts), int(whole.num_visible[event])
     changes = [one for one in row.series if one[3] <= after]
     if whole.until is not None:
         changes = [one for one in changes if one[2] < int(whole.until[event])]
     past = batch([replace(row.cut(after), series=tuple(changes))], **parts)
-    past = replace(past, targets=replace(asked.targets, after=torch.tensor([after])))
+    past = replace(past, targets=replace(asked.targets, num_visible=torch.tensor([after])))
     if sees.own_times:
         return replace(past, next_time=past.events.time)
     assert past.next_time is not None
@@ -182,26 +187,26 @@ def asked_alone(row: Row, event: int, sees: Visibility, **parts: bool) -> Sequen
 
 
 def aside(rows: Sequence[tuple[Row, Sequence[int]]], **parts: bool) -> SequenceBatch:
-    """All events are inputs; the events in the given places are targets that the model does not find among them."""
+    """All events are inputs; the events at the given places are standalone targets."""
     whole = batch([row for row, _ in rows], **parts)
     place = torch.tensor([at for _, places in rows for at in places], dtype=torch.int64)
     targets = Targets(
         jagged.offsets_of(torch.tensor([len(places) for _, places in rows])),
         _as_targets(_events(rows)),
-        after=place,
-        slot=torch.full_like(place, -1),
+        num_visible=place,
+        input_index=torch.full_like(place, -1),
         weight=torch.ones(len(place)),
     )
     return replace(whole, targets=targets)
 
 
 def hidden_places(events: int) -> list[int]:
-    """Which events of a row are hidden: 1, 4, 7 …, and the last one."""
+    """Places of the masked events of a row: 1, 4, 7 …, and the last one."""
     return [place for place in range(events) if place % 3 == 1 or place == events - 1]
 
 
 def hiding(rows: Sequence[Row], places: Sequence[int] | None, **parts: bool) -> SequenceBatch:
-    """Rows without some of their events, which are targets: the given ones of each row; None: `hidden_places`."""
+    """Rows without some of their events, which are the targets: the given places of each row; None: `hidden_places`."""
     whole = batch(rows, **parts)
     row, hidden = jagged.rows(whole.offsets), torch.zeros(len(whole.index), dtype=torch.bool)
     for start, one in zip(whole.offsets.tolist(), rows, strict=False):
@@ -214,8 +219,8 @@ def hiding(rows: Sequence[Row], places: Sequence[int] | None, **parts: bool) -> 
     targets = Targets(
         offsets(hidden),
         _only(whole.targets.events, hidden),
-        after=jagged.lengths(offsets(kept))[row[hidden]],
-        slot=torch.full_like(whole.index[hidden], -1),
+        num_visible=jagged.lengths(offsets(kept))[row[hidden]],
+        input_index=torch.full_like(whole.index[hidden], -1),
         weight=whole.targets.weight[hidden],
         index=whole.index[hidden],
     )
@@ -232,7 +237,7 @@ def hiding(rows: Sequence[Row], places: Sequence[int] | None, **parts: bool) -> 
 
 
 def request(row: Row, event: int, candidates: Sequence[Row] = (), **parts: bool) -> SequenceBatch:
-    """The history before an event, and that event of the row (and of the candidates) to be judged, at its time."""
+    """The history before an event, and this event of the row (and of the candidates) as targets, at its time."""
     past = batch([row.cut(event)], **parts)
     if parts.get("series", True):
         past = replace(past, series=_series([replace(row, series=tuple(e for e in row.series if e[3] <= event))]))
@@ -243,8 +248,8 @@ def request(row: Row, event: int, candidates: Sequence[Row] = (), **parts: bool)
     targets = Targets(
         offsets=torch.tensor([0, len(asked)]),
         events=_joined(asked),
-        after=torch.full((len(asked),), event),
-        slot=torch.full((len(asked),), -1),
+        num_visible=torch.full((len(asked),), event),
+        input_index=torch.full((len(asked),), -1),
         weight=torch.ones(len(asked)),
     )
     return replace(past, next_time=next_time, targets=targets)
@@ -258,7 +263,7 @@ def joined(parts: Sequence[SequenceBatch]) -> SequenceBatch:
         return jagged.offsets_of(torch.cat([jagged.lengths(one) for one in each]))
 
     def flat(one: Any, of: Sequence[Any]) -> Any:
-        """Columns one behind the other, whatever holds them."""
+        """Concatenated columns."""
         if one is None or isinstance(one, int):
             return one
         if isinstance(one, torch.Tensor):
@@ -276,7 +281,7 @@ def joined(parts: Sequence[SequenceBatch]) -> SequenceBatch:
 
 
 def _events(rows: Sequence[tuple[Row, Sequence[int]]]) -> Events:
-    """The events of the rows in the given places; keys are functions of (person, place)."""
+    """The events of the rows at the given places; keys are functions of (person, place)."""
     chosen = [(row, at) for row, places in rows for at in places]
 
     def column(values: Sequence[int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A model to be checked, the facts that it reads, and random people."""
+"""A model under test, the facts that it reads, and random people."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from facta.testing.batches import Row, batch, catalogue, hidden_places, hiding, 
 from facta.types import SequenceBatch
 
 EVENTS = 7
-SAME, OTHER = 1e-12, 1e-9  # at most, and more than: of numbers about 1
-MEMORY = 1e-11  # at most: keys and values kept are added up in another order
+SAME, OTHER = 1e-12, 1e-9  # largest change that counts as none, and least that counts as one, of numbers about 1
+CACHE_TOLERANCE = 1e-11  # largest difference with a cache, whose keys and values are added up in another order
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Case:
     """A model, and which facts it reads."""
 
     config: ModelConfig
-    users: bool = True  # constant facts of people
-    history: bool = True  # events before the one that is judged
-    series: bool = True  # facts of people that change
-    aside: bool = True  # it predicts events that are none of its inputs
-    looks_back: bool = False  # from the time of what it predicts
-    gaps: bool = False  # each event shows the time since the one before
-    exact: bool = True  # in float64, as models without counts are
-    sees_all: bool = True  # whatever it may read moves its predictions
+    users: bool = True  # reads constant facts of people
+    history: bool = True  # reads events before the target
+    series: bool = True  # reads changing facts of people
+    aside: bool = True  # predicts events that are not inputs
+    looks_back: bool = False  # reads the time of the target
+    gaps: bool = False  # each event shows the time since the previous one
+    exact: bool = True  # runs in float64, as models without counts do
+    sees_all: bool = True  # every fact that it may read changes its predictions
 
     @property
     def layout(self) -> Layout | None:
@@ -40,15 +40,15 @@ class Case:
 
     @property
     def hides(self) -> bool:
-        """Whether it predicts hidden events from those on both sides."""
+        """Whether it predicts masked events from both sides."""
         return self.layout is not None and self.layout.both_ways
 
     def given(self, people: Sequence[Row]) -> SequenceBatch:
-        """Rows with targets in `places`, as in training."""
+        """Rows with targets at `places`, as in training."""
         return hiding(people, None, **self.parts) if self.hides else batch(people, **self.parts)
 
     def places(self, row: Row) -> Sequence[int]:
-        """Which events of a row are predicted."""
+        """Places of the predicted events of a row."""
         return hidden_places(len(row)) if self.hides else range(len(row))
 
     @property
@@ -56,18 +56,18 @@ class Case:
         return {"users": self.users, "series": self.series}
 
     @property
-    def told(self) -> bool:
-        """Whether the next item is predicted in the context of its event."""
+    def gives_context(self) -> bool:
+        """Whether the next item is predicted given the context of its event."""
         next_item = getattr(self.config, "next_item", None)
         return next_item is not None and "context" in next_item.late
 
     def build(self) -> Model:
-        """In float64, far from the initial point, where attention is so small that a leak would not show."""
+        """The model in float64, with weights far from the initial ones, whose attention is too small to show a leak."""
         return far_from_start(self.config.build(catalogue(users=self.users, series=self.series, described=True), 3))
 
 
 def far_from_start(model: Model) -> Model:
-    """Weights of another size, and counts of feedback."""
+    """Larger weights, and counts of feedback."""
     random = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -79,8 +79,9 @@ def far_from_start(model: Model) -> Model:
 
 
 def predicted(model: Model, given: SequenceBatch) -> dict[str, Tensor]:
-    """Fact -> [S, …] what is said of it: the scores of all feedback fields; of the next item the query, or all scores
-    where there is none."""
+    """Fact -> [S, …] predictions: scores of all feedback fields; for the next item the query, or all scores if there is
+    no
+        query."""
     found = {}
     with torch.no_grad():
         if "feedback" in model.tasks:

@@ -1,7 +1,7 @@
-"""What every model keeps, whatever it computes: each check is a function of a case and its model.
+"""The contract of every model; each check is a function of a case and its model.
 
-time < context < item < feedback < time of the next event. A prediction of a fact depends on earlier facts and on
-nothing else, in a row as in a request, beside whatever else is in the batch.
+time < context < item < feedback < time of the next event. A prediction of a fact depends only on earlier facts, in a
+row as in a request, and not on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from facta.layouts.layout import ORDER
 from facta.models.model import Model
 from facta.models.recommender import Recommender
 from facta.testing.batches import DAY, Row, aside, asked_alone, batch, catalogue, hiding, joined, request, seeing
-from facta.testing.case import EVENTS, MEMORY, OTHER, SAME, Case, predicted, rows
+from facta.testing.case import CACHE_TOLERANCE, EVENTS, OTHER, SAME, Case, predicted, rows
 from facta.types import Negatives, SequenceBatch
 
 
@@ -31,23 +31,23 @@ def depends(case: Case, what: str, target: int, fact: str, event: int, row: Row)
     if case.hides:
         if fact in ("user", "earlier", "series"):
             return case.users if fact != "series" else case.series
-        own = event == target and fact == "context" and case.told
+        own = event == target and fact == "context" and case.gives_context
         return own or (event not in case.places(row) and fact in shown)
     if fact in ("user", "earlier"):
         return case.users and (case.history or fact == "user")
     if fact == "series":
         field, _, _, after = row.series[event]
-        newer = any(one[0] == field and one[3] <= target for one in row.series[event + 1 :])  # in force in its place
+        newer = any(one[0] == field and one[3] <= target for one in row.series[event + 1 :])  # in force at its place
         return case.series and after <= target and not (newer and case.layout is None)
     if (event, _place(fact)) >= (target, _place(what)):
-        return False  # it is not known yet
-    if (what, event) == ("item", target) and fact == "context":  # without a state there is no query
-        return case.told and (target > 0 or case.users)
+        return False  # not known yet
+    if (what, event) == ("item", target) and fact == "context":  # no state, no query
+        return case.gives_context and (target > 0 or case.users)
     if fact != "time":
         read = event < target or what == "feedback"
         return read and fact in shown and (case.history or event == target)
-    own = what == "feedback" and case.layout is not None and case.layout.own("feedback") > 0
-    newest = target if own else target - 1  # event of which a token shows facts
+    own = what == "feedback" and case.layout is not None and case.layout.tokens_before("feedback") > 0
+    newest = target if own else target - 1  # event with a fact in a token
     looks_back = case.looks_back and target > 0 and (case.history or event == target)
     return looks_back or (case.gaps and 0 < newest >= event)
 
@@ -57,7 +57,7 @@ def _place(fact: str) -> int:
 
 
 def check_order_of_facts(case: Case, model: Model) -> None:
-    """A prediction depends on earlier facts and on nothing else: one fact is changed at a time."""
+    """A prediction depends only on earlier facts: one fact is changed at a time."""
     (row,) = rows(1)
     changes = [(str(fact), event) for fact in ORDER for event in range(EVENTS)]
     changes += [("user", 0), ("earlier", 0), ("earlier", 1)] * case.users
@@ -77,8 +77,9 @@ def check_order_of_facts(case: Case, model: Model) -> None:
 
 
 def check_cut_rows(case: Case, model: Model) -> None:
-    """Cutting a row changes no earlier prediction: states are prefix-stable. Where events are hidden, the row behind
-    them is read, and a prediction among the inputs is refused."""
+    """Cutting a row changes no earlier prediction: states are prefix-stable. For masked events later events are read,
+    and a target among the inputs is refused.
+    """
     (row,) = rows(2)
     if case.hides:
         _refused(model, batch([row], **case.parts), "a target among inputs that see it")
@@ -90,8 +91,8 @@ def check_cut_rows(case: Case, model: Model) -> None:
 
 
 def check_aside(case: Case, model: Model) -> None:
-    """An event to be judged is predicted as it is among the inputs: beside all of them, and by a request alone. A model
-    that cannot says so.
+    """A standalone target is predicted as it is inline: beside all inputs, and by a request alone. A model that cannot
+    do it raises.
     """
     (row,), others = rows(3), rows(4, 2)
     if not case.aside:
@@ -116,8 +117,9 @@ def _refused(model: Model, given: SequenceBatch, what: str) -> None:
 
 
 def check_requests_of_hidden_events(case: Case, model: Model) -> None:
-    """Where events are hidden, a request is the history and one hidden event behind it. Several in one row would see
-    each other, and a model says so."""
+    """With masked events a request is the history and one masked event after it. Several in one row would see each
+    other, so a model raises.
+    """
     if not case.hides:
         return
     (row,), others = rows(3), rows(4, 2)
@@ -129,19 +131,18 @@ def check_requests_of_hidden_events(case: Case, model: Model) -> None:
 
 
 def _at(row: Row, event: int, time: int) -> Row:
-    """Another candidate: shown at the same moment."""
+    """Another candidate at the same moment."""
     return replace(row, time=[*row.time[:event], time, *row.time[event + 1 :]])
 
 
 def check_hidden_events(case: Case, model: Model) -> None:
-    """Targets among the inputs from which events are hidden, those of their own time or those younger than a delay:
-    each is predicted as it is alone, with what it sees and no more; no hidden event changes that. A model that cannot
-    says so.
+    """Targets among the inputs that see less (blind to ties, or with a delay): each is predicted as in a row with only
+    its visible events, and no hidden event changes that. A model that cannot do it raises.
     """
     row = _with_ties(rows(8)[0])
     for sees in (BLIND, Delayed(3 * DAY)):
         given = seeing(batch([row], **case.parts), sees)
-        hidden = [range(int(after), event) for event, after in enumerate(given.targets.after)]
+        hidden = [range(int(after), event) for event, after in enumerate(given.targets.num_visible)]
         assert any(hidden), f"{sees} hides nothing of this row"
         if not case.aside:
             _refused(model, given, "a target that sees less than its event's token")
@@ -156,7 +157,7 @@ def check_hidden_events(case: Case, model: Model) -> None:
 def _check_unmoved(
     case: Case, model: Model, sees: Visibility, row: Row, hidden: Sequence[range], found: dict[str, Tensor]
 ) -> None:
-    """One fact of one event is changed at a time; a hidden one of an earlier time may be as late as the next event."""
+    """One fact of one event is changed at a time; a hidden event of an earlier time may move up to the next event."""
     changes = [(str(fact), event) for fact in ORDER for event in range(EVENTS - 1)]
     changes = [one for one in changes if any(one[1] in each for each in hidden)]
     others = [
@@ -178,7 +179,7 @@ def _with_ties(row: Row) -> Row:
 
 
 def check_batch_mates(case: Case, model: Model) -> None:
-    """Neither who else is in a batch nor their order matters."""
+    """Predictions do not depend on batch mates or their order."""
     people = rows(5, 6, length=None)
     together = _split(case, predicted(model, case.given(people)), people)
     turned = _split(case, predicted(model, case.given(people[::-1])), people[::-1])[::-1]
@@ -195,8 +196,8 @@ def _split(case: Case, found: dict[str, Tensor], people: Sequence[Row]) -> list[
 
 
 def check_halves(case: Case, model: Model) -> None:
-    """Losses and gradients of two halves add up to the whole, with dropout, hidden ids and negatives: every draw
-    belongs to its event or person, none to a place in a batch. Weights are told before the losses.
+    """Losses and gradients of two halves add up to the whole, with dropout, hidden ids and negatives: every draw is a
+    function of its event or person, not of a place in a batch. `loss_weights` agrees with the losses.
     """
     people = rows(6, 5, length=None)
     model.train()
@@ -223,7 +224,7 @@ def _learned(case: Case, model: Model, people: Sequence[Row]) -> tuple[dict[str,
 
 
 def check_fast_path(case: Case, model: Model) -> None:
-    """float32, where compiled kernels run, says what float64 says: prefixes, series and targets aside included."""
+    """float32 with compiled kernels agrees with float64, for prefixes, series and standalone targets too."""
     (row,) = rows(7)
     given = aside([(row, range(EVENTS))], **case.parts) if case.aside else case.given([row])
     exact = predicted(model, given)
@@ -235,9 +236,9 @@ def check_fast_path(case: Case, model: Model) -> None:
 
 
 def check_memory(case: Case, model: Model) -> None:
-    """A walk with a memory says what is said without one: appended events, an amended one, requests at times of their
-    own with candidates, people at different places in one batch. The largest difference is returned by `memory_error`.
-    Where tokens see what comes later, a memory is refused.
+    """A walk with a cache gives the predictions without one: appended events, an amended event, requests at other times
+    with candidates, people at different places in a batch. `memory_error` returns the largest difference. Models that
+    see later events refuse a cache.
     """
     if isinstance(model, Recommender) and case.hides:
         try:
@@ -248,7 +249,7 @@ def check_memory(case: Case, model: Model) -> None:
         raise AssertionError("a memory was kept of states that depend on later events")
     if isinstance(model, Recommender) and model.encoder.remembers:
         found = memory_error(case, model)
-        assert found <= MEMORY, f"with a memory predictions differ by {found:.1e}"
+        assert found <= CACHE_TOLERANCE, f"with a memory predictions differ by {found:.1e}"
 
 
 def memory_error(case: Case, model: Recommender, seed: int = 9, steps: int = 12) -> float:
@@ -259,7 +260,7 @@ def memory_error(case: Case, model: Recommender, seed: int = 9, steps: int = 12)
     for _ in range(steps):
         who = int(rng.integers(len(people)))
         events[who] = min(events[who] + int(rng.integers(0, 3)), EVENTS - 1)
-        if rng.random() < 0.3:  # something of an earlier event becomes known, or is corrected
+        if rng.random() < 0.3:  # a fact of an earlier event becomes known or is corrected
             event = int(rng.integers(0, events[who]))
             people[who] = people[who].changed(str(rng.choice(["feedback", "item"])), event)
             memory.rows[who] = _before(model, memory.rows[who], people[who], event, case)
@@ -268,14 +269,14 @@ def memory_error(case: Case, model: Recommender, seed: int = 9, steps: int = 12)
 
 
 def _before(model: Recommender, kept: RowMemory | None, row: Row, event: int, case: Case) -> RowMemory | None:
-    """What is left of a row's memory when an event is amended: the tokens before it."""
+    """The part of a row's cache before an amended event."""
     if kept is None:
         return None
     return kept.cut(int(model.layout.closed(batch([row.cut(event + 1)], **case.parts))[0]))
 
 
 def _difference(case: Case, model: Recommender, memory: Memory, people: Sequence[Row], events: Sequence[int]) -> float:
-    """Of the requests of all people at once, each at the event that comes next."""
+    """The largest difference over requests of all people in one batch, each at the next event."""
     asked = joined([request(row, event, [], **case.parts) for row, event in zip(people, events, strict=True)])
     pairs: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
@@ -288,7 +289,7 @@ def _difference(case: Case, model: Recommender, memory: Memory, people: Sequence
 
 
 def check_same_again(case: Case, model: Model) -> None:
-    """The same config, catalogue and seed build the same model, which its own plain values describe."""
+    """The same config, catalogue and seed build the same model, also via the config's plain values."""
     known = catalogue(users=case.users, series=case.series, described=True)
     one, other = case.config.build(known, 3), case.config.build(known, 3)
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
@@ -310,7 +311,7 @@ CHECKS: tuple[Callable[[Case, Model], None], ...] = (
 
 
 def check(case: Case) -> None:
-    """All of them."""
+    """All checks."""
     model = case.build().eval()
     for one in CHECKS:
         one(case, model)

@@ -1,7 +1,7 @@
-"""The learning alarm: when a model does not beat popularity in a stated time, the run says where to look.
+"""The learning alarm: if a model does not beat popularity after some validations, the run says where to look.
 
-Popularity ignores the history. A model that ranks no better after a stated number of validations has most often a wrong
-input (time unit, order, ids) or a wrong learning rate, and more epochs do not help.
+Popularity ignores the history. A model that still ranks no better has most often a wrong input (time unit, order, ids)
+or a wrong learning rate, and more epochs do not help.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from facta import jagged
 from facta.types import Negatives, SequenceBatch
 
 SHORT_GAP_MS, LONG_GAP_MS = 1_000, 10 * 365 * 86_400_000
-MANY_TIES = 0.2
-FLAT = 0.02
+MANY_TIES_SHARE = 0.2
+FLAT_LOSS_SHARE = 0.02
 FEW_NEGATIVES = 64
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the first place to look follows from."""
+    """The measurements that the advice is based on."""
 
     epoch_losses: Sequence[float]
     learning_rate: float
@@ -32,12 +32,12 @@ class Evidence:
 
 
 def is_behind(values: Sequence[float], popularity: float, after: int) -> bool:
-    """True at validation number `after`, once, when none so far beat popularity."""
+    """True once, at validation number `after`, if none so far beat popularity."""
     return len(values) == after and max(values) <= popularity
 
 
 def advice(evidence: Evidence) -> list[str]:
-    """What to look at, most suspicious first; every line carries the measured number."""
+    """Sentences on possible causes, most suspicious first, each with its measured number."""
     findings = [_time_unit(evidence.batch), _learning_rate(evidence), _negatives(evidence), _ties(evidence.batch)]
     known = [finding for finding in findings if finding is not None]
     return [text for _, text in sorted(known, key=lambda finding: not finding[0])]
@@ -48,7 +48,7 @@ Finding = tuple[bool, str]
 
 
 def _gaps(batch: SequenceBatch) -> torch.Tensor | None:
-    """Milliseconds between neighbouring events of one user."""
+    """Milliseconds between consecutive events of a user."""
     if batch.events.time is None:
         return None
     row = jagged.rows(batch.offsets)
@@ -69,7 +69,7 @@ def _time_unit(batch: SequenceBatch) -> Finding | None:
 
 def _learning_rate(evidence: Evidence) -> Finding:
     first, last = evidence.epoch_losses[0], evidence.epoch_losses[-1]
-    flat = last > first * (1 - FLAT)
+    flat = last > first * (1 - FLAT_LOSS_SHARE)
     text = f"learning rate {evidence.learning_rate:g}, epoch loss {first:.4g} → {last:.4g}"
     if flat:
         return True, f"Learning rate: the loss is flat or rises ({text}); try ten times more and ten times less."
@@ -99,7 +99,7 @@ def _ties(batch: SequenceBatch) -> Finding | None:
     if gaps is None or not gaps.numel():
         return None
     share = float((gaps == 0).double().mean())
-    many = share > MANY_TIES
+    many = share > MANY_TIES_SHARE
     return many, (
         f"Ties: {share:.0%} of neighbouring events share a timestamp"
         + ("; their order is that of the input, and may be nothing to learn from." if many else ".")

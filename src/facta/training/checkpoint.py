@@ -4,14 +4,14 @@
       step-00001200/            the newest two are kept
         weights.safetensors
         optimiser.safetensors   exp_avg.NAME, exp_avg_sq.NAME, step.NAME
-        state.json              where training stands; SHA-256 of the files beside it and of itself
-      best-00000900/            weights of the best validation that a kept step speaks of
+        state.json              progress of the training; SHA-256 of the files beside it and of itself
+      best-00000900/            weights of the best validation that a kept step refers to
         weights.safetensors
         state.json
 
-A folder is written beside its place, flushed and renamed, so a crash leaves the older ones as they were. One that was
-torn or altered later is found by its checksums, and the previous one is used. There is no generator state: every draw
-in training is a function of (seed, epoch, step) or of a target's key.
+A folder is written beside its place, flushed and renamed, so a crash does not change older ones. Checksums detect a
+torn or altered folder, and the previous one is used. There is no generator state: every draw in training is a function
+of (seed, epoch, step) or of a target's key.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from facta.errors import ArtifactError
 from facta.training.model import Model
 
 FORMAT = 1
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 STATE = "state.json"
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder whose checksums were right when it was opened."""
+    """A folder whose checksums were verified when it was opened."""
 
     path: Path
     state: dict[str, Any]
@@ -56,7 +56,7 @@ def place(folder: Path, kind: Literal["step", "best"], step: int) -> Path:
 
 
 def save(path: Path, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
-    """Write one checkpoint. Raises ResourceError where the disk is full or read-only; older checkpoints stay."""
+    """Write a checkpoint. Raises ResourceError if the disk is full or read-only; older checkpoints stay."""
     with durable.directory(path) as draft:
         files = {}
         for name, values in tensors.items():
@@ -69,7 +69,7 @@ def save(path: Path, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Raises ArtifactError, with the reason, where the folder is torn, altered or too new."""
+    """Raises ArtifactError with the reason if the folder is torn, altered or too new."""
     try:
         body = json.loads((path / STATE).read_text())
         checksum = body.pop("checksum", None) if isinstance(body, dict) else None
@@ -88,9 +88,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
-    """The newest whole checkpoint, and why each newer one was passed over; None where training never began.
+    """The newest whole checkpoint, and the reason for each newer one that was passed over; None if there is none.
 
-    A step counts as whole only together with the best weights it speaks of. Raises ArtifactError where all are torn.
+    A step is whole only together with the best weights that it refers to. Raises ArtifactError if all are torn.
     """
     passed_over: dict[Path, str] = {}
     for path in steps(folder):
@@ -110,13 +110,13 @@ def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
 
 
 def steps(folder: Path) -> list[Path]:
-    """Newest first, whole or not."""
+    """Folders of steps, newest first, whole or not."""
     return sorted(folder.glob("step-*"), reverse=True)
 
 
 def prune(folder: Path) -> None:
-    """Keep the newest steps and the bests they speak of; drafts that a killed run left behind go too."""
-    kept = set(steps(folder)[:KEPT])
+    """Keep the newest steps and the best weights that they refer to; drafts of killed runs are removed too."""
+    kept = set(steps(folder)[:KEPT_CHECKPOINTS])
     bests = {json.loads((path / STATE).read_text())["state"]["best_step"] for path in kept}
     kept |= {place(folder, "best", step) for step in bests if step is not None}
     for path in folder.iterdir():
@@ -125,7 +125,7 @@ def prune(folder: Path) -> None:
 
 
 def weights(model: Model) -> Tensors:
-    """Parameters and buffers by name, each once: of tied ones the first name counts."""
+    """Parameters and buffers by name, each once: tied ones under their first name."""
     seen: set[int] = set()
     found: Tensors = {}
     for name, tensor in model.state_dict(keep_vars=True).items():

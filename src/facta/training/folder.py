@@ -1,8 +1,8 @@
-"""The folder of one run: `metrics.jsonl`, `checkpoints/`, and with TensorBoard `tensorboard/`. A model that is trained
-a second time has the folder of that run in `refit/`.
+"""The folder of a run: `metrics.jsonl`, `checkpoints/`, with TensorBoard `tensorboard/`, and the folder of a second
+training in `refit/`.
 
-A run goes on from the newest whole checkpoint, and only as what it was started as. Nothing but these four is ever
-removed from the folder.
+A run resumes from the newest whole checkpoint, and only with the same recipe and dataset. Nothing but these four is
+ever removed from the folder.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from facta.training.model import Model
 from facta.training.progress import Progress
 
 REFIT = "refit"
-"""The folder of the second run, below that of the first."""
+"""The folder of the second run, within that of the first."""
 
 
 class RunFolder:
-    """Keeps a model and its optimiser on disk."""
+    """Saves and restores a model and its optimiser."""
 
     def __init__(self, out: Path, identity: Identity, model: Model, optimiser: torch.optim.Optimizer) -> None:
         self.out, self.identity, self.model, self.optimiser = out, identity, model, optimiser
@@ -37,9 +37,10 @@ class RunFolder:
         self._environment = environment(optimiser.param_groups[0]["params"][0].device)
 
     def open(self, log: Log, *, tensorboard: bool) -> tuple[Progress, Journal]:
-        """Weights, optimiser and place of the newest checkpoint, or a fresh start.
+        """Restore weights, optimiser and progress of the newest checkpoint, or start anew.
 
-        Raises ArtifactError where another run lives here or none is whole, ResourceError where it cannot write.
+        Raises ArtifactError if the folder is of another run or no checkpoint is whole, ResourceError if it cannot
+        write.
         """
         with durable.writing(self.out):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ class RunFolder:
         return progress
 
     def save(self, progress: Progress, journal: Journal) -> None:
-        """A checkpoint that `open` finds."""
+        """Write a checkpoint for `open`."""
         progress.journal_bytes = journal.size()
         state = {**progress.to_json(), "run": self.identity.to_json(), "environment": self._environment}
         tensors = {
@@ -95,19 +96,19 @@ class RunFolder:
 
 
 def acquire_run_folder(out: Path, identity: Identity, *, overwrite: bool) -> None:
-    """See to it that the run of `identity` may live in `out`; `overwrite` empties the folder of any other run.
+    """Check that the run of `identity` may use `out`; `overwrite` empties the folder of any other run.
 
-    Raises ArtifactError where something else than a run lies there, which is left as it is; ResourceError where another
-    process is training there, or it cannot be written.
+    Raises ArtifactError if `out` is not the folder of a run (it is not changed), ResourceError if another process
+    trains there or it cannot be written.
     """
     if not out.exists():
-        with durable.writing(out):  # a file where a folder must be is refused before anything is read or said
+        with durable.writing(out):  # refuse a file in place of a folder before reading anything
             os.scandir(next(parent for parent in out.absolute().parents if parent.exists())).close()
         return
     if not _is_run(out):
         raise ArtifactError(
-            f"'{out}' is where this run would keep its checkpoints, and it holds what no run wrote; "
-            "move it away, or choose another place for the artifact."
+            f"'{out}', the folder for this run's checkpoints, has files of no run; move them away, or choose another "
+            "place for the artifact."
         )
     if overwrite:
         journal = Journal(out)
@@ -119,7 +120,7 @@ def acquire_run_folder(out: Path, identity: Identity, *, overwrite: bool) -> Non
 
 
 def _is_run(out: Path) -> bool:
-    """Killed before the first line of its journal was whole, a run leaves empty folders and at most a torn line."""
+    """A run that was killed before the first whole line of its journal leaves empty folders and at most a torn line."""
     if not out.is_dir() or _start(out) is not None:
         return out.is_dir()
     files = [path for path in out.rglob("*") if not path.is_dir()]
@@ -127,7 +128,7 @@ def _is_run(out: Path) -> bool:
 
 
 def _start(out: Path) -> Mapping[str, Any] | None:
-    """The first line of a run's journal; None where there is no such line."""
+    """The first line of a run's journal; None if it has none."""
     try:
         return read(out, "start")[0]
     except (OSError, ValueError, LookupError, TypeError):
@@ -135,13 +136,13 @@ def _start(out: Path) -> Mapping[str, Any] | None:
 
 
 def _goes_on(out: Path, identity: Identity) -> bool:
-    """Whether an unfinished run of this very recipe and dataset lies here."""
+    """Whether the folder has an unfinished run of the same recipe and dataset."""
     start = _start(out)
     return (out / "checkpoints").is_dir() and start is not None and identity.to_json().items() <= start.items()
 
 
 def _empty(out: Path, journal: Journal) -> None:
-    """The journal stays, without a line: it is the lock."""
+    """Empty the folder but keep the journal file, which is the lock."""
     with durable.writing(out):
         for name in ("checkpoints", "tensorboard", REFIT):
             if (out / name).exists():

@@ -1,4 +1,4 @@
-"""What a run is (its whole recipe and its dataset) and where it runs; a run goes on only as what it was started as."""
+"""Identity of a run: its recipe and dataset, which must not change when it resumes; and its environment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from facta.errors import ArtifactError
 from facta.ops import backend
 
-NAMED = 5  # differing keys in one message
+KEYS_SHOWN = 5  # differing keys in one message
 
 
 @dataclass(frozen=True)
 class Identity:
-    """`recipe`: plain data, every key of it."""
+    """`recipe`: all its keys, as plain data."""
 
     recipe: Mapping[str, Any]
     dataset: str  # content hash
@@ -28,7 +28,7 @@ class Identity:
         return plain
 
     def check(self, saved: Mapping[str, Any], out: Path) -> None:
-        """Raises ArtifactError, naming what differs, where `saved` is the identity of another run."""
+        """Raises ArtifactError with the differences if `saved` is the identity of another run."""
         if saved["dataset"] != self.dataset:
             raise ArtifactError(
                 f"The run in '{out}' was started on the dataset {saved['dataset'][:12]}, not on {self.dataset[:12]}. "
@@ -37,8 +37,8 @@ class Identity:
         before, now = _flat(saved["recipe"]), _flat(self.to_json()["recipe"])
         differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if differing:
-            named = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing[:NAMED])
-            more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+            named = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing[:KEYS_SHOWN])
+            more = f" and {len(differing) - KEYS_SHOWN} more" if len(differing) > KEYS_SHOWN else ""
             raise ArtifactError(
                 f"The run in '{out}' was started with other settings: {named}{more}. "
                 "Use the same, or choose another folder."
@@ -46,7 +46,7 @@ class Identity:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What equal bits also depend on."""
+    """The environment that equal bits also depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "torch": torch.__version__,

@@ -1,9 +1,9 @@
-"""`metrics.jsonl`: what happened in a run, one JSON object a line; the same to TensorBoard where asked for.
+"""`metrics.jsonl`: the events of a run, one JSON object a line; optionally also in TensorBoard.
 
     {"event": "start" | "step" | "epoch" | "validation" | "stopped" | "end", "step": …, "epoch": …, "loss": …, …}
 
-A line is appended by one write, so a crash can tear only the last one; a resumed run cuts the file back to where its
-checkpoint stood and writes on. Only TIMINGS differ between a resumed and an uninterrupted run.
+A line is appended by one write, so a crash can tear only the last one; a resumed run truncates the file to the size at
+its checkpoint and appends. Only TIMINGS differ between a resumed and an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ TIMINGS = ("events_per_second", "seconds")
 
 
 class Journal:
-    """Appends to `out/metrics.jsonl`, and holds it: no second process can train there, as far as the disk has locks."""
+    """Appends to `out/metrics.jsonl` and locks it, so that no second process trains there (if the disk has locks)."""
 
     def __init__(self, out: Path) -> None:
         self._out, self._path = out, out / "metrics.jsonl"
         self._board: SummaryWriter | None = None
-        self.unlocked: str | None = None  # why no lock holds the folder
+        self.unlocked: str | None = None  # why the folder is not locked
         with durable.writing(self._path):
             self._file = self._path.open("ab")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
         except BlockingIOError as error:
             self._file.close()
             raise ResourceError(
@@ -44,7 +44,7 @@ class Journal:
             self.unlocked = f"The disk of '{out}' has no file locks ({error.strerror}): train one run at a time in it."
 
     def cut(self, size: int, step: int, *, tensorboard: bool) -> None:
-        """Keep the first `size` bytes, which is what was written up to `step`; go on behind them."""
+        """Keep the first `size` bytes, written up to `step`, and append after them."""
         self._board = _summary_writer(self._out, step) if tensorboard else None
         self._file.truncate(min(size, self.size()))
 
@@ -59,12 +59,12 @@ class Journal:
                     self._board.add_scalar(f"{event}/{name}", value, step)
 
     def size(self) -> int:
-        """Bytes so far, on disk for certain."""
+        """Bytes so far, flushed to disk."""
         os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        with suppress(OSError):  # closing tries again what `write` failed at, and said
+        with suppress(OSError):  # closing retries the failed `write`, which has been reported
             self._file.close()
         if self._board is not None:
             self._board.close()

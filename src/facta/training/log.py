@@ -1,4 +1,4 @@
-"""All that training says to a person: a progress bar on a terminal, a line every few seconds elsewhere, or nothing.
+"""Progress output of training: a bar on a terminal, a line every few seconds elsewhere, or nothing.
 
 It goes to stderr. Machines read `metrics.jsonl` instead.
 """
@@ -20,7 +20,7 @@ SMOOTHING = 0.1
 
 
 class Log:
-    """One run's voice. `mode` None: a bar where the stream is a terminal, plain lines where it is not."""
+    """Progress output of a run. `mode` None: a bar if the stream is a terminal, otherwise plain lines."""
 
     def __init__(self, mode: Mode | None = None, stream: TextIO | None = None, interval: float = 5.0) -> None:
         stream = stream or sys.stderr
@@ -43,8 +43,8 @@ class Log:
             self._bar.start()
 
     def step(self, epoch: int, fraction: float, loss: float, events_per_second: float) -> None:
-        """`fraction` of all epochs that is done, this step included; loss and speed are shown smoothed."""
-        if self._fraction_at_begin < 0:  # the first step of a process also pays for warming up: it tells no rate
+        """`fraction` of all epochs done, this step included; loss and speed are smoothed."""
+        if self._fraction_at_begin < 0:  # the first step includes warming up, so it gives no rate
             self._fraction_at_begin, self._began = fraction, time.perf_counter()
         share = SMOOTHING if self._rate else 1.0
         self._rate += (events_per_second - self._rate) * share
@@ -64,7 +64,7 @@ class Log:
             self.say(f"{where}  {fraction:4.0%}  {status}")
 
     def shortened(self, epoch: int, dropped: float) -> None:
-        """Which share of the epoch's input events was left out."""
+        """The share of the epoch's input events that Stochastic Length left out."""
         self.say(f"epoch {epoch}/{self._epochs}  Stochastic Length dropped {dropped:.1%} of the events")
 
     def validation(self, epoch: int, metric: str, value: float, best: bool, popularity: float | None) -> None:
@@ -72,7 +72,7 @@ class Log:
         self.say(f"epoch {epoch}/{self._epochs}  validation {metric} {value:.4f}{_beside(popularity)}{mark}")
 
     def alarm(self, metric: str, best: float, popularity: float, validations: int, advice: Sequence[str]) -> None:
-        """The model does not learn what popularity knows without learning."""
+        """The model does not beat popularity."""
         lines = [f"  {number}. {text}" for number, text in enumerate(advice, 1)]
         self.say(
             f"ALARM: after {validations} validations the model does not beat popularity "

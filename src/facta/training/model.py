@@ -1,4 +1,4 @@
-"""What the trainer knows of a model and of its data."""
+"""The trainer's interface of a model and of its data."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Model(Protocol):
 
     @property
     def negatives(self) -> NegativesConfig | None:
-        """What the losses want drawn for each step; None: nothing (full softmax)."""
+        """The negatives that the losses need in each step; None: none (full softmax)."""
         ...
 
     def __call__(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, LossSum]:
-        """Objective -> (Σ weight · loss, Σ weight) over the batch; the weight does not depend on the parameters."""
+        """Objective -> (Σ weight · loss, Σ weight) over the batch; weights do not depend on the parameters."""
         ...
 
     def loss_weights(self, batch: SequenceBatch, negatives: Negatives) -> dict[str, Tensor]:
-        """Objective -> Σ weight as above, without gradients: known before the losses."""
+        """Objective -> Σ weight as above, without gradients and without the losses."""
         ...
 
     def parameter_groups(self) -> dict[str, list[Parameter]]:
-        """Group name -> parameters; every trained parameter stands in exactly one group."""
+        """Group name -> parameters; every trained parameter is in exactly one group."""
         ...
 
     def state_dict(self, *, keep_vars: bool = ...) -> dict[str, Any]: ...
@@ -38,7 +38,7 @@ class Model(Protocol):
 
 
 class Batches(Protocol):
-    """Training data by position: the same (epoch, step) always gives the same batch, whatever came before."""
+    """Training data by position: the same (epoch, step) always gives the same batch."""
 
     def steps(self, epoch: int) -> int:
         """Batches in this epoch."""
@@ -48,5 +48,6 @@ class Batches(Protocol):
 
 
 Validate = Callable[[int], Mapping[str, float]]
-"""Epochs done -> metrics on the validation targets, by printed name (`NDCG@10`); the model is in evaluation mode.
-Nothing at all where there is nothing to measure."""
+"""Epochs done -> metrics on the validation targets, by printed name (`NDCG@10`); empty if there is nothing to measure.
+The model is in evaluation mode.
+"""

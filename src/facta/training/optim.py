@@ -1,4 +1,4 @@
-"""AdamW in groups, row by row for tables if asked, and the learning rate as a pure function of the step.
+"""AdamW in groups, optionally row by row for tables, and the learning rate as a pure function of the step.
 
 AdamW: Loshchilov and Hutter 2019; betas (.9, .98) and no weight decay are the published HSTU and SASRec settings.
 """
@@ -19,24 +19,24 @@ from facta.errors import ConfigError
 
 
 class OptimiserConfig(Config):
-    """How weights move."""
+    """Settings of the optimiser."""
 
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"  # cosine ends at 0 with the last epoch
     warmup_steps: int = Field(0, ge=0)  # linear from 0, times the schedule
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = Field(1e-8, gt=0)
-    weight_decay: dict[str, float] = {}  # by parameter group; a group that is not named has none
-    clip_norm: float | None = Field(None, gt=0)  # of the whole gradient
-    table: Literal["adam", "lazy-adam", "row-wise-adam"] = "adam"  # how the parameter group `table` moves
+    weight_decay: dict[str, float] = {}  # by parameter group; other groups have none
+    clip_norm: float | None = Field(None, gt=0)  # of the norm of the whole gradient
+    table: Literal["adam", "lazy-adam", "row-wise-adam"] = "adam"  # optimiser of the parameter group `table`
 
 
 class AdamW(torch.optim.AdamW):
-    """AdamW whose groups with `rows` set move only the rows that have a gradient; whether that comes dense or
-    row-sparse makes no difference. Exact Adam (`rows` None) moves every row at every step, by its momentum.
+    """AdamW that in groups with `rows` updates only rows with a gradient, dense or row-sparse. Exact Adam (`rows` None)
+    updates every row at every step, by its momentum.
 
-    `lazy-adam`: Adam on those rows, with the step counter of the whole table. `row-wise-adam`: the same with one second
-    moment a row, of the row's mean square (HSTU paper, section 3.3): 4 bytes of it a row in place of 4 D.
+    `lazy-adam`: Adam on these rows, with the step counter of the whole table. `row-wise-adam`: the same with one second
+    moment a row, of the row's mean square (HSTU paper, section 3.3): 4 bytes a row instead of 4 D.
     """
 
     @torch.no_grad()
@@ -48,7 +48,7 @@ class AdamW(torch.optim.AdamW):
                     continue
                 if group["rows"] is not None:
                     by_row.append((group, parameter, parameter.grad))
-                    parameter.grad = None  # the parent leaves alone what has no gradient
+                    parameter.grad = None  # the parent skips parameters without a gradient
                 elif parameter.grad.is_sparse:
                     parameter.grad = parameter.grad.to_dense()
         super().step()
@@ -77,7 +77,7 @@ class AdamW(torch.optim.AdamW):
 
 
 def _rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """[n] rows that have a gradient, ascending, and [n, D] it."""
+    """[n] rows with a gradient, ascending, and their gradients [n, D]."""
     if gradient.is_sparse:
         gradient = gradient.coalesce()
         places, values = gradient.indices()[0], gradient.values()
@@ -90,7 +90,7 @@ def _rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
 def adamw(groups: Mapping[str, Sequence[Parameter]], config: OptimiserConfig) -> AdamW:
     """One optimiser group per parameter group.
 
-    Raises ConfigError where `weight_decay` names a group that the model does not have.
+    Raises ConfigError if `weight_decay` names a group that the model does not have.
     """
     unknown = set(config.weight_decay) - set(groups)
     if unknown:
@@ -99,7 +99,7 @@ def adamw(groups: Mapping[str, Sequence[Parameter]], config: OptimiserConfig) ->
             f"this model has {', '.join(groups)}."
         )
     if config.table != "adam" and not groups.get("table"):
-        raise ConfigError(f"training.table is {config.table}, and this model has no table; set it to adam.")
+        raise ConfigError(f"Found training.table={config.table} for a model without a table; set it to adam.")
     members = [parameter for group in groups.values() for parameter in group]
     assert len({id(parameter) for parameter in members}) == len(members), "a parameter stands in two groups"
     settings = [
@@ -115,12 +115,12 @@ def adamw(groups: Mapping[str, Sequence[Parameter]], config: OptimiserConfig) ->
         lr=config.learning_rate,
         betas=config.betas,
         eps=config.epsilon,
-        fused=True,  # one pass over memory in place of about ten; the same numbers on every run
+        fused=True,  # one pass over memory instead of about ten; deterministic
     )
 
 
 def learning_rate(config: OptimiserConfig, step: int, done: float) -> float:
-    """The rate of optimiser step `step` (from 0), before which the share `done` of all epochs is done."""
+    """The rate of optimiser step `step` (from 0), when the share `done` of all epochs is done."""
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     decay = 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
     return config.learning_rate * warm * decay

@@ -1,6 +1,6 @@
-"""The next batch is built by a second thread while the model computes.
+"""A second thread builds the next batch while the model computes.
 
-Batches are functions of their place, so this changes the time that a run takes and nothing else.
+Batches are functions of their place, so this changes only the time of a run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BATCHES_AHEAD = 2
 
 
 def prefetched(build: Callable[[int], Built], places: Iterable[int]) -> Generator[Built]:
-    """`build(place)` for each place, in order, at most BATCHES_AHEAD built before they are asked for."""
+    """`build(place)` for each place, in order, with at most BATCHES_AHEAD built in advance."""
     with ThreadPoolExecutor(1, thread_name_prefix="facta-batches") as pool:
         waiting: deque[Future[Built]] = deque()
         try:

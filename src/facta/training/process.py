@@ -1,5 +1,4 @@
-"""What a run asks of its process: interrupts that wait for the step, memory that stays, and sums that come out the same
-every time."""
+"""Process-wide settings of a training run: deferred signals, retained memory (glibc), deterministic sums."""
 
 from __future__ import annotations
 
@@ -19,14 +18,14 @@ from facta.errors import ConfigError
 
 
 class Interrupts:
-    """Between enter and exit SIGINT and SIGTERM only set `received`; a second one acts at once."""
+    """Within the context SIGINT and SIGTERM only set `received`; a second signal acts at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only in the main thread
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -34,7 +33,7 @@ class Interrupts:
         self._restore()
 
     def raise_received(self) -> None:
-        """What the signal would have done: KeyboardInterrupt, or exit with 128 + its number."""
+        """Act on the received signal: KeyboardInterrupt, or exit with 128 + its number."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + (self.received or 0))
@@ -50,11 +49,11 @@ class Interrupts:
 
 
 def parse_device(device: str) -> torch.device:
-    """A device by torch's name for it ("cpu", "cuda", "cuda:1"). Raises ConfigError where this machine has none."""
+    """A device by torch's name ("cpu", "cuda", "cuda:1"). Raises ConfigError if this machine has no such device."""
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
+    except (RuntimeError, AssertionError) as error:  # torch's assertion that it was compiled with CUDA
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"Found the device '{device}', which torch cannot use here: {reason}.") from None
     return found
@@ -67,13 +66,13 @@ _NEVER, _MANY, _MOST = -1, 65_536, 32 << 20  # no trimming; glibc's own number o
 
 @contextmanager
 def retain_freed_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Have glibc keep what a step frees for the next one, in the whole process, and give it back at the end.
+    """Make glibc keep freed memory for the next step, in the whole process, until the context ends.
 
-    It returns freed memory to the kernel after every step otherwise, a tensor of more than 32 MiB at once, and asking
-    for it again costs a page fault for each 4 KiB: 5 to 10 % of a small step, 25 % of one of 131,072 tokens. A model
-    of more than LARGE has such tensors mapped one by one as before: the gradients of its tables would leave holes in
-    the heap (0.8 GiB at a million items of 64 numbers). Nothing happens where there is no glibc; in another thread
-    than the main one glibc maps what is larger than 64 MiB all the same.
+    Otherwise glibc returns freed memory to the kernel after every step (tensors of more than 32 MiB at once), and new
+    memory costs a page fault for each 4 KiB: 5 to 10 % of a small step, 25 % of one of 131,072 tokens. For a model of
+    more than LARGE_MODEL_BYTES such tensors are still mapped one by one: the gradients of its tables would leave holes
+    in the heap (0.8 GiB at a million items of 64 numbers). Does nothing without glibc; in threads other than the main
+    one glibc still maps tensors larger than 64 MiB.
     """
     libc = ctypes.CDLL(None) if os.name == "posix" else None
     mallopt, trim = (getattr(libc, name, None) for name in ("mallopt", "malloc_trim"))
@@ -88,7 +87,7 @@ def retain_freed_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
         yield
     finally:
         mallopt(_MAPPED, _MANY)
-        mallopt(_TRIM, 2 * _MOST)  # where glibc's own rule ends up
+        mallopt(_TRIM, 2 * _MOST)  # the limits of glibc's own dynamic rule
         trim(0)
 
 
@@ -96,8 +95,8 @@ def retain_freed_memory(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     """Add in a fixed order, so that equal inputs give equal bits.
 
-    Without it the gradient of `x[index]` is added with atomics by several threads, on a CPU too, and no two runs agree.
-    On a GPU, cuBLAS also needs a fixed workspace. Raises nothing itself; an operation without a fixed order raises.
+    Otherwise several threads add the gradient of `x[index]` with atomics, on a CPU too, and runs differ. On a GPU
+    cuBLAS also needs a fixed workspace. Raises nothing itself; an operation without a fixed order raises.
     """
     if not wanted:
         yield
@@ -107,7 +106,7 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # it would write all fresh memory once more
+    memory.fill_uninitialized_memory = False  # otherwise torch would fill all new memory
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Where training stands: with weights and optimiser state, all that a run needs to go on as if it had not stopped."""
+"""Progress of a training; with weights and optimiser state it is all that a run needs to resume exactly."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Progress:
     step: int = 0  # optimiser steps since the start
     sums: Sums = field(default_factory=dict)  # losses of the epoch so far
     kept: int = 0  # input events of the epoch so far
-    dropped: int = 0  # those that Stochastic Length left out
+    dropped: int = 0  # events that Stochastic Length left out
     events: int = 0  # input events since the start
-    seconds: float = 0.0  # spent in steps since the start
+    seconds: float = 0.0  # seconds in steps since the start
     last_loss: float | None = None
     epoch_losses: list[float] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)  # step, epoch and metrics of each
@@ -40,13 +40,13 @@ class Progress:
         self.last_loss = step.loss
 
     def end_epoch(self, loss: float | None) -> None:
-        """None: a period without events."""
+        """The mean loss of the epoch; None for a period without events."""
         if loss is not None:
             self.epoch_losses.append(loss)
         self.epoch, self.position, self.sums, self.kept, self.dropped = self.epoch + 1, 0, {}, 0, 0
 
     def validated(self, metrics: Mapping[str, float], metric: str, keep: str = "best") -> bool:
-        """Whether these weights are the ones to keep so far."""
+        """Record a validation; returns whether these weights are the best so far."""
         best = self.best
         sign = -1 if lower_is_better(metric) else 1
         better = best is None or keep == "last" or sign * metrics[metric] > sign * best[metric]
@@ -57,7 +57,7 @@ class Progress:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The validation that the kept weights come from."""
+        """The validation of the kept weights."""
         return next((found for found in self.validations if found["step"] == self.best_step), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -65,14 +65,14 @@ class Progress:
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Progress:
-        values = {f.name: state[f.name] for f in fields(cls) if f.name in state}  # a new field has its default
+        values = {f.name: state[f.name] for f in fields(cls) if f.name in state}  # new fields get defaults
         sums = {name: (total, weight) for name, (total, weight) in values.pop("sums").items()}
         return cls(**values, sums=sums)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run says about itself."""
+    """Summary of a finished run."""
 
     metrics: Mapping[str, float]  # of the kept weights on validation; empty without validation
     best_step: int | None
@@ -81,7 +81,7 @@ class TrainingResult:
     epochs: int
     stopped: str  # "epochs": all were done; "patience": validation had stopped improving
     events: int
-    seconds: float  # in training steps, validation not included
+    seconds: float  # in training steps, without validation
 
     @classmethod
     def of(cls, progress: Progress) -> TrainingResult:

@@ -1,7 +1,7 @@
 """One optimiser step: gradients added over micro-steps, checked, clipped, applied.
 
 A loss is (sum, weight), so k micro-steps give the numbers of one batch k times as large. Weights do not depend on the
-parameters: they are added up first, and one backward pass of a micro-step serves all objectives.
+parameters, so they are added up first, and a micro-step needs one backward pass for all objectives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Sums = dict[str, tuple[float, float]]
 
 
 class NonFinite(Exception):
-    """Internal: the step was not taken. `place` counts micro-steps; None: each was finite, their gradient is not."""
+    """Internal: the step was not taken. `place`: the micro-step; None: all losses were finite, but not the gradient."""
 
     def __init__(self, what: str, value: float, place: int | None = None) -> None:
         super().__init__(what)
@@ -32,12 +32,12 @@ class NonFinite(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step did."""
+    """Results of an optimiser step."""
 
     sums: Sums
     gradient_norm: float  # before clipping
     events: int  # input events in its batches
-    dropped: int = 0  # those that Stochastic Length left out
+    dropped: int = 0  # events that Stochastic Length left out
 
     @property
     def loss(self) -> float:
@@ -45,7 +45,7 @@ class Step:
 
 
 def mean(sums: Sums) -> float:
-    """Objectives add up, each divided by its own weight."""
+    """The sum over objectives of total / weight."""
     return sum(total / max(weight, 1e-12) for total, weight in sums.values())
 
 
@@ -63,9 +63,9 @@ def take_step(
     *,
     clip_norm: float | None,
 ) -> Step:
-    """Move the weights once by the gradient of `count` micro-steps.
+    """Update the weights by the gradient of `count` micro-steps.
 
-    Raises NonFinite, with weights and optimiser untouched, where a loss or the gradient is not finite.
+    Raises NonFinite, with weights and optimiser unchanged, if a loss or the gradient is not finite.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     optimiser.zero_grad(set_to_none=True)
@@ -79,7 +79,7 @@ def take_step(
 
 @torch.no_grad()
 def _norm_and_clip(parameters: Sequence[Parameter], limit: float | None) -> float:
-    """The length of the whole gradient, which is then at most `limit`; row-sparse ones are left coalesced."""
+    """The norm of the whole gradient, which is then clipped to `limit`; row-sparse gradients are coalesced."""
     values: list[Tensor] = []
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
@@ -125,10 +125,10 @@ def _gradients(
 
 @dataclass(frozen=True)
 class _Shares:
-    """What the losses of k micro-steps are multiplied by, so that one division divides each by its own weight."""
+    """Factors of the losses of k micro-steps, so that one division divides each loss by its own weight."""
 
     share: Mapping[str, float]
-    divisor: float  # the largest weight: its objective is multiplied by 1
+    divisor: float  # the largest weight; its objective has the factor 1
 
     @classmethod
     def of(cls, weights: Sequence[Mapping[str, Tensor]]) -> _Shares:
@@ -142,7 +142,7 @@ class _Shares:
         return cls({name: largest / divisor for name, divisor in divisors.items()}, largest)
 
     def sum(self, losses: Mapping[str, LossSum]) -> Tensor | None:
-        """Σ share · total; None where nothing has a gradient."""
+        """Σ share · total; None if nothing has a gradient."""
         assert losses.keys() <= self.share.keys(), f"losses {[*losses]}, but weights of {[*self.share]} were told"
         graded = [loss.total * self.share[name] for name, loss in losses.items() if loss.total.requires_grad]
         return torch.stack(graded).sum() if graded else None
@@ -175,7 +175,7 @@ def _divide(parameters: Sequence[Parameter], gradients: Sequence[Tensor | None],
 
 
 def _plus(old: Tensor | None, new: Tensor) -> Tensor:
-    """Their sum; torch adds a row-sparse gradient to a dense one, and not the other way."""
+    """The sum of two gradients; torch adds a row-sparse one to a dense one, but not the other way."""
     if old is None:
         return new
     return new + old if old.is_sparse and not new.is_sparse else old + new

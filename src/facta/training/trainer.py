@@ -1,7 +1,7 @@
 """The trainer: epochs of steps, validation, early stopping, checkpoints. Start reading at `Trainer.fit`.
 
-A run killed at any step and started again gives the same bits as one that was not: batches and random draws are
-functions of their place, and `Progress`, weights and optimiser state are all the rest.
+A run killed at any step and started again ends in the same bits: batches and random draws are functions of their place,
+and checkpoints hold everything else (`Progress`, weights and optimiser state).
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ Built = tuple[SequenceBatch, Negatives]
 
 
 class TrainingConfig(OptimiserConfig):
-    """How a model is trained. `batch_size` and `seed` also belong to the batches that the trainer is given."""
+    """How a model is trained. `batch_size` and `seed` are also used for the batches that the trainer gets."""
 
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(128, ge=1)  # rows in a batch, on average
-    examples: Examples = "user"  # or one row an impression, for models of feedback
-    stochastic_length: StochasticLengthConfig | None = None  # None: histories stay whole
-    hours: float | None = Field(None, ge=1e-3)  # a stream, once through the log: an epoch is a period of so many
-    keep: Literal["best", "last"] = "best"  # whose weights: of the best validation, or of the last one
+    examples: Examples = "user"  # impression: one row per impression, for models of feedback
+    stochastic_length: StochasticLengthConfig | None = None  # None: histories are not shortened
+    hours: float | None = Field(None, ge=1e-3)  # a stream, once through the log: an epoch is a period of so many hours
+    keep: Literal["best", "last"] = "best"  # keep the weights of the best validation, or the last ones
     accumulate: int = Field(1, ge=1)  # batches per optimiser step
     seed: int = Field(0, ge=-(2**63), lt=2**63)
-    metric: str = "NDCG@10"  # decides which weights are kept
+    metric: str = "NDCG@10"  # chooses the weights to keep
     validate_every: int = Field(1, ge=1)  # epochs; the last one is always validated
     patience: int | None = Field(None, ge=1)  # validations without improvement before training stops
     alarm_after: int | None = Field(5, ge=1)  # validations after which the model should beat popularity
     checkpoint_every: int = Field(1000, ge=1)  # optimiser steps; also after each validation
-    deterministic: bool = True  # False: sums in any order, faster on some devices; no two runs then agree bit by bit
+    deterministic: bool = True  # False: sums in any order, faster on some devices; runs then differ in their last bits
     tensorboard: bool = False
 
     @model_validator(mode="after")
@@ -70,12 +70,12 @@ class TrainingConfig(OptimiserConfig):
 
 
 class Trainer:
-    """Trains one model into the folder `out`, or goes on where an earlier run in `out` stopped.
+    """Trains a model in the folder `out`, or resumes an earlier run there.
 
-    `counts` [V]: training events of each item, from which negatives are drawn. `popularity`: what popularity scores on
-    the same validation, for the alarm. `before` is called with each epoch that begins or goes on. `stop_after` ends
-    the run after so many epochs, while the learning rate is that of a run of `config.epochs`. `recipe` and
-    `dataset_hash` say what the run is: a folder of another is refused.
+    `counts` [V]: training events of each item, for negatives. `popularity`: metrics of popularity on the same
+    validation, for the alarm. `before` is called with each epoch that begins or resumes. `stop_after` ends the run
+    after so many epochs, with the learning rate of a run of `config.epochs`. `recipe` and `dataset_hash` identify the
+    run: the folder of another run is refused.
     """
 
     def __init__(
@@ -95,9 +95,7 @@ class Trainer:
         log: Log | None = None,
     ) -> None:
         if validate is None and config.patience is not None:
-            raise ConfigError(
-                f"training.patience is {config.patience}, but there is nothing to validate on; set it to null."
-            )
+            raise ConfigError(f"Found training.patience={config.patience} without validation events; set it to null.")
         self.model, self.batches, self.config, self.counts = model, batches, config, counts
         self.before, self.validate = before, validate
         self.popularity = None if popularity is None else popularity[config.metric]
@@ -111,8 +109,8 @@ class Trainer:
     def fit(self) -> TrainingResult:
         """Train to the end; the model then holds the best weights (the last ones without validation).
 
-        Raises TrainingError where a loss or gradient is not finite; ArtifactError where `out` holds another run or no
-        whole checkpoint; KeyboardInterrupt, after a checkpoint, where the run was interrupted.
+        Raises TrainingError if a loss or gradient is not finite; ArtifactError if `out` holds another run or no whole
+        checkpoint; KeyboardInterrupt, after a checkpoint, if the run was interrupted.
         """
         parameters = (p for group in self._optimiser.param_groups for p in group["params"])
         with (
@@ -135,7 +133,7 @@ class Trainer:
         epoch, steps = progress.epoch, self.batches.steps(progress.epoch)
         if steps == 0 and epoch == 0:
             raise TrainingError("There is nothing to learn from: no user has two training events. Check the split.")
-        if steps == 0:  # a period of a stream in which nothing happened
+        if steps == 0:  # a period of a stream without events
             self._end_epoch(progress)
             self._stop_if_interrupted(progress, interrupts)
             return
@@ -198,7 +196,7 @@ class Trainer:
         )
 
     def _end_epoch(self, progress: Progress) -> bool:
-        """Whether something happened that a checkpoint should hold."""
+        """End the epoch; returns whether a checkpoint is due."""
         config, loss = self.config, mean(progress.sums) if progress.sums else None
         shortened = {}
         if config.stochastic_length is not None:
@@ -227,8 +225,8 @@ class Trainer:
             raise ConfigError(f"training.metric is '{config.metric}'; validation measures {', '.join(metrics)}.")
         if math.isnan(metrics[config.metric]) and config.keep == "best":
             raise ConfigError(
-                f"Validation has no {config.metric}: its events have one outcome alone. Set training.metric to another "
-                "one, such as LogLoss(FIELD), or training.keep=last and training.patience=null."
+                f"Validation has no {config.metric}, since all its events have the same outcome. Set training.metric "
+                "to another one, such as LogLoss(FIELD), or training.keep=last and training.patience=null."
             )
         better = progress.validated(metrics, config.metric, config.keep)
         if better:
@@ -270,7 +268,7 @@ class Trainer:
         return result
 
     def _non_finite(self, progress: Progress, error: NonFinite, count: int) -> TrainingError:
-        """Says which batch it was; the weights are still those before it."""
+        """The error with the batch; weights are those before the step."""
         first = progress.position + (error.place or 0)
         last = first if error.place is not None else progress.position + count - 1
         reason = f"{error.what} {error.value}"

@@ -1,11 +1,11 @@
-"""Random search on validation: a trial's settings are a function of (space, seed, trial), so a search can go on.
+"""Random search on validation: a trial's settings are a function of (space, seed, trial), so a search can resume.
 
     out/
-      trials.jsonl       what is searched; then one line per finished trial
+      trials.jsonl       the space of the search; then one line per finished trial
       trial-003/         the run of a trial: metrics.jsonl, and checkpoints until it is finished
 
-Trial 0 is the recipe as it stands, so that a search never recommends less than no search. Random and not grid: of many
-settings few matter, and a random search tries more values of those (Bergstra and Bengio 2012).
+Trial 0 is the recipe itself, so that the result is never worse than the recipe. The search is random, not a grid: of
+many settings few matter, and a random search tries more values of these (Bergstra and Bengio 2012).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from facta.errors import ArtifactError, ConfigError, TrainingError
 from facta.eval.metrics import lower_is_better
 from facta.training.identity import Identity
 
-DIGITS = 3  # significant ones of a drawn number: what is printed is what was tried
+DIGITS = 3  # significant digits of a drawn number, so that printed values are exact
 
 
 class Range(Config):
-    """Numbers between two, evenly spread; on a logarithmic scale the same chance for each factor."""
+    """Uniform numbers between two bounds, or with `log` uniform on a logarithmic scale."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ Space = Mapping[str, tuple[Any, ...] | Range]
 
 @dataclass(frozen=True)
 class Trial:
-    """One line of trials.jsonl; `value` is None where the settings cannot be trained, and `error` says why."""
+    """One line of trials.jsonl; `value` is None for settings that cannot be trained, with the reason in `error`."""
 
     trial: int
     settings: Mapping[str, Any]
@@ -70,7 +70,7 @@ class Trial:
 
 
 Run = Callable[[int, list[str]], float]
-"""(trial, overrides) -> what the kept weights reach on validation."""
+"""(trial, overrides) -> metrics of the kept weights on validation."""
 
 
 def settings(space: Space, seed: int, trial: int) -> dict[str, Any]:
@@ -81,12 +81,12 @@ def settings(space: Space, seed: int, trial: int) -> dict[str, Any]:
 
 
 def without(space: Space, fixed: Sequence[str]) -> Space:
-    """The space less what keys fix: a key fixes itself, what lies below it and what it lies in."""
+    """The space without fixed keys: a key fixes itself, the keys within it and those that it lies in."""
     return {key: choices for key, choices in space.items() if not any(_nested(key, other) for other in fixed)}
 
 
 def overrides(chosen: Mapping[str, Any]) -> list[str]:
-    """As `--set` takes them."""
+    """Settings in the form of `--set`."""
     return [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
 
 
@@ -100,11 +100,11 @@ def search(
     seed: int = 0,
     progress: Callable[[Trial], None] | None = None,
 ) -> list[Trial]:
-    """Run what is missing of `trials` trials and return all of them.
+    """Run the missing ones of `trials` trials and return all.
 
-    `progress` hears of each trial, also of those found done. A trial that fails by itself is written down, and the
-    search goes on. Raises ConfigError where there is nothing to search; ArtifactError where `out` holds another search;
-    TrainingError where no trial could be trained.
+    `progress` is called for each trial, earlier ones included. A failed trial is recorded, and the search goes on.
+    Raises ConfigError if there is nothing to search, ArtifactError if `out` holds another search, TrainingError if no
+    trial could be trained.
     """
     if not space:
         raise ConfigError(
@@ -126,7 +126,7 @@ def search(
 
 
 def best(trials: Sequence[Trial], metric: str) -> Trial:
-    """The trial whose value of a metric is best; the first of equals."""
+    """The trial with the best value of a metric; ties go to the first."""
     sign = -1 if lower_is_better(metric) else 1
     return max(trials, key=lambda trial: (-math.inf if trial.value is None else sign * trial.value, -trial.trial))
 
@@ -142,7 +142,7 @@ def _try(run: Run, number: int, chosen: Mapping[str, Any]) -> Trial:
 
 
 def _nested(one: str, other: str) -> bool:
-    """Whether one dotted key is the other or lies below it."""
+    """Whether one dotted key equals the other or lies within it."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -163,7 +163,7 @@ def _value(choices: tuple[Any, ...] | Range, share: float) -> Any:
     if not isinstance(choices, Range):
         return choices[int(share * len(choices))]
     if choices.whole:
-        low, high = choices.low, choices.high + 1  # each integer owns the unit above it
+        low, high = choices.low, choices.high + 1  # each integer has the interval up to the next
     else:
         low, high = choices.low, choices.high
     number = low * (high / low) ** share if choices.log else low + (high - low) * share
@@ -171,7 +171,7 @@ def _value(choices: tuple[Any, ...] | Range, share: float) -> Any:
 
 
 def _open(path: Path, identity: Identity) -> dict[int, Trial]:
-    """Finished trials of this very search; a torn last line is cut off."""
+    """Finished trials of the same search; a torn last line is cut off."""
     with durable.writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.exists() else b""

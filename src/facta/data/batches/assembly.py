@@ -1,4 +1,4 @@
-"""Rows of a dataset become one batch: their inputs, their targets, and what is known at the time of each.
+"""Rows of a dataset become one batch: inputs, targets, and the facts that are known at the time of each.
 
 Letters: B rows, E input events, S targets, N the window (longest history of a row).
 """
@@ -34,26 +34,28 @@ def assemble(
     shortened: StochasticLengthConfig | None = None,
     known_until: Ints | None = None,
 ) -> SequenceBatch:
-    """Rows with targets among their inputs, behind them, or hidden between them (`spec.cloze`); `known_until` [U]: of
-    the feedback of targets."""
+    """Rows with targets among their inputs, after them, or masked within them (`spec.cloze`).
+
+    `known_until` [U] ms: the feedback of targets is what was known then.
+    """
     inputs = _inputs(dataset, rows.user, rows.start, rows.end, key)
     first, last = (torch.from_numpy(places - rows.start) for places in (rows.first, rows.last))
     offsets = jagged.offsets_of(last - first)
     row = jagged.rows(offsets)
-    place = jagged.places(offsets) + first[row]  # [S] counted from the row's start
+    place = jagged.places(offsets) + first[row]  # [S] from the row's start
     length = jagged.lengths(inputs.offsets)[row]
     seen = torch.from_numpy(rows.sees.events(dataset, *rows.targets) - rows.start[row.numpy()])
     seen = seen.clamp_min(0).minimum(length)  # [S] inputs
     visible, slot = seen, torch.where(place < length, place, -1)
     whole, kept = len(inputs.place), None
-    if spec.cloze is not None:  # until here every event of the row is a target, and an input
+    if spec.cloze is not None:  # so far every event of the row is both a target and an input
         kept = ~hidden_events(inputs.offsets, inputs.key, _names(rows, key), spec.cloze)
         predicted = ~kept
     elif shortened is not None:
         kept = _kept(dataset, rows, inputs, key, shortened, window)
-        at_own = (slot == seen) & (spec.own and not spec.ahead)
+        at_own = (slot == seen) & (spec.targets_are_inputs and not spec.reads_token_before)
         read = inputs.offsets[row] + torch.where(at_own, seen, (seen - 1).clamp_min(0))
-        read = torch.where(length > 0, read, whole)  # a row without inputs loses none
+        read = torch.where(length > 0, read, whole)  # a target without inputs reads no event, and stays
         kept[read[(last - first == 1)[row]]] = True
         predicted = kept[read]
     if kept is not None:
@@ -67,7 +69,7 @@ def assemble(
         inputs = inputs.only(kept[:whole])
     start = torch.from_numpy(dataset.offsets[rows.user] + rows.start)
     target = start[row] + place
-    before = place + torch.from_numpy(rows.start)[row] - 1  # of the event that it follows
+    before = place + torch.from_numpy(rows.start)[row] - 1  # of the event just before the target
     keys = _keys(torch.from_numpy(rows.user)[row], before, key)
     next_time = _successor_time(dataset, rows, inputs)
     labelled = None if known_until is None else torch.from_numpy(known_until[rows.user])[row]
@@ -84,8 +86,8 @@ def assemble(
         targets=Targets(
             offsets=offsets,
             events=asked,
-            after=visible,
-            slot=slot,
+            num_visible=visible,
+            input_index=slot,
             weight=torch.ones(len(target)),
             sees=seen,
             until=hidden,
@@ -100,13 +102,13 @@ def assemble(
 
 
 class _Inputs:
-    """Events [start, end) of each user's history: where they lie in the dataset, in the window, and their keys."""
+    """Events [start, end) of each user's history: their places in the dataset and in the window, and their keys."""
 
     def __init__(self, offsets: Tensor, place: Tensor, index: Tensor, key: Tensor) -> None:
         self.offsets, self.place, self.index, self.key = offsets, place, index, key
 
     def only(self, kept: Tensor) -> _Inputs:
-        """Those of a mask [E]; their index keeps its gaps."""
+        """The events of a mask [E]. Their `index` keeps its gaps."""
         counts = _counted(jagged.rows(self.offsets)[kept], len(self.offsets) - 1)
         return _Inputs(counts, self.place[kept], self.index[kept], self.key[kept])
 
@@ -126,7 +128,7 @@ def _keys(user: Tensor, place: Tensor, key: int) -> Tensor:
 
 
 def _events(dataset: Dataset, place: Tensor, key: Tensor, spec: InputSpec, known_until: Tensor | None) -> Events:
-    """Events in given places, with the feedback that is known at `known_until` [E] ms; None: at the end of the log."""
+    """Events at given places, with the feedback known at `known_until` [E] ms (None: at the end of the log)."""
     at, moment = place.numpy(), None if known_until is None else known_until.numpy()
     return Events(
         item=torch.from_numpy(dataset.item[at].astype(np.int64)),
@@ -154,7 +156,7 @@ def _series(
 
 
 def _last_of(offsets: Tensor, times: Tensor | None) -> Tensor | None:
-    """[B] the time [S] of each row's last target; nothing is known before a row that has none."""
+    """[B] the time of each row's last target, from times [S]; 0 for a row without targets."""
     if times is None:
         return None
     last = times.new_zeros(len(offsets) - 1)
@@ -166,7 +168,7 @@ def _last_of(offsets: Tensor, times: Tensor | None) -> Tensor | None:
 def _kept(
     dataset: Dataset, rows: Rows, inputs: _Inputs, key: int, config: StochasticLengthConfig, window: int
 ) -> Tensor:
-    """[E+1] which inputs stay; behind them one that always does."""
+    """[E+1] the inputs that Stochastic Length keeps; the last entry, for targets that read no input, is always true."""
     time = None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[inputs.place.numpy()]))
     kept = torch.zeros(len(inputs.place) + 1, dtype=torch.bool)
     kept[kept_events(inputs.offsets, time, _names(rows, key), config, window)] = True
@@ -180,7 +182,7 @@ def _names(rows: Rows, key: int) -> Tensor:
 
 
 def _ranks(inputs: _Inputs, kept: Tensor, row: Tensor, place: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """[S] kept ones of the `seen` inputs of each target, and its own place among all kept ones; -1: it is none."""
+    """[S] of each target: how many of its `seen` inputs are kept, and its own place among the kept ones (-1: none)."""
     before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
     first, length = inputs.offsets[row], jagged.lengths(inputs.offsets)[row]
     own = first + place.minimum(length)
@@ -194,10 +196,10 @@ def _counted(row: Tensor, count: int) -> Tensor:
 
 
 def _successor_time(dataset: Dataset, rows: Rows, inputs: _Inputs) -> Tensor | None:
-    """[E] time of the true successor; nothing is read behind the last target, whose successor may not be known.
+    """[E] time of the true successor, at most that of the row's last target: later events may not be known.
 
-    A target behind a gap follows the newest input: what came between them is not known either. Where the successor may
-    be hidden from those who see an event, it is the event's own time.
+    The newest input is followed by the first target, also across a gap: the events between them are not known. Where
+    targets may not see the successor's time, the event's own time stands for it.
     """
     if dataset.timestamp is None:
         return None

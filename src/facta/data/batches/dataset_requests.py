@@ -23,8 +23,8 @@ from facta.types import SequenceBatch
 
 
 def told(dataset: Dataset, requests: Requests, spec: InputSpec) -> dict[str, Ints]:
-    """Field -> [Q] codes of the context that each request says: that of the event which is asked for. Nothing where
-    requests are for several events. `dataset` is the one that was asked about, with all its events.
+    """Field -> [Q] codes of each request's context, taken from the event that it asks for; empty where requests ask for
+    several events. `dataset`: the one that the requests are of, with all its events.
     """
     if requests.place is None:
         return {}
@@ -42,9 +42,9 @@ def request_batch(
     stride: int = 1,
     context: Mapping[str, Ints] | None = None,
 ) -> SequenceBatch:
-    """The retrieval requests `rows`: each sees the window of its visible events and has one target without an item.
+    """The retrieval requests `rows`: each has the window of its visible events and one target without an item.
 
-    `context`: field -> [Q] codes that the requests say (`told`).
+    `context`: field -> [Q] codes of the requests (`told`).
     """
     user, end = requests.user[rows], requests.end[rows]
     start = window_start(end, window, stride)
@@ -58,7 +58,7 @@ def request_batch(
 
 
 def _windows(dataset: Dataset, user: Ints, first: Ints, length: Ints, spec: InputSpec) -> Windows:
-    """Events of users [B], from the places `first` [B] in the dataset on."""
+    """Events of users [B], beginning at the places `first` [B] of the dataset."""
     place, offsets = arrays.spans(first, length), arrays.offsets_of(length)
     stored = [one for one in dataset.manifest.fields if one.name in spec.fields]
     late = tuple(one for one in stored if waiting_on(one))
@@ -79,7 +79,7 @@ def _windows(dataset: Dataset, user: Ints, first: Ints, length: Ints, spec: Inpu
 
 
 def _successors(dataset: Dataset, place: Ints, offsets: Ints) -> Ints:
-    """[E] ms of the next event that is shown; NEVER of the newest one of each row."""
+    """[E] ms of the next event of the row; NEVER for the newest one."""
     found = np.full(len(place), NEVER)
     if dataset.timestamp is not None:
         found[:-1] = dataset.timestamp[place[1:]]

@@ -1,7 +1,7 @@
-"""A history in the rows and codes of an artifact: what is stored of a person, grows with each event, and is asked.
+"""A history in the rows and codes of an artifact: stored for each person, extended by each event, read by requests.
 
-Whatever a history comes from (values given on the spot, the arrays of a dataset) becomes `EncodedEvents`, and these an
-`EncodedHistory`. Here alone unknown items are left out and counted, and an event gets the time of its successor.
+Values of a request and the arrays of a dataset both become `EncodedEvents`, and these an `EncodedHistory`. Only here
+are unknown items left out and counted, and only here does an event get the time of its successor.
 
 Letters: n events.
 """
@@ -28,12 +28,12 @@ class EncodedEvents:
 
     rows: Ints  # [n] catalogue rows; -1: not in the catalogue
     times: Ints | None = None  # [n] milliseconds
-    fields: Mapping[str, Ints] = field(default_factory=dict)  # [n] codes of what is read
-    known_at: Mapping[str, Ints] = field(default_factory=dict)  # [n] ms, later than the event; ALWAYS: with the event
+    fields: Mapping[str, Ints] = field(default_factory=dict)  # [n] codes of the fields that the model reads
+    known_at: Mapping[str, Ints] = field(default_factory=dict)  # [n] ms, for late values; ALWAYS: with the event
 
 
 class EncodedHistory:
-    """The events of a history that a catalogue knows, and what is known of the person.
+    """The events of a history whose items the catalogue has, and the facts of the person.
 
     Its columns are views: take them anew after `append`, `amend` and `cut`.
     """
@@ -50,9 +50,9 @@ class EncodedHistory:
         """`read`: the fields that `events` have codes of, in the order of the artifact's data."""
         self.user = user or {}  # codes of constant facts
         self.lists = lists or {}  # rows of earlier histories; -1: not in the catalogue
-        self.series = series  # of this one person; None: not read
+        self.series = series  # of this person; None: not read
         self._read = tuple(one for one in read if one.name in events.fields)
-        self._events, self._newest, self._timed = 0, ALWAYS, False  # events and newest time: of unknown items, too
+        self._events, self._newest, self._timed = 0, ALWAYS, False  # events and newest time, unknown items included
         self._rows, self._places, self._times, self._next_time = (Growing(_none()) for _ in range(4))
         self._fields = {name: Growing(_none()) for name in events.fields}
         self._known_at: dict[str, Growing] = {}
@@ -78,22 +78,24 @@ class EncodedHistory:
 
     @property
     def times(self) -> Ints | None:
-        """[n] milliseconds; None of a history that has only an order. A history without events has times."""
+        """[n] milliseconds; None where the history has only an order. A history without events counts as one with
+        times.
+        """
         return self._times.values if self._timed or not len(self) else None
 
     @property
     def next_time(self) -> Ints | None:
-        """[n] ms of the next event, also of an unknown item; NEVER: there is none. None as of `times`."""
+        """[n] ms of the next event, unknown items included; NEVER: there is none. None where `times` is None."""
         return self._next_time.values if self._timed or not len(self) else None
 
     @property
     def fields(self) -> dict[str, Ints]:
-        """[n] codes of what the model reads."""
+        """Field -> [n] codes of the fields that the model reads."""
         return {name: column.values for name, column in self._fields.items()}
 
     @property
     def known_at(self) -> dict[str, Ints]:
-        """[n] ms when values of fields with a time became known; only fields with values that became known later."""
+        """Field -> [n] ms when its values became known; only fields with values known after their events."""
         return {name: column.values for name, column in self._known_at.items()}
 
     @property
@@ -102,7 +104,7 @@ class EncodedHistory:
         return tuple(one for one in self._read if self._known_at.keys() & {*waiting_on(one)}) if self._known_at else ()
 
     def codes(self, at: int | None) -> Mapping[str, Ints]:
-        """Field -> [n] codes that the events show in a request at a moment; None: all that is given is known."""
+        """Field -> [n] codes as they are known at a moment; None: all given values are known."""
         if not self.late:
             return self.fields
         return shown(
@@ -110,8 +112,8 @@ class EncodedHistory:
         )
 
     def append(self, events: EncodedEvents) -> None:
-        """Add later events: O(new) on average. Raises DataError for events before the newest, and where the history has
-        times and they have none, or the other way round.
+        """Add later events, in O(new) on average. Raises DataError for events before the newest one, and where either
+        the history or the events have no times.
         """
         if not len(events.rows):
             return
@@ -131,8 +133,8 @@ class EncodedHistory:
         self._events, self._newest = self._events + len(times), int(times[-1])
 
     def amend(self, place: int, fields: Mapping[str, int], known_at: Mapping[str, int] | None = None) -> None:
-        """Other codes for the event `place` (an index of `rows`); `known_at`: ms when they became known, where that was
-        later than the event. It stays for fields that are amended without it.
+        """Replace codes of the event `place` (an index of `rows`). `known_at`: ms when they became known, where that
+        was after the event; fields without one keep theirs.
         """
         for name, code in fields.items():
             self._fields[name].values[place] = code
@@ -142,7 +144,7 @@ class EncodedHistory:
             self._known_at[name].values[place] = ALWAYS if time <= self._times.values[place] else time
 
     def cut(self, count: int) -> None:
-        """Keep the first `count` of its events, as if nothing had happened after them. Facts of the person stay."""
+        """Keep the first `count` events, as if no later ones had happened. Facts of the person stay."""
         assert 0 <= count <= len(self)
         for column in self._columns():
             column.cut(count)
@@ -159,7 +161,7 @@ class EncodedHistory:
         return sum(one.nbytes for one in self._columns()) + sum(one.nbytes for one in self.lists.values()) + entries
 
     def copy(self) -> EncodedHistory:
-        """The same, which stays as it is when this one grows."""
+        """A copy that does not change when this history grows."""
         found = copy(self)
         found._rows, found._places, found._times, found._next_time = (
             one.copy() for one in (self._rows, self._places, self._times, self._next_time)
@@ -187,7 +189,7 @@ class EncodedHistory:
             )
 
     def _extend_known_at(self, events: EncodedEvents, kept: Ints) -> None:
-        """Fields that one side lacks are known with their events there."""
+        """Where one side lacks a field, its values there are known with their events."""
         new = {name: column[kept] for name, column in events.known_at.items()}
         for name, column in new.items():
             if name not in self._known_at and (column != ALWAYS).any():

@@ -1,4 +1,4 @@
-"""Series entries of rows: which changes of a user's facts stand between the events that a row shows.
+"""Series entries of rows: which changes of a user's facts lie between the events of a row.
 
 Letters: B rows, E input events, A entries, F fields.
 """
@@ -15,19 +15,19 @@ from facta.data.dataset import series
 from facta.errors import DataError
 from facta.types import Series
 
-SPAN = 1 << 42  # milliseconds that a log lasts at most: 139 years
+SPAN_MS = 1 << 42  # milliseconds of the longest log: 139 years
 
 
 def entries(
     stored: series.Series, user: Ints, offsets: Tensor, time: Tensor | None, until: Ints | None, key: int
 ) -> Series:
-    """The entries of users [B] known before `until` [B] ms: those between the row's events, at `time` [E], and of each
-    field the one that holds when the row begins. A change at an event's instant comes after the event.
+    """The entries of users [B] known before `until` [B] ms: those between the row's events (at `time` [E]), and for
+    each field the entry in force when the row begins. A change at the instant of an event comes after the event.
 
     Raises DataError where there are no times.
     """
     if time is None or until is None:
-        raise DataError("The model reads facts that change, and here are no times to tell which of them are known.")
+        raise DataError("The model reads changing facts of users (series) and needs times; these histories have none.")
     count = np.diff(stored.offsets)[user]
     at, row = arrays.spans(np.asarray(stored.offsets)[user], count), np.repeat(np.arange(len(user)), count)
     known = np.asarray(stored.time)[at] < until[row]
@@ -46,15 +46,15 @@ def entries(
 
 
 def _events_until(row: Ints, time: Ints, offsets: Ints, events: Ints) -> Ints:
-    """[A] how many of its row's events are no later than each entry."""
+    """[A] how many events of its row are no later than each entry."""
     start = min(events.min(initial=0), time.min(initial=0))
-    of_events = arrays.rows(offsets) * SPAN + (events - start)  # ascending: rows, and in each the order of time
-    found: Ints = np.searchsorted(of_events, row * SPAN + (time - start), side="right") - offsets[row]
+    of_events = arrays.rows(offsets) * SPAN_MS + (events - start)  # ascending: rows, and in each the order of time
+    found: Ints = np.searchsorted(of_events, row * SPAN_MS + (time - start), side="right") - offsets[row]
     return found
 
 
 def _newest(row: Ints, field: Ints, among: Bools) -> Bools:
-    """[A] which entries are the last of their row and field among some; entries lie in the order of time."""
+    """[A] which of some entries are the last of their row and field; entries are in order of time."""
     last = np.zeros(len(row), dtype=bool)
     place = np.flatnonzero(among)[::-1]
     fields = int(field.max(initial=0)) + 1

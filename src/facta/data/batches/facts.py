@@ -1,4 +1,4 @@
-"""What is known of users beside their events: constant facts, and lists of earlier items.
+"""Facts of users beside their events: constant facts, and lists of earlier items.
 
 Letters: B rows.
 """

@@ -10,7 +10,7 @@ from facta.arrays import Ints
 class Growing:
     """[n] whole numbers; room doubles, so that a new value costs O(1) on average.
 
-    The first values are taken as they are, without a copy: they belong to the column from then on.
+    The first values are not copied: the column owns them from then on.
     """
 
     __slots__ = ("_count", "_room")
@@ -25,7 +25,7 @@ class Growing:
 
     @property
     def nbytes(self) -> int:
-        """Memory, the room behind the values included."""
+        """Memory, spare capacity included."""
         return self._room.nbytes
 
     def copy(self) -> Growing:

@@ -23,16 +23,16 @@ Correction = Literal["none", "negatives", "all"]
 
 
 class NegativesConfig(Config):
-    """What a sampled loss is contrasted with.
+    """Which negatives a sampled loss gets.
 
     `uniform`: `count` items for every target, drawn uniformly with replacement (the HSTU paper's local negatives).
     `in-batch`: all distinct items of the batch's targets. `mixed`: those and `count` uniform items shared by all
     targets.
 
-    `correction` of shared negatives for how often they are sampled (logQ), so that the expected gradient of a sampled
-    softmax is that of the full one: `negatives` lowers the logit of each negative by the log of its expected number of
-    appearances; `all` lowers the positive's logit likewise, as in Yi et al. 2019, which is biased where the positive is
-    nearly certain: it is among the logits of every step, so its sampling probability is 1.
+    `correction` (logQ) of shared negatives, which makes the expected gradient of a sampled softmax that of the full
+    one: `negatives` lowers the logit of each negative by the log of its expected number of appearances; `all` lowers
+    the positive's logit likewise (Yi et al. 2019). `all` is biased where the positive is nearly certain: the positive
+    is among the logits of every step, so its sampling probability is 1.
     """
 
     kind: Literal["uniform", "in-batch", "mixed"] = "uniform"
@@ -62,7 +62,7 @@ class NegativesConfig(Config):
             )
         if self.kind == "in-batch" and self.count != COUNT:
             raise ConfigError(
-                "negatives.count is of uniform draws, and in-batch has none: leave it at 128, or use mixed."
+                "Found negatives.count for in-batch negatives, which draw none: leave it at 128, or use mixed."
             )
         return self
 
@@ -85,7 +85,7 @@ def draw(config: NegativesConfig, batch: SequenceBatch, counts: Tensor, key: int
 
 
 def log_inclusion(config: NegativesConfig, counts: Tensor, targets: int) -> Tensor:
-    """[V] log of the expected number of times that an item is among the rows that `targets` targets share.
+    """[V] log of each item's expected number of appearances among the rows that `targets` targets share.
 
     In-batch rows are distinct, so an item of share p is present with probability 1 - (1 - p)^targets, not targets·p;
     uniform draws add count / V each. A negative of one target comes from the other S - 1.

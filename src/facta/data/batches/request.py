@@ -1,7 +1,7 @@
-"""Requests: what is asked of histories becomes the one batch type, the same in evaluation and for an artifact.
+"""Requests: histories and candidates become the one batch type, the same in evaluation and for an artifact.
 
-`request` takes encoded histories, `request_batch` (`dataset_requests.py`) the arrays of a dataset; both lay
-out windows, and `batch_of` alone makes the batch.
+`request` takes encoded histories, `request_batch` (`dataset_requests.py`) the arrays of a dataset. Both make `Windows`,
+and `batch_of` makes the batch of them.
 
 Letters: B histories, E events in their windows, S candidates. Rows are catalogue rows.
 """
@@ -28,7 +28,7 @@ from facta.types import Events, Lists, SequenceBatch, Series, Targets
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a history: how each candidate, or any item (-1), would do in a context."""
+    """The candidates of a request and their context; -1: any item."""
 
     rows: Ints  # [M]
     context: Mapping[str, int] = field(default_factory=dict)  # codes
@@ -36,19 +36,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Windows:
-    """The events of B histories that a request shows, with all that is known of them by the end of the log."""
+    """The windows of B histories, with all facts of their events that are known by the end of the log."""
 
     offsets: Ints  # [B+1]
     rows: Ints  # [E]
     times: Ints | None  # [E] ms
-    next_time: Ints  # [E] ms of the next event of the log, also of an unknown item; NEVER: not known
+    next_time: Ints  # [E] ms of the next event of the log, unknown items included; NEVER: not known
     fields: Mapping[str, Ints] = field(default_factory=dict)  # [E] codes
     late: tuple[Field, ...] = ()  # fields with values that became known after their events
     known_at: Mapping[str, Ints] = field(default_factory=dict)  # [E] ms; ALWAYS: with the event
     user: Mapping[str, Tensor] = field(default_factory=dict)  # [B] codes
     lists: Lists | None = None
-    series: series.Series | None = None  # of some people; None: not read
-    person: Ints | None = None  # [B] whose entries of `series` are read; None: one after the other
+    series: series.Series | None = None  # of all people, those without a row here too; None: not read
+    person: Ints | None = None  # [B] row of each history in `series`; None: in order
 
 
 def request(
@@ -59,18 +59,17 @@ def request(
     *,
     stride: int = 1,
 ) -> SequenceBatch:
-    """One row per history: its window, and targets aside at the request's time: what is `asked` of each, or one without
-    an item.
+    """One row per history: its window, and at the request's time its `asked` candidates or one target without an item.
 
-    Times are given for all histories or left out altogether (`at` None: nothing that reads time may be asked).
+    All histories have times, or none has (`at` None: then the model may not read times).
     """
     moments = None if at is None else np.array(at, dtype=np.int64)
     return batch_of(_windows(histories, window, stride, timed=at is not None), moments, asked)
 
 
 def batch_of(windows: Windows, at: Ints | None, asked: Sequence[Asked] | None = None) -> SequenceBatch:
-    """The batch of requests at `at` [B] ms. Events show the feedback that was known at their next event, the newest
-    ones what is known at the request, which is their successor.
+    """The batch of requests at `at` [B] ms. An event shows the feedback that was known at the next event; the newest
+    event shows the feedback known at the request.
     """
     offsets, times = torch.from_numpy(windows.offsets), windows.times
     length = np.diff(windows.offsets)
@@ -92,7 +91,7 @@ def batch_of(windows: Windows, at: Ints | None, asked: Sequence[Asked] | None = 
 
 
 def _shown(windows: Windows, at: Ints | None) -> Mapping[str, Ints]:
-    """[E] codes as they are known at the next event, of the newest event at the request."""
+    """[E] codes as known at the next event; those of the newest event as known at the request."""
     if not windows.late:
         return windows.fields
     until = NEVER if at is None else np.repeat(at, np.diff(windows.offsets))
@@ -100,7 +99,7 @@ def _shown(windows: Windows, at: Ints | None) -> Mapping[str, Ints]:
 
 
 def _successors(offsets: Ints, times: Ints, at: Ints) -> Ints:
-    """[E] the time of the next event of the window; after the newest one comes the request."""
+    """[E] the time of the next event of the window; of the newest event, the time of the request."""
     found = np.append(times[1:], 0)[: len(times)]
     filled = np.diff(offsets) > 0
     found[offsets[1:][filled] - 1] = at[filled]
@@ -108,7 +107,7 @@ def _successors(offsets: Ints, times: Ints, at: Ints) -> Ints:
 
 
 def _series(windows: Windows, at: Ints | None) -> Series | None:
-    """What changed of each person before the request."""
+    """Each person's changed facts before the request."""
     if windows.series is None:
         return None
     person = np.arange(len(windows.offsets) - 1) if windows.person is None else windows.person
@@ -117,7 +116,7 @@ def _series(windows: Windows, at: Ints | None) -> Series | None:
 
 
 def _targets(asked: Sequence[Asked], at: Ints | None, visible: Ints) -> Targets:
-    """[S] all that is asked of rows with `visible` [B] events."""
+    """[S] the targets of rows with `visible` [B] events."""
     counts = np.array([len(one.rows) for one in asked], dtype=np.int64)
     total = int(counts.sum())
 
@@ -132,8 +131,8 @@ def _targets(asked: Sequence[Asked], at: Ints | None, visible: Ints) -> Targets:
             key=torch.zeros(total, dtype=torch.int64),
             fields={name: each([one.context[name] for one in asked]) for name in asked[0].context},
         ),
-        after=each(visible),
-        slot=torch.full((total,), -1),
+        num_visible=each(visible),
+        input_index=torch.full((total,), -1),
         weight=torch.ones(total),
     )
 
@@ -169,7 +168,7 @@ def _timed(history: EncodedHistory) -> Ints:
 
 
 def _or(column: Ints | None, count: int, value: int) -> Ints:
-    """[n] a column, or a value for every event."""
+    """[n] the column, or one value for every event."""
     return np.full(count, value) if column is None else column
 
 

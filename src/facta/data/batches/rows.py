@@ -1,11 +1,11 @@
 """Rows of training and evaluation: which part of a history is read, and which of its events are predicted.
 
-    last_window           next item: inputs up to the event before the newest target, which is predicted aside
-    hidden_among          the same of hidden events: the newest target is one event of the row as any other
-    overlapping_windows   feedback: the newest target is an input too, its context and item are read before its feedback
-    one_row_per_target    the same, a row for each target
-    shared                targets that do not see all before them: inputs are the events that at least one of them sees
-    apart                 the same, a row for each target
+    last_window                  next item: inputs up to the event before the newest target, which is no input
+    hidden_among                 masked events (cloze): the newest target is an event of the row like any other
+    overlapping_windows          feedback: targets are inputs too, with context and item read before their feedback
+    one_row_per_target           feedback, a row for each target
+    limited_windows              targets with limited visibility: inputs are the events that any target of a row sees
+    one_row_per_limited_target   targets with limited visibility, a row for each target
 
 Letters: R rows, U users, S targets, N the window (inputs of a row at most). Places count the events of a user's history
 from 0.
@@ -22,12 +22,12 @@ from facta.arrays import Ints
 from facta.data.batches.windows import window_start
 from facta.data.split.visibility import OWN, Around, Log, Visibility
 
-FAR = 1 << 32  # more than the events of any history
+USER_STRIDE = 1 << 32  # more than the events of any history
 
 
 @dataclass(frozen=True)
 class Rows:
-    """R rows: inputs [start, end) of a user's history; targets [first, last), which see what `sees` says of them."""
+    """R rows: inputs [start, end) of a user's history, and targets [first, last), each with the visibility `sees`."""
 
     user: Ints  # [R]
     start: Ints
@@ -55,8 +55,7 @@ class Rows:
 
 
 def last_window(last: Ints, window: int) -> Rows:
-    """Of every user with two events before place `last` [U]: the newest N that have a successor, all of them targets'
-    predecessors."""
+    """Of users with two events before place `last` [U]: the last N events but the newest. A target follows each."""
     user = np.flatnonzero(last >= 2)
     end = last[user] - 1
     start = window_start(end, window)
@@ -64,19 +63,20 @@ def last_window(last: Ints, window: int) -> Rows:
 
 
 def hidden_among(last: Ints, window: int) -> Rows:
-    """Of every user with two events before place `last` [U]: the newest N + 1, all of them targets that see the whole
-    row, until it is drawn which of them are hidden. At least one is, so at most N are inputs, and a request with N of
-    them asks for a place that training has met."""
+    """Of every user with two events before place `last` [U]: the newest N + 1. All are targets that see the whole row
+    until the masked ones are drawn. At least one is masked, so at most N are inputs, and a request after N events asks
+    for a position that training has had.
+    """
     rows = last_window(last, window)
     return Rows(rows.user, rows.start, rows.last, rows.start, rows.last, Around(last))
 
 
 def overlapping_windows(user: Ints, first: Ints, last: Ints, window: int) -> Rows:
-    """Targets [first, last) of the given users, all of them once, each with all events before it or at least N/2.
+    """Targets [first, last) of the given users, each once, and each with all events before it or at least N/2 of them.
 
-    Rows overlap: half of a long one is there to be read alone. That costs twice the events, at most.
+    Rows overlap: the first half of a long row is context without targets. That at most doubles the events.
     """
-    fresh = window - window // 2  # targets of a row; before them stand at most as many that are only read
+    fresh = window - window // 2  # targets of a row; at most as many inputs without a target precede them
     span = last - first
     count = np.maximum(-(-(span - (window - np.minimum(first, window - fresh))) // fresh) + 1, 1) * (span > 0)
     row = np.repeat(np.arange(len(user)), count)
@@ -94,24 +94,23 @@ def one_row_per_target(user: Ints, first: Ints, last: Ints, window: int) -> Rows
     return Rows(np.repeat(user, count), window_start(place + 1, window), place + 1, place, place + 1)
 
 
-def apart(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
-    """One row for each target [S], with the newest events that it sees: N with the target itself."""
+def one_row_per_limited_target(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
+    """One row for each target [S]: the newest events that it sees, N with the target itself."""
     end = sees.events(log, user, place)
     return Rows(user, window_start(end, window - 1), end, place, place + 1, sees)
 
 
-def shared(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
-    """Targets [S], of each user those in successive places, all of them once: each with all events that it sees, or the
-    newest N/2 of them at least. These are overlapping windows over the numbers of visible events, which grow with the
-    places.
+def limited_windows(log: Log, user: Ints, place: Ints, window: int, sees: Visibility) -> Rows:
+    """Targets [S] at successive places of each user, each once, and each with all events that it sees or at least the
+    newest N/2 of them. They are overlapping windows over the numbers of visible events, which ascend with the places.
     """
     seen = sees.events(log, user, place)
     newest = np.flatnonzero(np.append(user[1:] != user[:-1], True)[: len(user)])  # each user's last target
     oldest = np.append(0, newest + 1)[: len(newest)]
     group = np.arange(len(newest))
     over = overlapping_windows(group, seen[oldest], seen[newest] + 1, window)
-    keys = np.repeat(group, newest - oldest + 1) * FAR + seen  # ascending
-    first, last = (np.searchsorted(keys, over.user * FAR + bound) for bound in (over.first, over.last))
+    keys = np.repeat(group, newest - oldest + 1) * USER_STRIDE + seen  # ascending
+    first, last = (np.searchsorted(keys, over.user * USER_STRIDE + bound) for bound in (over.first, over.last))
     some = first < last
     first, last = first[some], last[some] - 1
     return Rows(user[first], over.start[some], seen[last], place[first], place[last] + 1, sees)

@@ -9,13 +9,13 @@ from facta.data.batches.cloze import ClozeConfig
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model reads beside items and times."""
+    """The inputs of a model beside items and times."""
 
     fields: tuple[str, ...] = ()  # context and feedback of events
     users: tuple[str, ...] = ()  # constant facts of users
     lists: tuple[str, ...] = ()  # earlier histories of users, without times
     series: bool = False  # facts of users that change
-    own: bool = False  # it predicts feedback: of events among its inputs
-    ahead: bool = False  # from what it has read before the event (and not where the event's own item is shown)
-    told: tuple[str, ...] = ()  # context of the event that a request for its item says
-    cloze: ClozeConfig | None = None  # which events of a training row are hidden and predicted; None: none
+    targets_are_inputs: bool = False  # targets are input events (feedback models)
+    reads_token_before: bool = False  # targets are read from the token before their event
+    told: tuple[str, ...] = ()  # context fields that a request for the next item gives
+    cloze: ClozeConfig | None = None  # which events of a training row are masked and predicted; None: none

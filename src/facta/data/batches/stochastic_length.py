@@ -5,7 +5,7 @@ Letters: B rows, E events, n events of a row, N the longest history, L = ⌊N^(�
     n <= L    all events
     n >  L    all events with probability N^α / n², L of them otherwise
 
-so that attention costs N^α a row at most in the mean. Draws are functions of the rows' keys: of (seed, epoch, user).
+so that the mean cost of attention is at most N^α a row. Draws are functions of the rows' keys: of (seed, epoch, user).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from facta.draws import Purpose
 
 
 class StochasticLengthConfig(Config):
-    """How much is kept, and what."""
+    """How many events are kept, and which."""
 
     alpha: float = Field(default=1.6, gt=1, le=2, description="2 keeps everything")
     subsequence: Literal["recent", "uniform", "weighted"] = Field(
@@ -36,7 +36,7 @@ def threshold(alpha: float, longest: int) -> int:
 
 
 def whole_probability(lengths: Tensor, alpha: float, longest: int) -> Tensor:
-    """[B] how probably a history of that length stays whole."""
+    """[B] the probability that a history of that length stays whole."""
     chance = longest**alpha / lengths.double().clamp_min(1).square()
     return torch.where(lengths <= threshold(alpha, longest), torch.ones_like(chance), chance)
 
@@ -44,7 +44,7 @@ def whole_probability(lengths: Tensor, alpha: float, longest: int) -> Tensor:
 def kept_events(
     offsets: Tensor, time: Tensor | None, keys: Tensor, config: StochasticLengthConfig, longest: int
 ) -> Tensor:
-    """Which events stay, ascending: indexes into the E events of the rows.
+    """Indexes of the kept events among the E events of the rows, ascending.
 
     `offsets` [B+1]; `time` [E] in any unit, None where there is only an order (ages count events then); `keys` [B]
     int64, one a row. `longest` is N, of the recipe and not of the batch.
@@ -57,7 +57,7 @@ def kept_events(
     score = _scores(config, age, draws.mix(draws.mix(keys, 1)[row], place), row, len(lengths))
     order = torch.argsort(score, descending=True, stable=True)
     order = order[torch.argsort(row[order], stable=True)]  # rows one after the other, the best of each first
-    stays = whole[row] | (place < threshold(config.alpha, longest))  # by rank: `order` lies row by row as events do
+    stays = whole[row] | (place < threshold(config.alpha, longest))  # by rank: `order` is row by row, as the events are
     return order[stays].sort().values
 
 
@@ -70,7 +70,9 @@ def _ages(offsets: Tensor, time: Tensor | None) -> Tensor:
 
 
 def _scores(config: StochasticLengthConfig, age: Tensor, bits: Tensor, row: Tensor, rows: int) -> Tensor:
-    """[E] the L best of a row stay. Keys u^(1/w) draw without replacement by weight (Efraimidis and Spirakis 2006)."""
+    """[E] scores; the L highest of a row are kept. Keys u^(1/w) draw without replacement by weight (Efraimidis and
+    Spirakis 2006).
+    """
     if config.subsequence == "recent":
         return torch.arange(len(age), device=age.device).double()
     exponential = -torch.log(_uniform(bits))

@@ -1,7 +1,7 @@
 """The histories of a dataset's users in rows and codes: of an artifact, or of the dataset itself.
 
-What `encoded(history_of(dataset, user, until=…), …)` would give (`infer/history.py`), from the arrays alone: no id, no
-time and no value is made a Python object on the way.
+Equals `encoded(history_of(dataset, user, until=…), …)` (`infer/history.py`), but reads the arrays alone: no id, time or
+value becomes a Python object.
 
 Letters: B users asked, E events of these users, V items of the dataset, n values.
 """
@@ -42,7 +42,7 @@ def encoded_history(
 
 
 class StoredHistories:
-    """What an artifact reads of the users of a dataset. `rows_of` None: its catalogue is the dataset's.
+    """Histories of a dataset's users, encoded for an artifact. `rows_of` None: its catalogue is the dataset's.
 
     The dataset may be another log than the artifact's: items are matched by their ids and values by what they mean.
     Raises DataError for ids of another type and for fields that the artifact's data does not have.
@@ -99,7 +99,7 @@ class StoredHistories:
         return start, np.diff(arrays.offsets_of(visible)[arrays.offsets_of(count)])
 
     def _codes(self, name: str, place: Ints, until: Time | None) -> Ints:
-        """[E] codes of a field, as known up to and including a moment; undefined where the dataset lacks the field."""
+        """[E] codes of a field, as known at a moment (inclusive); undefined where the dataset lacks the field."""
         ours, theirs = self._fields[name], self._stored.get(name)
         if theirs is None:
             return np.zeros(len(place), dtype=np.int64)
@@ -112,7 +112,7 @@ class StoredHistories:
         return found
 
     def _known_at(self, place: Ints, until: Time | None) -> dict[str, Ints]:
-        """Field with a time -> [E] ms when its values became known; ALWAYS: with the event, or later than `until`."""
+        """Field with a time -> [E] ms when its values became known; ALWAYS: with the event, or after `until`."""
         found = {name: known_at(self._dataset, name, place) for name in self._dataset.delays if self._fields}
         last = NEVER if until is None else moment(until)
         return {name: np.where(column > last, ALWAYS, column) for name, column in found.items()}
@@ -148,7 +148,7 @@ class StoredHistories:
         return found
 
     def _series(self, users: Ints, until: Time | None) -> list[Series] | None:
-        """[B] what changed of each user, up to and including a moment."""
+        """[B] changed facts of each user up to a moment (inclusive)."""
         if self._changing is None:
             return None
         stored = self._dataset.stored_series
@@ -180,12 +180,12 @@ def translated(theirs: Field, ours: Field, stored: npt.NDArray[Any]) -> Ints:
         width = np.float32 if ours.dtype == "float32" else np.float64
         numbers = np.where(defined(theirs, stored), stored, np.nan).astype(width)
         return codes(ours, np.where(np.isinf(numbers), np.nan, numbers))
-    distinct, which = np.unique(stored, return_inverse=True)  # a value is read once, however often it occurs
+    distinct, which = np.unique(stored, return_inverse=True)  # each distinct value is read once
     return coded(ours, raw_values(theirs, distinct), "the histories of a dataset")[which]
 
 
 def _check_fields(dataset: Dataset, schema: Fields, spec: InputSpec) -> None:
-    """The dataset has nothing that the artifact's data did not have, as far as the artifact reads it."""
+    """Refuse fields, late fields, user facts and series that the artifact reads and its data did not have."""
     manifest = dataset.manifest
     if spec.fields:
         refuse_unknown([one.name for one in manifest.fields], schema.fields, "fields of a history")
@@ -198,7 +198,7 @@ def _check_fields(dataset: Dataset, schema: Fields, spec: InputSpec) -> None:
 
 
 def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, npt.NDArray[Any]], tuple[Ints, Ints]]:
-    """What turns a dataset's fields and values of series into the artifact's."""
+    """Translates a dataset's fields and series into the artifact's."""
     ours = {one.name: (place, one) for place, one in enumerate(schema.series_fields)}
     fields = [(*ours[one.name], one) for one in dataset.manifest.series_fields]
     place_of = np.array([place for place, _, _ in fields], dtype=np.int64)
@@ -220,7 +220,7 @@ def _changing(dataset: Dataset, schema: Fields) -> Callable[[Ints, npt.NDArray[A
 
 
 def fact_of(dataset: Dataset, one: Field, user: int) -> Any:
-    """What is known of a user: the value of the user table, or ids of items."""
+    """A fact of a user: the value of the user table, or ids of items."""
     if one.kind != "items":
         return dataset.users[one.name][user]
     listed = dataset.user_facts[one.name]
@@ -230,7 +230,7 @@ def fact_of(dataset: Dataset, one: Field, user: int) -> Any:
 
 
 def check_timed(dataset: Dataset, until: Time) -> None:
-    """Raises DataError where a moment means nothing to a dataset."""
+    """Raises DataError for a moment where the dataset has no times."""
     if dataset.timestamp is None:
         raise DataError(
             f"Found the moment {until} for a history of '{dataset.path}', which has an order of events but no times; "

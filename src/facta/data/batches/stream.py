@@ -1,4 +1,4 @@
-"""Training once through a log, in the order of time: period after period, each learned before the next one is asked.
+"""Training once through a log in order of time: each period is predicted before it is learned.
 
 Letters: U users, P periods.
 """
@@ -19,26 +19,26 @@ from facta.data.split.splits import Split, events_before
 from facta.errors import ProtocolError
 from facta.types import SequenceBatch
 
-HOUR = 3_600_000
+HOUR_MS = 3_600_000
 
 
 class StreamBatches:
-    """An epoch is a period of the log: all that came before it is read, its own events alone are targets.
+    """An epoch is a period of the log: its events are the targets, and all earlier events are inputs.
 
-    Periods of `hours` begin with the log and end with the last training event. One period's rows are held at a time,
-    and while they are found a number for each event of the log (8 bytes).
+    Periods of `hours` begin with the log and end with the last training event. Memory holds the rows of one period, and
+    while these are found 8 bytes for each event of the log.
     """
 
     def __init__(self, dataset: Dataset, split: Split, *, hours: float, **settings: Any) -> None:
         if dataset.timestamp is None:
-            raise ProtocolError("A stream needs timestamps; this dataset has only an order.")
+            raise ProtocolError("A stream needs timestamps; this dataset has only an order. Set training.hours=null.")
         self.dataset, self.split, self.settings = dataset, split, settings
-        self.step = int(hours * HOUR)
+        self.step = int(hours * HOUR_MS)
         self.start = int(dataset.timestamp.min())
         trained = dataset.offsets[:-1][split.train_end > 0] + split.train_end[split.train_end > 0] - 1
         last = int(dataset.timestamp[trained].max()) if len(trained) else self.start
         self.periods = (last - self.start) // self.step + 1
-        self._period = lru_cache(maxsize=2)(self._make)  # batches are built ahead: the last one and the next
+        self._period = lru_cache(maxsize=2)(self._make)  # the prefetch thread asks for the current period and the next
 
     def steps(self, epoch: int) -> int:
         """Batches in a period; a period without events has none."""
@@ -49,14 +49,15 @@ class StreamBatches:
         return self._period(epoch).batch(epoch, step)
 
     def asked(self, epoch: int, window: int) -> Rows:
-        """Rows with the events of a period as targets, each told all that came before it: how good the model is on what
-        it has not learned yet. Behind the last period lies what the split holds out."""
+        """Rows with the events of a period as targets, each with all earlier events: they measure the model on events
+        that it has not learned. After the last period come the events that the split holds out.
+        """
         first, last = self._bounds(epoch)
         users = np.flatnonzero(last > first)
         return overlapping_windows(users, first[users], last[users], window)
 
     def learned(self, epoch: int) -> Split:
-        """The split whose training events end with a period: what is known when that one has been learned."""
+        """The split whose training events end with a period."""
         end = self.start + (epoch + 1) * self.step
         cut = end if self.split.train_cut is None else min(end, self.split.train_cut)
         return replace(self.split, train_end=self._bounds(epoch)[1], train_cut=cut)

@@ -1,10 +1,9 @@
-"""From a dataset to batches: training rows with many targets, feedback to be predicted, requests for an item.
+"""From a dataset to batches: training rows with many targets, of next items or of feedback.
 
 Letters: B rows, E input events, S targets, N the window (longest history of a row).
 
-Every batch is a function of (dataset, rows, seed, epoch, step) alone: there is no iterator state, so a run resumes
-at any position, batches may be built ahead by another thread, and processes may divide the steps of an epoch among
-themselves.
+Every batch is a function of (dataset, rows, seed, epoch, step) alone: there is no iterator state, so a run resumes at
+any position, another thread may build batches ahead, and processes may divide the steps of an epoch.
 """
 
 from __future__ import annotations
@@ -40,22 +39,21 @@ Examples = Literal["user", "impression"]
 class TrainingBatches:
     """The training rows of a split; a step holds about `batch_size` rows and always about the same number of events.
 
-    Rows of similar length share a batch, so little is computed on padding; equal numbers of events a batch give every
-    event the same weight over an epoch, whatever the length of its history.
+    Rows of similar length share a batch, which saves padding. Batches of equal numbers of events give every event the
+    same weight over an epoch, whatever the length of its history.
 
-    To predict the next item, a row is the newest N events of a user. To predict feedback (`spec.own`), every training
-    event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024, section 2.3),
-    or of a row of its own ("impression": what that paper compares it with). `since` [U]: the first place of each
-    history whose event may be a target. `sees`: what each target sees of the events before it
-    (`data/split/visibility.py`).
+    To predict the next item, a row is the newest N events of a user. To predict feedback (`spec.targets_are_inputs`),
+    every training event is a target once an epoch: of one row per user ("user": generative training, Zhai et al. 2024,
+    section 2.3), or of its own row ("impression": the paper's baseline). `since` [U]: the first place of each history
+    whose event may be a target. `sees`: the visibility of events for targets (`data/split/visibility.py`).
 
-    With `spec.cloze` a row is the newest N + 1 events, of which each epoch hides some anew: they are the targets, and
+    With `spec.cloze` a row is the newest N + 1 events. Each epoch masks some of them anew: these are the targets, and
     the others are the inputs.
 
     Stochastic Length keeps a target if the event that its prediction is read from is kept: its own event, or the newest
-    one that it sees. When a request is answered, nothing is missing in between. A row's only target stays.
+    event that it sees, since a request follows its newest event too. A row's only target is always kept.
 
-    The feedback of a target is what was known of it when the training period ended (`data/split/late.py`).
+    The feedback of a target is the feedback known when the training period ended (`data/split/late.py`).
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class TrainingBatches:
             _check_whole(stochastic_length, sees)
         self.rows = _training_rows(split, window, spec, examples, since)
         if sees is not OWN:
-            rows = shapes.shared if examples == "user" else shapes.apart
+            rows = shapes.limited_windows if examples == "user" else shapes.one_row_per_limited_target
             self.rows = rows(dataset, *self.rows.targets, window, sees)
         self.known_until = period_moments(dataset, spec.fields, split.train_end, split.train_cut)
         self._order = lru_cache(maxsize=2)(self._draw_order)
@@ -117,7 +115,7 @@ class TrainingBatches:
         return [pieces[place] for place in shuffle]
 
     def _names(self) -> Tensor:
-        """[R] what rows are known by to random draws: their user, and where in its history they end."""
+        """[R] keys of the rows for random draws: functions of the user and of the row's end in its history."""
         user = torch.from_numpy(self.rows.user)
         alone = len(np.unique(self.rows.user)) == len(self.rows)
         return user if alone else draws.mix(user, torch.from_numpy(self.rows.end))
@@ -129,9 +127,9 @@ class TrainingBatches:
 def prediction_batches(
     dataset: Dataset, rows: Rows, *, window: int, spec: InputSpec, events: int = 16_384
 ) -> Iterator[tuple[Ints, SequenceBatch]]:
-    """(places in `rows`, batch) of all rows, those of similar length together, about `events` inputs a batch.
+    """(places in `rows`, batch) of all rows, by similar length, about `events` inputs a batch.
 
-    What is known of a user, and a target aside, are inputs too: of people without events there are many in a row.
+    Prefix entries and a target after the inputs count as inputs too: many users may have no events.
     """
     order, size = np.argsort(-rows.lengths, kind="stable"), _sizes(dataset, rows, spec)
     step = (arrays.offsets_of(size[order])[:-1] / events).astype(np.int64)
@@ -140,7 +138,7 @@ def prediction_batches(
 
 
 def _sizes(dataset: Dataset, rows: Rows, spec: InputSpec) -> Ints:
-    """[R] inputs of each row, of its user and of a target aside."""
+    """[R] inputs of each row, with those of its prefix and of a target after them."""
     size = rows.lengths + (rows.first >= rows.end) + len(spec.users)
     for name in spec.lists:
         offsets = dataset.user_facts[name].offsets
@@ -150,11 +148,11 @@ def _sizes(dataset: Dataset, rows: Rows, spec: InputSpec) -> Ints:
 
 
 def _check_whole(stochastic_length: StochasticLengthConfig | None, sees: Visibility) -> None:
-    """Raises ConfigError where a hidden event would not see all that its row shows."""
+    """Raises ConfigError for settings under which a masked event would not see its whole row."""
     if stochastic_length is not None:
         raise ConfigError(
-            "Found training.stochastic_length, which leaves out events, and model.cloze, which hides some: "
-            "set training.stochastic_length to null."
+            "Found training.stochastic_length beside model.cloze; both leave out events: set "
+            "training.stochastic_length to null."
         )
     if sees is not OWN:
         raise ConfigError(f"Found {sees} for targets that see their whole row (model.cloze): leave `sees` out.")
@@ -162,9 +160,12 @@ def _check_whole(stochastic_length: StochasticLengthConfig | None, sees: Visibil
 
 def _training_rows(split: Split, window: int, spec: InputSpec, examples: Examples, since: Ints | None) -> Rows:
     last = split.train_end
-    if not spec.own:
+    if not spec.targets_are_inputs:
         if examples != "user" or since is not None:
-            raise ConfigError("Found impression-level examples of the next item; they are of models of feedback alone.")
+            raise ConfigError(
+                "Found training.examples=impression for a next-item model; it is for models that predict feedback: "
+                "use user."
+            )
         return (shapes.last_window if spec.cloze is None else shapes.hidden_among)(last, window)
     first = np.zeros_like(last) if since is None else since
     user = np.flatnonzero(last > first)

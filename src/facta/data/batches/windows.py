@@ -1,6 +1,6 @@
-"""Which events of a history a model is shown: the one rule of windows.
+"""Which events of a history a model reads: the one rule of windows.
 
-Letters: n events of a history, N the window (the most events that are shown).
+Letters: n events of a history, N the window (the most events that are read).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Count = TypeVar("Count", int, Ints)
 def window_start(events: Count, window: int, stride: int = 1) -> Count:
     """How many of the oldest of n events are left out: stride * ceil(max(0, n - N) / stride).
 
-    A function of n alone, so that calls with and without a memory show the same events. A window moves `stride` events
-    at a time: in between it only grows, and what is kept of its tokens stays true. It holds n events up to N, then
-    N - stride + 1 to N. With stride 1 it is the newest N.
+    A function of n alone, so that calls with and without a cache read the same events. A window moves `stride` events
+    at a time; in between it only grows, so cached keys and values stay valid. It holds n events up to N, then N -
+    stride + 1 to N. With stride 1 it is the newest N.
     """
     left_out = (events - window) * (events > window)  # max(0, n - N) of numbers and arrays alike
     return stride * -(-left_out // stride)

@@ -1,4 +1,4 @@
-"""Whole numbers that spell a calendar, such as 2023111502 for 2 o'clock: as Unix times they are moments of other years.
+"""Whole numbers that spell a date, such as 2023111502 for 2 o'clock: read as Unix times they would be of other years.
 
 Ten digits of the form YYYYMMDDHH are Unix seconds of 2034, twelve of the form YYYYMMDDHHMM milliseconds of 1976.
 """
@@ -13,9 +13,9 @@ import polars as pl
 
 from facta.arrays import Bools
 
-_LOOKED_AT = 1_000  # values that decide whether all are looked at
-_SHARE = 0.98  # of the values that have to spell a moment: a real Unix time does by chance only
-_DISTINCT = 5  # without a century some Unix times spell a moment, five different ones do not
+_FIRST_VALUES = 1_000  # first values; all are looked at only if these spell moments
+_LEAST_SHARE = 0.98  # share of values that must spell a moment; a Unix time does so only by chance
+_LEAST_DISTINCT = 5  # without a century some Unix times spell a moment, five different ones do not
 
 
 class _Form(NamedTuple):
@@ -41,7 +41,7 @@ _RANGES = {"s": (0, 60), "n": (0, 59), "h": (0, 23), "d": (1, 31), "m": (1, 12)}
 
 def calendar_form(numbers: pl.Series) -> str | None:
     """The form, such as "YYYYMMDDHH", in which [n] numbers spell moments of 1970 to 2100; None where they do not."""
-    head = _positive(numbers.head(_LOOKED_AT))
+    head = _positive(numbers.head(_FIRST_VALUES))
     for form in _FORMS:
         if _spelled(head, form) and _spelled(_positive(numbers), form):
             return form.name
@@ -60,9 +60,9 @@ def _positive(numbers: pl.Series) -> npt.NDArray[np.int64]:
 
 
 def _spelled(numbers: npt.NDArray[np.int64], form: _Form) -> bool:
-    if not len(numbers) or (not form.century and len(np.unique(numbers[:_LOOKED_AT])) < _DISTINCT):
+    if not len(numbers) or (not form.century and len(np.unique(numbers[:_FIRST_VALUES])) < _LEAST_DISTINCT):
         return False
-    return float(_valid(numbers, form).mean()) >= _SHARE
+    return float(_valid(numbers, form).mean()) >= _LEAST_SHARE
 
 
 def _valid(numbers: npt.NDArray[np.int64], form: _Form) -> Bools:

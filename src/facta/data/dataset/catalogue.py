@@ -1,4 +1,4 @@
-"""What a model is built for: how many items there are, what is known of each, and which facts come with events."""
+"""What a model is built from: the number of items, their features, and the fields of events and users."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from facta.data.dataset.schema import Field
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items by row, and the fields that a model may read; an artifact holds all that it takes to make it again."""
+    """The items by row, and the fields that a model may read. An artifact stores all of it."""
 
     items: int
     features: Mapping[str, Feature] = field(default_factory=dict)
     fields: tuple[Field, ...] = ()  # context and feedback of events
     users: tuple[Field, ...] = ()  # constant facts of users
     series: tuple[Field, ...] = ()  # slowly changing facts of users
-    ids: pl.Series | None = None  # of the items, by row; None: rows are the ids, as in synthetic worlds
+    ids: pl.Series | None = None  # the items' own ids, by row; None: rows are the ids, as in synthetic worlds
 
     @cached_property
     def keys(self) -> Tensor:
@@ -37,6 +37,6 @@ class Catalogue:
 
     @classmethod
     def described(cls, items: pl.DataFrame, known: Fields) -> Catalogue:
-        """From an item table and what a dataset says of its columns."""
+        """From an item table and the fields of a dataset."""
         features = {one.name: feature(one, items[one.name]) for one in known.item_fields}
         return cls(items.height, features, known.fields, known.user_fields, known.series_fields, items["item_id"])

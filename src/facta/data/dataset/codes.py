@@ -1,9 +1,9 @@
-"""Stored values as codes: what embeddings and heads count by. 0 is undefined, 1 and up are the values in order.
+"""Stored values as codes, which index embeddings and heads. 0 is undefined, 1 and up are the values in order.
 
     binary        false, true
     categorical   the sorted categories
     ordinal       the levels
-    numeric       buckets: below the first boundary, from it up to the next, …; a bucket holds its lower boundary
+    numeric       buckets: below the first boundary, then between boundaries; a bucket includes its lower boundary
 
 Letters: n values, C codes of a field, "undefined" among them.
 """
@@ -22,7 +22,7 @@ from facta.data.dataset.schema import Field
 from facta.errors import ConfigError
 
 BUCKETS = 16
-_LOOKED_AT = 1_000_000
+_SAMPLE_VALUES = 1_000_000
 _BOUND = re.compile(r"\s*(?:>=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
@@ -51,9 +51,9 @@ def defined(field: Field, values: npt.NDArray[Any]) -> Bools:
 
 
 def centers(field: Field) -> Floats:
-    """[C-1] the number that stands for each code but "undefined": a level, or the middle of a bucket.
+    """[C-1] the representative number of each code but "undefined": a level, or the middle of a bucket.
 
-    The first and last bucket have one boundary alone; it stands for them.
+    The first and last bucket have only one boundary, which represents them.
     """
     if field.kind == "ordinal":
         return np.asarray(field.levels, dtype=np.float64)
@@ -64,11 +64,11 @@ def centers(field: Field) -> Floats:
 
 
 def quantiles(values: npt.NDArray[Any]) -> tuple[float, ...]:
-    """Boundaries that part [n] numbers into 16 about equally full buckets, fewer where values repeat.
+    """Boundaries that divide [n] numbers into 16 about equally full buckets, fewer where values repeat.
 
-    Of more than a million, as many are looked at, evenly spaced.
+    Of more than a million numbers, a million are used, evenly spaced.
     """
-    some = values[:: max(1, len(values) // _LOOKED_AT)]
+    some = values[:: max(1, len(values) // _SAMPLE_VALUES)]
     if not len(some):
         return ()
     cuts = np.unique(np.quantile(some, np.arange(1, BUCKETS) / BUCKETS, method="higher"))
@@ -89,8 +89,7 @@ def bound(name: str, condition: str) -> float:
 def positive_codes(field: Field, condition: str) -> tuple[int, ...]:
     """The codes whose values meet a condition such as ">= 4", "= 'like'" or "in (3, 4)" (SQL, of the value alone).
 
-    A numeric field is cut at its boundaries: the number of the condition (`bound`) has to be one of them. Raises
-    ConfigError.
+    For a numeric field the number of the condition (`bound`) must be one of its boundaries. Raises ConfigError.
     """
     values = values_of(field)
     try:
@@ -116,7 +115,7 @@ def _no_condition(name: str, condition: str, why: str) -> ConfigError:
 
 
 def values_of(field: Field) -> list[Any]:
-    """[C-1] what stands for each code but "undefined"; for a bucket its lower boundary, -inf for the first one."""
+    """[C-1] the value of each code but "undefined"; of a bucket its lower boundary, of the first bucket -inf."""
     match field.kind:
         case "binary":
             return [0, 1]

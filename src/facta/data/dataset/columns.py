@@ -1,4 +1,4 @@
-"""Columns of polars as the rooms of data/ need them: finite numbers, texts of categories, levels, conditions in SQL.
+"""Polars columns for data/: finite numbers, category texts, levels, SQL conditions.
 
 Letters: n events of a log.
 """
@@ -14,7 +14,7 @@ import polars as pl
 
 from facta.errors import ConfigError
 
-MOST_CATEGORIES = 100_000  # beyond, a text column is no category but free text or an id
+MOST_CATEGORIES = 100_000  # a text column with more distinct values is free text or an id
 
 MOST_LEVELS = 1000
 
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 def condition(name: str, text: str) -> pl.Expr:
-    """When a field is undefined, an SQL expression over columns of the log. Raises ConfigError."""
+    """The condition under which a field is undefined, an SQL expression over columns of the log. Raises ConfigError."""
     try:
         found = pl.sql_expr(text)
     except pl.exceptions.PolarsError as error:
@@ -56,8 +56,9 @@ def _no_condition(name: str, text: str, why: str) -> ConfigError:
 
 
 def finite(column: pl.Series) -> tuple[pl.Series, list[str]]:
-    """A column without NaN and infinite values, and notes on what is missing; whole numbers written with decimals
-    become integers, all others Float64."""
+    """A column without NaN and infinite values, and notes on missing ones; whole numbers written with decimals become
+    integers, all others Float64.
+    """
     notes = []
     if column.dtype.is_float() or column.dtype.is_decimal():
         column = column.cast(pl.Float64).fill_nan(None)
@@ -74,7 +75,7 @@ def finite(column: pl.Series) -> tuple[pl.Series, list[str]]:
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """What names categories: text as it is, 1.0 as 1."""
+    """Names of categories: text as it is, 1.0 as 1."""
     return (finite(column)[0] if column.dtype.is_float() else column).cast(pl.String)
 
 

@@ -1,8 +1,8 @@
-"""Feedback that is defined only after other feedback: a like of what was clicked, a rating of what was watched.
+"""Conditional feedback, defined only after other feedback: a like after a click, a rating after watching.
 
-A model learns such a field where it is defined, so its score is a conditional probability, P(like | click). Scores are
-named after their condition ("like if click"). What is not conditional follows by the chain rule where the condition is
-the success of a field that is predicted as well: P(like) = P(click) · P(like | click).
+A model learns such a field where it is defined, so its score is a conditional probability, P(like | click), and is
+named after the condition ("like if click"). The unconditional probability follows by the chain rule if the condition is
+the success of another predicted field: P(like) = P(click) · P(like | click).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from facta.data.dataset.schema import Field
 from facta.errors import ConfigError, DataError
 
 _NUMERIC = re.compile(r"""\s*["`]?(?P<name>\w+)["`]?\s*(?P<sign>>=|<)\s*(?P<number>[-+.\deE]+)\s*""")
-_UNLESS = {">=": "<", "<": ">="}  # a condition that makes undefined, and the success that it is the opposite of
+_UNLESS = {">=": "<", "<": ">="}  # a condition for "undefined", and its opposite, a condition of success
 
 
 def condition_of(field: Field, fields: Sequence[Field]) -> Field | None:
-    """The feedback field whose success is exactly where `field` is defined.
+    """The feedback field whose success is the condition under which `field` is defined.
 
-    None: `field` is always defined, or its condition is anything else than "there was no success" of one feedback field
-    of the dataset, such as a condition on several columns or on a part of the failures.
+    None: `field` is always defined, or its condition is not the failure of one feedback field of the dataset, such as a
+    condition on several columns or on some of the failures.
     """
     if field.undefined_when is None:
         return None
@@ -44,16 +44,16 @@ def score_name(field: Field, fields: Sequence[Field]) -> str:
 
 
 def score_names(fields: Sequence[Field]) -> dict[str, str]:
-    """The same of all feedback fields: field -> name of its score."""
+    """All feedback fields -> the names of their scores."""
     return {field.name: score_name(field, fields) for field in fields if field.role == "feedback"}
 
 
 def factors(name: str, fields: Sequence[Field], predicted: Collection[str]) -> list[str]:
-    """The fields whose scores multiply to the score of a field in every event, the field itself first.
+    """The fields whose scores multiply to the unconditional score of a field, the field itself first.
 
-    `like` alone where it is always defined; `like`, `click`, `shown` where it is defined after a click and that one
-    after having been shown. An expected value counts undefined as 0. Raises ConfigError where the chain rule does not
-    give it: the condition is no plain success of a field, or the artifact does not predict that field.
+    `like` alone if it is always defined; `like`, `click`, `shown` if likes are defined after clicks, and clicks after
+    being shown. An expected value counts undefined as 0. Raises ConfigError where the chain rule does not apply: the
+    condition is not the success of one field, or the artifact does not predict that field.
     """
     known = {field.name: field for field in fields}
     found = [name]
@@ -76,9 +76,9 @@ def factors(name: str, fields: Sequence[Field], predicted: Collection[str]) -> l
 
 
 def resolved(name: str, known: Collection[str]) -> str:
-    """The name of a score, or of a metric such as NE(like), that a person means by the field's own name.
+    """The full name of a score, or of a metric such as NE(like), that is given by its field's name.
 
-    The name itself where it is known; else the only known one that continues it by a condition.
+    The name itself if it is known, else the only known name that extends it by a condition.
     """
     if name in known:
         return name
@@ -88,7 +88,7 @@ def resolved(name: str, known: Collection[str]) -> str:
 
 
 def _is_failure(after: Field, text: str) -> bool:
-    """Whether a condition on a field holds for exactly the values that are no success of it."""
+    """Whether a condition holds for exactly the failures of a field."""
     if not after.positives:
         return False
     if after.kind == "numeric":
@@ -101,7 +101,7 @@ def _is_failure(after: Field, text: str) -> bool:
 
 
 def _is_below(after: Field, text: str) -> bool:
-    """Buckets do not hold exact values: only a condition on the very number that divides success is certain."""
+    """Buckets hold no exact values, so a condition must name the number that divides success from failure."""
     found = _NUMERIC.fullmatch(text)
     if found is None or found["name"] != after.name or after.positive_when is None:
         return False
@@ -113,7 +113,7 @@ def _is_below(after: Field, text: str) -> bool:
 
 
 def _readings(field: Field) -> Iterator[list[Any]]:
-    """The values of a field as a column of the log may have held them."""
+    """The values of a field in the forms that a column of the log may have."""
     values = values_of(field)
     yield values
     if field.kind == "binary":
@@ -126,7 +126,7 @@ def _readings(field: Field) -> Iterator[list[Any]]:
 
 
 def _held(name: str, text: str, values: list[Any]) -> list[bool] | None:
-    """Whether a condition holds for each value; None where it is no condition on values of this type."""
+    """Whether a condition holds for each value; None if it does not apply to values of this type."""
     try:
         held = pl.DataFrame({name: values}).select(condition(name, text)).to_series()
     except (pl.exceptions.PolarsError, DataError, ConfigError):

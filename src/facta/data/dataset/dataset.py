@@ -1,7 +1,7 @@
 """A prepared dataset: every user's history, in order of time, as memory-mapped arrays beside two id tables.
 
     manifest.json         schema, counts, content hash, order rule, source
-    items.parquet         row, item_id, features (title, …); includes items that no event names
+    items.parquet         row, item_id, features (title, …); includes items without events
     users.parquet         row, user_id, constant facts
     histories/*.npy       offsets [U+1] int64, item [E] int32, timestamp [E] int64 ms (absent: order only); fields;
                           delay-* [E] ms until feedback with a time was given (data/split/late.py);
@@ -52,7 +52,7 @@ FORMAT = 2  # 2: delays of late feedback are stored
 
 
 class Fields(Config):
-    """What is known beside users, items and times."""
+    """The columns beside user, item and time."""
 
     fields: tuple[Field, ...] = ()  # of events
     item_fields: tuple[Field, ...] = ()  # features in items.parquet, as far as they are declared
@@ -61,7 +61,7 @@ class Fields(Config):
 
 
 class Manifest(Fields):
-    """All that is known about a dataset without opening its arrays."""
+    """Facts about a dataset that need none of its arrays."""
 
     format: Annotated[PositiveInt, Strict()] = FORMAT
     users: int
@@ -70,13 +70,13 @@ class Manifest(Fields):
     has_time: bool
     order: str  # the rule that puts a user's events in order
     tied_share: float | None  # share of events that share user and time with another; None without times
-    content_hash: str  # of ids, features, arrays and what they mean: equal for equal content
+    content_hash: str  # hash of ids, features, arrays and their meaning: equal for equal content
     digests: Mapping[str, str]  # SHA-256 of every array and table
     source: tuple[str, ...] = ()  # names of the files read
     columns: Mapping[str, str]  # user_id, item_id, timestamp -> name in the source
     unit: str | None = None  # of the source's times
-    ids: Mapping[str, Literal["number", "text"]] | None = None  # what the ids of "user" and "item" are; None: not said
-    notes: tuple[str, ...] = ()  # repairs and what was left out, in sentences
+    ids: Mapping[str, Literal["number", "text"]] | None = None  # types of "user" and "item" ids; None: not stored
+    notes: tuple[str, ...] = ()  # repairs and omissions, in sentences
 
     @property
     def others(self) -> tuple[Field, ...]:
@@ -110,10 +110,11 @@ class Dataset:
     @classmethod
     @arguments(path=PATH)
     def open(cls, path: str | Path, *, verify: bool = True) -> Dataset:
-        """Open what `prepare` wrote; raises DataError where it is no dataset, of a newer format, incomplete or altered.
+        """Open a dataset that `prepare` wrote. Raises DataError for no dataset, a newer format, missing or altered
+        files.
 
-        To `verify` is to read and hash it all: a second a gigabyte where the processor has SHA instructions, three
-        without. Results carry the hash of the content, so it has to be true.
+        `verify` reads and hashes all files: a second a gigabyte where the processor has SHA instructions, three
+        without. Results carry the hash of the content, so it must be true.
         """
         path = Path(path)
         try:
@@ -148,7 +149,7 @@ class Dataset:
 
     def check(self) -> None:
         """Compare every array and table with its checksum; raises DataError for one that was altered. Reads all."""
-        tables = {name: self._table(name) for name in ("items", "users")}  # not kept: few verbs need the users
+        tables = {name: self._table(name) for name in ("items", "users")}  # not kept: users are rarely needed
         arrays: dict[str, npt.NDArray[Any]] = {"offsets": self.offsets, "item": self.item}
         if self.timestamp is not None:
             arrays["timestamp"] = self.timestamp
@@ -173,7 +174,7 @@ class Dataset:
                 )
 
     def described(self, known: Fields) -> Dataset:
-        """The same data, its columns described in another way; nothing is copied."""
+        """The same data with other descriptions of its columns; nothing is copied."""
         other = copy(self)
         other.manifest = self.manifest.change(**{name: getattr(known, name) for name in Fields.model_fields})
         for coded_before in ("user_facts", "series"):
@@ -201,16 +202,19 @@ class Dataset:
         """All events, by user and time: user_id, item_id, timestamp (UTC), fields, and when late feedback was given.
 
         Values are as in the log, of a category its text; null is undefined. Columns are read when the frame is
-        collected, each at 1 to 16 bytes an event and twice that on the way; those that are not selected cost nothing,
-        and `collect(engine="streaming")` makes a part of the events at a time. An id or the time keeps its name in the
-        source where a field has the usual one. `facta.prepare(dataset.events, out, fields=dataset.declared_fields)`
-        makes the dataset again, or one of a part of its events; docs/python.md says where it does not.
+        collected, each at 1 to 16 bytes an event and twice that while it is made; columns that are not selected cost
+        nothing, and `collect(engine="streaming")` makes a part of the events at a time. An id or the time keeps its
+        name in the source where a field has the usual one. `facta.prepare(dataset.events, out,
+        fields=dataset.declared_fields)` makes the dataset again, or one of a part of its events; docs/python.md says
+        where it does not.
         """
         return lazy_events(self._event_columns, self.num_events)
 
     @property
     def declared_fields(self) -> dict[str, FieldConfig]:
-        """What the columns of `events` mean, as `prepare` is told. A condition is left out that reads other columns."""
+        """Field configs of the columns of `events`, for `prepare`. Conditions on columns outside of `events` are left
+        out.
+        """
         there, found = set(self._event_columns), {field.name: field.declared for field in self.manifest.fields}
         for name, one in found.items():
             read = () if one.undefined is None else condition(name, one.undefined).meta.root_names()
@@ -278,7 +282,7 @@ class Dataset:
 
     @cached_property
     def stored_series(self) -> Series | None:
-        """The same with values as they are stored."""
+        """Slowly changing facts of all users, as stored values."""
         if not self.manifest.series_fields:
             return None
         offsets = self._array("series/offsets", self.num_users + 1)
@@ -317,5 +321,5 @@ def _manifest(path: Path, values: Any) -> Manifest:
 
 
 def shown_early(known: Fields) -> str | None:
-    """A field with a time of which an older facta kept only the share of late values; None: there is none."""
+    """A field with a time whose delays an older facta did not store; None: there is none."""
     return next((one.name for one in known.fields if one.late is not None and one.given_when is None), None)

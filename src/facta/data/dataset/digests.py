@@ -1,4 +1,4 @@
-"""Hashes of values: equal for equal content, whatever the version of the library that wrote it."""
+"""Hashes of values: equal for equal content, independent of library versions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def array_digest(values: npt.NDArray[Any]) -> str:
 
 
 _ALWAYS = ("name", "role", "kind", "dtype", "file", "undefined", "categories")
-"""Hashed of every field; what has been added since is where it is said, so that older datasets keep their hash."""
+"""Settings hashed for every field. Newer settings are hashed only if set, so that older datasets keep their hash."""
 
 
 def content_hash(digests: Mapping[str, str], fields: Sequence[Field], others: Sequence[Field] = ()) -> str:
-    """One hash over all arrays and tables, and over what they mean: `fields` of events, `others` of items and users."""
+    """One hash over all arrays, tables and their meaning: `fields` of events, `others` of items and users."""
     meanings = [[_said(field) for field in some] for some in (fields, others) if some or some is fields]
     text = json.dumps([sorted(digests.items()), *meanings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,5 +1,5 @@
-"""The events of a dataset as a lazy frame of polars: ids, times and values as people know them, made from the mapped
-arrays when they are collected.
+"""The events of a dataset as a lazy polars frame: ids, times and values as in the log, made from the mapped arrays when
+they are collected.
 
 Letters: E events, U users, n of the events that are read together.
 """
@@ -30,7 +30,7 @@ class EventColumn(NamedTuple):
 
 
 def lazy_events(columns: Mapping[str, EventColumn], events: int) -> pl.LazyFrame:
-    """A line for each of E events; a column that is not asked for is not read."""
+    """A line for each of E events. Only selected columns are read."""
     place = pl.col("place")
     return (
         pl.LazyFrame()
@@ -62,7 +62,7 @@ def event_times(milliseconds: Array) -> EventColumn:
 
 
 def given_times(milliseconds: Array, delays: Array) -> EventColumn:
-    """When values were given: [E] ms of the events and [E] ms until then, negative where there is no time."""
+    """When values were given, from times of events [E] ms and delays [E] ms; a negative delay: no time."""
 
     def read(at: Ints) -> pl.Series:
         delay = delays[at].astype(np.int64)
@@ -72,7 +72,7 @@ def given_times(milliseconds: Array, delays: Array) -> EventColumn:
 
 
 def first_of(columns: list[EventColumn]) -> EventColumn:
-    """Of columns that say the same, the first one with a value."""
+    """Of columns with the same content, the first one with a value."""
 
     def read(at: Ints) -> pl.Series:
         found, *others = [one.read(at) for one in columns]

@@ -1,4 +1,4 @@
-"""Columns of the item and user tables: what they are, as declared and told by their values, and their codes.
+"""Columns of the item and user tables as codes.
 
 Letters: V items (or users), C codes of a field.
 """
@@ -30,7 +30,7 @@ class Feature:
 
 
 def feature(described: Field, column: pl.Series) -> Feature:
-    """A column in codes; what the description does not know is undefined."""
+    """A column in codes; a value outside of the description is undefined."""
     match described.kind:
         case "vector":
             return Feature(described, _vectors(column, described.width or 0))
@@ -45,7 +45,7 @@ def feature(described: Field, column: pl.Series) -> Feature:
 
 
 def listed(described: Field, offsets: AnyInts, item: AnyInts) -> Feature:
-    """A fact of all users that is a list of items: [U+1], [n] catalogue rows -> rows + 1, as codes count."""
+    """A fact of all users that is a list of items: [U+1], [n] catalogue rows -> codes, which are rows + 1."""
     return Feature(described, torch.from_numpy(item.astype(np.int64)) + 1, torch.from_numpy(offsets.astype(np.int64)))
 
 
@@ -55,7 +55,7 @@ def texts(column: pl.Series) -> pl.Series:
         column = column.cast(pl.String)
         return column.set(column == "", None).str.split("|")
     if not isinstance(column.dtype, (pl.List, pl.Array)):
-        return as_text(column).str.split("|")  # of a table whose every line has one
+        return as_text(column).str.split("|")  # for tables without missing values
     return column.cast(pl.List(pl.String))
 
 
@@ -78,7 +78,7 @@ def numbers(column: pl.Series, kind: Kind) -> Floats:
 
 
 def _vectors(column: pl.Series, width: int) -> Tensor:
-    """[V] lists -> [V, width]; zeros where one is missing."""
+    """[V] lists -> [V, width]; zeros for a missing list."""
     lists = column.cast(pl.List(pl.Float32))
     lists = pl.select(pl.coalesce(lists, pl.lit([0.0] * width, dtype=pl.List(pl.Float32)))).to_series()
     return torch.from_numpy(flat(lists).to_numpy().reshape(len(column), width).copy())

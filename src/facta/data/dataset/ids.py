@@ -1,7 +1,7 @@
 """Ids and rows: the user's own ids (any integer or text) and our dense integers, both ways, never through floats.
 
-Rows of new ids are given in sorted order (numbers by value, text by UTF-8 bytes), behind the rows that a catalogue
-already has. So they depend on the set of ids alone, not on the order of the log, and a row never changes its meaning.
+New ids get rows in sorted order (numbers by value, text by UTF-8 bytes), after the rows of an existing catalogue. So
+rows depend on the set of ids alone, not on the order of the log, and a row never changes its meaning.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from facta.errors import DataError, counted
 
 ItemId = int | str
 
-_SHOWN = 5
-_CHUNK = 1 << 22  # ids looked up at a time: bounds the memory of the join
-_FEW = 16  # a join hashes all ids (.1 s a million), a search takes about a microsecond for each id that is looked up
-_WHOLE = r"^-?(0|[1-9][0-9]*)$"  # digits that survive the way to an integer and back; 007 does not
-_MISSING = r"(?i)^(nan|na|n/a|<na>|null|none)$"  # what tables with gaps write into them
-_WHOLE_OR_MISSING = rf"{_WHOLE[:-1]}(\.0)?$|{_MISSING}"  # 1.0 is how a table with gaps writes 1
+_IDS_SHOWN = 5
+_CHUNK_IDS = 1 << 22  # ids looked up at a time: bounds the memory of the join
+_SEARCH_FACTOR = 16  # a join hashes all ids (.1 s a million), a search takes about a microsecond per looked-up id
+_WHOLE = r"^-?(0|[1-9][0-9]*)$"  # digits that stay equal as an integer and back; 007 does not
+_MISSING = r"(?i)^(nan|na|n/a|<na>|null|none)$"  # texts that stand for a missing value
+_WHOLE_OR_MISSING = rf"{_WHOLE[:-1]}(\.0)?$|{_MISSING}"  # tables with gaps write 1 as 1.0
 _EXACT = {"Float16": 2**11, "Float32": 2**24, "Float64": 2**53}  # floats below hold every integer exactly
 
 
@@ -45,8 +45,8 @@ class Ids:
         found = self._find(self._like_ours(ids if isinstance(ids, pl.Series) else _series(ids)))
         if (found < 0).any():
             names = list(dict.fromkeys(repr(i) for i, row in zip(ids, found.tolist(), strict=True) if row < 0))
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            raise DataError(f"Unknown {self.what} {', '.join(names[:_SHOWN])}{more}; {self._expected()}.")
+            more = f" and {len(names) - _IDS_SHOWN} more" if len(names) > _IDS_SHOWN else ""
+            raise DataError(f"Unknown {self.what} {', '.join(names[:_IDS_SHOWN])}{more}; {self._expected()}.")
         return found
 
     def rows_if_known(self, ids: Sequence[ItemId]) -> Ints:
@@ -54,24 +54,24 @@ class Ids:
         kind = pl.String if self.ids.dtype == pl.String else pl.Int128
         try:
             given = pl.Series("id", ids, dtype=kind)
-        except (OverflowError, UnicodeEncodeError):  # no table holds such ids
+        except (OverflowError, UnicodeEncodeError):  # such ids cannot occur in a table
             given = pl.Series("id", [id_ if _in_a_table(id_) else None for id_ in ids], dtype=kind)
         return self._find(given.cast(self.ids.dtype, strict=False))
 
     def rows_known(self, ids: pl.Series) -> npt.NDArray[np.int32]:
-        """[n] ids of our own type, all of which have rows -> [n] rows; the fast way for whole columns."""
+        """[n] ids of our own type, all known -> [n] rows; the fast path for whole columns."""
         out = np.empty(len(ids), dtype=np.int32)
-        for start in range(0, len(ids), _CHUNK):
-            out[start : start + _CHUNK] = self._find(ids.slice(start, _CHUNK))
+        for start in range(0, len(ids), _CHUNK_IDS):
+            out[start : start + _CHUNK_IDS] = self._find(ids.slice(start, _CHUNK_IDS))
         return out
 
     def _find(self, ids: pl.Series) -> Ints:
         """[n] ids of our own type -> [n] rows, -1 for ids without a row."""
-        few = len(ids) * _FEW < len(self.ids)
+        few = len(ids) * _SEARCH_FACTOR < len(self.ids)
         return self._search(ids) if few or self._numbers is not None else self._join(ids)
 
     def _join(self, ids: pl.Series) -> Ints:
-        """The slow twin of `_search` for few ids: its cost grows with the number of all ids."""
+        """Slow twin of `_search`: its cost grows with the number of all ids."""
         table = pl.DataFrame({"id": self.ids, "row": np.arange(len(self.ids), dtype=np.int64)})
         found = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["row"]
         return found.fill_null(-1).to_numpy(writable=True)
@@ -93,7 +93,7 @@ class Ids:
 
     @cached_property
     def _order(self) -> Ints | None:
-        """[V] rows in the order of their ids; None where rows have that order already."""
+        """[V] rows in the order of their ids; None if rows have that order already."""
         return None if self.ids.is_sorted() else self.ids.arg_sort().cast(pl.Int64).to_numpy()
 
     @cached_property
@@ -123,7 +123,7 @@ class Ids:
 def _series(ids: list[Any]) -> pl.Series:
     ids = [i.item() if isinstance(i, np.generic) else i for i in ids]
     try:
-        wide = all(type(i) is int for i in ids)  # polars would guess a type from the first few
+        wide = all(type(i) is int for i in ids)  # polars would guess a type from the first ids
         return pl.Series("id", ids, dtype=pl.Int128 if wide else None)
     except (TypeError, OverflowError, pl.exceptions.PolarsError):
         raise DataError(
@@ -143,8 +143,8 @@ def all_rows(ids: pl.Series, known: pl.Series | None = None) -> pl.Series:
 def clean_ids(ids: pl.Series, what: str, *, text: bool = False, like: pl.DataType | None = None) -> pl.Series:
     """A column of ids as Int64, UInt64 or String; missing ones (null, NaN, empty text) stay null.
 
-    `text`: they come from a text file, so digits may be numbers. `like`: the type of ids that they have to match.
-    Raises DataError for types that are no ids, for broken numbers, and for floats so large that digits may be lost.
+    `text`: the ids come from a text file, so digits may be numbers. `like`: the type that they have to match. Raises
+    DataError for types that are no ids, for broken numbers, and for floats so large that digits may be lost.
     """
     if ids.dtype == pl.String or ids.dtype in (pl.Categorical, pl.Enum):
         ids = ids.cast(pl.String)
@@ -173,7 +173,7 @@ def refuse_missing(ids: pl.Series, column: str, what: str) -> None:
 
 
 def _numbers(ids: pl.Series) -> pl.Series:
-    """Text that is whole numbers and gaps becomes integers, or plain digits beyond 64 bits; other text stays itself."""
+    """Text of whole numbers and gaps becomes integers, or plain digits beyond 64 bits; other text does not change."""
     if len(ids) == ids.null_count():
         return ids
     if not ids.str.contains(_WHOLE).all():
@@ -206,7 +206,7 @@ def _from_floats(ids: pl.Series, what: str) -> pl.Series:
 
 
 def _from_decimals(ids: pl.Series, what: str) -> pl.Series:
-    whole = ids.cast(pl.Int128)  # cuts what stands behind the point
+    whole = ids.cast(pl.Int128)  # cuts the decimals
     _refuse(ids.filter(whole.cast(ids.dtype) != ids), what)
     return _narrow(whole, what)
 
@@ -220,7 +220,7 @@ def _refuse(odd: pl.Series, what: str) -> None:
 
 
 def with_decimals(raw: pl.Series) -> bool:
-    """Whether ids that are whole numbers were written with a decimal point in their column."""
+    """Whether a column has whole-number ids written with a decimal point."""
     if raw.dtype == pl.String:
         return bool(raw.str.contains(".", literal=True).any())
     return raw.dtype.is_float() or (isinstance(raw.dtype, pl.Decimal) and raw.dtype.scale > 0)
@@ -238,7 +238,7 @@ def _matched(ids: pl.Series, what: str, like: pl.DataType) -> pl.Series:
 
 
 def id_from_text(ids: pl.Series, text: str, what: str) -> ItemId:
-    """The id that a command line means by `text`: a whole number where `ids` are numbers. Raises DataError."""
+    """The id of a command-line `text`: a whole number where `ids` are numbers. Raises DataError."""
     if ids.dtype == pl.String:
         return text
     try:
@@ -248,7 +248,7 @@ def id_from_text(ids: pl.Series, text: str, what: str) -> ItemId:
 
 
 def _in_a_table(id_: ItemId) -> bool:
-    """Whether a column of ids can hold it: 64 bits, or text that UTF-8 can write."""
+    """Whether a column of ids can hold the value: 64 bits, or text that UTF-8 can encode."""
     if isinstance(id_, int):
         return -(2**63) <= id_ < 2**64
     return not any("\ud800" <= letter <= "\udfff" for letter in id_)
@@ -258,5 +258,5 @@ def plain_value(value: Any) -> Any:
     """NumPy and torch scalars as Python values; nothing else is converted, so ids never pass through floats."""
     if isinstance(value, np.generic):
         return value.item()
-    torch = sys.modules.get("torch")  # nobody has a tensor where it was not imported
+    torch = sys.modules.get("torch")  # if torch is not imported, the value is no tensor
     return value.item() if torch is not None and isinstance(value, torch.Tensor) and value.ndim == 0 else value

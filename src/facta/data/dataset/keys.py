@@ -1,12 +1,12 @@
-"""64-bit keys of ids: functions of the id alone, whatever its row, its catalogue and the versions of libraries.
+"""64-bit keys of ids: functions of the id alone, independent of row, catalogue and library versions.
 
     number n:  mix_int(n)
     text:      mix_int(length, word 0, word 1, …)
 
-Length and words are of the text's UTF-8 bytes; a word is eight of them, little-endian, with zeros behind the last.
-`mix_int` is `facta.draws.mix_int`. Two different numbers never share a key; two texts do with a probability of 2^-64.
+Length and words are of the text's UTF-8 bytes; a word is eight of them, little-endian, padded with zeros. `mix_int` is
+`facta.draws.mix_int`. Two different numbers never share a key; two texts do with a probability of 2^-64.
 
-Letters: V ids, n texts that still have words.
+Letters: V ids, n texts with words left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from facta import arrays, draws
 from facta.arrays import Ints
 
-_WORD = 8  # bytes
+_WORD_BYTES = 8  # bytes
 
 
 def id_keys(ids: pl.Series) -> Tensor:
@@ -33,7 +33,7 @@ def id_keys(ids: pl.Series) -> Tensor:
 def _of_texts(ids: pl.Series) -> Tensor:
     length = ids.str.len_bytes().to_numpy().astype(np.int64)
     words, starts = _words(ids, length)
-    count = -(-length // _WORD)
+    count = -(-length // _WORD_BYTES)
     keys = torch.from_numpy(length)
     keys = draws.mix(torch.zeros_like(keys), keys)
     for place in range(int(count.max(initial=0))):
@@ -43,9 +43,9 @@ def _of_texts(ids: pl.Series) -> Tensor:
 
 
 def _words(ids: pl.Series, length: Ints) -> tuple[Tensor, Ints]:
-    """The words of all texts, one text behind the other, and [V] where each begins."""
-    starts = arrays.offsets_of(-(-length // _WORD))
-    padded = np.zeros(int(starts[-1]) * _WORD, dtype=np.uint8)
+    """The words of all texts, concatenated, and [V] the beginning of each."""
+    starts = arrays.offsets_of(-(-length // _WORD_BYTES))
+    padded = np.zeros(int(starts[-1]) * _WORD_BYTES, dtype=np.uint8)
     whole = (ids.str.join("").item() or "").encode()
-    padded[arrays.spans(starts[:-1] * _WORD, length)] = np.frombuffer(whole, dtype=np.uint8)
+    padded[arrays.spans(starts[:-1] * _WORD_BYTES, length)] = np.frombuffer(whole, dtype=np.uint8)
     return torch.from_numpy(padded.view("<i8").astype(np.int64)), starts[:-1]

@@ -1,7 +1,7 @@
 """One moment -> int64 milliseconds since 1970 (UTC), without polars: `times` reads whole columns.
 
-A number says its unit by its size: seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 2100 do not
-overlap.
+The size of a number tells its unit: seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 2100 do
+not overlap.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ UNITS: tuple[Unit, ...] = get_args(Unit)
 NAMES_OF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLIEST, LATEST = 10**8, 4_102_444_800  # seconds: March 1973 and the year 2100
-UNSAID = 5e-4  # of a millisecond: twice what float64 cannot say of a time in seconds
+FLOAT_SPACING_MS = 5e-4  # ms: twice the float64 spacing of times in seconds
 YEAR_FIRST = re.compile(r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_WEB = 631_152_000  # seconds: the year 1990; a number that says an earlier one is rather a calendar, as 202611300928
+_YEAR_1990_SECONDS = 631_152_000  # a number of an earlier year is rather a calendar, as 202611300928
 _NUMBER = re.compile(r"\s*[0-9]{1,30}(\.[0-9]*)?\s*")
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
@@ -33,8 +33,8 @@ _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=
 def moment(time: Time) -> int:
     """One moment as milliseconds since 1970; finer times are cut, as in a column.
 
-    Raises DataError for what is no time, and for whole numbers that are not milliseconds of the years 1973 to 2100:
-    those are mostly of another unit. Other years are written as text, dates or datetimes.
+    Raises DataError for values that are no times, and for whole numbers that are not milliseconds of the years 1973 to
+    2100, which are mostly of another unit. Write other years as text, dates or datetimes.
     """
     exact = _datetime(time)
     if exact is not None:
@@ -46,10 +46,10 @@ def moment(time: Time) -> int:
 
 
 def posted_moment(time: Any, unit: Unit | None = None) -> int:
-    """The moment that somebody posts, in milliseconds: text as in `moment`, and numbers in any unit, told by their size
-    as in a column; finer times are cut. `unit`: of the log, for numbers that are too small to say theirs.
+    """A posted moment in milliseconds: text as in `moment`, or a number whose size tells its unit, as in a column;
+    finer times are cut. `unit`: the unit of the log, for numbers that are too small to tell theirs.
 
-    Raises DataError for what is no time.
+    Raises DataError for values that are no times.
     """
     if isinstance(time, str):
         if _NUMBER.fullmatch(time):
@@ -60,14 +60,16 @@ def posted_moment(time: Any, unit: Unit | None = None) -> int:
         raise _no_time(time)
     if not isinstance(time, (int, float)):
         return moment(time)
-    sized = next((one for one in UNITS if _WEB * PER_SECOND[one] <= time < LATEST * PER_SECOND[one]), None)
-    if sized is None and (unit is None or not 0 <= time < _WEB * PER_SECOND[unit]):
+    sized = next(
+        (one for one in UNITS if _YEAR_1990_SECONDS * PER_SECOND[one] <= time < LATEST * PER_SECOND[one]), None
+    )
+    if sized is None and (unit is None or not 0 <= time < _YEAR_1990_SECONDS * PER_SECOND[unit]):
         raise DataError(
             f"Found the time {time}; expected an ISO time, as in 2000-12-31T23:59:59, or seconds, milliseconds, "
             "microseconds or nanoseconds since 1970, of the years 1990 to 2100."
         )
     scale = PER_SECOND[sized or unit or "ms"]
-    return int(time * 1000 // scale) if isinstance(time, int) else int(time * (1000 / scale) + UNSAID)
+    return int(time * 1000 // scale) if isinstance(time, int) else int(time * (1000 / scale) + FLOAT_SPACING_MS)
 
 
 def _no_time(time: Any) -> DataError:
@@ -94,7 +96,7 @@ def _of_our_years(milliseconds: int) -> int:
 
 
 def _datetime(time: Any) -> datetime | None:
-    """With its zone; None for what is no moment, NaT and years beyond 9999 among it."""
+    """A datetime with its zone; None for other values, NaT and years beyond 9999."""
     if isinstance(time, np.datetime64):
         time = time.astype("datetime64[ms]").item()
     elif isinstance(time, str):
@@ -107,7 +109,7 @@ def _datetime(time: Any) -> datetime | None:
 
 
 def _iso(text: str) -> datetime | None:
-    """Years first and with dashes: without them, Python reads many a number as a time of another century."""
+    """Text with the year first and dashes; without dashes Python reads many numbers as times of other centuries."""
     if YEAR_FIRST.match(text) is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""One value of a field as people write it, without polars: `raw` reads many.
+"""One value of a field as in a log or a request, without polars (`raw.py` reads columns).
 
 None is undefined.
 """
@@ -17,7 +17,7 @@ from facta.errors import DataError
 
 
 def check(field: Field, value: Any) -> None:
-    """Raise DataError for a value of another type than the field's; a category or level that it lacks is none."""
+    """Raise DataError for a value of another type than the field's. Unknown categories and levels are of its type."""
     if field.kind == "categorical":
         category_code(field, value)
     elif (found := number(field, value)) not in (0, 1) and found == found and field.kind == "binary":
@@ -25,7 +25,7 @@ def check(field: Field, value: Any) -> None:
 
 
 def category_code(field: Field, value: Any) -> int:
-    """The code of a category, 0 for one that the field lacks; numbers and truth values are named as the log's are."""
+    """The code of a category, 0 for an unknown one; numbers and truth values are named as in the log."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or value != value:
         return 0
@@ -41,7 +41,7 @@ def category_code(field: Field, value: Any) -> int:
 
 
 def number(field: Field, value: Any) -> float:
-    """A value as a number, NaN where it is undefined. Raises DataError for what is none."""
+    """A value as a number, NaN if undefined. Raises DataError for other values."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None:
         return float("nan")

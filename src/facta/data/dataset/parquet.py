@@ -1,4 +1,4 @@
-"""Parquet files: a path is a path, and what goes wrong in the reader is one sentence."""
+"""Parquet files: paths are no patterns, and errors of the reader become one sentence."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def read_parquet(path: Path | str) -> pl.DataFrame:
 
 
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError)
-"""What polars raises where a file cannot be read."""
+"""Errors that polars raises for unreadable files."""
 
 
 @contextmanager
 def reading(path: Path | str, kind: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside polars into one sentence about the file."""
+    """Turn errors of polars into one sentence about the file."""
     try:
         yield
     except FAILURES as error:

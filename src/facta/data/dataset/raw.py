@@ -1,4 +1,4 @@
-"""Values of fields as people write them, in a log or a request: None is undefined. To codes, and from what is stored.
+"""Raw values of fields, as in a log or a request (None is undefined): to codes, and from stored values.
 
 Letters: n values.
 """
@@ -29,7 +29,7 @@ def raw_values(field: Field, stored: npt.NDArray[Any]) -> list[Any]:
 
 
 def raw_of_codes(field: Field, found: Ints) -> list[Any]:
-    """[n] codes -> [n] values that have them: a bucket's lower boundary, and of the first one a number below all."""
+    """[n] codes -> [n] values with these codes: a bucket's lower boundary; for the first bucket a number below all."""
     values = values_of(field)
     if field.kind == "numeric":
         values[0] = float(np.nextafter(field.boundaries[0], -np.inf)) if field.boundaries else 0.0
@@ -52,7 +52,7 @@ def raw_codes(field: Field, values: Sequence[Any]) -> Ints:
 
 
 def coded(one: Field, values: Sequence[Any], where: str) -> Ints:
-    """[n] codes of values. Warns of a value that the field does not know: it is read as undefined."""
+    """[n] codes of values. Warns of a value unknown to the field, which is read as undefined."""
     found = raw_codes(one, values)
     for place in np.flatnonzero(found == 0).tolist():
         if (value := plain_value(values[place])) is not None and value == value:  # NaN is undefined on purpose
@@ -68,7 +68,7 @@ def coded(one: Field, values: Sequence[Any], where: str) -> Ints:
 
 
 def value_in_series(one: Field, stored: np.generic) -> Any:
-    """A stored value of a series as a log has it."""
+    """A stored value of a series as in a log."""
     if one.kind == "numeric" and stored.dtype.kind == "f":
         return None if np.isnan(stored) else stored.item()
     return raw_of_codes(one, np.array([stored], dtype=np.int64))[0]
@@ -85,7 +85,7 @@ def refuse_unknown(given: Iterable[str], known: Sequence[Field], what: str) -> N
 
 
 def from_text(field: Field, text: str) -> Any:
-    """The value that a command line means. Raises DataError where the field holds numbers and the text is none."""
+    """The value of a command-line text. Raises DataError where the field holds numbers and the text is none."""
     if field.kind == "categorical":
         return text
     try:
@@ -95,7 +95,7 @@ def from_text(field: Field, text: str) -> Any:
 
 
 def _numbers(field: Field, values: Sequence[Any]) -> Floats | Floats32:
-    """[n], NaN where undefined; of the width that is stored, so that a number and its stored self get one code."""
+    """[n], NaN where undefined; rounded to the stored width, so that a number and its stored value get one code."""
     width = np.float32 if field.dtype == "float32" else np.float64
     numbers = np.array([number(field, value) for value in values], dtype=width)
     return np.where(np.isinf(numbers), np.nan, numbers)

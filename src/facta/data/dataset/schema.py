@@ -1,4 +1,4 @@
-"""What the columns of an event log mean: the names recognised, and which extra columns become fields."""
+"""What the columns of an event log mean: recognised names, and the declarations of fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """Names recognised per column, best first; case, punctuation and RecBole's `:token` suffix do not count."""
 
 ACTIONS = ("eventtype", "event", "action", "actiontype", "behavior", "behaviour", "behaviortype", "interaction")
-"""Text columns that are kept without being asked for, as categorical feedback."""
+"""Text columns that are kept by default, as categorical feedback."""
 
 
 def _ascending(boundaries: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -47,14 +47,14 @@ Boundaries = Annotated[tuple[float, ...] | None, AfterValidator(_ascending)]
 
 
 class FieldConfig(Config):
-    """What a column of the log means; what is not declared is told by the values."""
+    """What a column of the log means; the values tell what is not declared."""
 
-    role: Literal["context", "feedback"] = "feedback"  # the safe guess: known last, so nothing can leak from it
+    role: Literal["context", "feedback"] = "feedback"  # the safe default: known last, so nothing can leak from it
     kind: Literal["binary", "categorical", "ordinal", "numeric"] | None = None
-    boundaries: Boundaries = None  # numeric: ascending; None: quantiles of what is trained on
+    boundaries: Boundaries = None  # numeric: ascending; None: quantiles of the training part
     positive: str | None = None  # condition on the value: ">= 4", "= 'like'", "in (3, 4)"
     undefined: str | None = None  # condition on the columns of the log: "click = 0"
-    time: str | None = None  # the column that says when this feedback was given; it is shown to models from then on
+    time: str | None = None  # the column with the time when this feedback was given; models see it from then on
 
     @model_validator(mode="after")
     def _only_feedback_succeeds_or_comes_late(self) -> Self:
@@ -66,9 +66,9 @@ class FieldConfig(Config):
 class FeatureConfig(Config):
     """What a column of the item or user table, or a series of users, means."""
 
-    kind: Kind | None = None  # None: told by the values
-    boundaries: Boundaries = None  # numeric: ascending; None: quantiles of what is trained on
-    separator: str | None = Field_(None, min_length=1)  # multi and items, as text: between values; None: told by them
+    kind: Kind | None = None  # None: by the values
+    boundaries: Boundaries = None  # numeric: ascending; None: quantiles of the training part
+    separator: str | None = Field_(None, min_length=1)  # multi and items, as text: between values; None: detected
 
     @model_validator(mode="after")
     def _only_lists_are_parted(self) -> Self:
@@ -82,7 +82,7 @@ Declared = Sequence[str] | Mapping[str, Any]
 
 
 class SchemaConfig(Config):
-    """What the columns of all tables mean, as it is declared to `prepare`; each mapping in any form of `Declared`."""
+    """Declarations for the columns of all tables, for `prepare`; each mapping in any form of `Declared`."""
 
     fields: Mapping[str, FieldConfig] | None = None  # of the log; None: all numeric ones, as feedback
     items: Mapping[str, FeatureConfig] = {}
@@ -127,12 +127,12 @@ class Field(Config):
     undefined_when: str | None = None
     late: float | None = None  # share of the values with a time that were given after the user's next event
     given_when: str | None = None  # the column with their times, as declared (data/split/late.py)
-    before: float | None = None  # stored value that an event shows until its own is known; None: undefined
+    before: float | None = None  # the stored value of an event until its own value is known; None: undefined
     waits_for: tuple[str, ...] | None = None  # fields with a time that the declared condition reads
 
     @property
     def declared(self) -> FieldConfig:
-        """What makes this field of a column of events again."""
+        """The declaration that makes this field again."""
         return FieldConfig.parse(
             {
                 "role": self.role,
@@ -159,13 +159,13 @@ class Field(Config):
 
     @property
     def coding(self) -> tuple[object, ...]:
-        """What the codes and their success mean: equal where two datasets can be read by one model."""
+        """The meaning of codes and success; one model can read two datasets where it is equal."""
         later = (self.before, self.waits_for) if self.given_when is not None or self.waits_for else ()
         return self.kind, self.categories, self.levels, self.boundaries, self.positives, later
 
     @property
     def positives(self) -> tuple[int, ...]:
-        """Codes that count as success; none where nothing says so."""
+        """Codes that count as success; none if success is not declared."""
         return (2,) if self.positive is None and self.kind == "binary" else self.positive or ()
 
 
@@ -182,10 +182,10 @@ def is_known_name(name: str) -> bool:
 def recognise(
     columns: Sequence[str], given: Mapping[str, str] | None = None, needed: Sequence[str] = ("user_id", "item_id")
 ) -> dict[str, str]:
-    """Which column holds the user, the item and the time: {"user_id": "uid", …}; `given` wins over recognition,
-    and {"timestamp": ""} says that no column holds the time.
+    """The columns of the user, the item and the time: {"user_id": "uid", …}. `given` wins over recognition;
+    {"timestamp": ""}: no column holds the time.
 
-    Raises DataError when a needed one cannot be told. A log without a time column has an order only.
+    Raises DataError if a needed column is not recognised. A log without a time column has only an order.
     """
     given = dict(given or {})
     check_given(given, columns)
@@ -212,7 +212,7 @@ def check_given(given: Mapping[str, str], columns: Sequence[str] | None = None) 
 
 
 def _best(role: str, columns: Sequence[str], taken: set[str]) -> str | None:
-    """The best-ranked alias present; two ids that are no exact `user_id` or `item_id` are a question for the user."""
+    """The best-ranked alias present. Raises DataError for two id columns, none of them named `user_id` or `item_id`."""
     names = candidates(role, [column for column in columns if column not in taken])
     if len(names) > 1 and role != "timestamp" and names[0] != role:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Slowly changing facts of users: a table of (user, time, field, value), kept as the changes alone.
+"""Slowly changing facts of users: a table of (user, time, field, value) that keeps only the changes.
 
 Letters: U users, n entries.
 """
@@ -19,7 +19,7 @@ from facta.data.dataset.schema import Field
 
 @dataclass(frozen=True)
 class Series:
-    """What changed, user by user by (time, input row); an entry holds until the next one of its user and field."""
+    """Changes, ordered by (user, time, input row); an entry holds until the next one of its user and field."""
 
     offsets: npt.NDArray[Any]  # [U+1] int64
     time: npt.NDArray[Any]  # [n] int64 milliseconds
@@ -31,7 +31,7 @@ ARRAYS = ("offsets", "time", "field", "value")
 
 
 def coded(stored: Series, fields: Sequence[Field]) -> Series:
-    """Stored entries as codes of the fields; an entry within the bucket of the one before it changes nothing."""
+    """Stored entries as codes of the fields, without entries whose bucket is that of the entry before."""
     if stored.value.dtype.kind != "f":  # written before numbers were stored
         return stored
     value = np.zeros(len(stored.value), dtype=np.int32)

@@ -1,7 +1,7 @@
 """Timestamps of any kind -> int64 milliseconds since 1970 (UTC). The unit is detected and named, never averaged.
 
-A number says its unit by its size: seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 2100 do not
-overlap. Smaller numbers may be anything, so their unit must be given.
+The size of a number tells its unit: seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 2100 do
+not overlap. Smaller numbers are ambiguous, so their unit must be given.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import polars as pl
 
 from facta.data.dataset.calendar_numbers import calendar_form
 from facta.data.dataset.columns import bounds
-from facta.data.dataset.moments import EARLIEST, LATEST, PER_SECOND, UNITS, UNSAID, YEAR_FIRST
+from facta.data.dataset.moments import EARLIEST, FLOAT_SPACING_MS, LATEST, PER_SECOND, UNITS, YEAR_FIRST
 from facta.data.dataset.moments import NAMES_OF_UNITS as _NAMES
 from facta.data.dataset.moments import Time as Time
 from facta.data.dataset.moments import Unit as Unit
@@ -24,13 +24,13 @@ from facta.errors import DataError, counted
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds, the unit that they came in, and how many were no time (those are null)."""
+    """Milliseconds, the unit of the source, and how many values were no times (they are null)."""
 
     milliseconds: pl.Series  # [n] Int64
     unit: str
     bad: int
     why: str  # the sentence about the bad ones; "" if none
-    finer: bool  # the source tells moments apart that milliseconds do not
+    finer: bool  # the source is finer than milliseconds
 
 
 def to_milliseconds(times: pl.Series, unit: str | None = None) -> Times:
@@ -117,8 +117,8 @@ def _from_numbers(times: pl.Series, unit: str | None) -> Times:
     scale = PER_SECOND[unit]
     if times.dtype.is_float():
         exact = times * (1000 / scale)
-        milliseconds = (exact + UNSAID).floor().cast(pl.Int64, strict=False)  # cut, as whole numbers are
-        finer = bool(((exact - exact.round()).abs() > UNSAID).any())
+        milliseconds = (exact + FLOAT_SPACING_MS).floor().cast(pl.Int64, strict=False)  # cut, as whole numbers are
+        finer = bool(((exact - exact.round()).abs() > FLOAT_SPACING_MS).any())
     else:
         times = times.cast(pl.Int64, strict=False)
         milliseconds = times * (1000 // scale) if scale <= 1000 else times // (scale // 1000)
@@ -179,7 +179,7 @@ def _shown(times: pl.Series) -> str:
 
 
 def _detect(times: pl.Series) -> Unit:
-    """The only unit in which values are times of 1973 to 2100; values that fit no unit are left to the range check."""
+    """The only unit in which values are times of 1973 to 2100. The range check reports values that fit no unit."""
     low, high = bounds(times) or (0, 0)
     for unit in UNITS:  # the usual case: two passes, no masks
         if low >= EARLIEST * PER_SECOND[unit] and high < LATEST * PER_SECOND[unit]:
@@ -204,7 +204,7 @@ def _inside(times: pl.Series, unit: Unit) -> int:
 
 
 def _checked(milliseconds: pl.Series, unit: str, earliest: int, latest: int, finer: bool, name: str) -> Times:
-    """Count what is missing or out of range, and make it null."""
+    """Count missing and out-of-range values, and make them null."""
     missing = milliseconds.null_count()
     low, high = bounds(milliseconds) or (earliest, earliest)
     reasons = [counted(missing, "missing time")] if missing else []

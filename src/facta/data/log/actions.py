@@ -1,12 +1,12 @@
-"""Whether a log has a line for each action (view, cart, purchase of one item), told by its values.
+"""Whether a log has a line for each action (view, cart, purchase of one item), as its values tell.
 
 Of such a log, in which the *first action* is the one that pairs of a user and an item mostly begin with,
 
-    many pairs have lines of several actions close together         in a log of repeats they are of one value
+    many pairs have lines of several actions close together         in a log of repeats they have one value
     the other actions mostly follow a first action of their pair    a category of items has nothing to follow
     runs begin with the first action more often than they end so    values without an order do both alike
 
-The last is asked only of columns whose name does not say that they hold actions.
+The last test is only for columns whose name does not say that they hold actions.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import NamedTuple
 import polars as pl
 
 from facta.data.dataset.schema import ACTIONS, plain
-from facta.data.log.pivot import AGAIN, MOST_ACTIONS, first_action
+from facta.data.log.pivot import MOST_ACTIONS, NEW_VISIT_AFTER_MS, first_action
 
-_PAIRS = {True: 0.01, False: 0.05}  # with several actions, of all: most visits are views alone; True: the name tells
-_FOLLOW = 0.5  # of the other actions
-_DIRECTED = 0.4  # share of runs that begin with the first action, less the share that end with it
+_LEAST_PAIR_SHARE = {True: 0.01, False: 0.05}  # of pairs with several actions; True: its name tells of actions
+_LEAST_FOLLOW_SHARE = 0.5  # of the other actions that follow a first one
+_LEAST_DIRECTION = 0.4  # share of runs that begin with the first action, minus the share that end with it
 
 
 class Actions(NamedTuple):
@@ -29,13 +29,13 @@ class Actions(NamedTuple):
 
     column: str
     names: tuple[str, ...]  # the first action before all others
-    pairs: int  # of a user and an item that have several actions in one run
+    pairs: int  # pairs of a user and an item with several actions in one run
     share: float  # of all pairs
-    later: int  # lines that are in the event of a line before them
+    later: int  # lines in the event of an earlier line
 
 
 def find_actions(lines: pl.DataFrame, columns: Mapping[str, pl.Series]) -> Actions | None:
-    """The column that says the action of each line; None where the log has no line for each action.
+    """The column with the action of each line; None if the log has no line for each action.
 
     `lines` [n]: user, item (rows), time (ms), null where unknown. `columns`: others of the log by name, [n].
     """
@@ -76,17 +76,21 @@ def _evidence(lines: pl.DataFrame, column: pl.Series) -> Actions | None:
     follow = int(each.filter("begins")["others"].sum()) / max(1, int(each["others"].sum()))
     directed = (int(several["begins"].sum()) - int(several["ends"].sum())) / max(1, len(several))
     named = plain(column.name) in ACTIONS
-    if pairs < _PAIRS[named] * of or follow < _FOLLOW or (directed < _DIRECTED and not named):
+    if (
+        pairs < _LEAST_PAIR_SHARE[named] * of
+        or follow < _LEAST_FOLLOW_SHARE
+        or (directed < _LEAST_DIRECTION and not named)
+    ):
         return None
     ordered = [names[first], *(name for code, name in enumerate(names) if code != first)]
     return Actions(column.name, tuple(ordered), pairs, pairs / of, int((several["length"] - 1).sum()))
 
 
 def _runs(lines: pl.DataFrame) -> pl.DataFrame:
-    """The lines in order of user, item and time, and whether each goes on what its pair did a moment before.
+    """The lines in order of user, item and time, and whether each continues the run of its pair.
 
-    Of lines at one moment the order of the input counts, which is not told by the values.
+    Lines at one moment keep the order of the input.
     """
     ordered = lines.sort("user", "item", "time", maintain_order=True)
     same = (pl.col("user") == pl.col("user").shift()) & (pl.col("item") == pl.col("item").shift())
-    return ordered.with_columns(goes_on=(same & (pl.col("time").diff() <= AGAIN)).fill_null(False))
+    return ordered.with_columns(goes_on=(same & (pl.col("time").diff() <= NEW_VISIT_AFTER_MS)).fill_null(False))

@@ -1,4 +1,4 @@
-"""A part of a log: without some users, from one moment until another.
+"""Filters on a log: dropped users, and a period of time.
 
 Letters: n events.
 """
@@ -18,7 +18,7 @@ from facta.data.log.events import EventLog
 from facta.data.log.files import Part
 from facta.errors import ConfigError, DataError, counted
 
-_SHOWN = 5
+_IDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Choice:
         return len(self.drop_users) > 0 or self.since is not None or self.until is not None
 
     def bounds(self) -> tuple[int | None, int | None]:
-        """The moments in ms. Raises DataError for what is no time, ConfigError where the first is not the earlier."""
+        """The moments in ms. Raises DataError for values that are no times, ConfigError if the first is not the
+        earlier.
+        """
         since, until = (None if time is None else moment(time) for time in (self.since, self.until))
         if since is not None and until is not None and since >= until:
             raise ConfigError(
@@ -55,10 +57,10 @@ def check_choice(choice: Choice, mapping: Mapping[str, str]) -> None:
 def chosen(
     log: EventLog, mapping: Mapping[str, str], unit: Unit | None, choice: Choice, columns: Sequence[str]
 ) -> EventLog:
-    """These columns of the chosen events, held in memory; the log itself where nothing is chosen.
+    """These columns of the chosen events, in memory; the log itself if nothing is chosen.
 
-    Raises DataError where no event is left, for ids of another type than those of the log, and where none of them is
-    in it.
+    Raises DataError if no event is left, for ids of another type than those of the log, and if the log has none of
+    them.
     """
     if not choice:
         return log
@@ -73,7 +75,7 @@ def chosen(
         notes.append(f"Left out {counted(int((keep & ~inside).sum()), 'event')} {said}.")
         keep &= inside
     if not keep.any():
-        raise DataError("No event is left: all that were asked for are of the users to drop.")
+        raise DataError("No event is left: all events of the period are of the users to drop.")
     frame = pl.DataFrame([log.column(name).filter(keep) for name in columns])
     return EventLog([Part("the log", "frame", frame.lazy())], log.names, notes, text=log.text, keys=log.keys)
 
@@ -84,7 +86,7 @@ def _of_users(log: EventLog, column: str, users: Collection[Any]) -> tuple[pl.Se
     wanted = _like(list(dict.fromkeys(users)), ids)
     known = wanted.is_in(ids.unique().implode())
     if not known.any():
-        names = ", ".join(repr(one) for one in wanted[:_SHOWN].to_list())
+        names = ", ".join(repr(one) for one in wanted[:_IDS_SHOWN].to_list())
         raise DataError(
             f"No user to drop is in the log (found {names}); its user ids look like {ids.drop_nulls().first()!r}."
         )
@@ -96,7 +98,8 @@ def _of_users(log: EventLog, column: str, users: Collection[Any]) -> tuple[pl.Se
 
 def _like(users: list[Any], ids: pl.Series) -> pl.Series:
     """The ids as a column of the log's type. Raises DataError for text where the log has numbers, and for numbers where
-    it has text: they may mean others."""
+    it has text: these may be other users.
+    """
     text = ids.dtype == pl.String
     odd = [one for one in users if not isinstance(one, str if text else int | np.integer) or isinstance(one, bool)]
     if odd:
@@ -105,11 +108,11 @@ def _like(users: list[Any], ids: pl.Series) -> pl.Series:
             f"such as {ids.drop_nulls().first()!r}."
         )
     wide = pl.Series("user", users if text else [int(one) for one in users], dtype=pl.String if text else pl.Int128)
-    return wide.cast(ids.dtype, strict=False).drop_nulls()  # what does not fit is no id of the log
+    return wide.cast(ids.dtype, strict=False).drop_nulls()  # an id of another type is not in the log
 
 
 def _between(log: EventLog, column: str, unit: Unit | None, choice: Choice) -> tuple[pl.Series, str]:
-    """([n] whether an event is within the moments, in words which are not)."""
+    """([n] whether an event is within the moments, a clause on the others)."""
     times = read_times(log.column(column), unit).milliseconds
     since, until = choice.bounds()
     inside = pl.repeat(True, len(times), eager=True)

@@ -17,11 +17,11 @@ from facta.data.log.text_files import excerpt, head_of, open_text, read_whole, r
 from facta.errors import DataError, counted
 
 Exact = Callable[[Sequence[str]], Sequence[str]]
-"""Column names -> those whose text must stay exact (ids): digits are not numbers before we say so."""
+"""Column names -> the columns whose text must stay exact (ids), so that digits are not read as numbers."""
 
 _SEPARATORS = "\t,;|"
-_TYPE_LINES = 10_000  # lines from which the types are guessed; looking at all of them costs ten times the reading
-_SHOWN = 4
+_TYPE_LINES = 10_000  # lines from which types are guessed; all lines would cost ten times the reading
+_LINES_SHOWN = 4
 _EMPTY = pl.all_horizontal(pl.all().is_null() | (pl.all().cast(pl.String).str.strip_chars() == "").fill_null(True))
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*")
 
@@ -34,9 +34,9 @@ class Table:
     names: tuple[str, ...]
     separator: str
     skip: int = 0  # lines before the header
-    quote: str | None = '"'  # None: quotation marks are characters like others
-    texts: tuple[str, ...] = ()  # columns that are read as text
-    gaps: bool = False  # lines without any value are left out
+    quote: str | None = '"'  # None: quotation marks are ordinary characters
+    texts: tuple[str, ...] = ()  # columns to be read as text
+    gaps: bool = False  # leave out lines without any value
     notes: tuple[str, ...] = ()
 
     def scan(self, type_lines: int | None) -> pl.LazyFrame:
@@ -45,7 +45,7 @@ class Table:
         return frame.filter(~_EMPTY) if self.gaps else frame
 
     def written(self, name: str) -> pl.Series:
-        """A column as it is written."""
+        """The text of a column."""
         frame = self._scan(infer_schema=False)
         return (frame.filter(~_EMPTY) if self.gaps else frame).select(name).collect()[name]
 
@@ -65,14 +65,14 @@ class Table:
         )
 
     def guessed(self) -> pl.LazyFrame:
-        """The file with types from its first lines where these tell the types of all."""
+        """The file with types from its first lines, if these determine the types of all lines."""
         return self.scan(_TYPE_LINES if _telling(self.scan(_TYPE_LINES), self.texts) else None)
 
 
 def open_table(path: Path, exact: Exact) -> Table | None:
     """Header, separator and quoting of a CSV file; None where it has no header.
 
-    Raises DataError for a file that is no such table, and for one whose lines cannot be told apart with certainty.
+    Raises DataError for a file that is no such table, and for ambiguous lines.
     """
     table = _header(path)
     if table is None:
@@ -132,7 +132,7 @@ def _is_number(text: str) -> bool:
 
 
 def _telling(frame: pl.LazyFrame, texts: Collection[str]) -> bool:
-    """Whether the first lines tell the types: nothing near contradicts them, and no column is empty so far."""
+    """Whether the first lines determine the types: further lines agree, and no column is empty so far."""
     try:
         head = frame.head(_TYPE_LINES).collect()
     except pl.exceptions.ComputeError:
@@ -142,24 +142,24 @@ def _telling(frame: pl.LazyFrame, texts: Collection[str]) -> bool:
 
 
 def _quoted(table: Table) -> Table:
-    """How the quotation marks of a file are meant.
+    """The meaning of the quotation marks of a file.
 
-    A mark that opens a field and never closes it makes a parser swallow all lines up to the next mark, without a word.
-    So every line has to be whole by itself; else the fields that span lines have to be closed and to hold no line that
-    looks like an event; else, where every line has the right number of columns without regard to the marks and no
-    field of ours is within marks, they are characters. All else is refused, with the lines.
+    A parser silently swallows all lines between a mark that opens a field and the next mark. So a file is accepted if
+    every line is whole by itself; or if the fields that span lines are closed and contain no line that looks like an
+    event; or, with marks as ordinary characters, if every line then has the right number of columns and no id or time
+    is within marks. Other files are refused, with the line numbers.
     """
     odd = _odd_lines(table)
     if not odd or _spans_lines(table, set(odd)):
         return table
-    lines = ", ".join(f"{number:,}" for number in odd[:_SHOWN]) + (", …" if len(odd) > _SHOWN else "")
+    lines = ", ".join(f"{number:,}" for number in odd[:_LINES_SHOWN]) + (", …" if len(odd) > _LINES_SHOWN else "")
     where = f"{'line' if len(odd) == 1 else 'lines'} {lines} of '{table.path}'"
     if _marks_are_characters(table):
         note = f"Quotation marks in {where} open or close no field; they were read as characters of the text."
         return replace(table, quote=None, notes=(*table.notes, note))
     raise DataError(
-        f"A quotation mark in {where} opens a field and does not close it, or stands within a field, so that lines "
-        "cannot be told apart; close it, double it within quotation marks, or remove it."
+        f"A quotation mark in {where} opens a field and does not close it, or is within a field, so that lines cannot "
+        "be separated; close it, double it within quotation marks, or remove it."
     )
 
 
@@ -177,7 +177,7 @@ def _lines(path: Path) -> pl.LazyFrame:
     return pl.scan_csv(
         path,
         has_header=False,
-        separator="\x1e",  # a control character that separates records: no log has it
+        separator="\x1e",  # a control character that separates records: logs do not contain it
         quote_char=None,
         new_columns=["line"],
         infer_schema=False,
@@ -189,9 +189,9 @@ def _lines(path: Path) -> pl.LazyFrame:
 
 
 def _spans_lines(table: Table, odd: Collection[int]) -> bool:
-    """Whether all quotation marks are those of fields, some of which span lines, none of them a line of the table.
+    """Whether all quotation marks enclose fields, and no field that spans lines contains a line of the table.
 
-    `odd`: the lines that are not whole by themselves; each has to be part of a field that spans lines.
+    `odd`: the lines that are not whole by themselves; each must be part of a field that spans lines.
     """
     width = len(table.names)
     with io.TextIOWrapper(open_text(table.path), encoding="utf-8", errors="replace", newline="") as stream:
@@ -211,7 +211,7 @@ def _spans_lines(table: Table, odd: Collection[int]) -> bool:
 
 
 def _holds_a_line(field: str, separator: str, width: int) -> bool:
-    """Whether one of the lines that a field spans has the columns of a whole line."""
+    """Whether a line within a field has the columns of a whole line."""
     return any(line.count(separator) >= width - 1 for line in field.split("\n")[1:])
 
 

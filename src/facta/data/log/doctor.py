@@ -1,7 +1,6 @@
-"""What in a log will spoil results, found before training: each finding says what, what it does, and how to mend it.
+"""Findings about a log before training: each says what was found, what it does to results, and how to mend it.
 
-Letters: U users, E events, V items. Every check looks at the prepared form, so a raw log is prepared in a temporary
-folder first.
+Letters: U users, E events, V items. Checks read a prepared dataset; a raw log is prepared in a temporary folder first.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from facta.errors import DataError, counted
 
 Level = Literal["error", "warning", "note"]
 
-_DAY = 86_400_000
-_WEB = 788_918_400_000  # 1995-01-01 in milliseconds: older events are a wrong unit more often than history
-_RECENT = 0.1  # the newest share of events that is compared with all before
-_SPOILED = 0.05  # of all test targets: more than two systems usually differ by
-_DENSE = 20  # fewer ids that count 0, 1, 2, … prove nothing
+_DAY_MS = 86_400_000
+_YEAR_1995_MS = 788_918_400_000  # 1995-01-01 in ms: older times mostly come from a wrong unit
+_RECENT_SHARE = 0.1  # share of the newest events, which are compared with all earlier ones
+_SPOILED_SHARE = 0.05  # share of test targets: above the usual difference of two systems
+_LEAST_DENSE_IDS = 20  # fewer ids than this may count 0, 1, 2, … by chance
 _NO_ID = ("nan", "none", "null", "na", "n/a", "undefined", "unknown", "-1", "")
 
 
@@ -48,7 +47,7 @@ class Finding:
 
     name: str
     level: Level  # error: prepare refuses it; warning: results are wrong or not comparable; note: decide knowingly
-    count: int  # how many events, users or ids are concerned
+    count: int  # number of events, users or ids concerned
     share: float  # of all of them
     what: str
     effect: str
@@ -65,9 +64,9 @@ def examine(
 ) -> list[Finding]:
     """Findings about a prepared dataset or a raw log, worst first; `now` in milliseconds defaults to the clock.
 
-    `columns`, `fields` and `unit` say what a log means, as in `prepare`. What it refuses is a finding too; the
-    other checks then look at the events that can be used. Raises DataError where there is no file at all, and for
-    columns and units that do not exist.
+    `columns`, `fields` and `unit` say what a log means, as in `prepare`. An error of `prepare` is a finding too; the
+    other checks then read the usable events. Raises DataError for a missing file, and for columns and units that do not
+    exist.
     """
     check_unit(unit)
     check_given(columns or {})
@@ -89,7 +88,7 @@ def _sorted(findings: Iterator[Finding]) -> list[Finding]:
 
 
 class _Said(NamedTuple):
-    """What the user said of a log."""
+    """The user's declarations about a log."""
 
     columns: Mapping[str, str]
     schema: SchemaConfig
@@ -110,7 +109,7 @@ def _raw(source: Source, said: _Said, now: int) -> Iterator[Finding]:
 
 
 def _of_dataset(dataset: Dataset, now: int) -> Iterator[Finding]:
-    """What a prepared dataset shows; of its fields only categories can be actions."""
+    """Findings of a prepared dataset; of its fields only categories can be actions."""
     yield from _checked(dataset, now)
     if dataset.timestamp is not None:
         columns = {"user": _users(dataset), "item": np.asarray(dataset.item), "time": np.asarray(dataset.timestamp)}
@@ -123,7 +122,7 @@ def _of_dataset(dataset: Dataset, now: int) -> Iterator[Finding]:
 
 
 def _prepared(log: EventLog, said: _Said, now: int, source: Source) -> Iterator[Finding]:
-    """What a log is refused for, what was repaired, and what the prepared form of the rest shows."""
+    """The reasons for a refusal, the repairs, and the findings of the rest in its prepared form."""
     columns, schema, unit = said
     mapping = recognise(log.columns, columns)
     log = log.loaded(log.columns)
@@ -148,7 +147,7 @@ def _lines(frame: pl.DataFrame, mapping: Mapping[str, str], unit: Unit | None, t
 
 
 def _command(source: Source, said: _Said) -> str:
-    """How the log was named on the command line; "LOG" for what has no name there."""
+    """The log as named on the command line; "LOG" for frames and other sources without a name."""
     paths = source if isinstance(source, (list, tuple)) else [source]
     if not all(isinstance(path, (str, Path)) for path in paths):
         return "LOG"
@@ -158,7 +157,7 @@ def _command(source: Source, said: _Said) -> str:
 
 
 def _line_per_action(actions: Actions | None, log: str) -> Iterator[Finding]:
-    """One finding on a log in which a purchase is three events."""
+    """A finding about a log with a line for each action, in which a purchase is three events."""
     if actions is None:
         return
     first, *others = actions.names
@@ -176,7 +175,7 @@ def _line_per_action(actions: Actions | None, log: str) -> Iterator[Finding]:
 
 
 def _unusable(error: DataError) -> Finding:
-    return _refused(str(error), 1, 1, "Correct the log, or what was said about it, then examine it again.")
+    return _refused(str(error), 1, 1, "Correct the log or its declarations, then examine it again.")
 
 
 def _refused(what: str, count: int, events: int, fix: str = "Correct them, or prepare with --drop invalid.") -> Finding:
@@ -200,7 +199,7 @@ def _checked(dataset: Dataset, now: int) -> Iterator[Finding]:
 
 
 def impossible_times(dataset: Dataset, now: int) -> Iterator[Finding]:
-    """Events of tomorrow, and of before the web."""
+    """Events of the future, and events of before 1995."""
     if dataset.timestamp is None:
         yield Finding(
             "no times", "note", dataset.num_events, 1.0, "The log has an order of events but no times.",
@@ -208,14 +207,14 @@ def impossible_times(dataset: Dataset, now: int) -> Iterator[Finding]:
             "Give the time of each event as a column `timestamp`, if it is known.",
         )  # fmt: skip
         return
-    late = int((dataset.timestamp > now + _DAY).sum())
+    late = int((dataset.timestamp > now + _DAY_MS).sum())
     if late:
         yield _events(
             dataset, "future times", "warning", late, "lie in the future.",
             "A temporal split tests on events that have not happened; time features reach values never seen in use.",
             "Check the unit (--unit) and the clock that wrote them, or remove these events.",
         )  # fmt: skip
-    early = int((dataset.timestamp < _WEB).sum())
+    early = int((dataset.timestamp < _YEAR_1995_MS).sum())
     if early:
         yield _events(
             dataset, "times out of range", "warning", early, "lie before 1995.",
@@ -235,7 +234,7 @@ def duplicates(dataset: Dataset) -> Iterator[Finding]:
     if count:
         yield _events(
             dataset, "duplicates", "warning", count, "repeat another in every stored column.",
-            "Repeated events train twice, and a test target that stands in the history already is free to guess.",
+            "Repeated events train twice, and a test target that is already in the history is easy to guess.",
             "Prepare with --drop duplicates, unless people really do this twice within a moment.",
         )  # fmt: skip
 
@@ -251,15 +250,15 @@ def ties(dataset: Dataset) -> Iterator[Finding]:
     ends = dataset.offsets[1:][np.diff(dataset.offsets) > 1]
     last = float((dataset.timestamp[ends - 1] == dataset.timestamp[ends - 2]).mean()) if len(ends) else 0.0
     yield _events(
-        dataset, "tied times", "warning" if last > _SPOILED else "note", count,
+        dataset, "tied times", "warning" if last > _SPOILED_SHARE else "note", count,
         f"share user and time with another; for {last:.1%} of the users the last two are tied.",
-        "The order within a tie is that of the input: another sort of the same log has other test targets.",
+        "Events of a tie have the order of the input, so another sort of the same log has other test targets.",
         "Keep the input's order, use finer times if there are any, state the share, or evaluate with blind ties.",
     )  # fmt: skip
 
 
 def single_events(dataset: Dataset) -> Iterator[Finding]:
-    """Users with one event."""
+    """Users with a single event."""
     count = int((np.diff(dataset.offsets) == 1).sum())
     if count:
         share = count / dataset.num_users
@@ -271,14 +270,14 @@ def single_events(dataset: Dataset) -> Iterator[Finding]:
 
 
 def repeats(dataset: Dataset) -> Iterator[Finding]:
-    """Events whose item the user had before; what counts in a test is how many last events are such."""
+    """Events whose item the user had before; the share among last events limits the test."""
     pairs = pl.DataFrame({"user": _users(dataset), "item": np.asarray(dataset.item)})
     again = ~pairs.to_struct("pair").is_first_distinct().to_numpy()
     ends = dataset.offsets[1:][np.diff(dataset.offsets) > 1] - 1
     last = float(again[ends].mean()) if len(ends) else 0.0
     if again.any():
         yield _events(
-            dataset, "repeats", "warning" if last > _SPOILED else "note", int(again.sum()),
+            dataset, "repeats", "warning" if last > _SPOILED_SHARE else "note", int(again.sum()),
             f"are of an item that their user had before, and so are {last:.1%} of the last ones.",
             f"A protocol that masks the history counts these targets as missed: no HR is above {1 - last:.2f}.",
             "Where people return to items, evaluate with nothing masked.",
@@ -286,7 +285,7 @@ def repeats(dataset: Dataset) -> Iterator[Finding]:
 
 
 def unseen_items(dataset: Dataset) -> Iterator[Finding]:
-    """Last events of items that nobody's training events show, with the last two events of each user held out."""
+    """Last events of items without training events, with the last two events of each user held out."""
     length = np.diff(dataset.offsets)
     ends = dataset.offsets[1:][length > 1] - 1
     if not len(ends):
@@ -307,9 +306,9 @@ def unseen_items(dataset: Dataset) -> Iterator[Finding]:
 
 
 def index_ids(dataset: Dataset) -> Iterator[Finding]:
-    """Ids that count 0, 1, 2, … or 1, 2, 3, … without a gap."""
+    """Consecutive ids: 0, 1, 2, … or 1, 2, 3, …"""
     for what, ids in (("user", dataset.users["user_id"]), ("item", dataset.items["item_id"])):
-        if not ids.dtype.is_integer() or len(ids) < _DENSE:
+        if not ids.dtype.is_integer() or len(ids) < _LEAST_DENSE_IDS:
             continue
         low, high = bounds(ids) or (0, 0)
         if low in (0, 1) and high - low + 1 == len(ids):
@@ -349,10 +348,10 @@ def crowding(dataset: Dataset) -> Iterator[Finding]:
 
 
 def drift(dataset: Dataset) -> Iterator[Finding]:
-    """Ids of the newest tenth of the events that no older event shows."""
+    """Ids of the newest tenth of the events that no older event has."""
     if dataset.timestamp is None or dataset.num_events < 10:
         return
-    cut = np.quantile(dataset.timestamp, 1 - _RECENT, method="lower")
+    cut = np.quantile(dataset.timestamp, 1 - _RECENT_SHARE, method="lower")
     new = np.asarray(dataset.timestamp) > cut
     if not new.any():
         return
@@ -370,7 +369,7 @@ def drift(dataset: Dataset) -> Iterator[Finding]:
 
 
 def late_feedback(dataset: Dataset) -> Iterator[Finding]:
-    """Values that were given after the user's next event, of fields that say when they were given."""
+    """Values of fields with a time that were given after the user's next event."""
     for field in dataset.manifest.fields:
         if field.late:
             count = round(field.late * int((dataset.delays[field.name] != NO_TIME).sum()))

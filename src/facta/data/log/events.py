@@ -1,4 +1,4 @@
-"""Events as they come: files or a frame in memory, read column by column, the meaning of each column recognised."""
+"""Event logs: files or a frame in memory, read column by column, with recognised columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Source = Any
 
 
 class EventLog:
-    """The columns of a log, each read when it is asked for (Parquet) or kept in memory once loaded (all else)."""
+    """The columns of a log, each read on demand (Parquet) or kept in memory once loaded (other formats)."""
 
     def __init__(
         self,
@@ -32,17 +32,17 @@ class EventLog:
         self.parts = tuple(parts)
         self.names = tuple(names)  # of the files, for the record
         self.notes = tuple(notes)
-        self.text = text  # ids were read from a text file: digits may be numbers
-        self.keys = tuple(keys)  # columns that folders named `key=value` make
+        self.text = text  # ids come from a text file, so digits may be numbers
+        self.keys = tuple(keys)  # columns from folders named `key=value`
         self.types = self._common_types()
 
     @property
     def columns(self) -> list[str]:
-        """All columns; a part that lacks one has nulls there."""
+        """All columns of all parts; a part without a column has nulls."""
         return list(self.types)
 
     def num_events(self) -> int:
-        """Counted by Parquet's footers, by reading everything else."""
+        """Read from Parquet's footers; other formats are read to count."""
         total = 0
         for part in self.parts:
             with reading_log(part.name, part.kind):
@@ -50,9 +50,9 @@ class EventLog:
         return total
 
     def column(self, name: str) -> pl.Series:
-        """One column over all parts. Integers of unlike width become wide ones, never floats.
+        """One column over all parts. Integers of different widths become the widest, never floats.
 
-        Raises DataError where parts disagree about its type; only numbers may mix.
+        Raises DataError if the parts have different types; only numbers may mix.
         """
         values = [part.load([name])[name] for part in self.parts]
         types = {series.dtype for series in values} - {pl.Null()}
@@ -65,7 +65,7 @@ class EventLog:
         return pl.concat(values, rechunk=True)
 
     def _refuse_mixture(self, name: str, kinds: Sequence[pl.DataType]) -> None:
-        """`kinds`: of each part, at least two of them unlike."""
+        """`kinds`: the type in each part; at least two differ."""
         there = [(part.name, kind) for part, kind in zip(self.parts, kinds, strict=True) if kind != pl.Null]
         first = there[0][1]
         odd, other = next((one, kind) for one, kind in there if kind != first)
@@ -73,7 +73,7 @@ class EventLog:
             raise _unlike(name, odd, other, first)
 
     def loaded(self, columns: Sequence[str]) -> EventLog:
-        """The same log with these columns in memory; Parquet is left on disk, where a column costs one read."""
+        """The same log with these columns in memory; Parquet stays on disk, where a column costs one read."""
         if all(part.kind == "Parquet" for part in self.parts):
             return self
         frames = [
@@ -83,7 +83,7 @@ class EventLog:
         return EventLog(frames, self.names, self.notes, text=self.text, keys=self.keys)
 
     def written(self, name: str) -> pl.Series | None:
-        """A column as its text files have it; None where the log is in none, or a folder's name holds it."""
+        """The text of a column in text files; None for other formats, and for a column from a folder's name."""
         columns = [None if part.written is None or name in self.keys else part.written(name) for part in self.parts]
         there = [column for column in columns if column is not None]
         return pl.concat(there, rechunk=True) if there and len(there) == len(columns) else None
@@ -97,8 +97,9 @@ class EventLog:
         return out
 
     def check_types(self, columns: Sequence[str], exact: Sequence[str]) -> None:
-        """Raise DataError where parts disagree about the type of a column (whole and broken numbers may mix) or, where
-        it is `exact`, about its presence, whether it is whole and how many digits it holds."""
+        """Raise DataError where parts have different types of a column (whole and broken numbers may mix). For an
+            `exact`
+        column its presence, wholeness and number of digits must agree too."""
         known = self.types
         for part in self.parts:
             types = part.types()
@@ -118,14 +119,14 @@ def _unlike(column: str, part: str, kind: pl.DataType, elsewhere: pl.DataType) -
 
 
 def _family(kind: pl.DataType, exact: bool) -> str:
-    """Types that may meet in one column; floats of unlike width may not where ids have to be `exact`."""
+    """The family of types that may mix in one column; floats of different widths may not in `exact` columns (ids)."""
     if kind.is_integer():
         return "integer" if exact else "number"
     return "number" if kind.is_float() and not exact else str(kind)
 
 
 def open_events(source: Source, columns: Mapping[str, str] | None = None) -> EventLog:
-    """Open a log without reading its events; raises DataError where there is none. `columns`: as in `recognise`."""
+    """Open a log without reading its events; raises DataError if there is none. `columns`: as in `recognise`."""
     if isinstance(source, EventLog):
         return source
     if isinstance(source, (str, Path)):
@@ -180,7 +181,7 @@ def _with_keys(part: Part, keys: Mapping[str, Any]) -> Part:
 
 
 def _exact(header: Sequence[str], columns: Mapping[str, str] | None) -> list[str]:
-    """The columns of a text file that hold ids: read as text, so that 007 stays 007 and 2^63 stays itself."""
+    """The id columns of a text file, which are read as text, so that 007 and 2^63 stay exact."""
     named = {column for role, column in (columns or {}).items() if role != "timestamp"}
     known = {plain(alias) for role in ("user_id", "item_id") for alias in ALIASES[role]}
     return [name for name in header if name in named or plain(name) in known]

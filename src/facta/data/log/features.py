@@ -1,4 +1,4 @@
-"""What the columns of the item and user tables are, as declared and told by their values.
+"""Descriptions of the columns of the item and user tables, from declarations and values.
 
 Letters: V items (or users).
 """
@@ -19,7 +19,7 @@ from facta.errors import ConfigError, DataError
 
 
 def describe_all(table: pl.DataFrame, declared: Mapping[str, FeatureConfig], role: Role) -> tuple[Field, ...]:
-    """The descriptions of declared columns. Raises DataError for one that is not there, ConfigError as `describe`."""
+    """The descriptions of declared columns. Raises DataError for a missing column, ConfigError as `describe`."""
     check_columns(table.columns, declared, role)
     return tuple(describe(table[name], one, role) for name, one in declared.items())
 
@@ -33,8 +33,8 @@ def check_columns(columns: list[str], declared: Mapping[str, FeatureConfig], rol
 
 
 def describe(column: pl.Series, declared: FeatureConfig, role: Role) -> Field:
-    """What a column [V] is. Raises ConfigError where it is not what is declared."""
-    kind = declared.kind or told_by(column)
+    """The description of a column [V]. Raises ConfigError if its values are not as declared."""
+    kind = declared.kind or kind_of_values(column)
     field = Field(name=column.name, role=role, kind=kind, dtype=str(column.dtype))
     if declared.boundaries is not None and kind != "numeric":
         raise ConfigError(f"Found boundaries for '{column.name}', which is {kind}; only numeric columns have buckets.")
@@ -59,8 +59,8 @@ def describe(column: pl.Series, declared: FeatureConfig, role: Role) -> Field:
             return field
 
 
-def told_by(column: pl.Series) -> Kind:
-    """The kind that the values of a column tell."""
+def kind_of_values(column: pl.Series) -> Kind:
+    """The kind of a column, by its values."""
     kind = column.dtype
     if isinstance(kind, (pl.List, pl.Array)):
         return "vector" if kind.inner.is_float() else "multi"

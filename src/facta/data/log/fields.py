@@ -27,12 +27,12 @@ Array = npt.NDArray[Any]
 
 
 def is_field(name: str, kind: pl.DataType) -> bool:
-    """Whether a column becomes a field without being asked for: numbers, truth values, and text that names actions."""
+    """Whether a column becomes a field by default: numbers, truth values, and text that names actions."""
     return kind.is_numeric() or kind == pl.Boolean or (kind == pl.String and plain(name) in ACTIONS)
 
 
 def check_fields(fields: Mapping[str, FieldConfig], columns: Sequence[str], mapping: Mapping[str, str]) -> None:
-    """Raise DataError for declared fields that the log's columns cannot make, or that are its user, item or time."""
+    """Raise DataError for declared fields without a column, and for those that are the user, item or time."""
     for name in columns_of(fields):
         if name not in columns:
             raise DataError(
@@ -44,7 +44,7 @@ def check_fields(fields: Mapping[str, FieldConfig], columns: Sequence[str], mapp
 
 
 def columns_of(fields: Mapping[str, FieldConfig]) -> list[str]:
-    """The columns of the log that declared fields are made from: themselves, their times, and those of conditions."""
+    """The log's columns for declared fields: their own, their times, and those of their conditions."""
     found = list(fields)
     for name, declared in fields.items():
         found += [] if declared.time is None else [declared.time]
@@ -59,7 +59,7 @@ def compact(
     other numbers float32 (NaN where missing), truth values int8, text int codes into sorted categories.
 
     `unsaid` [n]: where the declared condition makes the value undefined. Raises DataError for a column that cannot be a
-    field, ConfigError for one that is not what is declared.
+    field, ConfigError for one that is not as declared.
     """
     column, notes = finite(column)
     name = column.name
@@ -87,7 +87,7 @@ def compact(
 
 
 def coded(field: Field, values: Array, declared: FieldConfig) -> Field:
-    """The description with levels, boundaries and successes, told by the declaration and by [n] stored values."""
+    """The description with levels, boundaries and successes, from the declaration and [n] stored values."""
     present = values[defined(field, values)]
     if declared.boundaries is not None and field.kind != "numeric":
         raise ConfigError(
@@ -109,7 +109,8 @@ def coded(field: Field, values: Array, declared: FieldConfig) -> Field:
 def late_share(known: Bools, given: AnyInts, time: AnyInts, offsets: Ints) -> float:
     """Share of the values that were given after the user's next event.
 
-    [n] in history order: `known`: there is a value; `given`: when it was given; `time`: of the event. offsets [U+1].
+    [n] in history order. `known`: whether there is a value; `given`: ms when it was given; `time`: of the event.
+    Offsets [U+1].
     """
     late = np.zeros(len(time), dtype=np.bool_)
     late[:-1] = given[:-1] > time[1:]
@@ -148,7 +149,7 @@ def _categorical(column: pl.Series, declared: FieldConfig) -> tuple[Array, Field
 
 
 def _kind(column: pl.Series, told: Kind, declared: FieldConfig) -> Kind:
-    """The declared kind where the values, which tell `told`, may be of it. Raises ConfigError."""
+    """The declared kind, if it fits the kind `told` by the values. Raises ConfigError."""
     kind = declared.kind or told
     if kind != told and (told == "categorical" or kind == "binary"):
         found = "text" if told == "categorical" else "values from {} to {}".format(*bounds(column) or ("", ""))
@@ -163,7 +164,7 @@ def _field(name: str, declared: FieldConfig, dtype: str, kind: Kind, undefined: 
 
 
 def file_name(prefix: str, name: str, taken: Collection[str]) -> str:
-    """A name for the arrays of a column of any name; some disks tell no case apart."""
+    """A file name for the arrays of a column; some file systems ignore case."""
     file = f"{prefix}-{re.sub(r'[^a-z0-9_.-]', '_', name.lower())}"
     names = (file if number == 0 else f"{file}-{number}" for number in count())
     return next(name for name in names if name not in taken)

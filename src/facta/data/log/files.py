@@ -29,11 +29,11 @@ _SUFFIXES: dict[str, Format] = {
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 def format_of(path: Path) -> Format | None:
-    """The format that a file's name promises; None: not one of ours."""
+    """The format by a file's name; None: not one of ours."""
     name = path.name.lower().removesuffix(".gz")
     kind = _SUFFIXES.get(Path(name).suffix)
     return None if kind == "Parquet" and path.name.lower().endswith(".gz") else kind
@@ -41,14 +41,14 @@ def format_of(path: Path) -> Format | None:
 
 @dataclass(frozen=True)
 class LogFile:
-    """A file of a log, and what the folders above it say of all its events: `date=2024-05-31/part.csv`."""
+    """A file of a log, and the columns that the folders above it give all its events: `date=2024-05-31/part.csv`."""
 
     path: Path
     keys: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def find_files(source: Sequence[str | Path]) -> list[LogFile]:
-    """Files, folders and globs -> files in a fixed order; refuses none, doubles, and formats side by side."""
+    """Files, folders and globs -> files in a fixed order. Raises DataError for no files, duplicates, mixed formats."""
     found = [file for place in source for file in _expand(place)]
     if not found:
         raise DataError(f"No file was found for {', '.join(map(str, source)) or 'an empty list'}.")
@@ -66,7 +66,7 @@ def find_files(source: Sequence[str | Path]) -> list[LogFile]:
 
 
 def _named_one_by_one(files: Sequence[LogFile]) -> list[LogFile]:
-    """A shell turns a pattern into names before we see it: folders above them are keys as far as they differ."""
+    """Files that a shell made of a pattern: the folders above them are keys as far as they differ."""
     keys = [_keys(file.path, Path(file.path.anchor)) for file in files]
     telling = [key for key in keys[0] if len({one.get(key) for one in keys}) > 1]
     return [LogFile(file.path, {key: one.get(key) for key in telling}) for file, one in zip(files, keys, strict=True)]
@@ -88,7 +88,7 @@ def _expand(place: str | Path) -> list[LogFile]:
 
 
 def _pattern(path: Path) -> tuple[str, Path]:
-    """The pattern that a path means, and the folder that it begins in. A folder of that very name is no pattern."""
+    """The pattern of a path, and the folder in which it begins. An existing folder is no pattern."""
     root = Path(path.anchor)
     parts = [part for part in path.parts if part != path.anchor]
     while parts and (root / parts[0]).exists():
@@ -97,7 +97,7 @@ def _pattern(path: Path) -> tuple[str, Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    """The files of a folder; those of the folders in it where it holds none, or where these are named `key=value`."""
+    """The files of a folder; those of its subfolders if it has none, or if these are named `key=value`."""
     there = sorted(path for path in folder.iterdir() if not _hidden(path.name))
     files = [path for path in there if path.is_file() and format_of(path)]
     folders = [path for path in there if path.is_dir() and (not files or "=" in path.name)]
@@ -105,25 +105,27 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _hidden(name: str) -> bool:
-    """Names that systems keep beside data: `._events.csv`, `.DS_Store`, `_SUCCESS`, `_metadata`."""
+    """Names of system files beside data: `._events.csv`, `.DS_Store`, `_SUCCESS`, `_metadata`."""
     return name.startswith((".", "_")) and "=" not in name
 
 
 def _keys(file: Path, root: Path) -> dict[str, str | None]:
-    """What the folders below `root` that are named `key=value` say."""
+    """The keys and values of folders below `root` that are named `key=value`."""
     pairs = [folder.partition("=") for folder in file.relative_to(root).parts[:-1] if "=" in folder]
     return {key: None if value == _NO_VALUE else _unquoted(value) for key, _, value in pairs}
 
 
 def _unquoted(value: str) -> str:
-    """The text that a folder's name stands for: systems write a colon as %3A."""
+    """The text of a folder's name, unquoted: systems write a colon as %3A."""
     return re.sub(
         r"(?:%[0-9A-Fa-f]{2})+", lambda found: bytes.fromhex(found[0].replace("%", "")).decode(errors="replace"), value
     )
 
 
 def _refuse_doubles(files: Sequence[LogFile]) -> None:
-    """The same events twice would count twice. Only files of equal size, unzipped, and equal keys are read."""
+    """Raise DataError for two equal files, whose events would count twice. Only files of equal (unzipped) size and
+    equal keys are read.
+    """
     alike: dict[tuple[object, ...], list[Path]] = {}
     for file in files:
         alike.setdefault((_unzipped_size(file.path), *sorted(file.keys.items())), []).append(file.path)
@@ -139,7 +141,7 @@ def _refuse_doubles(files: Sequence[LogFile]) -> None:
 
 
 def _unzipped_size(file: Path) -> int:
-    """The size of the content, modulo 2^32: where a .gz file is one piece, its last four bytes say it."""
+    """The size of the content modulo 2^32; the last four bytes of a .gz file of one member store it."""
     size = file.stat().st_size
     if not file.name.lower().endswith(".gz") or size < 4:
         return size % (1 << 32)
@@ -151,14 +153,14 @@ def _unzipped_size(file: Path) -> int:
 def _digest(file: Path) -> bytes:
     digest = hashlib.sha256()
     with reading_log(file, "text"), open_text(file) as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.digest()
 
 
 @contextmanager
 def reading_log(path: Path | str, kind: str) -> Iterator[None]:
-    """As `reading`; of text files it names the line."""
+    """As `reading`; for text files the error names the line."""
     with reading(path, kind):
         try:
             yield
@@ -168,7 +170,7 @@ def reading_log(path: Path | str, kind: str) -> Iterator[None]:
 
 
 def _name_the_line(path: Path, kind: str) -> None:
-    """Raise DataError where the lines of a text file show what is wrong with it."""
+    """Raise DataError with the first bad line of a text file, if one is found."""
     if kind not in ("CSV", "JSON-lines") or not path.is_file():
         return
     try:
@@ -186,10 +188,10 @@ class Part:
     name: str
     kind: str
     frame: pl.LazyFrame
-    last: str | None = None  # of a CSV file: superfluous values are noticed only where the last column is read
-    sure: Callable[[], pl.LazyFrame] | None = None  # the same, its types guessed from every line
-    exact: Exact | None = None  # of a JSON-lines file: text in which numbers may have lost digits
-    written: Callable[[str], pl.Series] | None = None  # of a CSV file: a column as it is written
+    last: str | None = None  # of a CSV file: surplus values are noticed only if the last column is read
+    sure: Callable[[], pl.LazyFrame] | None = None  # as `frame`, with types guessed from every line
+    exact: Exact | None = None  # columns of a JSON-lines file read as text, in which numbers may have lost digits
+    written: Callable[[str], pl.Series] | None = None  # of a CSV file: the text of a column
     notes: tuple[str, ...] = ()
 
     def types(self) -> dict[str, pl.DataType]:
@@ -198,9 +200,9 @@ class Part:
             return dict(self.frame.collect_schema())
 
     def load(self, columns: Sequence[str]) -> pl.DataFrame:
-        """Read some columns, nulls for those that are not there.
+        """Read some columns; missing ones are nulls.
 
-        Where a late line disagrees with the guessed types, they are guessed again from all lines.
+        If a late line contradicts the guessed types, they are guessed again from all lines.
         """
         with reading_log(self.name, self.kind):
             try:
@@ -214,7 +216,7 @@ class Part:
         return loaded
 
     def head(self, column: str, lines: int) -> pl.Series:
-        """The first values of a column; none where it is not there."""
+        """The first values of a column; empty if it is missing."""
         with reading_log(self.name, self.kind):
             if column not in self.frame.collect_schema():
                 return pl.Series(column, [], dtype=pl.String)
@@ -248,9 +250,10 @@ def scan(path: Path, exact: Exact) -> Part | None:
 
 
 def _refuse_lost_digits(path: str, ids: pl.Series) -> None:
-    """Where a column of JSON holds text, its numbers become text too, those with a decimal point by way of floats.
+    """Raise DataError for ids that lost digits. In a JSON column with text, numbers become text too, those with a
+    decimal point by way of floats.
 
-    What they were is only told by reading the column again, which is done where any id has the 16 digits of 2^53.
+    The column is read again to compare, but only if an id has the 16 digits of 2^53.
     """
     if ids.dtype != pl.String or not ids.str.contains("^-?[0-9]{16}").any():
         return

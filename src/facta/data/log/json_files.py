@@ -1,4 +1,4 @@
-"""JSON-lines: what is wrong with a file that the parser refuses, and in which line."""
+"""JSON-lines: a lazy scan, and errors that name the line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from facta.errors import DataError
 
 
 def scan_json(path: Path | str, **options: Any) -> pl.LazyFrame:
-    """JSON-lines, lazily; every line is looked at, since a column may appear for the first time in the last one.
+    """JSON-lines, lazily. Types are taken from every line, since the last one may have a new column.
 
-    `pl.scan_ndjson` takes each path as a pattern, so characters of patterns in it are escaped.
+    `pl.scan_ndjson` takes each path as a pattern, so its special characters are escaped.
     """
     return pl.scan_ndjson(glob.escape(str(path)), infer_schema_length=None, **options)
 
 
 def refuse_other_json(path: Path) -> None:
-    """Raise DataError for a file that is JSON of another form than an object a line."""
+    """Raise DataError for JSON that is not one object a line."""
     head = head_of(path)
     if head.startswith(b"\xef\xbb\xbf"):
         raise DataError(f"Line 1 of '{path}' begins with a byte order mark; save it as UTF-8 without one.")
@@ -56,7 +56,7 @@ def refuse_bad_line(path: Path) -> None:
 
 
 class _NotJson(Exception):
-    """NaN, Infinity or -Infinity, which Python's parser takes for numbers."""
+    """Raised for NaN, Infinity and -Infinity, which Python's parser accepts as numbers."""
 
 
 def _no_json(name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Texts that say yes or no: `Y` and `N`, `t` and `f`, `yes` and `no`, `True` and `False`, `1` and `0`."""
+"""Text labels of truth values: `Y` and `N`, `t` and `f`, `yes` and `no`, `True` and `False`, `1` and `0`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PAIRS = (("true", "false"), ("t", "f"), ("yes", "no"), ("y", "n"), ("1", "0"))
 
 
 def are_labels(column: pl.Series, *, allow_none: bool = False) -> bool:
-    """Whether the values of a text column are one pair of labels, both or one of them; blanks are missing.
+    """Whether the values of a text column are one or both labels of a pair; blanks are missing.
 
     `allow_none`: a column without a value may still become one.
     """
@@ -17,7 +17,7 @@ def are_labels(column: pl.Series, *, allow_none: bool = False) -> bool:
 
 
 def truth(column: pl.Series) -> tuple[pl.Series, str]:
-    """A column of labels as truth values, and a note that says which label is success."""
+    """A column of labels as truth values, and a note on which label is success."""
     values = _plain(column)
     found = set(values.drop_nulls().unique())
     yes, no = next(pair for pair in _PAIRS if found <= set(pair))

@@ -1,4 +1,4 @@
-"""Whether the ids of a table are those of the log: where they are not, a table describes nobody, without an error."""
+"""Whether the ids of a table match those of the log; a table whose ids do not match has no effect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-_FEW = 0.5  # of the things with events: where fewer are in the table, it is said
+_LEAST_SHARE = 0.5  # share of ids with events that the table should have; below it there is a note
 _ALIKE: dict[str, Callable[[pl.Series], pl.Series]] = {
     "without spaces around them": lambda ids: ids.str.strip_chars(),
     "in one case": lambda ids: ids.str.to_lowercase(),
@@ -17,9 +17,9 @@ _ALIKE: dict[str, Callable[[pl.Series], pl.Series]] = {
 
 
 def meeting(table: pl.Series, log: pl.Series, what: str) -> list[str]:
-    """A note where few of the distinct ids of a log are among those of its table of users or items."""
+    """A note if few of the log's distinct ids are in its table of users or items."""
     met = int(log.is_in(table.implode()).sum())
-    if not len(log) or not len(table) or met >= _FEW * len(log):
+    if not len(log) or not len(table) or met >= _LEAST_SHARE * len(log):
         return []
     both = f"the log has {_example(log, table)}, the table {_example(table, log)}"
     advice = _advice(table.cast(pl.String), log.cast(pl.String), met)

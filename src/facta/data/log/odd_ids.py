@@ -1,4 +1,4 @@
-"""Ids that were damaged before they came: digits lost in a spreadsheet, control characters, a header among events."""
+"""Damaged ids: digits lost in a spreadsheet, control characters, a header among events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEARLY_ALL = 0.9
 
 
 def refuse_odd_ids(ids: pl.Series, what: str) -> None:
-    """Raise DataError for text ids that are no ids any more; `ids` [n] as they were read."""
+    """Raise DataError for damaged text ids; `ids` [n] as they were read."""
     if ids.dtype != pl.String:
         return
     said = f"Column '{ids.name}' has"
@@ -27,13 +27,13 @@ def refuse_odd_ids(ids: pl.Series, what: str) -> None:
     odd = ids.filter(ids == ids.name)
     if len(odd):
         raise DataError(
-            f"{said} its own name as {what} id in {counted(len(odd), 'event')}: a header stands among the events, as "
-            "where files were joined; remove these lines."
+            f"{said} its own name as {what} id in {counted(len(odd), 'event')}: a header is among the events, as "
+            "in joined files; remove these lines."
         )
 
 
 def odd_ids(ids: pl.Series, column: str, what: str) -> list[str]:
-    """Notes on text ids [n] that look as if they were meant to be others."""
+    """Notes on suspicious text ids [n]."""
     if ids.dtype != pl.String:
         return []
     distinct = ids.drop_nulls().unique()

@@ -19,7 +19,7 @@ def history_order(user: AnyInts, time: AnyInts | None) -> Ints:
 def stable_argsort(values: AnyInts) -> Ints:
     """np.argsort(values, kind="stable"), several times faster.
 
-    Value and place share one 64-bit key, so all keys differ, any sort is stable, and a parallel one will do.
+    Value and place share one 64-bit key. All keys differ, so any sort is stable, also a parallel one.
     """
     if len(values) == 0:
         return np.zeros(0, dtype=np.int64)
@@ -36,7 +36,7 @@ def stable_argsort(values: AnyInts) -> Ints:
 
 
 def tied(time: AnyInts, offsets: Ints) -> Bools:
-    """[n] times in history order, [U+1] offsets -> [n]: shares its time with another event of its user."""
+    """[n] times in history order, [U+1] offsets -> [n] whether an event shares its time with another of its user."""
     same = time[1:] == time[:-1]
     starts = offsets[1:-1]
     same[starts[(starts > 0) & (starts < len(time))] - 1] = False

@@ -1,4 +1,4 @@
-"""Events that stand in several files of one log: they would count twice.
+"""Events that several files of one log have: they would count twice.
 
 Letters: n events of a file.
 """
@@ -15,25 +15,25 @@ from facta.data.log.events import EventLog
 from facta.data.log.files import Part
 from facta.errors import DataError
 
-_SAMPLE = 1_000_000  # events that are compared; more are sampled by their hash, so equal events are sampled alike
-_SHARE = 0.1  # of a file's events that stand in other files too: refused
+_SAMPLE_EVENTS = 1_000_000  # more events are sampled by their hash, so that equal ones are sampled together
+_MOST_SHARE = 0.1  # share of a file's events in other files; a larger share is refused
 
 
 def refuse_overlap(log: EventLog, mapping: Mapping[str, str], needed: Sequence[str]) -> list[str]:
-    """Raise DataError where a file repeats events of another one; notes on a few that are in several files.
+    """Raise DataError if a file repeats events of another one; notes on a few repeated events.
 
-    Events are equal where all `needed` columns are. Without times nothing tells a repetition from a copy. A log that
-    repeats events within files as well, as coarse times make it do, is not refused.
+    Events are equal if all `needed` columns are. Without times a repetition cannot be told from a copy. A log that also
+    repeats events within files, as with coarse times, is not refused.
     """
     if len(log.parts) < 2 or "timestamp" not in mapping:
         return []
-    every = max(1, log.num_events() // _SAMPLE)
+    every = max(1, log.num_events() // _SAMPLE_EVENTS)
     if not _shared(log, list(mapping.values()), every)[0].any():  # the usual case: three columns are enough
         return []
     shared, sizes, repeated = _shared(log, list(needed), every)
     share = shared / np.maximum(1, sizes)
     worst = int(share.argmax())
-    if share[worst] > max(_SHARE, 2 * repeated):
+    if share[worst] > max(_MOST_SHARE, 2 * repeated):
         raise DataError(
             f"{share[worst]:.0%} of the events of '{log.parts[worst].name}' are in another file of the log, too, and "
             "would count twice; give each event once, or drop the copies with drop=('duplicates',) (--drop duplicates)."
@@ -42,16 +42,17 @@ def refuse_overlap(log: EventLog, mapping: Mapping[str, str], needed: Sequence[s
         return []
     about = "" if every == 1 else "about "
     return [
-        f"{about}{shared.sum() * every / 2:,.0f} events stand in two files and count twice, most of them "
-        f"in '{log.parts[worst].name}'; --drop duplicates drops the copies."
+        f"{about}{shared.sum() * every / 2:,.0f} events are in two files and count twice, most of them in "
+        f"'{log.parts[worst].name}'; --drop duplicates drops the copies."
     ]
 
 
 def _shared(
     log: EventLog, columns: Sequence[str], every: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]:
-    """For each file the distinct events that other files have too, and all distinct ones; the share of repetitions
-    within files."""
+    """For each file: its distinct events that other files have too, all its distinct events; and the share of
+    repetitions within files.
+    """
     hashes = [_hashes(part, columns, every) for part in log.parts]
     distinct = [np.unique(part) for part in hashes]
     sizes = np.array([len(part) for part in distinct])

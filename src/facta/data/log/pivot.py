@@ -1,14 +1,14 @@
-"""A log with a line for each action (view, cart, purchase of one item) -> one line for each event.
+"""From a log with a line for each action (view, cart, purchase of one item) to one line for each event.
 
 The *first action* is the one that pairs of a user and an item mostly begin with: a view. Lines of one pair, in order of
 time, belong to one event until
 
-    the first action comes again, more than AGAIN after the line before it, or
-    another action comes more than LATER after the line before it
+    the first action comes again, more than NEW_VISIT_AFTER_MS after the line before it, or
+    another action comes more than NEW_EVENT_AFTER_MS after the line before it
 
-so a second look within half an hour is the same visit, a purchase hours after the visit is feedback of that visit which
-came late, and a visit on the next day is an event of its own. Of lines at one moment the first action comes first, then
-the order of the input counts.
+So a second view within half an hour is the same visit, a purchase hours later is late feedback of that visit, and a
+visit on the next day is another event. Of lines at one moment the first action comes first, then the order of the
+input.
 
 Letters: n lines, E events.
 """
@@ -27,9 +27,9 @@ from facta.data.log.events import EventLog
 from facta.data.log.files import Part
 from facta.errors import ConfigError, DataError, counted
 
-AGAIN = 30 * 60_000  # ms
-LATER = 24 * 3_600_000  # ms
-MOST_ACTIONS = 20  # different values; more are no actions but a category or an id
+NEW_VISIT_AFTER_MS = 30 * 60_000  # ms
+NEW_EVENT_AFTER_MS = 24 * 3_600_000  # ms
+MOST_ACTIONS = 20  # different values; a column with more is a category or an id
 
 
 class Pivoted(NamedTuple):
@@ -40,7 +40,7 @@ class Pivoted(NamedTuple):
 
 
 def check_pivot(name: str, columns: Sequence[str], mapping: Mapping[str, str], declared: Mapping[str, object]) -> None:
-    """Raise a sentence where a column cannot hold the actions of a log."""
+    """Raise DataError or ConfigError if a column cannot hold the actions of a log."""
     if name not in columns:
         raise ConfigError(f"There is no column '{name}' to pivot; the log has: {', '.join(columns)}.")
     if name in mapping.values():
@@ -60,9 +60,9 @@ def pivoted(
     """One line for each event, in order of their first lines: the first line's values of `columns` (default: all), and
     for each action whether it happened, in a column named after it, and its first time, in a column `ACTION_at`.
 
-    Actions are named by their text; numbers and truth values as `COLUMN_VALUE`. The first action has no column where
-    all events have it. Raises DataError for lines without user, item, time or action, for columns that hold no
-    actions, and where a new column has the name of another.
+    Actions are named by their text; numbers and truth values as `COLUMN_VALUE`. The first action gets no column if all
+    events have it. Raises DataError for lines without user, item, time or action, for columns that hold no actions, and
+    for a new column with the name of another.
     """
     actions, names = _actions(log.column(name))
     lines, rows = _ordered(log, mapping, actions, unit)
@@ -88,7 +88,7 @@ def pivoted(
 
 
 class Lines(NamedTuple):
-    """What a log says of its lines."""
+    """The lines of a log."""
 
     frame: pl.DataFrame  # [n] user, item (rows), time (ms), action (code)
     first: int  # code of the first action
@@ -127,16 +127,16 @@ def _ordered(
 
 
 def _rows(log: EventLog, column: str, what: str) -> pl.Series:
-    """[n] user or item rows of lines: a number each, equal where the ids are."""
+    """[n] user or item ids of lines as numbers, equal for equal ids."""
     ids = clean_ids(log.column(column), what, text=log.text)
     refuse_missing(ids, column, what)
     return pl.Series(what, Ids(all_rows(ids), what).rows_known(ids))
 
 
 def first_action(lines: pl.DataFrame) -> int:
-    """The action that most pairs of a user and an item begin with; of equals the one with more lines, then the first.
+    """The action with which most pairs of a user and an item begin; ties go to the one with more lines, then the first.
 
-    Where several actions stand at the first moment of a pair, each of them may be its beginning.
+    If a pair has several actions at its first moment, each of them counts as its beginning.
     """
     begins = lines.filter(pl.col("time") == pl.col("time").min().over("user", "item"))
     pairs = begins.select("user", "item", "action").unique().group_by("action").agg(pairs=pl.len())
@@ -151,13 +151,13 @@ def with_events(lines: pl.DataFrame, first: int) -> pl.DataFrame:
     again = pl.col("action") != first
     ordered = lines.with_row_index("row").sort("user", "item", "time", again, "row")
     same = (pl.col("user") == pl.col("user").shift()) & (pl.col("item") == pl.col("item").shift())
-    window = pl.when(again).then(pl.lit(LATER)).otherwise(pl.lit(AGAIN))
+    window = pl.when(again).then(pl.lit(NEW_EVENT_AFTER_MS)).otherwise(pl.lit(NEW_VISIT_AFTER_MS))
     goes_on = same & (pl.col("time").diff() <= window)
     return ordered.with_columns(event=(~goes_on.fill_null(False)).cum_sum() - 1)
 
 
 def _first_of(rows: pl.DataFrame, events: pl.DataFrame, code: int) -> pl.Series:
-    """[E] the line of the first action with this code in each event; null where there is none."""
+    """[E] the line of the first action with this code in each event; null: none."""
     firsts = rows.filter(pl.col("action") == code).group_by("event").agg(pl.col("row").first().alias("line"))
     return events.join(firsts, on="event", how="left", maintain_order="left")["line"]
 
@@ -165,7 +165,7 @@ def _first_of(rows: pl.DataFrame, events: pl.DataFrame, code: int) -> pl.Series:
 def _first_lines(
     log: EventLog, columns: Sequence[str], rows: pl.DataFrame, events: pl.DataFrame, skip: Sequence[str]
 ) -> tuple[pl.DataFrame, list[str]]:
-    """[E] the values of each event's first line; notes on columns whose lines disagree, other than those to `skip`."""
+    """[E] the values of each event's first line; notes on columns whose lines differ, except those to `skip`."""
     kept, notes = [], []
     first = events.sort("event")["row"].gather(rows["event"])  # [n] the first line of each line's event
     for name in columns:

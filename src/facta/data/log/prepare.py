@@ -1,6 +1,6 @@
-"""From an event log to a prepared dataset: read a column, turn it into rows or times, order it, write it, forget it.
+"""From an event log to a prepared dataset: each column is read, encoded, ordered, written and freed.
 
-Only users, times and the order are held throughout, so the peak does not grow with the number of fields.
+Only users, times and the order stay in memory, so the peak does not grow with the number of fields.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from facta.data.split.late import NO_TIME, delays, given_times, shown_before, wa
 from facta.errors import ConfigError, DataError
 
 Progress = Callable[[str, bool], None]
-"""Told what happens: a sentence, and whether it should stay on the screen."""
+"""Called with a sentence on the progress, and whether it should stay on the screen."""
 
 
 class _Ordered(NamedTuple):
-    """What ordering a log told."""
+    """The order of a log."""
 
     events: int
     unit: str | None
@@ -97,17 +97,17 @@ def prepare(
     `source`: a Parquet, CSV or JSON-lines file, several, a folder or a glob of them, or a frame. `columns` names those
     that are not recognised: {"user_id": "uid"}. `fields` are the other columns to keep, as names, {name: "context" or
     "feedback"} or {name: FieldConfig}; all numeric ones by default, as feedback. `catalogue` is an artifact or dataset
-    whose rows keep their meaning. `drop` removes "duplicates" or "invalid" events, kept or refused otherwise. `pivot`
-    names the column of actions of a log with a line for each action: it becomes one event with a field for each.
-    Events of `drop_users` (ids as in the log), before `since` and from `until` on are left out.
+    whose rows keep their meaning. `drop` removes "duplicates" (kept otherwise) or "invalid" events (refused otherwise).
+    `pivot` names the column of actions of a log with a line for each action: it becomes one event with a field for
+    each. Events of `drop_users` (ids as in the log), before `since` and from `until` on are left out.
 
     `items` is a table of features (titles) that may hold items without events, `users` one of constant facts, `series`
-    one of changing facts (user_id, timestamp, field, value). What models read of them is declared, as names,
+    one of changing facts (user_id, timestamp, field, value). The columns that models read are declared, as names,
     {name: kind} or {name: FeatureConfig}: `item_fields`, `user_fields` (kind "items": the items that a user had before,
     a list, oldest first), `series_fields`.
 
-    Raises DataError for a log that cannot be read or understood, ConfigError for one that is not what is declared,
-    ResourceError when memory or disk do not suffice.
+    Raises DataError for a log that cannot be read or understood, ConfigError for one that is not as declared,
+    ResourceError if memory or disk do not suffice.
     """
     say, out = progress or silent, Path(out)
     check_drops(drop)
@@ -143,18 +143,18 @@ def prepare(
             "fields": run.fields(declared, order, unit, optional=schema.fields is None),
         }
         writer.manifest(run.finish(times, described))
-    return Dataset.open(out, verify=False)  # its checksums were made a moment ago
+    return Dataset.open(out, verify=False)  # its checksums have just been computed
 
 
 def _check_both(what: str, table: Source | None, declared: Mapping[str, FeatureConfig]) -> None:
-    """A table of which nothing is declared says nothing to a model."""
+    """Raise for a table without declared columns and for declared columns without a table: no model reads either."""
     if (table is None) == bool(declared):
         found = f"no table, but declared: {', '.join(declared)}" if declared else "a table of which nothing is declared"
         raise ConfigError(f"Found for {what}: {found}; expected both or none.")
 
 
 class _Asked(NamedTuple):
-    """What is done to the lines of a log before they are events."""
+    """Changes to the lines of a log before they are events."""
 
     unit: Unit | None
     drop: Collection[Drop]
@@ -165,7 +165,7 @@ class _Asked(NamedTuple):
 def _wanted(
     log: EventLog, mapping: Mapping[str, str], schema: SchemaConfig, asked: _Asked
 ) -> tuple[dict[str, FieldConfig], list[str]]:
-    """(the fields to make, apart from those of actions; the columns of the log that are read)."""
+    """(the fields to make, without those of actions; the columns of the log to read)."""
     check_choice(asked.choice, mapping)
     if asked.pivot is not None:
         check_pivot(asked.pivot, log.columns, mapping, schema.fields or {})
@@ -184,10 +184,10 @@ def _events(
     declared: Mapping[str, FieldConfig],
     asked: _Asked,
 ) -> tuple[EventLog, dict[str, FieldConfig]]:
-    """The log of the events to prepare, and its fields: what is declared of an action is added to its time."""
+    """The log of the events to prepare, and its fields; the declaration of an action gets the column of its times."""
     time, actions = mapping.get("timestamp"), dict[str, FieldConfig]()
     if time is not None and log.types[time].is_float() and (written := log.written(time)) is not None:
-        refuse_lost_digits(written)  # before a repair forgets how they were written
+        refuse_lost_digits(written)  # before a repair, which loses the original text
     log = cleaned(log, mapping, asked.unit, asked.drop)
     if asked.pivot is not None:
         log, actions = pivoted(log, mapping, asked.pivot, asked.unit, columns)
@@ -199,13 +199,13 @@ def _events(
 
 
 class _Preparation:
-    """The steps of one run; each writes its arrays and returns what later steps need."""
+    """The steps of one run; each writes its arrays and returns the inputs of later steps."""
 
     def __init__(
         self, log: EventLog, mapping: Mapping[str, str], writer: DatasetWriter, say: Progress, columns: Sequence[str]
     ) -> None:
         self.log, self.mapping, self.writer, self.say = log, mapping, writer, say
-        self.columns = columns  # of the log as it came, read or not
+        self.columns = columns  # of the original log, read or not
         self.notes = list(log.notes)
 
     def histories(self, unit: Unit | None) -> tuple[Ids, Ints, _Ordered]:
@@ -235,9 +235,9 @@ class _Preparation:
         *,
         known: pl.DataFrame | None,
     ) -> dict[str, Any]:
-        """Write the items of all events, and the tables of items and users; what the manifest says of them.
+        """Write the items of all events, and the tables of items and users; returns their entries of the manifest.
 
-        Items that a table, a fact or the catalogue `known` names beside those of events have rows too.
+        Items without events get rows too, if a table, a fact or the catalogue `known` has them.
         """
         ids = self._ids("item", None if known is None else known["item_id"].dtype)
         people, notes = read_users(facts, schema.users, users, ids.dtype, self.mapping["user_id"], self.columns)
@@ -271,7 +271,7 @@ class _Preparation:
         if source is None:
             return ()
         if "timestamp" not in self.mapping:
-            raise DataError("The series have times and the events have none; leave the series out.")
+            raise DataError("Found series with times beside events without times; leave the series out.")
         found, fields, notes = read_series(source, schema.series, users, self.mapping["user_id"], unit)
         self.notes.extend(notes)
         for name in ARRAYS:
@@ -281,7 +281,7 @@ class _Preparation:
     def fields(
         self, fields: Mapping[str, FieldConfig], order: Ints, unit: Unit | None, *, optional: bool
     ) -> tuple[Field, ...]:
-        """Write the field arrays; one that cannot be a field is an error, or a note where it is `optional`."""
+        """Write the field arrays. A column that cannot be a field is an error, or a note if it is `optional`."""
         found: dict[str, Field] = {}
         for name, declared in fields.items():
             self.say(f"Reading '{name}'.", False)
@@ -315,8 +315,8 @@ class _Preparation:
         return given_times(self.log.column(column), unit, name)
 
     def _timed(self, field: Field, values: npt.NDArray[Any], given: Ints, possible: Bools) -> Field:
-        """Write how long after their events [n] values were given, all in history order; the description with the share
-        that came after the user's next event, and with what is shown until a value is known.
+        """Write the delays of [n] values after their events, in history order. Returns the description with the share
+        that came after the user's next event and with the value that is shown until a value is known.
         """
         time, known = self.writer.read("timestamp"), defined(field, values)
         delay = delays(given, time, known)
@@ -333,7 +333,7 @@ class _Preparation:
         return field.change(late=late, before=before)
 
     def finish(self, ordered: _Ordered, described: Mapping[str, Any]) -> Manifest:
-        """Describe the whole."""
+        """The manifest."""
         timed = ordered.tied_share is not None
         manifest = Manifest(
             **described,
@@ -351,7 +351,7 @@ class _Preparation:
         return manifest.change(content_hash=content_hash(manifest.digests, manifest.fields, manifest.others))
 
     def _ids(self, what: str, like: pl.DataType | None = None) -> pl.Series:
-        """A column of ids, all there."""
+        """A column of ids without gaps."""
         column = self.mapping[f"{what}_id"]
         self.say(f"Reading {what}s.", False)
         raw = self.log.column(column)

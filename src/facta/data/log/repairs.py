@@ -1,4 +1,4 @@
-"""Repairs that the user asks for: events dropped before anything is prepared, each kind counted and noted."""
+"""Repairs on request: events are dropped before anything is prepared; each kind is counted and noted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_drops(drop: Collection[str]) -> None:
 
 
 def cleaned(log: EventLog, mapping: Mapping[str, str], unit: str | None, drop: Collection[Drop]) -> EventLog:
-    """The log without the events to be dropped, held in memory; the log itself when nothing is to be dropped."""
+    """The log without the events to drop, in memory; the log itself if nothing is to be dropped."""
     if not drop:
         return log
     frame = pl.DataFrame([log.column(name) for name in log.columns])
@@ -43,7 +43,7 @@ def cleaned(log: EventLog, mapping: Mapping[str, str], unit: str | None, drop: C
 
 
 def problems(frame: pl.DataFrame, mapping: Mapping[str, str], unit: str | None, text: bool) -> dict[str, pl.Series]:
-    """What makes events invalid, in words -> [n] which events; empty for a clean log."""
+    """Reasons for invalid events, as clauses -> [n] which events; empty for a clean log."""
     found: dict[str, pl.Series] = {}
     for what in ("user", "item"):
         column = mapping[f"{what}_id"]

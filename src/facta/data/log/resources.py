@@ -1,4 +1,4 @@
-"""Whether a log fits: the memory and disk that preparing will take, said first, and refused where too much."""
+"""Memory and disk that preparing will need, estimated first and refused if they do not suffice."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from facta.data.log.repairs import Drop
 from facta.errors import ResourceError
 from facta.hardware import disk_free, human, memory_free
 
-_BASE_BYTES = 200 << 20  # whatever the log: buffers of polars, chunks of the file, a measured 100 to 200 MB
-EVENT_BYTES = 60  # measured peak per event: user row, time, order, one sort key and its sorted copy, one column
-TEXT_BYTES = 40  # more per event and text id, while its column is turned into rows
-_CLEANED_BYTES = 24  # per event and column, where invalid events are dropped: the log and its cleaned copy
-_LINE_BYTES = 100  # more per line of a log that is pivoted: pair, time, action and row, sorted, and its first lines
-_DISTINCT_BYTES = 40  # the same where duplicates are: one copy more, to tell events apart, and a hash table
-_UNZIPPED = 5  # a .gz file's content over its size, roughly
+_BASE_BYTES = 200 << 20  # for any log: buffers of polars and chunks of the file, measured 100 to 200 MB
+EVENT_BYTES = 60  # measured peak per event: user row, time, order, a sort key and its sorted copy, a column
+TEXT_BYTES = 40  # more per event and text id, while its column becomes rows
+_CLEANED_BYTES = 24  # per event and column, if invalid events are dropped: the log and its cleaned copy
+_LINE_BYTES = 100  # more per line of a pivoted log: pair, time, action and row, sorted, and its first lines
+_DISTINCT_BYTES = 40  # per event and column, if duplicates are dropped: one copy more and a hash table
+_UNZIP_RATIO = 5  # rough ratio of a .gz file's content to its size
 
 
 @dataclass(frozen=True)
 class Room:
-    """What preparing will take, and what there is."""
+    """The memory and disk that preparing needs, and those that are free."""
 
     events: int  # counted, or estimated from the size of text files
     memory: int
@@ -44,7 +44,7 @@ def estimate_resources(
     """Bound memory and disk before anything is read. Text files are held in memory; Parquet only to `drop` events,
     to `pivot` lines, or to prepare a `part` of the log.
 
-    It holds for texts of some ten letters: how long those of Parquet are is not known before they are read.
+    The bound holds for texts of about ten letters: the lengths of Parquet texts are unknown before they are read.
     """
     columns = list(columns)
     held, events = _held(log)
@@ -57,7 +57,7 @@ def estimate_resources(
 
 
 def check_resources(room: Room, out: Path) -> None:
-    """Raise ResourceError where memory or disk would not suffice."""
+    """Raise ResourceError if memory or disk would not suffice."""
     if room.memory_free is not None and room.memory > room.memory_free:
         raise ResourceError(
             f"Preparing {room.events:,} events needs about {human(room.memory)} of memory, "
@@ -75,5 +75,5 @@ def _held(log: EventLog) -> tuple[int, int]:
     files = [Path(part.name) for part in log.parts if part.kind in ("CSV", "JSON-lines")]
     if not files:
         return 0, log.num_events()
-    size = sum(file.stat().st_size * (_UNZIPPED if file.name.lower().endswith(".gz") else 1) for file in files)
+    size = sum(file.stat().st_size * (_UNZIP_RATIO if file.name.lower().endswith(".gz") else 1) for file in files)
     return size, int(size / line_bytes(files[0]))

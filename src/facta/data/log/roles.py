@@ -1,7 +1,7 @@
-"""Which columns become feedback without being declared, and which of them only look like it.
+"""Undeclared columns: which become feedback, and which only look like it.
 
-A column that nobody declared is kept where its values can be feedback. A line number, a second time or the name of a
-folder is a number too, and a model would learn to predict it.
+An undeclared column is kept if its values can be feedback. Line numbers, a second time or the name of a folder are
+numbers too, and a model would learn to predict them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from facta.data.log.fields import is_field
 from facta.data.log.labels import are_labels
 
 _INDEX = re.compile(r"(unnamed\d*|index|(index)?level\d+|row(number|num|nr|index|id)?|linenumber|)")
-_FEW = 20  # events from which a column without repetitions tells something
-_LOOKED_AT = 1_000
+_LEAST_EVENTS = 20  # in fewer events a column without repetitions may be feedback
+_FIRST_VALUES = 1_000
 _WEB, _CENTURY = 631_152_000, 4_102_444_800  # seconds: the years 1990 and 2100
 _UNITS = (1, 10**3, 10**6, 10**9)
 
 
 def undeclared(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConfig]:
-    """The columns that may be feedback by their types and first values, as if they were declared."""
+    """The columns that may be feedback by their types and first values, as declarations."""
     rest = [name for name in log.columns if name not in mapping.values() and name not in log.keys]
     return {name: FieldConfig() for name in rest if is_field(name, log.types[name]) or _labels(log, name)} | {
         name: FieldConfig() for name in log.keys if is_field(name, log.types[name]) and log.types[name] == pl.String
@@ -39,40 +39,40 @@ def undeclared(log: EventLog, mapping: Mapping[str, str]) -> dict[str, FieldConf
 def _labels(log: EventLog, name: str) -> bool:
     """Whether the first values of a text column are two labels such as Y and N."""
     return log.types[name] == pl.String and all(
-        are_labels(part.head(name, _LOOKED_AT).cast(pl.String), allow_none=True) for part in log.parts
+        are_labels(part.head(name, _FIRST_VALUES).cast(pl.String), allow_none=True) for part in log.parts
     )
 
 
 def no_feedback(column: pl.Series) -> str | None:
-    """Why an undeclared column is no feedback, as a clause; None where it may be."""
+    """Why an undeclared column is no feedback, as a clause; None if it may be."""
     if column.dtype == pl.String and plain(column.name) not in ACTIONS and not are_labels(column):
         return "which is text and no pair of labels such as Y and N"
     if not column.dtype.is_numeric():
         return None
     if column.dtype.is_integer() and (_INDEX.fullmatch(plain(column.name)) or _counts(column)):
         return "which numbers the lines"
-    if plain(column.name).endswith("id") and len(column) >= _FEW and column.n_unique() == len(column):
-        return "which is another one in every event, so an id"
+    if plain(column.name).endswith("id") and len(column) >= _LEAST_EVENTS and column.n_unique() == len(column):
+        return "which differs in every event, so it is an id"
     if _is_time(column):
         return "which holds times"
     return None
 
 
 def _counts(column: pl.Series) -> bool:
-    """Whether whole numbers ascend from line to line, or are those of 0 … n-1 (or 1 … n) in another order.
+    """Whether whole numbers ascend from line to line, or are a permutation of 0 … n-1 (or 1 … n).
 
-    The first values are looked at before all are.
+    The first values are checked before all of them.
     """
-    if len(column) < _FEW or column.null_count():
+    if len(column) < _LEAST_EVENTS or column.null_count():
         return False
-    if _ascend(column.head(_LOOKED_AT)) and _ascend(column):
+    if _ascend(column.head(_FIRST_VALUES)) and _ascend(column):
         return True
     low, high = bounds(column) or (0, 0)
     return low in (0, 1) and high - low + 1 == len(column) and column.n_unique() == len(column)
 
 
 def _ascend(column: pl.Series) -> bool:
-    """Whether each whole number is above the one before, or nearly each by 1: joined files begin anew."""
+    """Whether each whole number is above the one before, or almost always by 1, as joined files begin anew."""
     steps = column.cast(pl.Int64, strict=False).diff().drop_nulls()
     return bool((steps > 0).all()) or float((steps == 1).mean() or 0.0) > 0.9  # type: ignore[arg-type]
 
@@ -80,7 +80,7 @@ def _ascend(column: pl.Series) -> bool:
 def _is_time(column: pl.Series) -> bool:
     if plain(column.name) in {plain(alias) for alias in ALIASES["timestamp"]}:
         return True
-    return _holds_times(column.head(_LOOKED_AT)) and _holds_times(column)
+    return _holds_times(column.head(_FIRST_VALUES)) and _holds_times(column)
 
 
 def _holds_times(column: pl.Series) -> bool:
@@ -93,7 +93,7 @@ def _holds_times(column: pl.Series) -> bool:
 
 
 def unclear(field: Field, values: npt.NDArray[Any]) -> list[str]:
-    """Notes on feedback [n] of which nothing says what success or failure is."""
+    """Notes on feedback [n] without a declared success."""
     if field.role != "feedback":
         return []
     present = values[defined(field, values)]

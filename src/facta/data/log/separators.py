@@ -1,4 +1,4 @@
-"""Columns of text that hold several values: what parts them. They are stored with `|` between, whatever parted them."""
+"""Separators of text columns with several values, which are stored with `|` between the values."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ STORED = "|"
 
 
 def means_list(name: str, declared: FeatureConfig) -> FeatureConfig:
-    """The declaration of a column; where it names no kind, RecBole's `:token_seq` says that it holds several values."""
+    """The declaration of a column; without a declared kind, RecBole's `:token_seq` makes it a list."""
     if declared.kind is None and name.endswith("token_seq"):
         return declared.change(kind="multi")
     return declared
 
 
 def parted(column: pl.Series, declared: FeatureConfig) -> tuple[pl.Series, list[str]]:
-    """A column of text with `|` between its values, and a note where they are parted by something else.
+    """A column of text with `|` between its values, and a note if another separator was found.
 
-    The separator is the declared one, or the one for which the values speak.
+    The separator is the declared one, or the likeliest one by the values.
     """
     if column.dtype != pl.String:
         return column, []
@@ -46,10 +46,10 @@ def _is_list(column: pl.Series) -> bool:
 
 
 def _told(column: pl.Series) -> str:
-    """The separator for which the values speak.
+    """The likeliest separator by the values.
 
-    A comma or a semicolon parts values where some of these return. A blank stands within names too, so it does only
-    where it leaves at most half as many distinct values as there are distinct texts, or where RecBole's name says so.
+    A comma or a semicolon is a separator if some values then repeat. Names contain blanks too, so a blank is one only
+    if it leaves at most half as many distinct values as distinct texts, or if the column has RecBole's name for lists.
     """
     present = column.drop_nulls()
     if column.name.endswith("token_seq"):

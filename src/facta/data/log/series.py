@@ -1,4 +1,4 @@
-"""Reading the table of (user, time, field, value) that holds slowly changing facts of users.
+"""Reading the table of slowly changing facts of users: (user, time, field, value).
 
 Letters: n entries.
 """
@@ -77,7 +77,7 @@ def _table(log: EventLog, given: Mapping[str, str], like: pl.DataType, unit: Uni
 
 
 def _stored(table: pl.DataFrame, declared: Mapping[str, FeatureConfig]) -> tuple[tuple[Field, ...], AnyInts, Floats]:
-    """The fields, and for each entry the place of its field and its value as it is stored."""
+    """The fields, and for each entry the index of its field and its stored value."""
     field, value, fields = np.zeros(len(table), dtype=np.int16), np.zeros(len(table)), []
     for place, (name, one) in enumerate(declared.items()):
         at = (table["field"] == name).to_numpy()
@@ -90,7 +90,7 @@ def _stored(table: pl.DataFrame, declared: Mapping[str, FeatureConfig]) -> tuple
 
 
 def _told(column: pl.Series, declared: FeatureConfig) -> pl.Series:
-    """One column holds the values of all fields, so numbers may stand there as text."""
+    """The values of a field. One column holds those of all fields, so numbers may be text there."""
     if column.dtype != pl.String or declared.kind is not None:
         return column
     numbers = column.cast(pl.Float64, strict=False)

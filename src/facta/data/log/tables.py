@@ -1,4 +1,4 @@
-"""Tables of items and users: ids with features such as titles, from a file and from a catalogue that came before."""
+"""Tables of items and users: ids with features such as titles, from a file and from an existing catalogue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_table(
     """(item_id or user_id, then features; one line per id), and notes on repairs.
 
     `known`: the distinct ids of the log, `named`: its column of these ids, `columns`: all of its columns. Raises
-    DataError when no column holds the ids, an id is missing, or they are of another type than the log's.
+    DataError if no column holds the ids, an id is missing, or ids have another type than the log's.
     """
     name = f"{what}_id"
     log = open_events(source, {name: named})
@@ -74,10 +74,10 @@ def _odd(found: pl.Series, raw: pl.Series) -> object:
 
 
 def _id_column(columns: Sequence[str], what: str, named: str, of_log: Sequence[str]) -> str:
-    """The log's own name where the table has it, then `id` where nothing else names such a thing, then what is
-    recognised.
+    """The id column of a table: the log's own name, else `id` if no other column is recognised, else the recognised
+    one.
 
-    The log's columns may be named by the user, those of the table may not: its own errors say what to do.
+    Users can name the columns of the log but not those of the table, so the errors here say what to do.
     """
     if named in columns:
         return named
@@ -99,7 +99,7 @@ def _id_column(columns: Sequence[str], what: str, named: str, of_log: Sequence[s
 
 
 def _titled(frame: pl.DataFrame) -> pl.DataFrame:
-    """Call the title `title`, whatever it was called."""
+    """Rename the recognised title column to `title`."""
     if "title" in frame.columns:
         return frame
     found = [name for known in _TITLES for name in frame.columns if plain(name) == known]
@@ -120,11 +120,11 @@ def read_catalogue(place: str | Path) -> pl.DataFrame:
         raise DataError(
             f"'{path}' has rows that do not count 0, 1, 2, …, or an item twice; it is no catalogue of facta."
         )
-    return frame.drop("training_events", strict=False)  # an artifact's statistics are no feature of the items
+    return frame.drop("training_events", strict=False)  # statistics of an artifact are no features of the items
 
 
 def item_table(ids: pl.Series, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """row, item_id and the features of all tables, one line per row; where two tables know a value, the first wins."""
+    """row, item_id and the features of all tables, one line per row; the first table with a value wins."""
     out = pl.DataFrame({"row": np.arange(len(ids), dtype=np.int64), "item_id": ids})
     for table in tables:
         features = [name for name in table.columns if name not in ("row", "item_id")]

@@ -1,6 +1,6 @@
-"""What a text file is before it is parsed: its encoding, its line breaks, where it was cut off, and excerpts of it.
+"""Checks of a text file before it is parsed: encoding, line breaks, and a cut-off end.
 
-Every refusal here names what was found in the file, because the parser would name the consequence only.
+Errors here name the cause, because the parser would name only its consequence.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import BinaryIO, cast
 
 from facta.errors import DataError
 
-_HEAD = 1 << 16
-_BLOCK = 1 << 22
-_EXCERPT = 60
-_BEGINS = (b"\n", b"\r", b" ", b"\t", b",", b";", b"|", b'""')  # of lines that may hold no value
+_HEAD_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 22
+_EXCERPT_LETTERS = 60
+_BLANK_BEGINNINGS = (b"\n", b"\r", b" ", b"\t", b",", b";", b"|", b'""')  # bytes that may begin a line without a value
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
@@ -41,15 +41,15 @@ def open_text(path: Path) -> BinaryIO:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text for a sentence, without characters that a terminal would act on."""
-    shown = text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
+    """The beginning of a text for an error message, without control characters."""
+    shown = text if len(text) <= _EXCERPT_LETTERS else f"{text[:_EXCERPT_LETTERS]}…"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
 
 
 def head_of(path: Path) -> bytes:
-    """The first 64 KiB, unzipped; raises DataError where they are no UTF-8 text with line breaks."""
+    """The first 64 KiB, unzipped; raises DataError if they are no UTF-8 text with line breaks."""
     with open_text(path) as stream:
-        head = stream.read(_HEAD)
+        head = stream.read(_HEAD_BYTES)
     for signature, found in _SIGNATURES:
         if head.startswith(signature):
             raise DataError(f"'{path}' is {found}.")
@@ -66,36 +66,36 @@ def head_of(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Whole:
-    """What one pass over the bytes of a text file found."""
+    """Results of one pass over the bytes of a text file."""
 
     quotes: bool  # it has quotation marks
     nul: int | None  # the line with the first NUL byte, from 1
-    gaps: bool  # there may be lines without any value: a line begins with a blank, a separator or its end
-    lines: int  # line breaks, and one more where the last line lacks it
+    gaps: bool  # a line begins with a blank, a separator or its end, so it may have no value
+    lines: int  # line breaks, plus one if the last line has none
     tail: bytes  # the last 64 KiB
 
 
 def read_whole(path: Path) -> Whole:
-    """One pass over the unzipped bytes; it costs about what reading them from memory costs."""
+    """One pass over the unzipped bytes, about as fast as reading them from memory."""
     quotes, gaps, nul, breaks, tail = False, False, None, 0, b""
     for block in _blocks(path):
-        gaps = gaps or any(b"\n" + begin in block for begin in _BEGINS) or block[:1] in _BEGINS
+        gaps = gaps or any(b"\n" + begin in block for begin in _BLANK_BEGINNINGS) or block[:1] in _BLANK_BEGINNINGS
         quotes = quotes or b'"' in block
         if nul is None and (place := block.find(b"\0")) >= 0:
             nul = breaks + block.count(b"\n", 0, place) + 1
         breaks += block.count(b"\n")
-        tail = (tail + block)[-_HEAD:]
+        tail = (tail + block)[-_HEAD_BYTES:]
     return Whole(quotes, nul, gaps, breaks + (bool(tail) and not tail.endswith(b"\n")), tail)
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
     with open_text(path) as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(_BLOCK_BYTES):
             yield block
 
 
 def refuse_bad_bytes(path: Path) -> None:
-    """Raise DataError naming the first line that is no UTF-8; slow, for files that a parser has refused."""
+    """Raise DataError with the first line that is no UTF-8; slow, for files that a parser has refused."""
     with open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
@@ -109,10 +109,10 @@ def refuse_bad_bytes(path: Path) -> None:
 
 
 def refuse_cut(path: Path, whole: Whole, separator: str, width: int) -> None:
-    """Raise DataError where the last line of a table lacks its line break and is shorter than all lines before it.
+    """Raise DataError if the last line of a table has no line break and is shorter than all earlier lines.
 
-    A file that was cut within its last number still parses: 1700075710 becomes 170007571, a moment of 1975. A last
-    line without a line break is complete where nothing tells it from the others.
+    A file cut within its last number still parses: 1700075710 becomes 170007571, a moment of 1975. A last line without
+    a line break is accepted if it looks like the others.
     """
     if whole.tail.endswith(b"\n") or not whole.tail:
         return
@@ -126,7 +126,7 @@ def refuse_cut(path: Path, whole: Whole, separator: str, width: int) -> None:
     lengths = {len(line.rsplit(separator, 1)[-1].strip('"')) for line in before[1:] or before}
     if fields < width and '"' not in last:
         why = f"after {fields} of {width} columns"
-    elif len(before) >= _ENOUGH and len(lengths) == 1 and len(found.strip('"')) < min(lengths):
+    elif len(before) >= _LEAST_LINES and len(lengths) == 1 and len(found.strip('"')) < min(lengths):
         why = f"in '{excerpt(found)}', which has {len(found)} characters where all others have {min(lengths)}"
     else:
         return
@@ -135,4 +135,4 @@ def refuse_cut(path: Path, whole: Whole, separator: str, width: int) -> None:
     )
 
 
-_ENOUGH = 5  # lines before the last one that tell what its length should be
+_LEAST_LINES = 5  # lines before the last one that determine its expected length

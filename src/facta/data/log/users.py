@@ -1,4 +1,4 @@
-"""The user table: constant facts of users, columns in codes or lists of items that they had before, without times.
+"""The user table: constant facts of users, as columns of codes or as lists of earlier items without times.
 
 Letters: U users of the dataset, V items.
 """
@@ -33,7 +33,7 @@ class UserTable:
         self.lists = {name: _lists(parted(frame[name], declared[name])[0], like) for name in declared if name in listed}
 
     def items(self) -> list[pl.Series]:
-        """The items that the lists name: each belongs to the catalogue."""
+        """The items of the lists, all of which belong to the catalogue."""
         return [ids.unique() for _, ids in self.lists.values()]
 
     def write(self, users: Ids, items: Ids, writer: DatasetWriter) -> tuple[Field, ...]:
@@ -59,7 +59,7 @@ def read_users(
 ) -> tuple[UserTable, list[str]]:
     """The user table, and notes on it. `like`: the type of item ids; `named`: its user column, one of `columns`.
 
-    Raises DataError where it cannot be read, or a declared column is not there.
+    Raises DataError if it cannot be read or a declared column is missing.
     """
     table = pl.DataFrame({"user_id": users.ids})
     if source is None:

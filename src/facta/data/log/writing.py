@@ -16,7 +16,7 @@ from facta.errors import DataError
 
 
 class DatasetWriter:
-    """Arrays and tables, then the manifest; `folder` is a draft that takes its name when all of them are there."""
+    """Writes arrays and tables, then the manifest; `folder` is a draft that is renamed when all files are there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,12 +33,12 @@ class DatasetWriter:
             stream.write(values.data)
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """What `array` wrote, mapped: it costs no memory."""
+        """An array that `array` wrote, memory-mapped."""
         values: npt.NDArray[Any] = np.load(self.folder / array_file(name), mmap_mode="r")
         return values
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
-        """<name>.parquet; its digest is of the values, not of how this version of polars lays them out."""
+        """<name>.parquet; its digest is of the values, not of the file, which depends on the version of polars."""
         self.digests[name] = table_digest(frame)
         durable.save_table(self.folder / f"{name}.parquet", frame)
 
@@ -48,7 +48,7 @@ class DatasetWriter:
 
 
 def check_overwrite(out: Path, *, overwrite: bool) -> None:
-    """Only a dataset of ours, or an empty folder, is ever replaced, and the former only on demand. Raises DataError."""
+    """Raise DataError unless `out` is free, an empty folder, or a dataset of ours that may be replaced."""
     if not (out.exists() or out.is_symlink()):
         return
     if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):

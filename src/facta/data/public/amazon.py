@@ -1,4 +1,5 @@
-"""Amazon Beauty, 5-core of 2014, in the cut of S3-Rec (Zhou et al., CIKM 2020): an order of events and nothing more.
+"""Amazon Beauty, 5-core of 2014, as published with S3-Rec (Zhou et al., CIKM 2020): it has an order of events but no
+times.
 
 The reviews were collected by McAuley et al. (SIGIR 2015); research use. One line a user: user id, then item ids, oldest
 first.

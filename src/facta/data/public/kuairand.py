@@ -1,11 +1,11 @@
-"""KuaiRand-Pure: what people were shown in a short-video app over two weeks, and everything that they did with it.
+"""KuaiRand-Pure: impressions of a short-video app over two weeks, with all feedback.
 
-Gao et al., "KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed Videos" (CIKM 2022), under
-CC BY-SA 4.0. Read here: the standard log of 2022-04-25 to 05-08, the features of users and videos, and for each user
-the last (at most) 50 videos that were shown, liked and viewed long in the two and a half weeks before, without times.
+Gao et al., "KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed Videos" (CIKM 2022), under CC
+BY-SA 4.0. Read here: the standard log of 2022-04-25 to 05-08, the features of users and videos, and for each user the
+last (at most) 50 videos shown, liked and viewed long in the two and a half weeks before, without times.
 
 The tab of the app is known before the video and is context; what people did is feedback; a video's duration and all
-that is known of it are features of the item. 5,460 lines of the log repeat another one exactly, in the original too.
+that is known of it are features of the item. 5,460 lines of the published log repeat another line exactly.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def part(files: Files) -> Tables:
 
 
 def _events(content: bytes) -> pl.DataFrame:
-    """Every column of the log, since only lines that are equal in all of them are repetitions."""
+    """Every column of the log: only lines that are equal in all columns are repetitions."""
     frame = _csv(content)
     names = {f"is_{name}": name for name in _BINARY if name != "long_view"}
     names |= {"video_id": "item_id", "time_ms": "timestamp", "play_time_ms": "play_time"}

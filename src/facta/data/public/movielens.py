@@ -1,4 +1,4 @@
-"""MovieLens as published by GroupLens, read from each of the forms in which it travels.
+"""MovieLens as published by GroupLens, read from each form in which it is distributed.
 
 Harper and Konstan, "The MovieLens Datasets: History and Context" (ACM TiiS 2015). The licence forbids passing the data
 on: facta ships none of it. Events: user_id, item_id, timestamp (unix seconds), rating 1..5 as ordinal feedback. Items:
@@ -63,7 +63,7 @@ def published_1m(files: Files) -> Tables:
 
 
 def reconstructed_1m(files: Files) -> Tables:
-    """ratings.csv: the publisher's rows in the publisher's order, some of whose times were put together again."""
+    """ratings.csv: the publisher's rows in the publisher's order; some of the times are reconstructed."""
     columns = {"user_id": "user_id", "movie_id": "item_id", "rating": "rating", "timestamp": "timestamp"}
     frame = pl.read_csv(io.BytesIO(files["ratings.csv"]), columns=list(columns))
     return Tables(_typed(frame.rename(columns)), _movies_dat(files["movies.dat"]))

@@ -1,7 +1,7 @@
-"""Where the files of a public dataset come from: a zip on the web, a wheel by way of pip, or the user's own folder.
+"""Origins of the files of a public dataset: a zip or folder on the web, a wheel from pip, or the user's own folder.
 
-Everything is checked by the checksum of the file that is read, whatever carried it, and held in memory until then: an
-interrupted or altered download leaves nothing behind.
+Every file is held in memory until its checksum is verified, so an interrupted or altered download leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from urllib.request import Request, urlopen
 from facta.errors import DownloadError
 
 Progress = Callable[[str, int, int | None], None]
-"""Told (label, bytes so far, bytes in all or None) while something is fetched."""
+"""Called with (label, bytes so far, bytes in all or None) during a download."""
 
 Files = dict[str, bytes]
 """File name without its folder -> content."""
 
-PATIENCE_SECONDS = 10.0  # without an answer; a machine without a network should reach the next origin soon
+PATIENCE_SECONDS = 10.0  # without an answer; without a network the next origin is tried soon
 PIP_SECONDS = 120.0
-LARGEST = 1 << 28  # more than any archive here: a wrong address cannot fill the memory
-_CHUNK = 1 << 16
+LARGEST_BYTES = 1 << 28  # above every archive here, so that a wrong address cannot fill the memory
+_CHUNK_BYTES = 1 << 16
 
 
 class Origin(Protocol):
@@ -60,7 +60,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class WebFolder:
-    """An address under which every file lies by its name."""
+    """An address that has every file under its name."""
 
     url: str
 
@@ -96,7 +96,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Place:
-    """What the user already has: a folder (files plain or gzipped, in it or below it), or an archive, or one file."""
+    """The user's own files: a folder (files plain or gzipped, in it or below it), an archive, or one file."""
 
     path: Path
 
@@ -134,11 +134,11 @@ def fetch(url: str, progress: Progress) -> bytes:
             length = answer.headers.get("Content-Length")
             total = int(length) if length else None
             content = bytearray()
-            while chunk := answer.read(_CHUNK):
+            while chunk := answer.read(_CHUNK_BYTES):
                 content += chunk
                 progress(url, len(content), total)
-                if len(content) > LARGEST:
-                    raise DownloadError(f"the answer is longer than {LARGEST:,} bytes")
+                if len(content) > LARGEST_BYTES:
+                    raise DownloadError(f"the answer is longer than {LARGEST_BYTES:,} bytes")
     except (OSError, ValueError) as error:  # URLError, HTTPError and timeouts are OSErrors
         raise DownloadError(str(getattr(error, "reason", error)) or type(error).__name__) from error
     if total is not None and len(content) < total:
@@ -157,7 +157,7 @@ def unpack(archive: bytes, wanted: Mapping[str, str]) -> Files:
 
 
 def verified(files: Files, wanted: Mapping[str, str]) -> Files:
-    """The same files; raises DownloadError when one is absent or not the one that was published."""
+    """The same files. Raises DownloadError if one is absent or has another checksum than the published one."""
     for name, expected in wanted.items():
         if name not in files:
             raise DownloadError(f"{name} is not there")
@@ -168,7 +168,7 @@ def verified(files: Files, wanted: Mapping[str, str]) -> Files:
 
 
 def checksum(content: bytes, kind: str) -> str:
-    """`md5:…`, or `git:…`, the id that git gives to a file of this content: some are published under that alone."""
+    """`md5:…`, or `git:…`, git's id of the content: for some files only that is published."""
     if kind == "git":
         header = f"blob {len(content)}\0".encode()
         return f"git:{hashlib.sha1(header + content, usedforsecurity=False).hexdigest()}"

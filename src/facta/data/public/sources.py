@@ -1,4 +1,4 @@
-"""Public datasets by name: `get` fetches one from the first origin that has it intact and prepares it."""
+"""Public datasets by name: `get` fetches one from the first origin with intact files and prepares it."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from facta.data.public.tables import Tables
 from facta.errors import DownloadError
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
-_ARCHIVED = f"https://web.archive.org/web/2024id_/{_GROUPLENS}"  # id_: the bytes as they were, unframed
+_ARCHIVED = f"https://web.archive.org/web/2024id_/{_GROUPLENS}"  # id_: the original bytes, without the archive's frame
 _S3REC = "RUCAIBox/CIKM2020-S3Rec"
 
-_TOLD = SchemaConfig()  # by their values
+_BY_VALUES = SchemaConfig()  # nothing declared: the values tell the kinds
 
 RECONSTRUCTED = "17.7 % of timestamps reconstructed"
 
 
 @dataclass(frozen=True)
 class FileSet:
-    """One way in which a dataset is written down; every form of a dataset gives the same tables."""
+    """One published form of a dataset; every form of a dataset gives the same tables."""
 
     files: Mapping[str, str]  # name -> checksum
     read: Callable[[Files], Tables]
-    origins: tuple[Origin, ...] = ()  # none: only from a folder that the user has
-    notes: tuple[str, ...] = ()  # what has to be said beside results
+    origins: tuple[Origin, ...] = ()  # none: read only from the user's own folder
+    notes: tuple[str, ...] = ()  # remarks to be shown beside results
 
 
 @dataclass(frozen=True)
 class Source:
-    """A public dataset; its forms in the order in which they are tried."""
+    """A public dataset; its forms are tried in order."""
 
     title: str
     unit: Unit | None  # of the timestamps
     forms: tuple[FileSet, ...]
-    schema: SchemaConfig = _TOLD  # what its columns mean
-    drop: tuple[Drop, ...] = ()  # events that its publisher advises to leave out
+    schema: SchemaConfig = _BY_VALUES  # what its columns mean
+    drop: tuple[Drop, ...] = ()  # kinds of events to drop, on the publisher's advice
 
 
 MOVIES_1M = "md5:ef9fd9ff8d1b33faf73e2122c371e910"
@@ -128,7 +128,7 @@ SOURCES: dict[str, Source] = {
 
 @dataclass(frozen=True)
 class Fetched:
-    """The tables of a source, where they came from, and which origins failed before, each with its reason."""
+    """The tables of a source, their origin, and the origins that failed before, each with its reason."""
 
     tables: Tables
     origin: str
@@ -145,10 +145,10 @@ def get(
     progress: Progress | None = None,
     failed: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Fetch the public dataset `name`, or read it from `place` (a folder or file that one has); prepare it as `out`.
+    """Fetch the public dataset `name`, or read it from `place` (the user's folder or file), and prepare it as `out`.
 
-    `failed` hears of origins that fail. Raises DownloadError: unknown name, or no origin could provide the files
-    intact; then it says which and why.
+    `failed` is called for each origin that fails. Raises DownloadError for an unknown name, and with all reasons where
+    no origin has intact files.
     """
     source, fetched = find(name), fetch(name, place=place, progress=progress, failed=failed)
     tables, schema = fetched.tables, source.schema
@@ -173,7 +173,7 @@ def fetch(
     progress: Progress | None = None,
     failed: Callable[[str], None] | None = None,
 ) -> Fetched:
-    """The tables of `name` from the first origin that has them intact; `failed` hears at once of one that has not."""
+    """The tables of `name` from the first origin with intact files; `failed` is called at once for the others."""
     source, failures = find(name), []
     for form, origin in _tries(source, place):
         try:

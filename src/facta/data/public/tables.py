@@ -1,4 +1,4 @@
-"""What a public dataset is once its files are read: tables, whatever form they were written in."""
+"""The tables of a public dataset after its files are read, independent of their form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Boundaries of numeric columns that are quantiles: they are taken of what a model may be trained on.
+"""Bucket boundaries that are quantiles: they are computed from the training part.
 
-A dataset stores numbers as they are; buckets are counted when a batch is built. So one dataset can be read with other
-boundaries: those of the training part of a split (`of_training`), or those of an artifact (`as_read_by`).
+A dataset stores numbers; a batch looks up their buckets. So one dataset can be read with different boundaries: those of
+the training part of a split (`of_training`), or those of an artifact (`as_read_by`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from facta.data.dataset.schema import Field
 from facta.data.split.splits import Split, training_events
 
 Values = Callable[[Field], npt.NDArray[Any]]
-"""A field -> its values that may be trained on, none of them missing."""
+"""A field -> its values in the training part, without missing ones."""
 
 
 def of_training(dataset: Dataset, split: Split) -> Dataset:
-    """The dataset with boundaries that are quantiles of the training part alone, where none were declared.
+    """The dataset with quantiles of the training part as boundaries, where none were declared.
 
-    The training part: training events; items of these; users with any; and of the series of a user what was known at
-    the user's last training event. Values beyond the range fall in the first or the last bucket.
+    The training part: training events, their items, their users, and the series of each user up to the user's last
+    training event. Values out of range fall in the first or the last bucket.
     """
     known = dataset.manifest
     if not any(one.quantiles for one in (*known.fields, *known.others)):
@@ -52,7 +52,7 @@ def of_training(dataset: Dataset, split: Split) -> Dataset:
 
 
 def as_read_by(dataset: Dataset, known: Fields) -> Dataset:
-    """The dataset with the boundaries of an artifact (`known`), where the dataset declares none of its own."""
+    """The dataset with the boundaries of an artifact (`known`), except where the dataset declares its own."""
     ours = dataset.manifest
     return dataset.described(
         Fields(
@@ -65,7 +65,7 @@ def as_read_by(dataset: Dataset, known: Fields) -> Dataset:
 
 
 def with_boundaries(field: Field, cuts: tuple[float, ...]) -> Field:
-    """A numeric field with other boundaries; the number of its condition of success stays one of them."""
+    """A numeric field with other boundaries, to which the number of its condition of success is added."""
     condition = field.positive_when
     if condition is None:
         return field.change(boundaries=cuts)
@@ -78,8 +78,9 @@ def _cut(fields: Sequence[Field], values: Values) -> tuple[Field, ...]:
 
 
 def _taken(ours: Sequence[Field], theirs: Sequence[Field]) -> tuple[Field, ...]:
-    """Ours with their boundaries. The number of a condition of success is added where they lack it, so that the
-    comparison of the two codings finds the difference."""
+    """Our fields with the boundaries of theirs. The number of our condition of success is added where theirs lack it;
+    the comparison of the two codings then finds the difference.
+    """
     cuts = {one.name: one.boundaries for one in theirs if one.kind == "numeric"}
     return tuple(
         with_boundaries(one, cuts[one.name] or ()) if one.quantiles and one.name in cuts else one for one in ours

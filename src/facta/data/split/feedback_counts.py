@@ -1,6 +1,6 @@
-"""How often feedback was a success among training events: by item, coded feature and context, in each period.
+"""Successes of feedback among training events, counted by item, coded feature and context, in each period.
 
-Counted once, before a training step. `layers.rates` makes numbers of a target from these sums.
+Counted once, before training. `layers.rates` turns these sums into features of a target.
 
 Letters: n events, K fields with success, Q keys (item, each coded feature of it, each field of context),
 C values of all keys, F periods.
@@ -25,14 +25,14 @@ from facta.data.split.late import known_at, known_codes, period_moments, waiting
 from facta.data.split.splits import Split, training_events
 from facta.types import Events
 
-DAY = 86_400_000
-HOUR = 3_600_000
-PERIODS = 16  # F: days that are told apart, or stretches of as few days as it takes
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+MOST_PERIODS = 16  # F at most: periods are days, or the fewest days that keep this limit
 
 
 @dataclass(frozen=True)
 class Periods:
-    """The days of training, or as few stretches of days as PERIODS allows."""
+    """The days of training, or where these are more than MOST_PERIODS, stretches of equally many days."""
 
     midnight: int = 0  # UTC hour at which a day begins
     first: int = 0  # date of the first period
@@ -40,25 +40,25 @@ class Periods:
 
     def dates(self, events: Events) -> Tensor:
         """[n] days since 1970."""
-        assert events.time is not None  # models that count read time
-        return (events.time - self.midnight * HOUR) // DAY
+        assert events.time is not None  # models with counts read time
+        return (events.time - self.midnight * HOUR_MS) // DAY_MS
 
     def of(self, events: Events) -> Tensor:
-        """[n] the period of each event; the first or the last one for events outside of training."""
-        return ((self.dates(events) - self.first) // self.days).clamp(0, PERIODS - 1)
+        """[n] the period of each event; events outside of training get the first or the last one."""
+        return ((self.dates(events) - self.first) // self.days).clamp(0, MOST_PERIODS - 1)
 
     def over(self, events: Events) -> Periods:
-        """The periods that the given events fill."""
+        """The periods of the given events."""
         dates = self.dates(events)
         if not len(dates):
             return self
         first = int(dates.min())
-        return replace(self, first=first, days=-(-int(dates.max() - first + 1) // PERIODS))
+        return replace(self, first=first, days=-(-int(dates.max() - first + 1) // MOST_PERIODS))
 
 
 @dataclass(frozen=True, eq=False)
 class FeedbackKeys:
-    """What successes are counted by."""
+    """The keys that successes are counted by."""
 
     fields: tuple[Field, ...]  # K, with success
     context: tuple[Field, ...]
@@ -73,7 +73,7 @@ class FeedbackKeys:
 
     @property
     def starts(self) -> list[int]:
-        """Q numbers: where the values of each key begin; then C."""
+        """[Q+1] offsets of the values of each key; the last is C."""
         sizes = [self.items, *(one.field.codes for one in self.features), *(one.codes for one in self.context)]
         return list(accumulate(sizes, initial=0))
 
@@ -84,7 +84,7 @@ class FeedbackKeys:
         return torch.stack(columns, dim=1) + base
 
     def labels(self, events: Events) -> Tensor:
-        """[n, K, 2]: 1 where feedback was a success; 1 where it was defined."""
+        """[n, K, 2]: 1 where feedback was a success, and 1 where it was defined."""
         found = []
         for field in self.fields:
             code = events.fields[field.name]
@@ -99,17 +99,18 @@ class FeedbackCounts:
 
     total: Tensor  # [C, K, 2]
     overall: Tensor  # [K, 2] of all training events
-    hidden_counts: Tensor  # [F, C, K, 2] the part of `total` that events of each period are not told
+    hidden_counts: Tensor  # [F, C, K, 2] the part of `total` that is hidden from events of each period
     periods: Periods
 
 
 def feedback_counts(
     dataset: Dataset, split: Split, keys: FeedbackKeys, periods: Periods, *, ordered: bool
 ) -> FeedbackCounts:
-    """Counts of the training events, with the feedback that was known when training ended.
+    """Counts of the training events, with the feedback known when training ended.
 
-    An event is not told the counts of its own period; with `ordered` neither those of later periods. Then feedback that
-    became known after its event is counted in the period in which it did. `periods` gives the midnight.
+    To avoid target leakage, an event does not see the counts of its own period. With `ordered` (ordered target
+    statistics) it sees those of earlier periods only, and late feedback counts in the period in which it became known.
+    `periods` gives the hour at which days begin.
     """
     places = training_events(dataset, split)
     names = [field.name for field in (*keys.context, *keys.fields)]
@@ -132,7 +133,7 @@ def feedback_counts(
 
 
 def _events(dataset: Dataset, places: Ints, names: Sequence[str], moment: Ints | None) -> Events:
-    """Events in given places, with the feedback that is known at `moment` [n] ms."""
+    """Events at given places, with the feedback known at `moment` [n] ms."""
     columns = {name: torch.from_numpy(known_codes(dataset, name, places, moment)) for name in names}
     item = torch.from_numpy(dataset.item[places].astype(np.int64))
     time = None if dataset.timestamp is None else torch.from_numpy(np.asarray(dataset.timestamp[places]))
@@ -140,7 +141,7 @@ def _events(dataset: Dataset, places: Ints, names: Sequence[str], moment: Ints |
 
 
 def _settled(dataset: Dataset, field: Field, places: Ints, events: Events) -> Events:
-    """The events at the times when the values of a field, and of those that it waits for, were known."""
+    """The events, each at the time when its values of a field and of the fields that it depends on were known."""
     assert events.time is not None
     known = [known_at(dataset, name, places) for name in waiting_on(field)]
     return replace(events, time=torch.from_numpy(np.maximum.reduce([events.time.numpy(), *known])))
@@ -148,10 +149,10 @@ def _settled(dataset: Dataset, field: Field, places: Ints, events: Events) -> Ev
 
 def _tally(rows: Tensor, period: Tensor, label: Tensor, size: int) -> Tensor:
     """[n, Q] rows, [n, K] periods, [n, K, 2] labels -> [F, C, K, 2]: sums."""
-    found = torch.zeros(PERIODS * size, *label.shape[1:])
+    found = torch.zeros(MOST_PERIODS * size, *label.shape[1:])
     for row in rows.unbind(1):
         for field, own in enumerate(period.unbind(1)):
             for part in range(2):
                 weight = label[:, field, part].double()
                 found[:, field, part] += torch.bincount(row + own * size, weight, minlength=len(found)).float()
-    return found.view(PERIODS, size, *label.shape[1:])
+    return found.view(MOST_PERIODS, size, *label.shape[1:])

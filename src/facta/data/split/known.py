@@ -1,7 +1,8 @@
-"""A dataset as a model of fewer items sees it: without the events of items that the model does not know.
+"""A dataset without the events of items that a model does not know.
 
-Rows are append-only, so the items that a model knows are the first V rows of a dataset that was prepared from its
-catalogue. Letters: U users, E events, V items that are known.
+Rows are append-only, so a model knows the first V rows of a dataset that was prepared from its catalogue.
+
+Letters: U users, E events, V known items.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ R = TypeVar("R", bound=Requests)
 
 
 def known_part(dataset: Dataset, requests: R, items: int) -> tuple[Dataset, R]:
-    """The events of the first `items` items, and the same requests with what is visible of these.
+    """The events of the first `items` items, and the same requests over these events.
 
-    The relevant items of a request stay as they are. Costs a copy of the events where there are unknown items.
+    The relevant items of a request do not change. Costs a copy of the events if there are unknown items.
     """
     if items >= dataset.num_items:
         return dataset, requests
@@ -32,7 +33,7 @@ def known_part(dataset: Dataset, requests: R, items: int) -> tuple[Dataset, R]:
 
 
 def known_before(dataset: Dataset, items: int) -> Ints:
-    """[E+1] how many of the events before each place in the dataset are of known items."""
+    """[E+1] how many events before each place of the dataset are of known items."""
     return arrays.offsets_of(dataset.item < items)
 
 

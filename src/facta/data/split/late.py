@@ -1,17 +1,17 @@
-"""Feedback that becomes known later than its event: what an event shows until then.
+"""Late feedback: values that become known after their event, and what stands for them until then.
 
 A field with a declared time (`"buy": {"time": "bought_at"}`) is stored with the delay of every value. At a moment m
 
     a value with the delay d of an event at time t is known if d = 0 or t + d < m
-    before, its event shows what events show to which nothing has happened (`Field.before`)
+    until then the event shows the value of events to which nothing has happened (`Field.before`)
     a value without a time is known with its event
 
-All later predictions read an event in one form, so it shows what is known at the time of the user's next event (of the
-newest event: at the time of the request). A value that becomes known later is never shown: decision 010 says what that
-loses, and which form of a log loses less.
+All later predictions read an event in one form: with the values known at the user's next event (for the newest event,
+at the request). A value that becomes known later is never shown: decision 010 says what that loses, and which form of a
+log loses less.
 
-A period of training knows what was known when it ended, as a log that was exported at that moment would say. Otherwise
-the answers of its newest events would come from the time that the model is tested on.
+Training uses the values known when its period ended, like a log that was exported then. Otherwise the labels of its
+newest events would come from the time of the test (leakage).
 
 Letters: n events, U users.
 """
@@ -42,7 +42,7 @@ Array = npt.NDArray[Any]
 
 
 def known_at(dataset: Dataset, name: str, places: Ints) -> Ints:
-    """[n] places of events -> [n] ms when the value of a field with a time became known; ALWAYS: with its event."""
+    """[n] places of events -> [n] ms when a late field's value became known; ALWAYS: with its event."""
     assert dataset.timestamp is not None
     delay = np.asarray(dataset.delays[name][places], dtype=np.int64)
     return np.where(delay > 0, np.asarray(dataset.timestamp[places], dtype=np.int64) + delay, ALWAYS)
@@ -58,7 +58,7 @@ def known_codes(dataset: Dataset, name: str, places: Ints, moment: Ints | None) 
 def successes(dataset: Dataset, name: str, moment: Ints | None = None) -> Bools:
     """[E] whether a feedback field says success, as known of each user at `moment` [U] ms; None: at the end of the log.
 
-    Raises ConfigError where the field is none that says so.
+    Raises ConfigError for a field without success.
     """
     field = next((one for one in dataset.manifest.fields if one.name == name and one.positives), None)
     if field is None:
@@ -69,7 +69,7 @@ def successes(dataset: Dataset, name: str, moment: Ints | None = None) -> Bools:
 
 
 def learned_events(dataset: Dataset, split: Split, positive: str | None) -> Ints:
-    """[E'] places of the training events, or of those where a field says success as known when training ended."""
+    """[E'] places of the training events, or of those with success of a field, as known when training ended."""
     events = training_events(dataset, split)
     if positive is None:
         return events
@@ -78,7 +78,7 @@ def learned_events(dataset: Dataset, split: Split, positive: str | None) -> Ints
 
 
 def as_known(field: Field, found: Ints, hidden: Callable[[str], Bools]) -> Ints:
-    """[n] codes -> [n] codes as they are known; `hidden` tells which values [n] of a field are not known yet.
+    """[n] codes -> [n] codes as known; `hidden`: which values [n] of a field are not known yet.
 
     A field whose `undefined` reads another one with a time is undefined until the other one is known.
     """
@@ -92,8 +92,8 @@ def as_known(field: Field, found: Ints, hidden: Callable[[str], Bools]) -> Ints:
 def shown(
     fields: Mapping[str, Ints], late: Sequence[Field], times: Mapping[str, Ints], moment: Ints
 ) -> dict[str, Ints]:
-    """Field -> [n] codes of events -> the codes that they show at `moment` [n] ms. `times`: name -> [n] ms when values
-    of a field with a time became known; a field that has none there is known with its events.
+    """Field -> [n] codes of events -> the codes as known at `moment` [n] ms. `times`: field -> [n] ms when its values
+    became known; fields without an entry are known with their events.
     """
     every = np.full(len(moment), ALWAYS)
 
@@ -116,14 +116,14 @@ def before_value(field: Field) -> Any:
 
 
 def waiting_on(field: Field) -> tuple[str, ...]:
-    """The fields with a time that must be known before a value of this one is: itself, then those of its condition."""
+    """The fields with a time that a value depends on: the field itself, then those of its condition."""
     return (*([] if field.given_when is None else [field.name]), *(field.waits_for or ()))
 
 
 def period_moments(dataset: Dataset, names: Collection[str], ends: Ints, cut: int | None) -> Ints | None:
-    """[U] ms: when a period ended that holds the first `ends` [U] events of every user and ends at `cut`, if anywhere.
+    """[U] ms: the end of a period with the first `ends` [U] events of every user, at most `cut` where that is given.
 
-    None where all values of the fields are known with their events, so that the moment makes no difference.
+    None if all values of the fields are known with their events: then the moment makes no difference.
     """
     late = any(waiting_on(field) for field in dataset.manifest.fields if field.name in names)
     return period_end(dataset, ends, cut) if late else None
@@ -162,9 +162,9 @@ def shown_before(field: Field, values: Array, timed: Bools, possible: Bools) -> 
     """(stored value that an event shows until its own is known, or None for "undefined"; a note where it is a choice).
 
     `timed` [n]: values with a time; `possible` [n]: the declared condition does not make the value undefined. An event
-    to which nothing has happened must look like those to which nothing ever happens: these have no time. Where they do
-    not agree, it is "no" of a binary field, and of any other the value that most of them have; "undefined" where there
-    is none.
+    to which nothing has happened yet must look like the events without a time, to which nothing ever happens. Where
+    these do not agree, it is "no" of a binary field and otherwise their most frequent value; "undefined" where there
+    are none.
     """
     among = possible & ~timed
     there = defined(field, values) & among
@@ -187,7 +187,7 @@ def _said(field: Field, value: float) -> str:
 
 
 def waits_for(name: str, fields: Mapping[str, FieldConfig]) -> tuple[str, ...] | None:
-    """The other fields with a time whose column, or column of times, the `undefined` of a field reads; None: none."""
+    """The other fields with a time whose column, or column of times, the `undefined` of a field reads; None if none."""
     said = fields[name].undefined
     columns = [] if said is None else condition(name, said).meta.root_names()
     timed = {other: one for other, one in fields.items() if one.time is not None and other != name}

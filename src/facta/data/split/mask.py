@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-ALL = "history"  # what a protocol masks unless it says otherwise
+ALL = "history"  # the default mask of a protocol
 
 
 def is_mask(text: str) -> bool:

@@ -1,12 +1,12 @@
-"""Splits: which events may be trained on, and what is asked for validation and test.
+"""Splits: training events, and the requests of validation and test.
 
 Letters: U users, E events, Q requests. A request sees the first `end` events of its user's history and asks for the
-relevant items at its own `time`. Everything is index arithmetic over the dataset's offsets; no event is copied.
+relevant items at its own `time`. Splits are index arithmetic over the dataset's offsets; no event is copied.
 
 Fitting is given a `Split`, which has validation requests and no test requests: nothing can be chosen on the test. The
 test requests are of another type, which `leave_one_out_test` and `temporal_test` return.
 
-`targets` [E], where it is given, marks the events that may be asked for, such as purchases. All events are visible.
+`targets` [E] marks the events that may be asked for, such as purchases (default: all). All events are visible.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NEEDS_TIMES = (
 Ties = Literal["in-order", "blind"]
 State = Literal["frozen", "rolling"]
 SEES: dict[Ties, Visibility] = {"in-order": OWN, "blind": BLIND}
-"""What the request for an event sees of those of the same time."""
+"""Whether the request for an event sees earlier events of the same time."""
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -43,19 +43,19 @@ class Requests:
     time: Ints | None  # [Q] milliseconds: when the request is made
     offsets: Ints  # [Q+1]
     item: Ints  # relevant item rows of each request
-    held_users: int = 0  # users with an event to ask for, those included who have nothing visible before it
-    held_events: int = 0  # events to ask for, those included before which nothing is visible
-    place: Ints | None = None  # [Q] place of the event that is asked for in its user's history; None: of several events
+    held_users: int = 0  # users with a target, those without a visible event before it included
+    held_events: int = 0  # targets, those without a visible event before them included
+    place: Ints | None = None  # [Q] place of the target in its user's history; None: a request has several
 
     def __len__(self) -> int:
         return len(self.user)
 
 
 class ValidationRequests(Requests):
-    """What epochs and settings may be chosen by."""
+    """Requests for choosing epochs and settings."""
 
     def sample(self, most: int) -> ValidationRequests:
-        """At most so many of them, evenly spread over their order."""
+        """At most `count` of them, evenly spaced."""
         if len(self) <= most:
             return self
         rows = np.arange(most) * len(self) // most
@@ -71,9 +71,9 @@ class ValidationRequests(Requests):
 
 
 class TestRequests(Requests):
-    """What is asked when everything has been chosen."""
+    """Requests for the final measurement, after everything has been chosen."""
 
-    __test__ = False  # no test case of pytest
+    __test__ = False  # not a test case for pytest
 
 
 R = TypeVar("R", bound=Requests)
@@ -81,7 +81,7 @@ R = TypeVar("R", bound=Requests)
 
 @dataclass(frozen=True)
 class Split:
-    """What fitting may know: a user's first `train_end` events are trained on, those up to `validation_end` validate.
+    """What fitting may know: of a user, the first `train_end` events train, those up to `validation_end` validate.
 
     It has no test requests.
     """
@@ -89,15 +89,15 @@ class Split:
     train_end: Ints  # [U]
     validation_end: Ints  # [U]
     validation: ValidationRequests
-    train_cut: int | None = None  # ms: the moment at which training ends for everybody; None: at the next event of each
-    validation_cut: int | None = None  # the same of validation
+    train_cut: int | None = None  # ms: training ends then for all users; None: at the next event of each
+    validation_cut: int | None = None  # ms: the end of validation, likewise
 
     def __post_init__(self) -> None:
         assert isinstance(self.validation, ValidationRequests), "only validation requests may choose anything"
 
     @property
     def refit(self) -> Split:
-        """The split of a second training on everything before the test: nothing is left to validate on."""
+        """The split of a second training on everything before the test, without validation."""
         empty = np.zeros(0, dtype=np.int64)
         time = None if self.validation.time is None else empty
         nothing = ValidationRequests(empty, empty, time, np.zeros(1, dtype=np.int64), empty)
@@ -109,9 +109,8 @@ def leave_one_out(
 ) -> Split:
     """The last target of each user is the test and, with `validation`, the one before it the validation.
 
-    Training ends before the first of the two. Between them and behind the test lie events that are no targets, where
-    `targets` are some. A user with too few targets behind a first event gets no such request; all its other events are
-    trained on.
+    Training ends before the first of the two. Events that are no targets may lie between them and after the test. A
+    user with too few targets after its first event gets no such request, and all its other events are trained on.
     """
     last, other = _newest_targets(dataset, targets)
     length = np.diff(dataset.offsets)
@@ -136,14 +135,14 @@ def leave_one_out_test(dataset: Dataset, *, ties: Ties = "in-order", targets: Bo
 
 
 def _newest_targets(dataset: Dataset, targets: Bools | None) -> tuple[Ints, Ints]:
-    """([U] place of each user's last target that is not its first event, [U] of the one before that); -1: none."""
+    """([U] place of each user's last target, [U] of the one before it), first events excluded; -1: none."""
     starts, ends = dataset.offsets[:-1], dataset.offsets[1:]
     if targets is None:
         length = ends - starts
         return np.where(length >= 2, length - 1, -1), np.where(length >= 3, length - 2, -1)
     places = np.flatnonzero(targets)
     places = places[~np.isin(places, starts)]
-    found = np.append(places, [-1, -1])  # behind the end for users without a target
+    found = np.append(places, [-1, -1])  # after the end for users without a target
     newest = np.searchsorted(places, ends) - 1
     last, other = found[newest], found[np.where(newest >= 1, newest - 1, -1)]
     return np.where(last >= starts, last - starts, -1), np.where(other >= starts, other - starts, -1)
@@ -158,10 +157,10 @@ def temporal(
     ties: Ties = "in-order",
     targets: Bools | None = None,
 ) -> Split:
-    """Train on what happened before a moment, validate on what happened from there to `test_from`; milliseconds.
+    """Train on the events before a moment, validate on those from there to `test_from`; milliseconds.
 
-    Frozen: one request per user, made at the cut with the history before it, for all targets of the period. Rolling:
-    one request per target of the period, made at the target's own time with everything before it.
+    Frozen: one request per user at the cut, with the history before it, for all targets of the period. Rolling: one
+    request per target of the period, at the target's own time, with all events before it.
     """
     first = test_from if validation_from is None else validation_from
     if first > test_from:
@@ -184,7 +183,7 @@ def temporal_test(
     ties: Ties = "in-order",
     targets: Bools | None = None,
 ) -> TestRequests:
-    """The same of what happened from `test_from` on."""
+    """The requests for the events from `test_from` on."""
     return _period(TestRequests, dataset, test_from, _NEVER, state, ties, targets)
 
 
@@ -224,8 +223,8 @@ def events_before(dataset: Dataset, time: int) -> Ints:
 
 
 def period_end(dataset: Dataset, ends: Ints, cut: int | None) -> Ints:
-    """[U] ms when a period ended that holds the first `ends` [U] events of every user: when the next event of each
-    came, at `cut` at the latest; the largest number for users without either.
+    """[U] ms: the end of a period with the first `ends` [U] events of every user: the time of each user's next event,
+    at most `cut`; the largest number for users without either.
     """
     assert dataset.timestamp is not None
     found = np.full(dataset.num_users, np.iinfo(np.int64).max if cut is None else cut, dtype=np.int64)
@@ -235,7 +234,7 @@ def period_end(dataset: Dataset, ends: Ints, cut: int | None) -> Ints:
 
 
 def _single(kind: type[R], dataset: Dataset, users: Ints, place: Ints, sees: Visibility) -> R:
-    """One request per (user, place in its history), where anything is visible before it, for the event there."""
+    """One request per (user, place in its history) for the event there, if an event before it is visible."""
     held_users, held_events = len(np.unique(users)), len(users)
     end = sees.events(dataset, users, place)
     seen = end > 0
@@ -254,7 +253,7 @@ def _single(kind: type[R], dataset: Dataset, users: Ints, place: Ints, sees: Vis
 
 
 def _at_the_cut(kind: type[R], dataset: Dataset, user: Ints, place: Ints, sees: Frozen, start: int) -> R:
-    """One request per user with targets at (user, place), which ascend: made at `start`, for all of its targets."""
+    """One request per user at `start`, for all of its targets at ascending (user, place)."""
     held_users, held_events = len(np.unique(user)), len(user)
     end = sees.events(dataset, user, place)
     seen = end > 0
@@ -277,7 +276,7 @@ def training_events(dataset: Dataset, split: Split) -> Ints:
 
 
 def check_trainable(dataset: Dataset, split: Split, *, events: int, advice: str = "; use a longer log.") -> None:
-    """Refuse a split that leaves nothing to learn from: nobody with `events` to train on. Raises DataError.
+    """Raise DataError for a split in which no user has `events` events to train on.
 
     `advice` ends the sentence.
     """

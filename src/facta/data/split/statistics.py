@@ -1,7 +1,7 @@
-"""What models take from the training events beside their batches.
+"""Statistics of the training events that models use beside their batches.
 
-A model is given `Statistics` and asks them for what it needs: how often each item was met, the events as arrays, or
-sums of feedback. It is given neither a dataset nor a split, so it cannot read an event that is held out.
+A model gets `Statistics`: counts of the items, the events as arrays, or sums of feedback. It gets neither a dataset nor
+a split, so it cannot read a held-out event.
 
 Letters: U users, V items, E training events, P pairs.
 """
@@ -32,16 +32,16 @@ class TrainingEvents:
     time: Ints | None  # [E] ms; None: the log has only an order
 
     def met(self, items: int) -> tuple[Ints, Ints]:
-        """([P] users, [P] items): every item that a user met, once; by user, then by item. `items`: V."""
+        """([P] users, [P] items): the distinct items of every user, by user, then by item. `items`: V."""
         pairs = np.unique(arrays.rows(self.offsets) * items + self.item)
         user, item = np.divmod(pairs, items)
         return user, item
 
 
 class Statistics:
-    """Of the training events of a split, or of the part that a stream has learned so far (`StreamBatches.learned`).
+    """Statistics of a split's training events, or of those that a stream has learned (`StreamBatches.learned`).
 
-    The counts of items are kept; everything else is computed each time.
+    Only the counts of items are cached.
     """
 
     def __init__(self, dataset: Dataset, split: Split) -> None:
@@ -64,9 +64,9 @@ class Statistics:
         return torch.from_numpy(np.bincount(rows, minlength=self.items))
 
     def events(self, positive: str | None = None) -> TrainingEvents:
-        """All training events, or those where the feedback field `positive` says success, as known when training ended.
+        """All training events, or the successes of the feedback field `positive`, as known when training ended.
 
-        Raises ConfigError where the field says no success.
+        Raises ConfigError for a field without success.
         """
         dataset, places = self._dataset, learned_events(self._dataset, self._split, positive)
         user = np.searchsorted(dataset.offsets, places, side="right") - 1
@@ -77,11 +77,11 @@ class Statistics:
         )
 
     def counts_of(self, positive: str | None) -> Tensor:
-        """[V] the same of the events where a feedback field says success; None: of all events."""
+        """[V] counts of the events with success of a feedback field; None: of all events."""
         if positive is None:
             return self.counts
         return torch.from_numpy(np.bincount(self.events(positive).item, minlength=self.items))
 
     def feedback(self, keys: FeedbackKeys, periods: Periods, *, ordered: bool) -> FeedbackCounts:
-        """How often feedback was a success (`data.feedback_counts`)."""
+        """Successes of feedback (`data/split/feedback_counts.py`)."""
         return feedback_counts(self._dataset, self._split, keys, periods, ordered=ordered)

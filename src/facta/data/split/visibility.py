@@ -1,12 +1,12 @@
-"""What a target sees of its user's history: how many events, counted from the oldest.
+"""Visibility: how many events of its user's history a target sees, counted from the oldest.
 
     own       all events before the target, in the order of the log
-    blind     the events of an earlier time: those of the target's own time are hidden
-    delayed   the events that are at least so much older than the target
-    frozen    the events before a cut
-    around    all events of a row, before and after the target, which is none of its inputs
+    blind     events of an earlier time; those of the target's own time are hidden
+    delayed   events that are older than the target by at least a given time
+    frozen    events before a cut
+    around    all events of a row, before and after the target; the target is no input
 
-Events are hidden from the newest one back, so one number says what is visible. The layouts turn it into tokens.
+The newest events are hidden first, so one number tells the visible events. The layouts turn it into tokens.
 
 Letters: U users, E events, S targets. Places count the events of a user's history from 0.
 """
@@ -24,7 +24,7 @@ from facta.errors import ProtocolError
 
 
 class Log(Protocol):
-    """Histories one behind the other, each in the order of time. A `Dataset` is one."""
+    """Concatenated histories, each in the order of time, such as a `Dataset`."""
 
     @property
     def offsets(self) -> Ints: ...  # [U+1]
@@ -34,20 +34,23 @@ class Log(Protocol):
 
 
 class Visibility(ABC):
-    """What targets see."""
+    """The visible events of targets."""
 
     own_times: ClassVar[bool] = False
-    """Whether a state looks back from its own event's time, as the time of the next event may be hidden. Feedback that
-    became known later than its event is hidden, too."""
+    """True: a state's query time is its own event's time, since the next event's may be hidden; then late feedback is
+    hidden, too.
+    """
 
     @abstractmethod
     def events(self, log: Log, user: Ints, place: Ints) -> Ints:
-        """Users [S] and places [S] of the targets -> [S] how many events each of them sees; at most `place`, but for
-        `Around`."""
+        """Users [S] and places [S] of the targets -> [S] how many events each of them sees: at most `place`, except for
+        `Around`.
+        """
 
     def moment(self, user: Ints) -> Ints | None:
-        """Users [n] -> [n] ms: feedback of visible events that became known later is hidden. None: an event shows what
-        was known at the next one."""
+        """Users [n] -> [n] ms: feedback of visible events that became known later is hidden. None: an event shows the
+        feedback known at the next event.
+        """
         return None
 
     def changes_before(self, time: Ints) -> Ints | None:
@@ -76,7 +79,7 @@ class Blind(Visibility):
 
 @dataclass(frozen=True)
 class Delayed(Visibility):
-    """The events that are at least `ms` milliseconds older than the target, and changes of facts as old as that."""
+    """The events, and changes of facts, that are at least `ms` milliseconds older than the target."""
 
     own_times: ClassVar[bool] = True
     ms: int
@@ -94,7 +97,7 @@ class Delayed(Visibility):
 
 @dataclass(frozen=True, eq=False)
 class Frozen(Visibility):
-    """The first `ends` [U] events of every user, for all targets; `moments` [U] ms: when that was."""
+    """The first `ends` [U] events of every user, for all targets; `moments` [U] ms: the time of the cut."""
 
     ends: Ints
     moments: Ints | None = None
@@ -108,8 +111,9 @@ class Frozen(Visibility):
 
 @dataclass(frozen=True, eq=False)
 class Around(Visibility):
-    """The first `ends` [U] events of every user: also those behind the target. The target itself has to be left out of
-    the inputs (`data/batches/cloze.py`)."""
+    """The first `ends` [U] events of every user, those after the target included. `data/batches/cloze.py` leaves the
+    target itself out of the inputs.
+    """
 
     ends: Ints
 
@@ -126,8 +130,9 @@ def _time(start: Ints, place: Ints, timestamp: Ints) -> Ints:
 
 
 def _until(start: Ints, place: Ints, timestamp: Ints, bound: Ints) -> Ints:
-    """[S] how many of the events before each target are no later than `bound` [S] ms: a binary search for all at once,
-    so that a log on disk is touched in few places."""
+    """[S] how many of the events before each target are no later than `bound` [S] ms. One binary search for all
+    targets, so that few places of a log on disk are read.
+    """
     low, high = np.zeros_like(place), place
     while (open_ := low < high).any():
         middle = (low + high) // 2

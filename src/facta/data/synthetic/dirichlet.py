@@ -3,7 +3,7 @@ item categories, a catalogue that grows while they stream by, and the Bayes orac
 
 A record has a few categories, a prior H over them and a concentration α. Its n-th event takes its category from H with
 probability α / (α + n - 1) and repeats that of a random earlier event otherwise (the Chinese restaurant process); the
-item is any released one of that category. So only the counts of categories tell what comes next.
+item is any released item of that category. So only the counts of categories predict the next item.
 
 Letters: V items, C categories, B records, N events of a record, K categories of a record at most.
 """
@@ -23,12 +23,12 @@ from facta.arrays import Floats, Ints
 from facta.config import Config
 from facta.errors import ConfigError
 
-CHUNK = 1024  # records drawn side by side
+CHUNK_RECORDS = 1024  # records drawn side by side
 
 
 class DirichletConfig(Config):
-    """Every constant of the task. The paper gives the first seven; `fewest`, `prior` and `repeats` it leaves open, and
-    here they have the most literal reading.
+    """Every constant of the task. The paper gives the first seven and leaves `fewest`, `prior` and `repeats` open; here
+    they have the most literal reading.
 
     Published numbers name the version, which changes with any default.
     """
@@ -39,7 +39,7 @@ class DirichletConfig(Config):
     length: int = Field(default=128, ge=2, description="N")
     most: int = Field(default=5, ge=1, description="K: categories of a record at most")
     concentration: tuple[float, float] = Field(default=(1.0, 500.0), description="α is uniform between these")
-    released: float = Field(default=0.4, gt=0, le=1, description="share of items there at first; the rest come evenly")
+    released: float = Field(default=0.4, gt=0, le=1, description="share of items released at first; the rest evenly")
     fewest: int = Field(default=1, ge=1, description="the number of categories is uniform from this to `most`")
     prior: Literal["dirichlet", "uniform"] = Field(
         default="dirichlet", description="H: Dirichlet(1), or uniform numbers divided by their sum"
@@ -64,14 +64,14 @@ class DirichletConfig(Config):
 
 @dataclass(frozen=True)
 class Records:
-    """B records with all that is hidden in them."""
+    """B records with their hidden variables."""
 
     number: Ints  # [B] place in the stream
-    released: Ints  # [B] items released by then: those below this row
+    released: Ints  # [B] items released by then: the rows below this number
     concentration: Floats  # [B] α
     chosen: Ints  # [B, K] categories
     prior: Floats  # [B, K] H; 0 where the record has fewer than K
-    slot: Ints  # [B, N] which of the K each event takes
+    slot: Ints  # [B, N] which of the K categories each event takes
     item: Ints  # [B, N]
 
     def __getitem__(self, rows: slice) -> Records:
@@ -110,20 +110,22 @@ class DirichletWorld:
 
     def records(self, start: int, stop: int) -> Records:
         """Records [start, stop) of the stream."""
-        spans = [(number, number * CHUNK) for number in range(start // CHUNK, -(-stop // CHUNK))]
+        spans = [
+            (number, number * CHUNK_RECORDS) for number in range(start // CHUNK_RECORDS, -(-stop // CHUNK_RECORDS))
+        ]
         parts = [self._chunk(number)[max(start - first, 0) : stop - first] for number, first in spans]
         return Records(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Records)))
 
     def _draw(self, number: int) -> Records:
-        """A whole chunk: a function of (config, number)."""
+        """A whole chunk, a function of (config, number)."""
         config = self.config
-        rng = np.random.default_rng([config.seed, config.version, 1 + number])  # with 0 it would be the world's own
-        place = number * CHUNK + np.arange(CHUNK)
-        chosen = np.argsort(rng.random((CHUNK, config.categories)), axis=1)[:, : config.most]
+        rng = np.random.default_rng([config.seed, config.version, 1 + number])  # 0 is the world's own key
+        place = number * CHUNK_RECORDS + np.arange(CHUNK_RECORDS)
+        chosen = np.argsort(rng.random((CHUNK_RECORDS, config.categories)), axis=1)[:, : config.most]
         weight = rng.exponential(size=chosen.shape) if config.prior == "dirichlet" else rng.random(chosen.shape)
-        weight *= np.arange(config.most) < rng.integers(config.fewest, config.most + 1, (CHUNK, 1))
+        weight *= np.arange(config.most) < rng.integers(config.fewest, config.most + 1, (CHUNK_RECORDS, 1))
         prior = weight / weight.sum(axis=1, keepdims=True)
-        alpha = rng.uniform(*config.concentration, CHUNK)
+        alpha = rng.uniform(*config.concentration, CHUNK_RECORDS)
         slot = _restaurant(prior, alpha, config.length, rng)
         hidden = Records(place, self.released(place), alpha, chosen, prior, slot, item=slot)
         return replace(hidden, item=self._items(hidden, rng))
@@ -146,7 +148,7 @@ def _restaurant(prior: Floats, alpha: Floats, length: int, rng: np.random.Genera
     """[B, N] places among the K categories of each record."""
     earlier = np.arange(length)
     sums = np.cumsum(prior, axis=1)
-    sums /= sums[:, -1:]  # exactly 1 from the last category on, so that none of probability 0 is ever drawn
+    sums /= sums[:, -1:]  # exactly 1 from the last category on, so that no category of probability 0 is drawn
     shape = (len(prior), length)
     slot: Ints = (rng.random((*shape, 1)) >= sums[:, None, :-1]).sum(axis=2)
     again = rng.random(shape) * (alpha[:, None] + earlier) >= alpha[:, None]
@@ -158,11 +160,11 @@ def _restaurant(prior: Floats, alpha: Floats, length: int, rng: np.random.Genera
 
 
 def next_item_probabilities(world: DirichletWorld, records: Records) -> tuple[Floats, Ints]:
-    """[B, N, K] the probability that event n brings a given item of each category, and how many items there it may be;
-    for one who knows H and α.
+    """[B, N, K] the probability of any one item of each category at event n, and the number of these items, given H and
+    α.
 
-    The category comes with probability (α H_c + n_c) / (α + n - 1), and with it every released item alike: without
-    repeats, every one that is left.
+    The category has probability (α H_c + n_c) / (α + n - 1), shared equally by its released items (without repeats, by
+        those that are left).
     """
     alpha, earlier = records.concentration[:, None, None], np.arange(records.slot.shape[1])[:, None]
     counts, sizes = records.counts(), world.sizes(records)[:, None]
@@ -172,19 +174,19 @@ def next_item_probabilities(world: DirichletWorld, records: Records) -> tuple[Fl
 
 
 def oracle(world: DirichletWorld, records: Records, ks: Sequence[int]) -> dict[int, Floats]:
-    """k -> [B, N] the chance that the next item is among the best k, for one who knows everything but the future."""
+    """k -> [B, N] the chance of the next item among the best k, given H, α and the earlier events (Bayes optimum)."""
     each, left = next_item_probabilities(world, records)
     return _hit_rates(each, left, each, ks)
 
 
 def counting(world: DirichletWorld, records: Records, ks: Sequence[int]) -> dict[int, Floats]:
-    """The same for one who knows the categories but neither H nor α, and goes by how often each came before."""
+    """k -> [B, N] the hit rates of a rule that knows the categories but neither H nor α, and ranks by past counts."""
     (each, left), counts = next_item_probabilities(world, records), records.counts()
     return _hit_rates(each * (counts > 0), left, counts / left, ks)
 
 
 def _hit_rates(each: Floats, left: Ints, score: Floats, ks: Sequence[int]) -> dict[int, Floats]:
-    """k -> [B, N] of a list that goes through the categories [B, N, K] by score, highest first."""
+    """k -> [B, N] hit rates of a list that takes the categories [B, N, K] by score, highest first."""
     order = np.argsort(-score, axis=2)
     each, left = np.take_along_axis(each, order, axis=2), np.take_along_axis(left, order, axis=2)
     before = np.cumsum(left, axis=2) - left
@@ -192,10 +194,9 @@ def _hit_rates(each: Floats, left: Ints, score: Floats, ks: Sequence[int]) -> di
 
 
 def probability(world: DirichletWorld, records: Records, items: Ints) -> Floats:
-    """items [B, M, k] for the last M events -> [B, M, k] the probability that the event brings each; 0 before release.
+    """items [B, M, k] for the last M events -> [B, M, k] the probability of each item; 0 before its release.
 
-    Summed over a list it is the hit rate of the list without the luck of the draw. Without repeats: of items that are
-    left.
+    Summed over a list it is the expected hit rate of the list. Without repeats only items that are left count.
     """
     each = next_item_probabilities(world, records)[0][:, -items.shape[1] :]
     own = world.category[items][..., None] == records.chosen[:, None, None]

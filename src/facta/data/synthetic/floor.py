@@ -1,8 +1,9 @@
-"""The best prediction that anybody could make from a simulated log: the forward algorithm over the hidden tastes.
+"""The Bayes optimum of a simulated log: the forward algorithm over the hidden tastes.
 
-Letters: Z tastes, V items, E events, B users of a chunk. Before each event the belief [B, Z] over the taste is what all
-earlier events say; feedback is predicted once surface, time and item are known, the next item once surface and time
-are. Nothing hidden is read, so no model of the log can do better in the mean. The latent-taste oracle beside it knows.
+Letters: Z tastes, V items, E events, B users of a chunk. The belief [B, Z] over the taste before each event is its
+posterior given all earlier events. Feedback is predicted given surface, time and item; the next item given surface and
+time. No hidden variable is read, so no model of the log can do better on average. The latent-taste oracle beside it
+reads the taste.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from facta.data.synthetic.simulator import SURFACES, Events, Memory, Steps, Worl
 class Floor:
     """[E] flat, user by user, as the log."""
 
-    click: Floats  # probability, given all that is known before it
+    click: Floats  # probability, given all earlier facts
     long_view: Floats
-    click_oracle: Floats  # the same for one who knows the taste
+    click_oracle: Floats  # probability, given the taste too
     long_view_oracle: Floats
-    click_alone: Floats  # the same without any history: surface, time and item only
+    click_alone: Floats  # probability, given surface, time and item only
     long_view_alone: Floats
-    item: Floats  # probability of the item that came, surface and time known
+    item: Floats  # probability of the event's item, given surface and time
     item_oracle: Floats
-    belief: Floats  # [B, Z] over each user's taste behind the last event
+    belief: Floats  # [B, Z] over each user's taste after the last event
 
 
 def floor(world: World, events: Events) -> Floor:
@@ -60,7 +61,7 @@ def floor(world: World, events: Events) -> Floor:
 
 
 def item_probability(world: World, steps: Steps, at: Ints, item: Ints) -> Floats:
-    """[b, Z] of the item that came; 1 on surfaces that know nothing of taste, where it says nothing."""
+    """[b, Z] probability of the event's item; 1 on surfaces that do not depend on taste, where it is no evidence."""
     organic, alive = steps.surface[at] == SURFACES.index("organic"), steps.alive[at]
     likely = np.ones((len(at), world.config.tastes))
     for taste in range(world.config.tastes):
@@ -70,7 +71,7 @@ def item_probability(world: World, steps: Steps, at: Ints, item: Ints) -> Floats
 
 
 def shown_probability(world: World, steps: Steps, at: Ints, item: Ints, memory: Memory) -> Floats:
-    """[b] of the item that came on surfaces that know nothing of taste; 1 where people choose."""
+    """[b] probability of the event's item on surfaces that do not depend on taste; 1 where users choose."""
     surface, alive, clicked = steps.surface[at], steps.alive[at], memory.clicked[: len(at)]
     shown = world.weight[item] / world.popular.total(0, alive)
     total = world.within.total(np.maximum(clicked, 0), alive)
@@ -81,7 +82,7 @@ def shown_probability(world: World, steps: Steps, at: Ints, item: Ints, memory: 
 
 
 def feedback_probability(world: World, steps: Steps, at: Ints, item: Ints, memory: Memory) -> tuple[Floats, Floats]:
-    """[b, Z] of a click, and of a long view once clicked."""
+    """[b, Z] probability of a click, and of a long view given a click."""
     liking = world.liking[:, item].T
     tired = memory.tired(world.category[item])
     logit = world.click_logit(steps.surface[at], steps.evening[at], tired, item)[:, None] + liking
@@ -90,7 +91,7 @@ def feedback_probability(world: World, steps: Steps, at: Ints, item: Ints, memor
 
 
 def _of_feedback(world: World, events: Events, at: Ints, click: Floats, long_view: Floats) -> Floats:
-    """[b, Z] probability of the feedback that came."""
+    """[b, Z] probability of the event's feedback."""
     clicked: Bools = events.click[at][:, None]
     seen = np.where(events.long_view[at][:, None], long_view, 1 - long_view)
     likely: Floats = np.where(clicked, click * seen, 1 - click)
@@ -102,7 +103,7 @@ def _of_feedback(world: World, events: Events, at: Ints, click: Floats, long_vie
 
 
 def rating_probability(world: World, liking: Floats, rating: int) -> Floats:
-    """Of one of 1 … 5, once rated."""
+    """Probability of a rating of 1 … 5, given that there is one."""
     steps = [-np.inf, *world.config.rating_steps, np.inf]
     above = sigmoid(liking - steps[rating - 1]) if rating > 1 else np.ones_like(liking)
     beyond = sigmoid(liking - steps[rating]) if rating <= len(world.config.rating_steps) else np.zeros_like(liking)

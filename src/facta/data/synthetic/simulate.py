@@ -1,9 +1,9 @@
-"""Writing a simulated service down: a log of any size in the input format, its items, and what its columns mean.
+"""Writing the log of a simulated service: events in the input format, items, and a schema.
 
 events.parquet   user_id, item_id, timestamp, surface, click, long_view, rating; a row group for each chunk of users
 items.parquet    item_id, title, category, duration, birth
 schema.json      what the columns mean, for `facta prepare --schema`
-world.json       the constants, the seed of the users and their number: all that it takes to write it again
+world.json       the constants, the seed of the users and their number, which reproduce the log
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def write(
     users: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write the directory `out`, a chunk of users after the other; returns how many events there are.
+    """Write the directory `out`, one chunk of users at a time; returns the number of events.
 
-    The same world, seed and users give the same log. Raises DataError where something lies at `out` already,
-    ResourceError where it cannot be written.
+    The same world, seed and users give the same log. Raises DataError if `out` exists already, ResourceError if it
+    cannot be written.
     """
     out, users = Path(out), world.config.users if users is None else users
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -61,7 +61,7 @@ def write(
 
 
 def _write_events(place: Path, world: World, seed: int, users: int, progress: Progress) -> int:
-    """The log, of which one chunk is held at a time."""
+    """Write the log; memory holds one chunk at a time."""
     total, writer = 0, None
     try:
         for first, events in chunks(world, seed, users):

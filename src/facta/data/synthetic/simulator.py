@@ -1,10 +1,10 @@
 """A simulated service: an event log whose best possible prediction is known (`data/synthetic/floor`).
 
-What a user likes is a state of a hidden Markov chain. Items reach a user over three surfaces: chosen by the user
-(`organic`), and shown by two logging policies that know nothing of the state (`popular`, and `similar` to the last item
-clicked). Feedback is drawn from probabilities that are written down here; every item acts through its content features
-and one bias of its own, appears on its birthday, and tires when its category was seen too often. Many events share
-their second with another one.
+A user's taste is the state of a hidden Markov chain. Items reach a user over three surfaces: chosen by the user
+(`organic`), and shown by two logging policies that do not depend on the taste (`popular`, and `similar` to the last
+item clicked). Feedback is drawn from the probabilities in this file. An item has content features and one bias of its
+own, appears on its birthday, and gets fewer clicks when its category was shown often (fatigue). Many events share their
+second with another one.
 
 Letters: Z tastes, C categories, V items, U users, E events, B users of a chunk. Times are milliseconds.
 """
@@ -25,18 +25,16 @@ from facta.config import Config
 
 SURFACES = ("organic", "popular", "similar")
 DAY, HOUR, SECOND = 86_400_000, 3_600_000, 1_000
-CHUNK = 8192  # users simulated side by side
-MEMORY = 8  # events that fatigue looks back at
-DRAWS = 1  # part of every seed: version 2 moved the start to midnight and drew the same world
+CHUNK_USERS = 8192  # users simulated side by side
+FATIGUE_EVENTS = 8  # events that fatigue looks back at
+DRAWS_VERSION = 1  # part of every seed; version 2 moved the start to midnight without other draws
 
 
 class SimulatorConfig(Config):
     """Every constant of the world. Published numbers name the version, which changes with any default."""
 
     version: int = 2
-    seed: int = Field(
-        default=0, ge=0, description="of the world: items, tastes, effects; users have a seed of their own"
-    )
+    seed: int = Field(default=0, ge=0, description="of the world (items, tastes, effects); users have their own seed")
     users: int = Field(default=20_000, ge=1)
     items: int = Field(default=10_000, ge=1)
     events_per_user: float = Field(default=50.0, ge=2, description="mean; lengths are log-normal")
@@ -70,22 +68,22 @@ class SimulatorConfig(Config):
 
 @dataclass(frozen=True)
 class Steps:
-    """What of a chunk's events does not depend on taste: [E] flat, user by user, with offsets [B+1]."""
+    """The parts of a chunk's events that do not depend on taste: [E] flat, user by user, with offsets [B+1]."""
 
     offsets: Ints
     time: Ints
     visit: Bools  # the first event of a visit
     surface: Ints
-    alive: Ints  # items born until then; items lie in the order of birth
+    alive: Ints  # items born until then; items are ordered by birth
     evening: Bools
 
 
 class World:
-    """The constants drawn from a seed, and the probabilities that follow from them."""
+    """The constants drawn from a seed, and the probabilities that follow."""
 
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
-        rng = np.random.default_rng([config.seed, DRAWS])
+        rng = np.random.default_rng([config.seed, DRAWS_VERSION])
         shape = (config.tastes, config.categories)
         share = rng.dirichlet(np.full(config.categories, 2.0))
         self.category: Ints = rng.choice(config.categories, config.items, p=share)
@@ -117,18 +115,18 @@ class World:
         )
 
     def switch(self, visit: Bools) -> Floats:
-        """[B] chance that taste is drawn anew before an event."""
+        """[B] chance that the taste changes before an event."""
         return np.where(visit, self.config.switch_visit, self.config.switch)
 
     def click_logit(self, surface: Ints, evening: Bools, tired: Ints, item: Ints) -> Floats:
-        """[B] what a click owes to all but taste."""
+        """[B] the part of a click's logit that does not depend on taste."""
         config = self.config
         effect = np.asarray(config.surface_effects)[surface] + config.evening * evening - config.fatigue * tired
         total: Floats = config.click + effect + self.bias[item]
         return total
 
     def long_view_logit(self, item: Ints) -> Floats:
-        """[B] the same of a long view, once clicked."""
+        """[B] the part of a long view's logit that does not depend on taste, given a click."""
         return self.config.long_view + self.config.long_view_taste * self.bias[item]
 
 
@@ -185,7 +183,7 @@ def steps_of(world: World, users: int, rng: np.random.Generator) -> Steps:
 
 @dataclass(frozen=True)
 class Events:
-    """A chunk's log: [E] flat, user by user. What was not rated has rating 0."""
+    """A chunk's log: [E] flat, user by user. Rating 0: not rated."""
 
     steps: Steps
     taste: Ints  # hidden
@@ -196,20 +194,20 @@ class Events:
 
 
 class Memory:
-    """What later events of B users depend on: the last 8 categories and the last category that was clicked."""
+    """State of B users for later events: the last 8 categories and the last clicked category."""
 
     def __init__(self, users: int) -> None:
-        self.seen = np.full((users, MEMORY), -1)
+        self.seen = np.full((users, FATIGUE_EVENTS), -1)
         self.clicked = np.full(users, -1)
 
     def tired(self, category: Ints) -> Ints:
-        """[b] how many of the last 8 events of the first b users had this category."""
+        """[b] fatigue of the first b users: how many of their last 8 events had this category."""
         count: Ints = (self.seen[: len(category)] == category[:, None]).sum(axis=1)
         return count
 
     def note(self, place: int, category: Ints, click: Bools) -> None:
         count = len(category)
-        self.seen[:count, place % MEMORY] = category
+        self.seen[:count, place % FATIGUE_EVENTS] = category
         self.clicked[:count] = np.where(click, category, self.clicked[:count])
 
 
@@ -241,12 +239,12 @@ def simulate_chunk(world: World, steps: Steps, rng: np.random.Generator) -> Even
 
 
 def longest_first(steps: Steps) -> Ints:
-    """[B] the users of a chunk in the order in which `walk` goes over them."""
+    """[B] the users of a chunk in the order of `walk`."""
     return np.argsort(-np.diff(steps.offsets), kind="stable")
 
 
 def walk(steps: Steps) -> Iterator[tuple[int, Ints]]:
-    """Place 0, 1, 2, … of all histories that go so far: (place, [b] its events), the longest histories first."""
+    """Places 0, 1, 2, …: (place, [b] the events at this place of all histories that long), longest histories first."""
     user = longest_first(steps)
     first, length = steps.offsets[:-1][user], np.diff(steps.offsets)[user]
     for place in range(int(length[0]) if len(length) else 0):
@@ -262,7 +260,7 @@ def _draw_taste(world: World, visit: Bools, first: bool, now: Ints, rng: np.rand
 
 
 def _draw_item(world: World, steps: Steps, at: Ints, taste: Ints, memory: Memory, rng: np.random.Generator) -> Ints:
-    """By the surface of each event."""
+    """An item by the surface of each event."""
     surface, alive, u = steps.surface[at], steps.alive[at], rng.random(len(at))
     item = np.empty(len(at), dtype=np.int64)
     organic = surface == SURFACES.index("organic")
@@ -277,18 +275,18 @@ def _draw_item(world: World, steps: Steps, at: Ints, taste: Ints, memory: Memory
 
 
 def _draw_rating(world: World, liking: Floats, rng: np.random.Generator) -> Ints:
-    """1 … 5: how many thresholds the liking passes, with logistic noise."""
+    """1 … 5: the number of thresholds below the liking, with logistic noise."""
     u = rng.random(len(liking))
     passed: Ints = (liking + np.log(u / (1 - u)) > np.asarray(world.config.rating_steps)[:, None]).sum(axis=0)
     return 1 + passed
 
 
 def chunks(world: World, seed: int, users: int | None = None) -> Iterator[tuple[int, Events]]:
-    """(first user, log) of all users, a chunk after the other; each is a function of (world, seed, its number)."""
+    """(first user, log) of every chunk; each is a function of (world, seed, its number)."""
     users = world.config.users if users is None else users
-    for number, first in enumerate(range(0, users, CHUNK)):
-        rng = np.random.default_rng([seed, DRAWS, 1 + number])  # the world has place 0
-        steps = steps_of(world, min(CHUNK, users - first), rng)
+    for number, first in enumerate(range(0, users, CHUNK_USERS)):
+        rng = np.random.default_rng([seed, DRAWS_VERSION, 1 + number])  # the world has place 0
+        steps = steps_of(world, min(CHUNK_USERS, users - first), rng)
         yield first, simulate_chunk(world, steps, rng)
 
 
