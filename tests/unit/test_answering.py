@@ -108,3 +108,13 @@ def test_a_store_that_is_away_is_a_refusal_and_back_an_answer(
         assert through(answering)[1] == (503, {"error": "StoreError", "detail": "The event store is away."})
     taken(answering, 2, Verb.RECOMMEND, user_id=1, k=3)
     assert through(answering)[2][0] == 200
+
+
+def test_filters_are_read_as_the_log_writes_ids_and_refused_in_a_sentence(answering: Answering) -> None:
+    taken(answering, 1, Verb.RECOMMEND, user_id=1, k=9, allow=["4", 5, 7], exclude=["5"])
+    taken(answering, 2, Verb.RECOMMEND, user_id=1, k=9, where={"genre": ["genre 1", "genre 2"]}, at_most={"genre": 1})
+    found = through(answering)
+    assert {one["id"] for one in found[1][1]["items"]} == {4, 7}
+    assert [one["id"] % 3 for one in found[2][1]["items"]] in ([1, 2], [2, 1])
+    refused = taken(answering, 3, Verb.RECOMMEND, user_id=1, k=9, where={"gener": "genre 1"})
+    assert refused is not None and refused.code == 422 and b"the column 'gener' in where" in refused.body

@@ -18,6 +18,7 @@ from facta.arrays import Bools, Floats32, Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.infer.asking import Asking
 from facta.models.model import Model
+from facta.retrieval.capped import Limits, best_under_caps
 from facta.retrieval.index import Index, has_vectors
 from facta.retrieval.item_sets import ItemSets
 from facta.retrieval.shortlist import Shortlist
@@ -47,10 +48,10 @@ class CatalogueLists:
         """[B] whether a history shows an item with training events, so that the model is asked."""
         return np.array([self.trained[one.rows].any() for one in histories], dtype=np.bool_)
 
-    def best(self, asking: Asking, hidden: Sequence[Ints], k: int, shortlist: int | None = None) -> Lists:
-        """The best k items for each history without its `hidden` rows, by evaluation's code.
+    def best(self, asking: Asking, limits: Sequence[Limits], k: int, shortlist: int | None = None) -> Lists:
+        """The best k items for each history within its limits, by evaluation's code.
 
-        `shortlist`: how many items that a rough search puts first are scored exactly; None: all are.
+        `shortlist`: how many items that a rough search puts first are scored exactly; None: all are. Caps need all.
         """
         of_model = self.of_model(asking.histories)
         rows = np.full((len(asking), k), -1, dtype=np.int64)
@@ -60,15 +61,35 @@ class CatalogueLists:
             assert shortlist is not None
             with torch.inference_mode(), asking.opened(self.model, chosen) as (ranker, batch):
                 assert has_vectors(ranker)
-                masked = _sets(hidden, chosen)
+                assert not any(limits[one].caps for one in chosen)
+                masked = _sets([limits[one].hidden for one in chosen])
                 rows[chosen], scores[chosen] = self.shortlist.best(ranker, batch, masked, k, shortlist)
         by_model = np.flatnonzero(of_model) if shortlist is None else np.empty(0, dtype=np.int64)
         for chosen, found in self._scores(asking, np.flatnonzero(~of_model), by_model):
-            none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
             with torch.inference_mode():
-                best = self.index.rank(found, none, _sets(hidden, chosen), k)
-            rows[chosen], scores[chosen] = best.lists, best.scores
+                rows[chosen], scores[chosen] = self._within(found, [limits[one] for one in chosen], k)
         return Lists(rows, scores, of_model)
+
+    def _within(self, found: CatalogueScores, limits: Sequence[Limits], k: int) -> tuple[Ints, Floats32]:
+        """[B, k] the best rows of B histories by their scores, and the scores themselves."""
+        rows, scores = self._listed(found, [one.hidden for one in limits], k)
+        for place, one in enumerate(limits):
+            if one.caps:
+                alone = _alone(found, place)
+
+                def best(hidden: Ints, alone: CatalogueScores = alone) -> tuple[Ints, Floats32]:
+                    lists, values = self._listed(alone, [hidden], k)
+                    return lists[0][lists[0] >= 0], values[0][lists[0] >= 0]
+
+                taken, values = best_under_caps(best, one, k)
+                rows[place], scores[place] = -1, -np.inf
+                rows[place, : len(taken)], scores[place, : len(taken)] = taken, values
+        return rows, scores
+
+    def _listed(self, found: CatalogueScores, hidden: Sequence[Ints], k: int) -> tuple[Ints, Floats32]:
+        none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        best = self.index.rank(found, none, _sets(hidden), k)
+        return best.lists, best.scores
 
     def _scores(self, asking: Asking, by_popularity: Ints, by_model: Ints) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), each of the places once."""
@@ -106,10 +127,15 @@ class CatalogueLists:
         return torch.from_numpy(self._training_events[self.trained])
 
 
-def _sets(hidden: Sequence[Ints], chosen: Ints) -> ItemSets:
+def _sets(hidden: Sequence[Ints]) -> ItemSets:
     """The hidden rows of some histories, each once."""
-    masked = [np.unique(hidden[one]) for one in chosen]
-    return ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
+    return ItemSets(arrays.offsets_of(np.array([len(one) for one in hidden])), np.concatenate(hidden))
+
+
+def _alone(scores: CatalogueScores, place: int) -> CatalogueScores:
+    """Those of one history."""
+    one = slice(place, place + 1)
+    return FactoredScores(scores.queries[one], scores.items) if isinstance(scores, FactoredScores) else scores[one]
 
 
 def _parts(places: Ints, size: int) -> list[Ints]:

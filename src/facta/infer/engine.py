@@ -27,6 +27,7 @@ from facta.errors import ConfigError, FactaError
 from facta.infer.artifact import Artifact
 from facta.infer.cache import Cache
 from facta.infer.coding import Coding
+from facta.infer.filters import Exclude, Filters
 from facta.infer.history import context_codes
 from facta.infer.memories import Memories
 from facta.infer.people import People, Resident
@@ -34,7 +35,7 @@ from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.runner import Runner
 from facta.infer.scheduler import Scheduler
 from facta.infer.similar import SimilarItems
-from facta.infer.verbs import Answer, Exclude, length_of
+from facta.infer.verbs import Answer, length_of
 from facta.infer.work import Work
 from facta.store.memory import MemoryStore
 from facta.store.posted import Ids, Words
@@ -110,18 +111,27 @@ class Engine:
             self.memories.drop((which, user))
         return known
 
+    def hide(self, items: ItemId | Iterable[ItemId], *, hidden: bool = True) -> None:
+        """Keep items out of all lists, or let them in again. Who asks about them by name, as in `rank`, is answered."""
+        for item in [items] if isinstance(items, (int, str)) else items:
+            self.store.describe(self.words.id(item, "item"), {}, hidden=hidden)
+
     # what is asked
 
     def recommend(
         self, user: UserId | Sequence[UserId], k: int = 10, *, at: Time | None = None,
         context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
+        allow: Sequence[ItemId] | None = None, where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None,
     ) -> Answer:  # fmt: skip
         """The k best items for a user, or a list for each of several.
 
-        `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context` and
-        `exclude` are those of `Artifact.recommend`. Raises DataError and ConfigError.
+        `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context`,
+        `exclude`, `allow`, `where` and `at_most` are those of `Artifact.recommend`; hidden items are in no list. Raises
+        DataError and ConfigError.
         """
-        works = [self.recommendation(one, k, at=at, context=context, exclude=exclude) for one in self._users(user)]
+        filters = Filters(exclude, allow, where, at_most)
+        works = [self.recommendation(one, k, at=at, context=context, filters=filters) for one in self._users(user)]
         return self.answer(self._through(works))
 
     def rank(
@@ -137,21 +147,21 @@ class Engine:
         return self.ranked(self._through(works), [ids] * len(works))
 
     def similar_items(self, item: ItemId | Iterable[ItemId], k: int = 10) -> SimilarItems:
-        """The items that are most like an item, as `Artifact.similar_items` finds them."""
-        return self._retriever.similar_items(item, k)
+        """The items that are most like an item, as `Artifact.similar_items` finds them, without the hidden ones."""
+        self.runner.hidden.refresh()
+        return self._retriever.similar_items(item, k, self.runner.hidden.rows)
 
     # requests, for whoever serves many
 
     def recommendation(
         self, user: UserId, k: int, *, at: Time | None = None, context: Mapping[str, Any] | None = None,
-        exclude: Exclude | None = None, by: ScoreWeights | None = None, deadline: float | None = None,
+        filters: Filters = Filters(), by: ScoreWeights | None = None, deadline: float | None = None,
     ) -> Work:  # fmt: skip
         """A request for the k best items. With `by` they are ranked by feedback after they were found."""
         asked = self._retriever.any_item([context or {}])
-        self._retriever.hidden([], exclude)  # refuses a wrong one
         weights = None if by is None else self._ranker.score_names().chosen(by)
         return Work(
-            user, None if at is None else moment(at), k=length_of(k), exclude=exclude,
+            user, None if at is None else moment(at), k=length_of(k), selection=self._retriever.selection(filters),
             context=None if asked is None else asked[0].context, by=weights, deadline=deadline,
             said=None if by is None else self._said(context),
         )  # fmt: skip

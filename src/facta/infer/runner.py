@@ -16,6 +16,7 @@ from facta.data.batches.request import Asked
 from facta.errors import DataError
 from facta.infer.asking import Asking, KeptUnder
 from facta.infer.candidates import MICROBATCH, Candidates, Microbatch, advance
+from facta.infer.hidden_items import HiddenItems
 from facta.infer.memories import Memories
 from facta.infer.people import People
 from facta.infer.verbs import Verbs
@@ -34,6 +35,7 @@ class Runner:
         self.retriever, self.ranker, self.people, self.memories = retriever, ranker, people, memories
         self.of_ranker = 0 if ranker is retriever else 1  # which of people's codings, and whose memory
         self.stride, self.microbatch, self._now = stride, min(microbatch, MICROBATCH), now
+        self.hidden = HiddenItems(people.store, people.codings[0].rows_of)
 
     def cost(self, work: Work) -> int:
         """Tokens of the next part of a request; those of events that are kept cost nothing."""
@@ -64,8 +66,10 @@ class Runner:
             work.done = work.ranking is None or not work.ranking.left
 
     def _begin(self, step: Sequence[Work]) -> None:
-        """Look up all people of a step at once."""
+        """Look up all people of a step at once, and which items are hidden."""
         now = self._now()
+        if any(work.k is not None for work in step):
+            self.hidden.refresh()
         stored = [work.user for work in step if work.given is None]
         people = self.people.of(stored) if stored else {}
         for work in step:
@@ -120,8 +124,9 @@ class Runner:
             self.stride,
             KeptUnder(self.memories, names),
         )
-        hidden = [self.retriever.hidden([one], work.exclude)[0] for one, work in zip(histories, step, strict=True)]
-        found = self.retriever.lists.best(asking, hidden, max(work.k or 0 for work in step))
+        chosen = [work.selection for work in step if work.selection is not None]
+        limits = [one.limits(history, self.hidden.rows) for one, history in zip(chosen, histories, strict=True)]
+        found = self.retriever.lists.best(asking, limits, max(work.k or 0 for work in step))
         for place, work in enumerate(step):
             rows = found.rows[place, : work.k]
             listed = rows >= 0

@@ -33,15 +33,18 @@ from facta.infer import bulk, frames, ranking
 from facta.infer import candidates as candidates_of
 from facta.infer.asking import Asking
 from facta.infer.catalogue_lists import CatalogueLists
+from facta.infer.filters import Filters, Selection, selection
 from facta.infer.history import History, as_histories, context_codes, encoded
+from facta.infer.item_columns import ItemColumns
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.request_times import request_times
 from facta.infer.similar import ItemNeighbours, SimilarItems
 from facta.models.model import Model
+from facta.retrieval.capped import Limits
 
-Exclude = Literal["history", "nothing"] | Sequence[ItemId]
 Value = TypeVar("Value")
+_NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Verbs:
 
     model: Model
     items: ItemLookup
+    columns: ItemColumns
     lists: CatalogueLists
     fields: Fields  # of the data that the model was trained on
     calibration: Mapping[str, Calibrator]
@@ -79,11 +83,13 @@ class Verbs:
     @classmethod
     def of(cls, artifact: StoredArtifact, items: ItemLookup) -> Verbs:
         """All that depends on the artifact alone is made once. The artifact itself is not kept: it keeps the engine."""
+        fields = described(artifact.schema)
         return cls(
             model=artifact.model,
             items=items,
+            columns=ItemColumns(items.catalogue, fields.item_fields),
             lists=CatalogueLists(artifact.model, items.training_events),
-            fields=described(artifact.schema),
+            fields=fields,
             calibration=artifact.calibration,
             masked_events=masked_events(artifact.config["protocol"].get("mask", ALL)),
             reads_time=artifact.reads_time,
@@ -96,16 +102,16 @@ class Verbs:
         k: int,
         at: Time | Iterable[Time] | None,
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None,
-        exclude: Exclude | None,
+        filters: Filters,
         shortlist: int | None,
         stride: int,
     ) -> Answer:
         k, stride, histories = length_of(k), length_of(stride, "stride"), self._histories(history)
-        shortlist = self._checked(shortlist)
+        shortlist, chosen = self._checked(shortlist, filters), self.selection(filters)
         asked = self.any_item(ranking.contexts_of(context, len(histories)))
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
         asking = Asking(histories, times, asked, stride)
-        found = self.lists.best(asking, self.hidden(histories, exclude), k, shortlist)
+        found = self.lists.best(asking, self.limits(histories, chosen), k, shortlist)
         listed = [row >= 0 for row in found.rows]
         rows = [row[there] for row, there in zip(found.rows, listed, strict=True)]
         scores = [row[there] for row, there in zip(found.scores, listed, strict=True)]
@@ -168,10 +174,10 @@ class Verbs:
             item_type=self.items.catalogue["item_id"].dtype,
         )
 
-    def similar_items(self, item: ItemId | Iterable[ItemId], k: int) -> SimilarItems:
+    def similar_items(self, item: ItemId | Iterable[ItemId], k: int, retired: Ints = _NONE) -> SimilarItems:
         ids = item if isinstance(item, Iterable) and not isinstance(item, (str, bytes)) else [item]
         rows, k = self.items.known_rows(ids), length_of(k)
-        found, scores = self._neighbours.best(rows, k)
+        found, scores = self._neighbours.best(rows, k, retired)
         listed = found >= 0
         counts = listed.sum(axis=1)
         return SimilarItems(
@@ -186,15 +192,16 @@ class Verbs:
 
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int, *, users: Iterable[ItemId] | pl.Series | None, at: Time | None,
-        context: Mapping[str, Any] | None, exclude: Exclude | None, shortlist: int | None, stride: int,
+        context: Mapping[str, Any] | None, filters: Filters, shortlist: int | None, stride: int,
         out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         k, dataset = length_of(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
         stride = length_of(stride, "stride")
+        exclude = filters.exclude
         if exclude is not None and not isinstance(exclude, str):
             exclude = self.items.same_type(list(exclude))
-        self.hidden([], exclude)  # refuses a wrong one before anything is computed
-        shortlist = self._checked(shortlist)
+        chosen = self.selection(filters)  # refuses a wrong one before anything is computed
+        shortlist = self._checked(shortlist, filters)
         asked = self.any_item([context or {}])
         rows, stored = bulk.user_rows(dataset, users), self.stored(dataset)
 
@@ -202,11 +209,12 @@ class Verbs:
             histories = stored.encoded(users, at)
             times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
             asking = Asking(histories, times, None if asked is None else asked * len(histories), stride)
-            found = self.lists.best(asking, self.hidden(histories, exclude), k, shortlist)
+            found = self.lists.best(asking, self.limits(histories, chosen), k, shortlist)
             return bulk.recommended(dataset, self.items.catalogue, users, found)
 
         said: dict[str, Any] = {} if asked is None else {"context": asked[0].context}
         said |= ({} if shortlist is None else {"shortlist": shortlist}) | ({} if stride == 1 else {"stride": stride})
+        said |= filters.said
         named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, exclude=exclude, **said)
         return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
 
@@ -245,10 +253,14 @@ class Verbs:
         """The histories of a dataset in the rows and codes of the artifact."""
         return StoredHistories(dataset, self.items.rows_of, self.fields, self.model.inputs)
 
-    def _checked(self, shortlist: int | None) -> int | None:
+    def _checked(self, shortlist: int | None, filters: Filters) -> int | None:
         """Raises ConfigError for what is no length, and where the model has no rough search."""
         if shortlist is None:
             return None
+        if filters.at_most:
+            raise ConfigError(
+                "Found at_most beside a shortlist, which may lack the items that it asks for: leave one out."
+            )
         length = length_of(shortlist, "shortlist")
         assert self.lists.shortlist is not None  # made here: it says where there is none
         return length
@@ -290,19 +302,14 @@ class Verbs:
         found = names.scores(none | ranking.calibrated(raw, self.calibration))
         return found, ranking.orders(ranking.values(found, weights), asked)
 
-    def hidden(self, histories: Sequence[EncodedHistory], exclude: Exclude | None) -> list[Ints]:
-        """[B] rows that may not be recommended to each."""
-        if exclude is None:
-            newest = self.masked_events
-            return [one.rows if newest is None else one.rows[max(len(one.rows) - newest, 0) :] for one in histories]
-        if not isinstance(exclude, str):
-            rows = self.items.rows_of(exclude)
-            return [rows[rows >= 0]] * len(histories)
-        if exclude not in ("history", "nothing"):
-            raise ConfigError(f"Found exclude = {exclude!r}; expected 'history', 'nothing' or a list of item ids.")
-        if exclude == "history":
-            return [one.rows for one in histories]
-        return [np.zeros(0, dtype=np.int64)] * len(histories)
+    def selection(self, filters: Filters) -> Selection:
+        """The items that may be recommended, in rows. Raises ConfigError and DataError for what is no filter."""
+        return selection(filters, self.items, self.columns, self.masked_events)
+
+    @staticmethod
+    def limits(histories: Sequence[EncodedHistory], chosen: Selection, retired: Ints = _NONE) -> list[Limits]:
+        """[B] what the list of each history may hold. `retired`: rows that no list holds."""
+        return [chosen.limits(one, retired) for one in histories]
 
 
 def length_of(given: Any, name: str = "k") -> int:

@@ -16,7 +16,7 @@ from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked
 from facta.errors import FactaError
 from facta.infer.candidates import Candidates
-from facta.infer.verbs import Exclude
+from facta.infer.filters import Selection
 from facta.store.protocol import Person, UserId
 
 
@@ -39,7 +39,7 @@ class Work:
     user: UserId
     at: int | None = None  # ms; None: now
     k: int | None = None  # items to be found in the catalogue; None: `candidates` are given
-    exclude: Exclude | None = None
+    selection: Selection | None = None  # which items may be found
     context: Mapping[str, int] | None = None  # codes that the retriever is told; None: none is said
     said: Mapping[str, int] | None = None  # codes that the ranker is told of what was found
     candidates: Asked | None = None  # rows of the artifact that ranks

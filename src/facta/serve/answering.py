@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 from facta.errors import BusyError, FactaError
 from facta.infer.artifact import Artifact
 from facta.infer.engine import Engine
+from facta.infer.filters import Filters
 from facta.infer.work import Work
 from facta.serve.known_items import digest
 from facta.serve.problems import status_of
@@ -134,13 +135,18 @@ class Answering:
             items = [self.engine.words.id(one, "item") for one in request["candidates"]]
             work = self.engine.ranking(user, items, deadline=deadline, **asked)
         else:
-            exclude = request.get("exclude")
-            if isinstance(exclude, list):
-                exclude = [self.engine.words.id(one, "item") for one in exclude]
-            work = self.engine.recommendation(user, request["k"], exclude=exclude, deadline=deadline, **asked)
+            filters = self._filters(request)
+            work = self.engine.recommendation(user, request["k"], filters=filters, deadline=deadline, **asked)
         if request.get("history") is not None:
             work.given = self._person(request)
         return work
+
+    def _filters(self, request: Request) -> Filters:
+        exclude, allow = (
+            [self.engine.words.id(one, "item") for one in given] if isinstance(given, list) else given
+            for given in (request.get("exclude"), request.get("allow"))
+        )
+        return Filters(exclude, allow, request.get("where"), request.get("at_most"))
 
     def _person(self, request: Request) -> Person:
         """The person of a history that was given with the request."""

@@ -40,6 +40,9 @@ class Recommend(_About):
 
     k: PositiveInt = 10
     exclude: Literal["history", "nothing"] | tuple[Id, ...] | None = None  # None: as the artifact's protocol does
+    allow: tuple[Id, ...] | None = None  # these items and no other
+    where: Mapping[str, Any] | None = None  # column of the items -> value, list of values, or {"min": …, "max": …}
+    at_most: Mapping[str, PositiveInt] | None = None  # column -> items of a list that may have the same value
 
 
 class Rank(_About):
