@@ -17,12 +17,13 @@ from facta.artifact.artifact import StoredArtifact
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
+from facta.infer.answer import Answer
 from facta.infer.filters import Exclude, Filters
 from facta.infer.history import History
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.similar import SimilarItems
-from facta.infer.verbs import Answer, Verbs
+from facta.infer.verbs import Verbs
 
 __all__ = ["Answer", "Artifact", "Exclude"]
 
@@ -48,6 +49,7 @@ class Artifact(StoredArtifact):
         allow: Sequence[ItemId] | None = None,
         where: Mapping[str, Any] | None = None,
         at_most: Mapping[str, int] | None = None,
+        by: ScoreWeights | None = None,
         shortlist: int | None = None,
         stride: int = 1,
     ) -> Answer:
@@ -67,6 +69,8 @@ class Artifact(StoredArtifact):
         numbers {"min": 1990, "max": 1999}, both included. `at_most`: how many items of a list may have the same value
         of a column, as in {"genre": 2}; an item of several values counts for each of them. Filters come before the best
         k are chosen: a list is shorter only where nothing is left.
+        `by`: the items found are ranked by predicted feedback, as in `rank`; `predicted` of the answer has the scores.
+        Of a model that both recommends and ranks; a live engine may have another one for it.
         `shortlist`: of a mixture of logits, score only so many items exactly, those that a rough search puts first; all
         items when not given.
         `stride`: of a history longer than the model's window N the oldest events are left out `stride` at a time, so
@@ -78,7 +82,7 @@ class Artifact(StoredArtifact):
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
         filters = Filters(exclude, allow, where, at_most)
-        return self.verbs.recommend(history, k, at, context, filters, shortlist, stride)
+        return self.verbs.recommend(history, k, at, context, filters, shortlist, stride, by=by)
 
     def rank(
         self,

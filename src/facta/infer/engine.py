@@ -12,7 +12,6 @@ Letters: B users of a call, k items of a list, M candidates.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,9 +22,10 @@ import numpy as np
 from facta.data.batches.request import Asked
 from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time, moment
-from facta.errors import ConfigError, FactaError
+from facta.errors import FactaError
+from facta.infer.answer import Answer
 from facta.infer.artifact import Artifact
-from facta.infer.cache import Cache
+from facta.infer.cache import Cache, bytes_of
 from facta.infer.coding import Coding
 from facta.infer.filters import Exclude, Filters
 from facta.infer.history import context_codes
@@ -35,7 +35,7 @@ from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.runner import Runner
 from facta.infer.scheduler import Scheduler
 from facta.infer.similar import SimilarItems
-from facta.infer.verbs import Answer, length_of
+from facta.infer.verbs import length_of
 from facta.infer.work import Work
 from facta.store.memory import MemoryStore
 from facta.store.posted import Ids, Words
@@ -43,7 +43,6 @@ from facta.store.protocol import Appended, EventStore, StoredEvent, UserId
 
 Posts = Mapping[str, Any] | StoredEvent | Iterable[Mapping[str, Any] | StoredEvent]
 RESIDENTS = 0.1  # of the cache's budget: for coded histories, which are a small part of keys and values
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class Engine:
@@ -122,17 +121,17 @@ class Engine:
         self, user: UserId | Sequence[UserId], k: int = 10, *, at: Time | None = None,
         context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
         allow: Sequence[ItemId] | None = None, where: Mapping[str, Any] | None = None,
-        at_most: Mapping[str, int] | None = None,
+        at_most: Mapping[str, int] | None = None, by: ScoreWeights | None = None,
     ) -> Answer:  # fmt: skip
         """The k best items for a user, or a list for each of several.
 
         `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context`,
-        `exclude`, `allow`, `where` and `at_most` are those of `Artifact.recommend`; hidden items are in no list. Raises
-        DataError and ConfigError.
+        `exclude`, `allow`, `where`, `at_most` and `by` are those of `Artifact.recommend`; where there is a `ranker`, it
+        is the one that orders the items by feedback. Hidden items are in no list. Raises DataError and ConfigError.
         """
-        filters = Filters(exclude, allow, where, at_most)
-        works = [self.recommendation(one, k, at=at, context=context, filters=filters) for one in self._users(user)]
-        return self.answer(self._through(works))
+        asked: dict[str, Any] = {"at": at, "context": context, "by": by}
+        asked["filters"] = Filters(exclude, allow, where, at_most)
+        return self.answer(self._through([self.recommendation(one, k, **asked) for one in self._users(user)]))
 
     def rank(
         self, user: UserId | Sequence[UserId], candidates: Iterable[ItemId], *, at: Time | None = None,
@@ -158,8 +157,9 @@ class Engine:
         filters: Filters = Filters(), by: ScoreWeights | None = None, deadline: float | None = None,
     ) -> Work:  # fmt: skip
         """A request for the k best items. With `by` they are ranked by feedback after they were found."""
-        asked = self._retriever.any_item([context or {}])
         weights = None if by is None else self._ranker.score_names().chosen(by)
+        heard = weights is None or self._retriever.model.inputs.told  # else the context is said to the ranker alone
+        asked = self._retriever.any_item([context or {}] if heard else [])
         return Work(
             user, None if at is None else moment(at), k=length_of(k), selection=self._retriever.selection(filters),
             context=None if asked is None else asked[0].context, by=weights, deadline=deadline,
@@ -204,11 +204,13 @@ class Engine:
         return step
 
     def answer(self, works: Sequence[Work]) -> Answer:
-        """What was found for requests that are done, in one answer."""
+        """What was found for requests that are done, in one answer; all of them without `by`, or with the same one."""
         found = [work.found for work in works if work.found is not None]
+        source, histories = [one.source for one in found], [work.histories[0] for work in works]
+        if works and works[0].by is not None:
+            return Answer.ranked(self.ranked(works), source, histories)
         return self._retriever.answer_of(
-            [one.rows for one in found], [one.scores for one in found], [one.of_model for one in found],
-            [work.histories[0] for work in works],
+            [one.rows for one in found], [one.scores for one in found], source, histories
         )  # fmt: skip
 
     def ranked(self, works: Sequence[Work], given: Sequence[Sequence[ItemId]] | None = None) -> Ranking:
@@ -239,13 +241,3 @@ class Engine:
 
     def _said(self, context: Mapping[str, Any] | None) -> dict[str, int]:
         return context_codes(context or {}, self._ranker.fields, self._ranker.model.inputs)
-
-
-def bytes_of(size: int | str) -> int:
-    """1073741824 of "1GiB" and of itself. Raises ConfigError for what is no size."""
-    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
-        return size
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|KiB|MiB|GiB)", size) if isinstance(size, str) else None
-    if found is None:
-        raise ConfigError(f"Found the size {size!r}; expected bytes, as in 1073741824 or '1GiB' (KiB, MiB, GiB).")
-    return int(float(found[1]) * _UNITS[found[2]])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from facta.arrays import Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked
 from facta.errors import DataError
+from facta.infer.answer import sources
 from facta.infer.asking import Asking, KeptUnder
 from facta.infer.candidates import MICROBATCH, Candidates, Microbatch, advance
 from facta.infer.hidden_items import HiddenItems
@@ -100,11 +102,21 @@ class Runner:
         return Candidates(history, at, work.candidates, (self.of_ranker, work.user))
 
     def _rows_of_ranker(self, rows: Ints) -> Ints:
-        """Rows of the retriever -> rows of the ranker; what it does not know is left out."""
-        if not self.of_ranker:
-            return rows
-        found = self.ranker.items.rows_of(self.retriever.items.ids(rows))
-        return found[found >= 0]
+        """Rows of the retriever -> rows of the ranker."""
+        return self._row_of_ranker[rows] if self.of_ranker else rows
+
+    @cached_property
+    def _row_of_ranker(self) -> Ints:
+        """[V] row of each item of the retriever with the ranker; -1 where that does not know it."""
+        every = np.arange(len(self.retriever.items.catalogue))
+        return self.people.codings[1].rows_of(self.retriever.items.ids(every))
+
+    def _retired(self, work: Work) -> Ints:
+        """The rows that no list of a request holds: hidden items, and those that could not be ranked after they were
+        found."""
+        if work.by is None or not self.of_ranker:
+            return self.hidden.rows
+        return np.concatenate([self.hidden.rows, np.flatnonzero(self._row_of_ranker < 0)])
 
     def _retrieve(self, step: Sequence[Work]) -> None:
         """The best items for requests with times, and for those without."""
@@ -125,12 +137,13 @@ class Runner:
             KeptUnder(self.memories, names),
         )
         chosen = [work.selection for work in step if work.selection is not None]
-        limits = [one.limits(history, self.hidden.rows) for one, history in zip(chosen, histories, strict=True)]
+        given = zip(chosen, histories, map(self._retired, step), strict=True)
+        limits = [one.limits(history, retired) for one, history, retired in given]
         found = self.retriever.lists.best(asking, limits, max(work.k or 0 for work in step))
-        for place, work in enumerate(step):
+        for place, (work, source) in enumerate(zip(step, sources(found.of_model), strict=True)):
             rows = found.rows[place, : work.k]
             listed = rows >= 0
-            work.found = Found(rows[listed], found.scores[place, : work.k][listed], bool(found.of_model[place]))
+            work.found = Found(rows[listed], found.scores[place, : work.k][listed], source)
 
     @staticmethod
     def _any_item(step: Sequence[Work]) -> list[Asked] | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -29,8 +29,9 @@ from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
 from facta.data.split.mask import ALL, masked_events
 from facta.errors import ConfigError
-from facta.infer import bulk, frames, ranking
+from facta.infer import bulk, ranking
 from facta.infer import candidates as candidates_of
+from facta.infer.answer import Answer, Source, sources
 from facta.infer.asking import Asking
 from facta.infer.catalogue_lists import CatalogueLists
 from facta.infer.filters import Filters, Selection, selection
@@ -45,25 +46,6 @@ from facta.retrieval.capped import Limits
 
 Value = TypeVar("Value")
 _NONE: Ints = np.zeros(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One list per history, best first; shorter than k only where fewer items may be recommended."""
-
-    ids: list[list[ItemId]]
-    titles: list[list[str | None]]  # None where the catalogue has no title
-    scores: list[list[float]]
-    source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
-    unknown: list[int]  # events left out because their item is not in the catalogue
-    item_type: pl.DataType = field(default_factory=pl.Int64, repr=False, compare=False)  # of ids in a frame
-
-    def frame(self) -> pl.DataFrame:
-        """A line for each item: request (from 0), rank (from 1), item_id, score, title (null where there is none) and
-        source, as in `recommend_users`. A request without items has no line."""
-        lines = frames.lines(self.ids, self.titles, self.scores, self.item_type)
-        source = np.repeat(np.array(self.source, dtype=object), frames.lengths(self.ids))
-        return lines.with_columns(pl.Series(frames.SOURCE, source.tolist(), dtype=pl.String))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,20 +87,30 @@ class Verbs:
         filters: Filters,
         shortlist: int | None,
         stride: int,
+        *,
+        by: ScoreWeights | None = None,
     ) -> Answer:
         k, stride, histories = length_of(k), length_of(stride, "stride"), self._histories(history)
         shortlist, chosen = self._checked(shortlist, filters), self.selection(filters)
-        asked = self.any_item(ranking.contexts_of(context, len(histories)))
+        weights = None if by is None else self.score_names().chosen(by)
+        contexts = ranking.contexts_of(context, len(histories))
+        asked = self.any_item(contexts if weights is None or self.model.inputs.told else [])
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
         asking = Asking(histories, times, asked, stride)
         found = self.lists.best(asking, self.limits(histories, chosen), k, shortlist)
         listed = [row >= 0 for row in found.rows]
         rows = [row[there] for row, there in zip(found.rows, listed, strict=True)]
         scores = [row[there] for row, there in zip(found.scores, listed, strict=True)]
-        return self.answer_of(rows, scores, found.of_model.tolist(), histories)
+        source = sources(found.of_model)
+        if weights is None:
+            return self.answer_of(rows, scores, source, histories)
+        candidates = [self._asked(row, said) for row, said in zip(rows, contexts, strict=True)]
+        asking = Asking(histories, self._times_of_all(histories, at), candidates, stride)
+        raw = candidates_of.scores(self.model, asking) if histories else {}
+        return Answer.ranked(self.ranking_of(raw, candidates, weights, [0] * len(rows), histories), source, histories)
 
     def answer_of(
-        self, rows: Sequence[Ints], scores: Sequence[Floats32], of_model: Sequence[bool],
+        self, rows: Sequence[Ints], scores: Sequence[Floats32], source: Sequence[Source],
         histories: Sequence[EncodedHistory],
     ) -> Answer:  # fmt: skip
         """[B] lists of catalogue rows with their scores, in the words of people."""
@@ -127,7 +119,7 @@ class Verbs:
             ids=_each(self.items.ids(every), counts),
             titles=_each(self.items.titles(every), counts),
             scores=[one.tolist() for one in scores],
-            source=["model" if read else "popularity" for read in of_model],
+            source=[*source],
             unknown=[one.unknown for one in histories],
             item_type=self.items.catalogue["item_id"].dtype,
         )
@@ -145,10 +137,8 @@ class Verbs:
         weights, stride = names.chosen(by), length_of(stride, "stride")
         times = self._times_of_all(histories, at)
         rows = [self.items.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
-        asked = [
-            Asked(one[one >= 0], context_codes(given, self.fields, self.model.inputs))
-            for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
-        ]
+        contexts = ranking.contexts_of(context, len(histories))
+        asked = [self._asked(one[one >= 0], said) for one, said in zip(rows, contexts, strict=True)]
         raw = candidates_of.scores(self.model, Asking(histories, times, asked, stride)) if histories else {}
         left_out = [int((one < 0).sum()) for one in rows]
         return self.ranking_of(raw, asked, weights, left_out, histories)
@@ -279,6 +269,10 @@ class Verbs:
                 'every context: leave it out, or train one whose recipe sets model.next_item.late to ["context"].'
             )
         return [Asked(np.array([-1]), context_codes(one, self.fields, self.model.inputs)) for one in contexts]
+
+    def _asked(self, rows: Ints, context: Mapping[str, Any]) -> Asked:
+        """Candidates in a context."""
+        return Asked(rows, context_codes(context, self.fields, self.model.inputs))
 
     def _times_of_all(self, histories: Sequence[EncodedHistory], at: Time | Iterable[Time] | None) -> list[int] | None:
         """Ranking asks the model of every history."""

@@ -15,6 +15,7 @@ from facta.arrays import Floats32, Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked
 from facta.errors import FactaError
+from facta.infer.answer import Source
 from facta.infer.candidates import Candidates
 from facta.infer.filters import Selection
 from facta.store.protocol import Person, UserId
@@ -25,7 +26,7 @@ class Found(NamedTuple):
 
     rows: Ints  # [k'] best first
     scores: Floats32  # [k']
-    of_model: bool  # or else by popularity
+    source: Source
 
 
 @dataclass(eq=False)

@@ -119,8 +119,9 @@ class Answering:
         ended = [work for work in self._waiting if work.done]
         found = [refusal(self._waiting[work][0], work.error) for work in ended if work.error is not None]
         served = [work for work in ended if work.error is None]
-        found += self._recommended([work for work in served if work.by is None])
-        found += [_answer(self._waiting[work][0], self._ranked(work)) for work in served if work.by is not None]
+        found += self._recommended([work for work in served if work.k is not None and work.by is None])
+        found += [one for work in served if work.k is not None and work.by for one in self._recommended([work])]
+        found += [_answer(self._waiting[work][0], self._ranked(work)) for work in served if work.k is None]
         for work in ended:
             del self._waiting[work]
             if work.given is not None:  # nobody will come back to it
@@ -162,15 +163,18 @@ class Answering:
         found, frames = self.engine.answer(works), []
         for place, work in enumerate(works):
             listed = zip(found.ids[place], found.titles[place], found.scores[place], strict=True)
-            items = [{"id": id_, "title": title, "score": score} for id_, title, score in listed]
+            items: list[dict[str, Any]] = [{"id": id_, "title": title, "score": score} for id_, title, score in listed]
             answer = self._head(work) | {"source": found.source[place], "items": items, "unknown": found.unknown[place]}
+            if found.by:
+                answer["by"] = dict(found.by)
+                for n, item in enumerate(items):
+                    item["scores"] = {name: found.predicted[name][place][n] for name in found.predicted}
             frames.append(_answer(self._waiting[work][0], answer))
         return frames
 
     def _ranked(self, work: Work) -> dict[str, Any]:
-        source = "model" if work.found is None or work.found.of_model else "popularity"
-        head, given = self._head(work) | {"source": source}, self._waiting[work][1].get("candidates")
-        found = self.engine.ranked([work], None if given is None else [given])
+        head, given = self._head(work) | {"source": "model"}, self._waiting[work][1]["candidates"]
+        found = self.engine.ranked([work], [given])
         items = [
             {"id": id_, "title": title, "scores": {name: found.scores[name][0][n] for name in found.scores}}
             for n, (id_, title) in enumerate(zip(found.ids[0], found.titles[0], strict=True))
