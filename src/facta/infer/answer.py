@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,15 @@ def sources(of_model: Bools) -> list[Source]:
     return ["model" if read else "popularity" for read in of_model.tolist()]
 
 
+class Because(NamedTuple):
+    """An event, and what it does to the score of an item."""
+
+    event_id: str
+    item_id: ItemId
+    title: str | None
+    change: float  # score with all events minus score without this one
+
+
 @dataclass(frozen=True)
 class Answer:
     """One list per history, best first; shorter than k only where fewer items may be recommended."""
@@ -37,6 +46,7 @@ class Answer:
     unknown: list[int]  # events left out because their item is not in the catalogue
     by: Mapping[str, float] = field(default_factory=dict)  # found items were ranked: `scores` are Σ weight · score
     predicted: Mapping[str, list[list[float]]] = field(default_factory=dict)  # there: name -> the score of each item
+    because: list[list[list[Because]]] = field(default_factory=list)  # of each item, where asked: largest change first
     item_type: pl.DataType = field(default_factory=pl.Int64, repr=False, compare=False)  # of ids in a frame
 
     @classmethod

@@ -70,6 +70,16 @@ class CatalogueLists:
                 rows[chosen], scores[chosen] = self._within(found, [limits[one] for one in chosen], k)
         return Lists(rows, scores, of_model)
 
+    def scores_of(self, asking: Asking, rows: Ints) -> Floats32:
+        """[B, M] what the model says of M items that may be listed, also of a history without any of them."""
+        places, scores = torch.from_numpy(self.index.place[rows]), np.empty((len(asking), len(rows)), dtype=np.float32)
+        for chosen in _parts(np.arange(len(asking)), min(REQUESTS_PER_BATCH, max(CELLS // len(self.trained), 1))):
+            with torch.inference_mode(), asking.opened(self.model, chosen) as (ranker, batch):
+                found = self.index.scores(ranker, batch)
+                some = found.queries @ found.items[places].T if isinstance(found, FactoredScores) else found[:, places]
+            scores[chosen] = some.numpy()
+        return scores
+
     def _within(self, found: CatalogueScores, limits: Sequence[Limits], k: int) -> tuple[Ints, Floats32]:
         """[B, k] the best rows of B histories by their scores, and the scores themselves."""
         rows, scores = self._listed(found, [one.hidden for one in limits], k)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,17 +122,30 @@ class Engine:
         self, user: UserId | Sequence[UserId], k: int = 10, *, at: Time | None = None,
         context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
         allow: Sequence[ItemId] | None = None, where: Mapping[str, Any] | None = None,
-        at_most: Mapping[str, int] | None = None, by: ScoreWeights | None = None,
+        at_most: Mapping[str, int] | None = None, by: ScoreWeights | None = None, explain: bool = False,
     ) -> Answer:  # fmt: skip
         """The k best items for a user, or a list for each of several.
 
         `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context`,
         `exclude`, `allow`, `where`, `at_most` and `by` are those of `Artifact.recommend`; where there is a `ranker`, it
-        is the one that orders the items by feedback. Hidden items are in no list. Raises DataError and ConfigError.
+        is the one that orders the items by feedback. Hidden items are in no list. `explain`: `because` of the answer
+        says of each item how its score changes when one of the newest 50 events is left out, and nothing of the items
+        of a user who is answered by popularity. Raises DataError and ConfigError.
         """
-        asked: dict[str, Any] = {"at": at, "context": context, "by": by}
+        asked: dict[str, Any] = {"at": at, "context": context, "by": by, "explain": explain}
         asked["filters"] = Filters(exclude, allow, where, at_most)
         return self.answer(self._through([self.recommendation(one, k, **asked) for one in self._users(user)]))
+
+    def explain(
+        self, user: UserId | Sequence[UserId], items: Iterable[ItemId], *, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None,
+    ) -> Answer:  # fmt: skip
+        """Why items have their scores, for a user or for each of several: `recommend(explain=True)` of these items,
+        best first, those in the history among them."""
+        ids = list(dict.fromkeys(items))
+        return self.recommend(
+            user, max(len(ids), 1), at=at, context=context, exclude="nothing", allow=ids, by=by, explain=True
+        )
 
     def rank(
         self, user: UserId | Sequence[UserId], candidates: Iterable[ItemId], *, at: Time | None = None,
@@ -154,7 +168,8 @@ class Engine:
 
     def recommendation(
         self, user: UserId, k: int, *, at: Time | None = None, context: Mapping[str, Any] | None = None,
-        filters: Filters = Filters(), by: ScoreWeights | None = None, deadline: float | None = None,
+        filters: Filters = Filters(), by: ScoreWeights | None = None, explain: bool = False,
+        deadline: float | None = None,
     ) -> Work:  # fmt: skip
         """A request for the k best items. With `by` they are ranked by feedback after they were found."""
         weights = None if by is None else self._ranker.score_names().chosen(by)
@@ -163,7 +178,7 @@ class Engine:
         return Work(
             user, None if at is None else moment(at), k=length_of(k), selection=self._retriever.selection(filters),
             context=None if asked is None else asked[0].context, by=weights, deadline=deadline,
-            said=None if by is None else self._said(context),
+            said=None if by is None else self._said(context), explain=explain,
         )  # fmt: skip
 
     def ranking(
@@ -208,10 +223,16 @@ class Engine:
         found = [work.found for work in works if work.found is not None]
         source, histories = [one.source for one in found], [work.histories[0] for work in works]
         if works and works[0].by is not None:
-            return Answer.ranked(self.ranked(works), source, histories)
-        return self._retriever.answer_of(
-            [one.rows for one in found], [one.scores for one in found], source, histories
-        )  # fmt: skip
+            answer = Answer.ranked(self.ranked(works), source, histories)
+        else:
+            lists = [one.rows for one in found], [one.scores for one in found]
+            answer = self._retriever.answer_of(*lists, source, histories)
+        if not any(work.explain for work in works):
+            return answer
+        why = [{} if work.explaining is None else work.explaining.because(work.events) for work in works]
+        return replace(
+            answer, because=[[one.get(id_, []) for id_ in ids] for one, ids in zip(why, answer.ids, strict=True)]
+        )
 
     def ranked(self, works: Sequence[Work], given: Sequence[Sequence[ItemId]] | None = None) -> Ranking:
         """The orders of candidates of requests that are done, which were for the same scores, in one answer. `given`:

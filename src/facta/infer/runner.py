@@ -18,6 +18,7 @@ from facta.errors import DataError
 from facta.infer.answer import sources
 from facta.infer.asking import Asking, KeptUnder
 from facta.infer.candidates import MICROBATCH, Candidates, Microbatch, advance
+from facta.infer.explaining import Explaining
 from facta.infer.hidden_items import HiddenItems
 from facta.infer.memories import Memories
 from facta.infer.people import People
@@ -41,6 +42,8 @@ class Runner:
 
     def cost(self, work: Work) -> int:
         """Tokens of the next part of a request; those of events that are kept cost nothing."""
+        if work.explaining is not None:
+            return work.explaining.cost
         if work.ranking is not None:
             return 1 + min(work.ranking.left, self.microbatch)
         tokens = sum(
@@ -66,22 +69,44 @@ class Runner:
         self._rank([work for work in going if work.ranking is not None and work.ranking.left])
         for work in going:
             work.done = work.ranking is None or not work.ranking.left
+            if work.done and work.explain and work.found is not None and work.found.source == "model":
+                work.done = self._explained(work)
 
     def _begin(self, step: Sequence[Work]) -> None:
         """Look up all people of a step at once, and which items are hidden."""
         now = self._now()
         if any(work.k is not None for work in step):
             self.hidden.refresh()
-        stored = [work.user for work in step if work.given is None]
+        stored = [work.user for work in step if work.given is None and not work.explain]
         people = self.people.of(stored) if stored else {}
         for work in step:
-            histories = people[work.user] if work.given is None else self.people.coded(work.given)
+            histories = people[work.user] if work.user in people else self._coded(work)
             newest = max((int(one.times[-1]) for one in histories if one.times is not None and len(one)), default=0)
             work.moment = max(now if work.at is None else work.at, newest)
             try:
                 self._bind(work, histories)
             except DataError as error:
                 work.fail(error)
+
+    def _coded(self, work: Work) -> Sequence[EncodedHistory]:
+        """Histories of a request's own. Where it is explained, its events are known by their ids."""
+        person = self.people.store.person(work.user) if work.given is None else work.given
+        work.events = person.events
+        return self.people.coded(person)
+
+    def _explained(self, work: Work) -> bool:
+        """One part of an explanation; whether it was the last one."""
+        assert work.found is not None
+        if work.explaining is None:
+            verbs, which = self._asked(work)[-1]
+            history, ranked = work.histories[which], work.candidates
+            work.explaining = Explaining(
+                verbs, history, None if history.times is None else work.moment,
+                work.found.rows if ranked is None else ranked.rows, self.stride, (which, work.user),
+                work.context if ranked is None else ranked.context, work.by,
+            )  # fmt: skip
+        work.explaining.advance(self.memories)
+        return not work.explaining.left
 
     def _bind(self, work: Work, histories: Sequence[EncodedHistory]) -> None:
         for verbs, which in self._asked(work):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from facta.arrays import Floats32, Ints
+from facta.arrays import Floats, Floats32, Ints
 from facta.artifact.artifact import StoredArtifact
 from facta.artifact.calibration import Calibrator
 from facta.artifact.files import described
@@ -286,6 +286,10 @@ class Verbs:
                 "or numbers."
             )
         return ranking.ScoreNames.of(self.model.predicted, self.fields.fields)
+
+    def values(self, raw: Mapping[str, Floats32], weights: Mapping[str, float]) -> Floats:
+        """[S] what orders candidates, of their scores."""
+        return ranking.values(self.score_names().scores(ranking.calibrated(raw, self.calibration)), weights)
 
     def _ordered(
         self, raw: Mapping[str, Floats32], asked: Sequence[Asked], names: ranking.ScoreNames,

@@ -17,8 +17,9 @@ from facta.data.batches.request import Asked
 from facta.errors import FactaError
 from facta.infer.answer import Source
 from facta.infer.candidates import Candidates
+from facta.infer.explaining import Explaining
 from facta.infer.filters import Selection
-from facta.store.protocol import Person, UserId
+from facta.store.protocol import Person, StoredEvent, UserId
 
 
 class Found(NamedTuple):
@@ -45,6 +46,7 @@ class Work:
     said: Mapping[str, int] | None = None  # codes that the ranker is told of what was found
     candidates: Asked | None = None  # rows of the artifact that ranks
     by: Mapping[str, float] | None = None  # weights of scores; None: items are not ranked after they are found
+    explain: bool = False  # whether it is asked how events change the scores
     deadline: float | None = None
     given: Person | None = None  # what is known of the user; None: what the store knows
     # what becomes of it
@@ -53,6 +55,8 @@ class Work:
     kept: bool = False  # whether it began from keys and values that were kept
     found: Found | None = None
     ranking: Candidates | None = None
+    events: Sequence[StoredEvent] = ()  # of the whole history, where it is explained
+    explaining: Explaining | None = None
     error: FactaError | None = None
     done: bool = False
     cancelled: bool = False  # nobody waits for the answer any more

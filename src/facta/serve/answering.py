@@ -28,6 +28,7 @@ from facta.store.content import Clock
 from facta.store.opening import open_store
 from facta.store.protocol import Person, StoredEvent, UserId
 
+REASONS = 5  # events that explain an item
 Request = Mapping[str, Any]
 
 
@@ -137,7 +138,9 @@ class Answering:
             work = self.engine.ranking(user, items, deadline=deadline, **asked)
         else:
             filters = self._filters(request)
-            work = self.engine.recommendation(user, request["k"], filters=filters, deadline=deadline, **asked)
+            work = self.engine.recommendation(
+                user, request["k"], filters=filters, explain=request.get("explain", False), deadline=deadline, **asked
+            )
         if request.get("history") is not None:
             work.given = self._person(request)
         return work
@@ -165,6 +168,9 @@ class Answering:
             listed = zip(found.ids[place], found.titles[place], found.scores[place], strict=True)
             items: list[dict[str, Any]] = [{"id": id_, "title": title, "score": score} for id_, title, score in listed]
             answer = self._head(work) | {"source": found.source[place], "items": items, "unknown": found.unknown[place]}
+            if work.explain and found.source[place] == "model":
+                for item, why in zip(items, found.because[place], strict=True):
+                    item["because"] = [one._asdict() for one in why[:REASONS]]
             if found.by:
                 answer["by"] = dict(found.by)
                 for n, item in enumerate(items):

@@ -75,7 +75,7 @@ class _Verbs(Generic[Found]):
 
     def recommend(self, user: Id | None = None, k: int = 10, **more: Any) -> Found:
         """The best items for a user, or for a `history`; `more` is what the service is told: at, context, exclude,
-        allow, where, at_most, by, model."""
+        allow, where, at_most, by, explain, model."""
         return self._do(_Call("POST", "/v1/recommend", _said(user_id=user, k=k, **more)))
 
     def rank(self, user: Id | None, candidates: Iterable[Id], **more: Any) -> Found:

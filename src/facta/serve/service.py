@@ -161,7 +161,7 @@ class Service:
     async def recommend(self, asked: Recommend, request_id: str) -> Answer:
         if asked.k > self.config.limits.k:
             raise RequestError(422, f"Found k = {asked.k:,}; expected at most {self.config.limits.k:,}.")
-        more = {name: getattr(asked, name) for name in ("k", "exclude", "allow", "where", "at_most")}
+        more = {name: getattr(asked, name) for name in ("k", "exclude", "allow", "where", "at_most", "explain")}
         return await self._answer(Verb.RECOMMEND, asked, request_id, more)
 
     async def rank(self, asked: Rank, request_id: str) -> Answer:
