@@ -52,14 +52,14 @@ def event(user: Any, item: int, day: int, **values: Any) -> dict[str, Any]:
     return {"visitor": user, "item_id": item, "timestamp": T1 + DAY * day, **values}
 
 
-def offline(made: Artifact, events: list[dict[str, Any]], at: str) -> tuple[list[Any], list[float]]:
+def offline(made: Artifact, events: list[dict[str, Any]], at: str, **asked: Any) -> tuple[list[Any], list[float]]:
     """What the artifact recommends for the history of some posted events."""
     history = History(
         items=[one["item_id"] for one in events],
         times=[np.datetime64(one["timestamp"], "ms") for one in events],  # type: ignore[misc]
         fields={name: [one.get(name) for one in events] for name in ("tab", "click")},
     )
-    found = made.recommend(history, 5, at=np.datetime64(at.removesuffix("+00:00"), "ms"), stride=STRIDE)
+    found = made.recommend(history, 5, at=np.datetime64(at.removesuffix("+00:00"), "ms"), stride=STRIDE, **asked)
     return found.ids[0], found.scores[0]
 
 
@@ -311,6 +311,25 @@ def test_the_client_says_the_same_and_raises_what_the_service_says(server: Serve
             service.amend(70, "x", {"click": 1})
         with pytest.raises(ConfigError, match="Unknown key 'kk'"):
             service.recommend(70, kk=1)
+
+
+def test_filters_and_reasons_come_over_http_as_they_are_in_python(server: Server, made: Artifact) -> None:
+    posted = [event(73, item, day, tab="home", event_id=f"e{item}") for day, item in enumerate((3, 4, 5))]
+    asked: dict[str, Any] = {"where": {"genre": ["genre 0", "genre 1"]}, "at_most": {"genre": 1}, "exclude": "nothing"}
+    with Client(str(server.http.base_url)) as service:
+        service.append(posted)
+        found = service.recommend(73, 9, at=T1 + 9 * DAY, explain=True, **asked)
+        assert [one["id"] for one in service.recommend(73, 9, allow=["2", 7])["items"]] in ([2, 7], [7, 2])
+        with pytest.raises(
+            ConfigError, match="column 'gender' in where; the items of this artifact have: title, genre"
+        ):
+            service.recommend(73, 9, where={"gender": 1})
+        with pytest.raises(ConfigError, match="at_most"):
+            service.recommend(73, 9, at_most={"genre": 0})
+    ids, scores = offline(made, posted, found["at"], **asked)
+    assert [one["id"] for one in found["items"]] == ids and len(ids) == 2
+    assert [one["score"] for one in found["items"]] == pytest.approx(scores, rel=1e-4)
+    assert all({one["event_id"] for one in item["because"]} == {"e3", "e4", "e5"} for item in found["items"])
 
 
 def test_the_client_for_asyncio_is_the_same(server: Server) -> None:
