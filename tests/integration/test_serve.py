@@ -320,9 +320,7 @@ def test_filters_and_reasons_come_over_http_as_they_are_in_python(server: Server
         service.append(posted)
         found = service.recommend(73, 9, at=T1 + 9 * DAY, explain=True, **asked)
         assert [one["id"] for one in service.recommend(73, 9, allow=["2", 7])["items"]] in ([2, 7], [7, 2])
-        with pytest.raises(
-            ConfigError, match="column 'gender' in where; the items of this artifact have: title, genre"
-        ):
+        with pytest.raises(ConfigError, match="column 'gender' in where; the items of this artifact have: title"):
             service.recommend(73, 9, where={"gender": 1})
         with pytest.raises(ConfigError, match="at_most"):
             service.recommend(73, 9, at_most={"genre": 0})

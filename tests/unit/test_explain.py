@@ -172,6 +172,8 @@ def test_an_explanation_advances_between_the_others(log: Dataset, monkeypatch: p
     made = artifact_of(log, "interleaved", ENCODERS["hstu"], window=6, joint=True)
     engine = Engine(made, store=MemoryStore(Clock(max_future=None)), now=lambda: 0)
     engine.append(1, [{"item_id": item, "timestamp": T0 + item} for item in range(5)])
+    engine.recommend(1, 2)
+    kept = engine.memories.get((0, 1))
     long = engine.submit(engine.recommendation(1, 2, explain=True))
     engine.step()
     short = engine.submit(engine.recommendation(1, 2, filters=Filters("nothing")))
@@ -180,3 +182,5 @@ def test_an_explanation_advances_between_the_others(log: Dataset, monkeypatch: p
     while not long.done:
         engine.step()
     assert [len(why) for why in engine.answer([long]).because[0]] == [5, 5]
+    engine.explain(1, [1, 2], by="click")
+    assert kept is not None and engine.memories.get((0, 1)) is kept, "of histories that were not, nothing is kept"

@@ -18,12 +18,12 @@ from facta.data.dataset.ids import ItemId
 from facta.infer import frames
 from facta.infer.ranking import Ranking, joined
 
-Source = Literal["model", "popularity"]
+Source = Literal["model", "popularity", "live popularity"]
 
 
-def sources(of_model: Bools) -> list[Source]:
-    """[B] whom the lists are from."""
-    return ["model" if read else "popularity" for read in of_model.tolist()]
+def sources(of_model: Bools, *, live: bool = False) -> list[Source]:
+    """[B] where the lists come from. `live`: popularity is of live events."""
+    return ["model" if read else "live popularity" if live else "popularity" for read in of_model.tolist()]
 
 
 class Because(NamedTuple):
@@ -42,7 +42,7 @@ class Answer:
     ids: list[list[ItemId]]
     titles: list[list[str | None]]  # None where the catalogue has no title
     scores: list[list[float]]
-    source: list[Source]  # popularity: no item of the history has a training event
+    source: list[Source]  # popularity: no item of the history has a training event; live: of the events of a store
     unknown: list[int]  # events left out because their item is not in the catalogue
     by: Mapping[str, float] = field(default_factory=dict)  # found items were ranked: `scores` are Σ weight · score
     predicted: Mapping[str, list[list[float]]] = field(default_factory=dict)  # there: name -> the score of each item

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
@@ -48,9 +47,13 @@ class CatalogueLists:
         """[B] whether a history shows an item with training events, so that the model is asked."""
         return np.array([self.trained[one.rows].any() for one in histories], dtype=np.bool_)
 
-    def best(self, asking: Asking, limits: Sequence[Limits], k: int, shortlist: int | None = None) -> Lists:
+    def best(
+        self, asking: Asking, limits: Sequence[Limits], k: int, shortlist: int | None = None,
+        popularity: Floats32 | None = None,
+    ) -> Lists:  # fmt: skip
         """The best k items for each history within its limits, by evaluation's code.
 
+        `popularity` [V] stands in for the training events of items, where the model has nothing to read.
         `shortlist`: how many items that a rough search puts first are scored exactly; None: all are. Caps need all.
         """
         of_model = self.of_model(asking.histories)
@@ -65,7 +68,7 @@ class CatalogueLists:
                 masked = _sets([limits[one].hidden for one in chosen])
                 rows[chosen], scores[chosen] = self.shortlist.best(ranker, batch, masked, k, shortlist)
         by_model = np.flatnonzero(of_model) if shortlist is None else np.empty(0, dtype=np.int64)
-        for chosen, found in self._scores(asking, np.flatnonzero(~of_model), by_model):
+        for chosen, found in self._scores(asking, np.flatnonzero(~of_model), by_model, popularity):
             with torch.inference_mode():
                 rows[chosen], scores[chosen] = self._within(found, [limits[one] for one in chosen], k)
         return Lists(rows, scores, of_model)
@@ -101,11 +104,14 @@ class CatalogueLists:
         best = self.index.rank(found, none, _sets(hidden), k)
         return best.lists, best.scores
 
-    def _scores(self, asking: Asking, by_popularity: Ints, by_model: Ints) -> Iterator[tuple[Ints, CatalogueScores]]:
+    def _scores(
+        self, asking: Asking, by_popularity: Ints, by_model: Ints, popularity: Floats32 | None
+    ) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), each of the places once."""
+        counts = torch.from_numpy((self._training_events if popularity is None else popularity)[self.trained])
         dense = min(REQUESTS_PER_BATCH, max(CELLS // len(self.trained), 1))
         for chosen in _parts(by_popularity, dense):
-            yield chosen, self._popularity.expand(len(chosen), -1)
+            yield chosen, counts.expand(len(chosen), -1)
         parts = _parts(by_model, REQUESTS_PER_BATCH if self.index.products else dense) if len(by_model) else []
         found: list[FactoredScores] = []
         for chosen in parts:
@@ -130,11 +136,6 @@ class CatalogueLists:
         """The rough search among them. Raises ConfigError where the model has none."""
         with torch.inference_mode():
             return Shortlist.of(self.index, self.model)
-
-    @cached_property
-    def _popularity(self) -> Tensor:
-        """[V'] training events."""
-        return torch.from_numpy(self._training_events[self.trained])
 
 
 def _sets(hidden: Sequence[Ints]) -> ItemSets:

@@ -30,6 +30,7 @@ from facta.infer.cache import Cache, bytes_of
 from facta.infer.coding import Coding
 from facta.infer.filters import Exclude, Filters
 from facta.infer.history import context_codes
+from facta.infer.live_popularity import LivePopularity
 from facta.infer.memories import Memories
 from facta.infer.people import People, Resident
 from facta.infer.ranking import Ranking, ScoreWeights
@@ -60,9 +61,11 @@ class Engine:
     def __init__(
         self, artifact: Artifact, *, ranker: Artifact | None = None, store: EventStore | None = None,
         cache: int | str = "1GiB", stride: int | None = None, microbatch: int = 1024, waiting: int = 1024,
-        now: Callable[[], int] | None = None,
+        popular_half_life: float | None = None, now: Callable[[], int] | None = None,
     ) -> None:  # fmt: skip
-        """`waiting`: requests that may wait at most; `now`: a clock of milliseconds since 1970."""
+        """`waiting`: requests that may wait at most; `now`: a clock of milliseconds since 1970. `popular_half_life`:
+        days after which an event counts half, where popularity answers; it is then that of the store's events, and
+        `source` says "live popularity". None: that of the training events."""
         self.store: EventStore = MemoryStore() if store is None else store
         budget, held = bytes_of(cache), [artifact.verbs, *([] if ranker is None else [ranker.verbs])]
         self._retriever, self._ranker = held[0], held[-1]
@@ -74,9 +77,13 @@ class Engine:
         self.steps = self.answered = self.from_kept = 0  # counters since the start
         self.people = People(self.store, self.codings, self.residents)
         self.stride = max(artifact.model.window // 8, 1) if stride is None else stride
+        popular = None
+        if popular_half_life is not None:
+            rows_of, count = self.codings[0].rows_of, len(artifact.verbs.items.catalogue)
+            popular = LivePopularity(self.store, rows_of, count, popular_half_life)
         self.runner = Runner(
             self._retriever, self._ranker, self.people, self.memories, stride=self.stride, microbatch=microbatch,
-            now=now or (lambda: time.time_ns() // 1_000_000),
+            now=now or (lambda: time.time_ns() // 1_000_000), popular=popular,
         )  # fmt: skip
         self.scheduler = Scheduler(waiting)
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from facta.arrays import Ints
+from facta.arrays import Floats32, Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked
 from facta.errors import DataError
@@ -20,6 +20,7 @@ from facta.infer.asking import Asking, KeptUnder
 from facta.infer.candidates import MICROBATCH, Candidates, Microbatch, advance
 from facta.infer.explaining import Explaining
 from facta.infer.hidden_items import HiddenItems
+from facta.infer.live_popularity import LivePopularity
 from facta.infer.memories import Memories
 from facta.infer.people import People
 from facta.infer.verbs import Verbs
@@ -32,12 +33,13 @@ class Runner:
 
     def __init__(
         self, retriever: Verbs, ranker: Verbs, people: People, memories: Memories, *, stride: int, microbatch: int,
-        now: Callable[[], int],
+        now: Callable[[], int], popular: LivePopularity | None = None,
     ) -> None:  # fmt: skip
         """`people`: in the codings of the retriever and, where it is another artifact, of the ranker; `now`: ms."""
         self.retriever, self.ranker, self.people, self.memories = retriever, ranker, people, memories
         self.of_ranker = 0 if ranker is retriever else 1  # which of people's codings, and whose memory
         self.stride, self.microbatch, self._now = stride, min(microbatch, MICROBATCH), now
+        self.popular = popular
         self.hidden = HiddenItems(people.store, people.codings[0].rows_of)
 
     def cost(self, work: Work) -> int:
@@ -136,6 +138,13 @@ class Runner:
         every = np.arange(len(self.retriever.items.catalogue))
         return self.people.codings[1].rows_of(self.retriever.items.ids(every))
 
+    def _counts(self, histories: Sequence[EncodedHistory]) -> Floats32 | None:
+        """[V] what live events say of the items; None where nobody asks, or they say nothing of what may be listed."""
+        if self.popular is None or self.retriever.lists.of_model(histories).all():
+            return None
+        counts = self.popular.scores()
+        return counts if counts[self.retriever.lists.trained].any() else None
+
     def _retired(self, work: Work) -> Ints:
         """The rows that no list of a request holds: hidden items, and those that could not be ranked after they were
         found."""
@@ -164,8 +173,10 @@ class Runner:
         chosen = [work.selection for work in step if work.selection is not None]
         given = zip(chosen, histories, map(self._retired, step), strict=True)
         limits = [one.limits(history, retired) for one, history, retired in given]
-        found = self.retriever.lists.best(asking, limits, max(work.k or 0 for work in step))
-        for place, (work, source) in enumerate(zip(step, sources(found.of_model), strict=True)):
+        lists, counts = self.retriever.lists, self._counts(histories)
+        found = lists.best(asking, limits, max(work.k or 0 for work in step), popularity=counts)
+        source_of = sources(found.of_model, live=counts is not None)
+        for place, (work, source) in enumerate(zip(step, source_of, strict=True)):
             rows = found.rows[place, : work.k]
             listed = rows >= 0
             work.found = Found(rows[listed], found.scores[place, : work.k][listed], source)

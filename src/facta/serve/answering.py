@@ -46,13 +46,17 @@ class Answering:
 
     @classmethod
     def of(
-        cls, name: str, artifact: str, ranker: str | None, store: str, *, cache: str, stride: int | None, waiting: int
-    ) -> Answering:
+        cls, name: str, artifact: str, ranker: str | None, store: str, *, cache: str, stride: int | None, waiting: int,
+        popular_half_life: float | None = None,
+    ) -> Answering:  # fmt: skip
         """Load what is served. Raises ArtifactError, StoreError and ConfigError."""
         loaded = Artifact.load(artifact)
         other = None if ranker is None else Artifact.load(ranker)
         opened = open_store(store, Clock(max_future=None))  # it only reads; the HTTP process has its own clock
-        engine = Engine(loaded, ranker=other, store=opened, cache=cache, stride=stride, waiting=waiting)
+        engine = Engine(
+            loaded, ranker=other, store=opened, cache=cache, stride=stride, waiting=waiting,
+            popular_half_life=popular_half_life,
+        )  # fmt: skip
         return cls(engine, loaded, name)
 
     def __len__(self) -> int:
@@ -93,6 +97,8 @@ class Answering:
                 engine.submit(work)
             while not all(work.done for work in works):
                 engine.step()
+        if engine.runner.popular is not None:
+            engine.runner.popular.scores()
         self._drop("nobody")
         engine.steps = engine.answered = engine.from_kept = 0
 
