@@ -324,6 +324,11 @@ def test_filters_and_reasons_come_over_http_as_they_are_in_python(server: Server
             service.recommend(73, 9, where={"gender": 1})
         with pytest.raises(ConfigError, match="at_most"):
             service.recommend(73, 9, at_most={"genre": 0})
+        assert service.hide(found["items"][0]["id"])["unknown"] is False and service.hide(999)["unknown"] is True
+        left = service.recommend(73, 9, exclude="nothing", at=T1 + 9 * DAY)["items"]
+        assert {one["id"] for one in left} == {*range(ITEMS - 1)} - {found["items"][0]["id"]}, "8 has no training event"
+        service.hide(str(found["items"][0]["id"]), hidden=False)
+        assert len(service.recommend(73, 9, exclude="nothing")["items"]) == ITEMS - 1
     ids, scores = offline(made, posted, found["at"], **asked)
     assert [one["id"] for one in found["items"]] == ids and len(ids) == 2
     assert [one["score"] for one in found["items"]] == pytest.approx(scores, rel=1e-4)

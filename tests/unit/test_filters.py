@@ -212,6 +212,8 @@ def test_hidden_items_are_in_no_list_until_they_are_shown_again(tmp_path: Path) 
     before, popular = engine.recommend(1, 5), engine.recommend(2, 5)
     gone = [before.ids[0][0], popular.ids[0][1]]
     engine.hide([*gone, 999])
+    assert not {*gone} & {*engine.recommend(1, ITEMS).ids[0]}, "who hides it knows it at once"
+    engine.runner.hidden.every = replica.runner.hidden.every = 0.0
     for one in with_store:
         for user, old in ((1, before), (2, popular)):
             left = one.recommend(user, ITEMS)

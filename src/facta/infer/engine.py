@@ -119,9 +119,11 @@ class Engine:
         return known
 
     def hide(self, items: ItemId | Iterable[ItemId], *, hidden: bool = True) -> None:
-        """Keep items out of all lists, or let them in again. Who asks about them by name, as in `rank`, is answered."""
+        """Keep items out of all lists, or let them in again. Who asks about them by name, as in `rank`, is answered.
+        Other engines of the store know it within a second."""
         for item in [items] if isinstance(items, (int, str)) else items:
             self.store.describe(self.words.id(item, "item"), {}, hidden=hidden)
+        self.runner.hidden.refresh(at_once=True)
 
     # what is asked
 

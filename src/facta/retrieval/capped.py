@@ -88,14 +88,17 @@ class Counted:
 def best_under_caps(best: Best, limits: Limits, k: int) -> tuple[Ints, Floats32]:
     """The best k rows [k'] under the caps, best first, and their scores."""
     counted, rows, scores = Counted(limits.caps), list[int](), list[np.float32]()
-    seen = limits.hidden
+    left = np.ones(len(limits.caps[0].groups.offsets) - 1, dtype=np.bool_)  # [V]
+    left[limits.hidden] = False
     while len(rows) < k:
-        found, values = best(np.unique(np.concatenate([seen, *counted.full()])))
+        for full in counted.full():
+            left[full] = False
+        found, values = best(np.flatnonzero(~left))
         for row, score in zip(found.tolist(), values, strict=True):
             if len(rows) < k and counted.take(row):
                 rows.append(row)
                 scores.append(score)
         if len(found) < k:  # nothing is left behind them
             break
-        seen = np.concatenate([seen, found])
+        left[found] = False
     return np.array(rows, dtype=np.int64), np.array(scores, dtype=np.float32)

@@ -42,6 +42,7 @@ class Answering:
         self._waiting: dict[Work, tuple[int, Request]] = {}
         self._done = {
             Verb.SIMILAR: self._similar, Verb.ITEMS: self._items, Verb.STATUS: self._status, Verb.FORGET: self._forget,
+            Verb.HIDDEN: self._hidden,
         }  # fmt: skip
 
     @classmethod
@@ -223,6 +224,10 @@ class Answering:
             "cache_people": len(engine.memories),
             "cache_evicted": engine.memories.evicted,
         }
+
+    def _hidden(self, request: Request) -> dict[str, Any]:
+        self.engine.runner.hidden.refresh(at_once=True)
+        return {}
 
     def _forget(self, request: Request) -> dict[str, Any]:
         for work in self._waiting:

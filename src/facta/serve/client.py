@@ -90,6 +90,10 @@ class _Verbs(Generic[Found]):
         """Items by the words of their titles."""
         return self._do(_Call("GET", "/v1/items", query={"q": typed, "k": k}))
 
+    def hide(self, item: Id, *, hidden: bool = True) -> Found:
+        """Keep an item out of all lists, or let it in again."""
+        return self._do(_Call("PATCH", f"/v1/items/{_part(item)}", {"hidden": hidden}))
+
     def models(self) -> Found:
         """What is served."""
         return self._do(_Call("GET", "/v1/models"))

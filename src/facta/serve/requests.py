@@ -65,6 +65,12 @@ class Merge(Config):
     user_id: Id
 
 
+class Change(Config):
+    """`PATCH /v1/items/{id}`."""
+
+    hidden: StrictBool  # whether lists leave the item out
+
+
 class Swap(Config):
     """`PUT /v1/models/{name}`: folders below `--models`."""
 

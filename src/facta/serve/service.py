@@ -139,11 +139,23 @@ class Service:
         await self._drop(user)
         return {"forgotten": forgotten}
 
+    async def change(self, given: str, *, hidden: bool) -> dict[str, Any]:
+        """An item that lists leave out, or hold again."""
+        item = self.words.id(given, "item")
+        await self.stored(lambda: self.store.describe(item, {}, hidden=hidden))
+        await self._tell(Verb.HIDDEN, {})
+        known = self.models.links[DEFAULT].known
+        return {"item_id": item, "hidden": hidden} | ({} if known is None else {"unknown": item not in known})
+
     async def _drop(self, user: UserId) -> None:
-        """Let the engines forget what they keep; one that is not there keeps nothing."""
+        """Let the engines forget what they keep."""
+        await self._tell(Verb.FORGET, {"user_id": user})
+
+    async def _tell(self, verb: Verb, body: Mapping[str, Any]) -> None:
+        """Say something to all engines; one that is not there reads it from the store when it begins."""
         for link in self.models.links.values():
             try:
-                await link.ask(Verb.FORGET, {"user_id": user}, self.config.limits.seconds)
+                await link.ask(verb, body, self.config.limits.seconds)
             except BusyError:
                 if link.about is not None:
                     raise
