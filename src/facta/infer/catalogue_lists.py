@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
@@ -85,18 +86,21 @@ class CatalogueLists:
 
     def _within(self, found: CatalogueScores, limits: Sequence[Limits], k: int) -> tuple[Ints, Floats32]:
         """[B, k] the best rows of B histories by their scores, and the scores themselves."""
-        rows, scores = self._listed(found, [one.hidden for one in limits], k)
-        for place, one in enumerate(limits):
-            if one.caps:
-                alone = _alone(found, place)
+        rows = np.full((len(limits), k), -1, dtype=np.int64)
+        scores = np.full((len(limits), k), -np.inf, dtype=np.float32)
+        plain = np.array([not one.caps for one in limits])
+        if plain.any():
+            some = found if plain.all() else _some(found, np.flatnonzero(plain))
+            rows[plain], scores[plain] = self._listed(some, [one.hidden for one in limits if not one.caps], k)
+        for place in np.flatnonzero(~plain).tolist():
+            alone = _some(found, np.array([place]))
 
-                def best(hidden: Ints, alone: CatalogueScores = alone) -> tuple[Ints, Floats32]:
-                    lists, values = self._listed(alone, [hidden], k)
-                    return lists[0][lists[0] >= 0], values[0][lists[0] >= 0]
+            def best(hidden: Ints, alone: CatalogueScores = alone) -> tuple[Ints, Floats32]:
+                lists, values = self._listed(alone, [hidden], k)
+                return lists[0][lists[0] >= 0], values[0][lists[0] >= 0]
 
-                taken, values = best_under_caps(best, one, k)
-                rows[place], scores[place] = -1, -np.inf
-                rows[place, : len(taken)], scores[place, : len(taken)] = taken, values
+            taken, values = best_under_caps(best, limits[place], k)
+            rows[place, : len(taken)], scores[place, : len(taken)] = taken, values
         return rows, scores
 
     def _listed(self, found: CatalogueScores, hidden: Sequence[Ints], k: int) -> tuple[Ints, Floats32]:
@@ -108,9 +112,9 @@ class CatalogueLists:
         self, asking: Asking, by_popularity: Ints, by_model: Ints, popularity: Floats32 | None
     ) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), each of the places once."""
-        counts = torch.from_numpy((self._training_events if popularity is None else popularity)[self.trained])
         dense = min(REQUESTS_PER_BATCH, max(CELLS // len(self.trained), 1))
         for chosen in _parts(by_popularity, dense):
+            counts = self._popularity if popularity is None else torch.from_numpy(popularity[self.trained])
             yield chosen, counts.expand(len(chosen), -1)
         parts = _parts(by_model, REQUESTS_PER_BATCH if self.index.products else dense) if len(by_model) else []
         found: list[FactoredScores] = []
@@ -137,16 +141,21 @@ class CatalogueLists:
         with torch.inference_mode():
             return Shortlist.of(self.index, self.model)
 
+    @cached_property
+    def _popularity(self) -> Tensor:
+        """[V'] training events."""
+        return torch.from_numpy(self._training_events[self.trained])
+
 
 def _sets(hidden: Sequence[Ints]) -> ItemSets:
     """The hidden rows of some histories, each once."""
     return ItemSets(arrays.offsets_of(np.array([len(one) for one in hidden])), np.concatenate(hidden))
 
 
-def _alone(scores: CatalogueScores, place: int) -> CatalogueScores:
-    """Those of one history."""
-    one = slice(place, place + 1)
-    return FactoredScores(scores.queries[one], scores.items) if isinstance(scores, FactoredScores) else scores[one]
+def _some(scores: CatalogueScores, places: Ints) -> CatalogueScores:
+    """Those of some histories."""
+    at = torch.from_numpy(places)
+    return FactoredScores(scores.queries[at], scores.items) if isinstance(scores, FactoredScores) else scores[at]
 
 
 def _parts(places: Ints, size: int) -> list[Ints]:
