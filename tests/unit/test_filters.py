@@ -117,19 +117,20 @@ def test_filtered_lists_are_those_of_all_scores_filtered_and_sorted(
 
 
 def test_a_list_is_short_only_where_nothing_is_left() -> None:
-    """The best ten items are all of one kind; the eleventh is another one's."""
+    """The best 290 items but one are of one kind."""
     rows = 300
     config = {"kind": "recommender", "window": 4, "width": 4, "encoder": {"kind": "gru", "layers": 1}}
     model = saved_model.parse(config).build(Catalogue(rows), seed=1).eval()
     catalogue = pl.DataFrame(
         {
             "row": range(rows), "item_id": range(rows), "training_events": range(rows, 0, -1),
-            "kind": ["much"] * 290 + [f"kind {row % 5}" for row in range(10)],
+            "kind": ["much", "kind 4", *["much"] * 288] + [f"kind {row % 5}" for row in range(10)],
         }
     )  # fmt: skip
     made = Artifact({"name": "t", "model": config, "protocol": {}}, {}, catalogue, model)
-    assert made.recommend([], 5, at_most={"kind": 1}).ids == [[0, 290, 291, 292, 293]]
-    assert made.recommend([], 50, at_most={"kind": 1}).ids == [[0, 290, 291, 292, 293, 294]]
+    assert made.recommend([], 5, at_most={"kind": 1}).ids == [[0, 1, 290, 291, 292]]
+    assert made.recommend([], 50, at_most={"kind": 1}).ids == [[0, 1, 290, 291, 292, 293]]
+    assert made.recommend([], 5, at_most={"kind": 2}).ids == [[0, 1, 2, 290, 291]]
     assert made.recommend([], 5, where={"kind": "kind 1"}).ids == [[291, 296]]
     assert made.recommend([], 2, allow=[295, 7, 4, 299]).ids == [[4, 7]]
 
