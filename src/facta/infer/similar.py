@@ -73,7 +73,8 @@ class ItemNeighbours:
         asked = torch.from_numpy(rows)
         none = ItemSets(np.zeros(len(rows) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
         masked = [np.union1d(hidden, row) for row in rows]
-        left_out = ItemSets(arrays.offsets_of(np.array([len(one) for one in masked])), np.concatenate(masked))
+        offsets = arrays.offsets_of(np.array([len(one) for one in masked], dtype=np.int64))
+        left_out = ItemSets(offsets, np.concatenate([*masked, hidden[:0]]))
         ranking = self.index.rank(self._scores(asked), none, left_out, k)
         return ranking.lists, ranking.scores
 
