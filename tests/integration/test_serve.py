@@ -240,6 +240,28 @@ def test_items_are_found_by_title_and_by_likeness(server: Server, made: Artifact
     assert server.http.get("/v1/items/999/similar").status_code == 422
 
 
+def test_filters_and_reasons_come_over_http_as_they_are_in_python(server: Server, made: Artifact) -> None:
+    posted = [event(75, item, day, tab="home", event_id=f"e{item}") for day, item in enumerate((3, 4, 5))]
+    asked: dict[str, Any] = {"where": {"genre": ["genre 0", "genre 1"]}, "at_most": {"genre": 1}, "exclude": "nothing"}
+    with Client(str(server.http.base_url)) as service:
+        service.append(posted)
+        found = service.recommend(75, 9, at=T1 + 9 * DAY, explain=True, **asked)
+        assert [one["id"] for one in service.recommend(75, 9, allow=["2", 7])["items"]] in ([2, 7], [7, 2])
+        with pytest.raises(ConfigError, match="column 'gender' in where; the items of this artifact have: title"):
+            service.recommend(75, 9, where={"gender": 1})
+        with pytest.raises(ConfigError, match="at_most"):
+            service.recommend(75, 9, at_most={"genre": 0})
+        assert service.hide(found["items"][0]["id"])["unknown"] is False and service.hide(999)["unknown"] is True
+        left = service.recommend(75, 9, exclude="nothing", at=T1 + 9 * DAY)["items"]
+        assert {one["id"] for one in left} == {*range(ITEMS - 1)} - {found["items"][0]["id"]}, "8 has no training event"
+        service.hide(str(found["items"][0]["id"]), hidden=False)
+        assert len(service.recommend(75, 9, exclude="nothing")["items"]) == ITEMS - 1
+    ids, scores = offline(made, posted, found["at"], **asked)
+    assert [one["id"] for one in found["items"]] == ids and len(ids) == 2
+    assert [one["score"] for one in found["items"]] == pytest.approx(scores, rel=1e-4)
+    assert all({one["event_id"] for one in item["because"]} == {"e3", "e4", "e5"} for item in found["items"])
+
+
 def test_whatever_is_sent_is_no_mistake_of_the_service(server: Server) -> None:
     """All checks of schemathesis but one: what JSON Schema allows may be refused, for it does not know the log."""
     command = [Path(sys.executable).parent / "schemathesis", "run", f"{server.http.base_url}/openapi.json"]
@@ -313,28 +335,6 @@ def test_the_client_says_the_same_and_raises_what_the_service_says(server: Serve
             service.amend(70, "x", {"click": 1})
         with pytest.raises(ConfigError, match="Unknown key 'kk'"):
             service.recommend(70, kk=1)
-
-
-def test_filters_and_reasons_come_over_http_as_they_are_in_python(server: Server, made: Artifact) -> None:
-    posted = [event(75, item, day, tab="home", event_id=f"e{item}") for day, item in enumerate((3, 4, 5))]
-    asked: dict[str, Any] = {"where": {"genre": ["genre 0", "genre 1"]}, "at_most": {"genre": 1}, "exclude": "nothing"}
-    with Client(str(server.http.base_url)) as service:
-        service.append(posted)
-        found = service.recommend(75, 9, at=T1 + 9 * DAY, explain=True, **asked)
-        assert [one["id"] for one in service.recommend(75, 9, allow=["2", 7])["items"]] in ([2, 7], [7, 2])
-        with pytest.raises(ConfigError, match="column 'gender' in where; the items of this artifact have: title"):
-            service.recommend(75, 9, where={"gender": 1})
-        with pytest.raises(ConfigError, match="at_most"):
-            service.recommend(75, 9, at_most={"genre": 0})
-        assert service.hide(found["items"][0]["id"])["unknown"] is False and service.hide(999)["unknown"] is True
-        left = service.recommend(75, 9, exclude="nothing", at=T1 + 9 * DAY)["items"]
-        assert {one["id"] for one in left} == {*range(ITEMS - 1)} - {found["items"][0]["id"]}, "8 has no training event"
-        service.hide(str(found["items"][0]["id"]), hidden=False)
-        assert len(service.recommend(75, 9, exclude="nothing")["items"]) == ITEMS - 1
-    ids, scores = offline(made, posted, found["at"], **asked)
-    assert [one["id"] for one in found["items"]] == ids and len(ids) == 2
-    assert [one["score"] for one in found["items"]] == pytest.approx(scores, rel=1e-4)
-    assert all({one["event_id"] for one in item["because"]} == {"e3", "e4", "e5"} for item in found["items"])
 
 
 def test_the_client_for_asyncio_is_the_same(server: Server) -> None:
