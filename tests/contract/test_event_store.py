@@ -71,6 +71,19 @@ def test_order_is_time_then_arrival_and_revisions_count_events(store: EventStore
     assert person.revision == 5
 
 
+def test_events_are_worth_half_after_every_half_life(store: EventStore) -> None:
+    assert store.popularity(10.0) == {}
+    post(store, 1, event("a", 1_000, 7), event("b", 990, 7), event("c", 980, "7"))
+    post(store, 2, event("d", 1_000, 8), event("e", 1_000, 8), event("f", 10**12, 9), event("g", 10**12 - 20, 9))
+    assert store.popularity(10.0) == pytest.approx({7: 0.0, "7": 0.0, 8: 0.0, 9: 1.25})
+    store.remove(2, "f")
+    assert store.popularity(10.0) == pytest.approx({7: 0.0, "7": 0.0, 8: 0.0, 9: 1.0})
+    store.forget(2)
+    post(store, 3, event("timeless", None, 8))
+    assert store.popularity(10.0) == pytest.approx({7: 1.5, "7": 0.25, 8: 1.0})
+    assert store.popularity(20.0) == pytest.approx({7: 1 + 2**-0.5, "7": 0.5, 8: 1.0})
+
+
 def test_events_without_times_are_in_the_order_of_arrival(store: EventStore) -> None:
     post(store, 1, event("b", None), event("a", None))
     post(store, 1, event("c", None))

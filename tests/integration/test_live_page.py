@@ -19,7 +19,10 @@ def test_the_python_of_the_page_runs(
     scope = dict[str, object](artifact=artifact(timed=True, ids=list(range(12))))
     for code in blocks(PAGE, "python"):
         exec(compile(code, "live.md", "exec"), scope)
-    first, second, stored, sources = capsys.readouterr().out.splitlines()
+    first, second, *why, stored, sources = capsys.readouterr().out.splitlines()
+    assert (
+        len(why) == 3 and all("changes the score of" in line for line in why) and any("item 3 " in line for line in why)
+    )
     assert first != second, "two more events change the list"
     assert stored == first, "an engine that begins knows what the one before was told"
     assert sources == "[['model'], ['popularity']]"

@@ -21,7 +21,9 @@ def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         surface=pl.when(pl.col("item_id") % 3 == 0).then(pl.lit("home")).otherwise(pl.lit("search"))
     )
     log.write_csv("events.csv")
-    log.select(pl.col("item_id").unique()).with_columns(title=pl.format("item {}", "item_id")).write_csv("items.csv")
+    genre = pl.when(pl.col("item_id") % 2 == 0).then(pl.lit("Comedy")).otherwise(pl.lit("Drama"))
+    items = log.select(pl.col("item_id").unique()).with_columns(title=pl.format("item {}", "item_id"), genre=genre)
+    items.write_csv("items.csv")
     found, scope = blocks(PAGE, "python"), dict[str, object]()
     for code in found:
         text = re.sub(r"own-log/", "debug/", code)

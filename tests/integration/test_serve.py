@@ -52,14 +52,14 @@ def event(user: Any, item: int, day: int, **values: Any) -> dict[str, Any]:
     return {"visitor": user, "item_id": item, "timestamp": T1 + DAY * day, **values}
 
 
-def offline(made: Artifact, events: list[dict[str, Any]], at: str) -> tuple[list[Any], list[float]]:
+def offline(made: Artifact, events: list[dict[str, Any]], at: str, **asked: Any) -> tuple[list[Any], list[float]]:
     """What the artifact recommends for the history of some posted events."""
     history = History(
         items=[one["item_id"] for one in events],
         times=[np.datetime64(one["timestamp"], "ms") for one in events],  # type: ignore[misc]
         fields={name: [one.get(name) for one in events] for name in ("tab", "click")},
     )
-    found = made.recommend(history, 5, at=np.datetime64(at.removesuffix("+00:00"), "ms"), stride=STRIDE)
+    found = made.recommend(history, 5, at=np.datetime64(at.removesuffix("+00:00"), "ms"), stride=STRIDE, **asked)
     return found.ids[0], found.scores[0]
 
 
@@ -255,6 +255,28 @@ def test_items_are_found_by_title_and_by_likeness(server: Server, made: Artifact
     assert server.http.get("/v1/items/999/similar").status_code == 422
 
 
+def test_filters_and_reasons_come_over_http_as_they_are_in_python(server: Server, made: Artifact) -> None:
+    posted = [event(75, item, day, tab="home", event_id=f"e{item}") for day, item in enumerate((3, 4, 5))]
+    asked: dict[str, Any] = {"where": {"genre": ["genre 0", "genre 1"]}, "at_most": {"genre": 1}, "exclude": "nothing"}
+    with Client(str(server.http.base_url)) as service:
+        service.append(posted)
+        found = service.recommend(75, 9, at=T1 + 9 * DAY, explain=True, **asked)
+        assert [one["id"] for one in service.recommend(75, 9, allow=["2", 7])["items"]] in ([2, 7], [7, 2])
+        with pytest.raises(ConfigError, match="column 'gender' in where; the items of this artifact have: title"):
+            service.recommend(75, 9, where={"gender": 1})
+        with pytest.raises(ConfigError, match="at_most"):
+            service.recommend(75, 9, at_most={"genre": 0})
+        assert service.hide(found["items"][0]["id"])["unknown"] is False and service.hide(999)["unknown"] is True
+        left = service.recommend(75, 9, exclude="nothing", at=T1 + 9 * DAY)["items"]
+        assert {one["id"] for one in left} == {*range(ITEMS - 1)} - {found["items"][0]["id"]}, "8 has no training event"
+        service.hide(str(found["items"][0]["id"]), hidden=False)
+        assert len(service.recommend(75, 9, exclude="nothing")["items"]) == ITEMS - 1
+    ids, scores = offline(made, posted, found["at"], **asked)
+    assert [one["id"] for one in found["items"]] == ids and len(ids) == 2
+    assert [one["score"] for one in found["items"]] == pytest.approx(scores, rel=1e-4)
+    assert all({one["event_id"] for one in item["because"]} == {"e3", "e4", "e5"} for item in found["items"])
+
+
 def test_whatever_is_sent_is_no_mistake_of_the_service(server: Server) -> None:
     """All checks of schemathesis but one: what JSON Schema allows may be refused, for it does not know the log."""
     command = [Path(sys.executable).parent / "schemathesis", "run", f"{server.http.base_url}/openapi.json"]
@@ -262,7 +284,9 @@ def test_whatever_is_sent_is_no_mistake_of_the_service(server: Server) -> None:
     left_out = ["--exclude-checks", "positive_data_acceptance", "--no-color"]
     run = subprocess.run([*command, *options, *left_out], capture_output=True, text=True, cwd=server.log.parent)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr
-    assert "17 passed" in run.stdout and not [one for one in server.lines() if one.get("status") == 500]
+    assert "18 passed" in run.stdout and not [one for one in server.lines() if one.get("status") == 500]
+    for item in range(ITEMS):  # some were hidden
+        assert server.http.patch(f"/v1/items/{item}", json={"hidden": False}).json()["hidden"] is False
 
 
 def test_what_was_answered_is_kept_without_the_person(server: Server, folder: Path) -> None:

@@ -108,3 +108,37 @@ def test_a_store_that_is_away_is_a_refusal_and_back_an_answer(
         assert through(answering)[1] == (503, {"error": "StoreError", "detail": "The event store is away."})
     taken(answering, 2, Verb.RECOMMEND, user_id=1, k=3)
     assert through(answering)[2][0] == 200
+
+
+def test_filters_are_read_as_the_log_writes_ids_and_refused_in_a_sentence(answering: Answering) -> None:
+    taken(answering, 1, Verb.RECOMMEND, user_id=1, k=9, allow=["4", 5, 7], exclude=["5"])
+    taken(answering, 2, Verb.RECOMMEND, user_id=1, k=9, where={"genre": ["genre 1", "genre 2"]}, at_most={"genre": 1})
+    found = through(answering)
+    assert {one["id"] for one in found[1][1]["items"]} == {4, 7}
+    assert [one["id"] % 3 for one in found[2][1]["items"]] in ([1, 2], [2, 1])
+    refused = taken(answering, 3, Verb.RECOMMEND, user_id=1, k=9, where={"gener": "genre 1"})
+    assert refused is not None and refused.code == 422 and b"the column 'gener' in where" in refused.body
+
+
+def test_items_say_which_events_moved_them(answering: Answering) -> None:
+    """The five that did most; nobody who is answered by popularity is told anything."""
+    events = [StoredEvent(f"e{item}", item % 8, T0 + item, {"tab": "home"}) for item in range(8)]
+    answering.engine.store.append([(3, event) for event in events])
+    taken(answering, 1, Verb.RECOMMEND, user_id=3, k=2, exclude="nothing", explain=True)
+    taken(answering, 2, Verb.RECOMMEND, user_id=99, k=2, explain=True)
+    taken(answering, 3, Verb.RECOMMEND, user_id=3, k=2, exclude="nothing", by="click", explain=True)
+    given = [{"item_id": item, "timestamp": T0 + item, "tab": "home"} for item in (1, 2, 3)]
+    taken(answering, 4, Verb.RECOMMEND, user_id=None, k=1, history=given, explain=True)
+    taken(answering, 5, Verb.RECOMMEND, user_id=3, k=2, exclude="nothing")
+    found = through(answering)
+    right = answering.engine.recommend(3, 2, exclude="nothing", explain=True)
+    for item, why in zip(found[1][1]["items"], right.because[0], strict=True):
+        assert [(one["event_id"], one["item_id"], one["title"]) for one in item["because"]] == [
+            one[:3] for one in why[:5]
+        ]
+        changes = [one["change"] for one in item["because"]]
+        assert len(changes) == 5 and changes == pytest.approx([one.change for one in why[:5]], abs=1e-4)
+    assert found[2][1]["source"] == "popularity" and "because" not in found[2][1]["items"][0]
+    assert all(len(item["because"]) == 5 and item["scores"] for item in found[3][1]["items"])
+    assert [one["item_id"] for one in found[4][1]["items"][0]["because"]] != []
+    assert "because" not in found[5][1]["items"][0] and len(answering.engine.memories) == 1

@@ -16,6 +16,7 @@ from facta.eval.experiment import Experiment
 from facta.eval.protocol import ProtocolConfig
 from facta.infer.artifact import Artifact
 from facta.infer.engine import Engine
+from facta.infer.filters import Filters
 from facta.infer.history import History
 from facta.infer.history_of import history_of
 from facta.infer.work import Work
@@ -62,7 +63,9 @@ def _difference(world: World, made: Artifact, asked: list[tuple[int, int]], stri
         if "feedback" in made.model.tasks:
             works.append(engine.submit(engine.ranking(user, candidates, at=np.datetime64(at, "ms"), context=context)))
         if "next_item" in made.model.tasks:
-            works.append(engine.submit(engine.recommendation(user, 5, at=np.datetime64(at, "ms"), exclude="nothing")))
+            works.append(
+                engine.submit(engine.recommendation(user, 5, at=np.datetime64(at, "ms"), filters=Filters("nothing")))
+            )
     while any(not work.done for work in works):
         engine.step()
     worst = 0.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from facta.errors import BusyError, ConfigError
-from facta.infer.engine import Engine, bytes_of
+from facta.infer.cache import bytes_of
+from facta.infer.engine import Engine
 from facta.infer.scheduler import FEWEST, MOST, STEP_SECONDS, Scheduler
 from facta.infer.work import Work
 from tests.unit.test_engine import artifact
@@ -90,4 +91,4 @@ def test_a_request_is_never_earlier_than_what_it_reads() -> None:
     for at in (None, "1999-01-01"):
         work = engine.submit(engine.recommendation("ann", 2, at=at))
         engine.step()
-        assert work.moment == 1_700_000_000_000 and work.found is not None and work.found.of_model
+        assert work.moment == 1_700_000_000_000 and work.found is not None and work.found.source == "model"

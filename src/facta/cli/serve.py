@@ -33,6 +33,12 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="That compute (default: one less than there are processors).")
     ] = None,
+    popular_half_life: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DAYS", help="Popularity of live events, worth half after so long (default: of training events)."
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's need --keys.")] = (
         "127.0.0.1"
     ),
@@ -61,8 +67,8 @@ def serve(
     config = ServeConfig(
         models=_models(artifact, ranker, model, split), store=store, cache=cache, stride=stride, threads=threads,
         host=host, port=port, keys=_text(keys), swap_from=_text(models), log_users=log_users, answers=_text(answers),
-        answers_days=answers_days, limits=LIMITS.change(rate=rate, max_future=max_future),
-        modules=_modules(context),
+        popular_half_life=popular_half_life, answers_days=answers_days,
+        limits=LIMITS.change(rate=rate, max_future=max_future), modules=_modules(context),
     )  # fmt: skip
     if check:
         _show(checked(config), as_json=as_json)

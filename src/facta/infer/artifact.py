@@ -5,7 +5,7 @@ Letters: B histories, V catalogue items, k recommendations, M candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -17,11 +17,13 @@ from facta.artifact.artifact import StoredArtifact
 from facta.data.dataset.dataset import Dataset
 from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
+from facta.infer.answer import Answer
+from facta.infer.filters import Exclude, Filters
 from facta.infer.history import History
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.similar import SimilarItems
-from facta.infer.verbs import Answer, Exclude, Verbs
+from facta.infer.verbs import Verbs
 
 __all__ = ["Answer", "Artifact", "Exclude"]
 
@@ -44,6 +46,10 @@ class Artifact(StoredArtifact):
         at: Time | Iterable[Time] | None = None,
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
         exclude: Exclude | None = None,
+        allow: Sequence[ItemId] | None = None,
+        where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None,
+        by: ScoreWeights | None = None,
         shortlist: int | None = None,
         stride: int = 1,
     ) -> Answer:
@@ -58,6 +64,13 @@ class Artifact(StoredArtifact):
         counts as not known.
         `exclude`: what may not be recommended: what the person has already (`history`), `nothing`, or a list of ids;
         what the artifact's own protocol masked when not given, so that its numbers are of the lists that people see.
+        `allow`: the ids that may be recommended, and no other. `where`: conditions on columns of the item table, all of
+        which an item has to meet: a value, as in {"genre": "Comedy"}, a list of values of which it has one, or of
+        numbers {"min": 1990, "max": 1999}, both included. `at_most`: how many items of a list may have the same value
+        of a column, as in {"genre": 2}; an item of several values counts for each of them. Filters come before the best
+        k are chosen: a list is shorter only where nothing is left.
+        `by`: the items found are ranked by predicted feedback, as in `rank`; `predicted` of the answer has the scores.
+        Of a model that both recommends and ranks; a live engine may have another one for it.
         `shortlist`: of a mixture of logits, score only so many items exactly, those that a rough search puts first; all
         items when not given.
         `stride`: of a history longer than the model's window N the oldest events are left out `stride` at a time, so
@@ -68,7 +81,8 @@ class Artifact(StoredArtifact):
         or of none, is answered with the most popular items, and the answer says so; beside a trained item the model
         reads them as they are. Evaluation does the same. Raises DataError and ConfigError.
         """
-        return self.verbs.recommend(history, k, at, context, exclude, shortlist, stride)
+        filters = Filters(exclude, allow, where, at_most)
+        return self.verbs.recommend(history, k, at, context, filters, shortlist, stride, by=by)
 
     def rank(
         self,
@@ -113,24 +127,27 @@ class Artifact(StoredArtifact):
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        shortlist: int | None = None, stride: int = 1, out: None = None, overwrite: bool = False,
-        progress: Progress | None = None,
+        allow: Sequence[ItemId] | None = None, where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None, shortlist: int | None = None, stride: int = 1,
+        out: None = None, overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame: ...  # fmt: skip
 
     @overload
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        shortlist: int | None = None, stride: int = 1, out: Path | str, overwrite: bool = False,
-        progress: Progress | None = None,
+        allow: Sequence[ItemId] | None = None, where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None, shortlist: int | None = None, stride: int = 1,
+        out: Path | str, overwrite: bool = False, progress: Progress | None = None,
     ) -> None: ...  # fmt: skip
 
     @arguments(**_FOR_USERS)
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int = 10, *, users: Iterable[ItemId] | pl.Series | None = None,
         at: Time | None = None, context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
-        shortlist: int | None = None, stride: int = 1, out: Path | str | None = None, overwrite: bool = False,
-        progress: Progress | None = None,
+        allow: Sequence[ItemId] | None = None, where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None, shortlist: int | None = None, stride: int = 1,
+        out: Path | str | None = None, overwrite: bool = False, progress: Progress | None = None,
     ) -> pl.DataFrame | None:  # fmt: skip
         """The k best items for every user of a dataset, or for the ids `users`; the dataset may be a newer log.
 
@@ -138,15 +155,15 @@ class Artifact(StoredArtifact):
         ("model", or "popularity" for a history without a trained item). Users are in the order of `users`, or of the
         dataset; the lists are those of `recommend(history_of(dataset, user, until=at), k, at=at, exclude=exclude)`.
 
-        `at`: the moment of all requests; later events are not read. `context`, `shortlist` and `stride` are those of
-        `recommend`, for all.
+        `at`: the moment of all requests; later events are not read. `context`, the filters, `shortlist`
+        and `stride` are those of `recommend`, for all.
         `out`: a Parquet file is written instead, in parts: memory stays bounded, and after a stop the same call goes
         on. `overwrite` replaces that file. `progress` is told (parts done, parts in all). Raises DataError, ConfigError
         and ResourceError.
         """
         return self.verbs.recommend_users(
-            dataset, k, users=users, at=at, context=context, exclude=exclude, shortlist=shortlist, stride=stride,
-            out=out, overwrite=overwrite, progress=progress,
+            dataset, k, users=users, at=at, context=context, filters=Filters(exclude, allow, where, at_most),
+            shortlist=shortlist, stride=stride, out=out, overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
     @overload

@@ -23,6 +23,7 @@ class KeptUnder:
 
     memories: Memories
     names: Sequence[Hashable]
+    keep: bool = True  # whether they grow
 
 
 @dataclass(frozen=True)
@@ -51,5 +52,6 @@ class Asking:
         if self.kept is None or not remembers(model):
             yield model, batch
             return
-        with remembered(model, self.kept.memories, [self.kept.names[place] for place in places], batch) as asked:
+        kept, names = self.kept, [self.kept.names[place] for place in places]
+        with remembered(model, kept.memories, names, batch, keep=kept.keep) as asked:
             yield asked, batch

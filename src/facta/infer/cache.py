@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
+from facta.errors import ConfigError
+
 OBJECTS = 8192  # bytes of the Python objects and of the allocator around what is held of one person, as measured
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -51,3 +55,13 @@ class Cache(Generic[Key, Value]):
         """Forget a key, if it is there."""
         if key in self._held:
             self.nbytes -= self._held.pop(key)[1]
+
+
+def bytes_of(size: int | str) -> int:
+    """1073741824 of "1GiB" and of itself. Raises ConfigError for what is no size."""
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+        return size
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|KiB|MiB|GiB)", size) if isinstance(size, str) else None
+    if found is None:
+        raise ConfigError(f"Found the size {size!r}; expected bytes, as in 1073741824 or '1GiB' (KiB, MiB, GiB).")
+    return int(float(found[1]) * _UNITS[found[2]])

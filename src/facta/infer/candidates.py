@@ -81,7 +81,7 @@ def scores(model: Model, asking: Asking, microbatch: int | None = None) -> dict[
         for place, (history, asked) in enumerate(zip(asking.histories, asking.asked, strict=True))
     ]
     for step in _steps(model, every, asking.stride, microbatch or MICROBATCH):
-        advance(model, step, asking.stride, None if kept is None else kept.memories)
+        advance(model, step, asking.stride, None if kept is None else kept.memories, keep=kept is None or kept.keep)
     names = {name for one in every for name in one.found}
     return {name: np.concatenate([part for one in every for part in one.found.get(name, [])]) for name in names}
 
@@ -102,8 +102,11 @@ def _steps(model: Model, every: Sequence[Candidates], stride: int, microbatch: i
         waiting = [one for one in waiting if one.left]
 
 
-def advance(model: Model, step: Sequence[Microbatch], stride: int, memories: Memories | None = None) -> None:
-    """Score a microbatch of each of some histories in one call. `memories` of people are used and brought up to date.
+def advance(
+    model: Model, step: Sequence[Microbatch], stride: int, memories: Memories | None = None, *, keep: bool = True
+) -> None:
+    """Score a microbatch of each of some histories in one call. `memories` of people are used and, with `keep`, brought
+    up to date.
 
     Histories at their first microbatch and others may stand side by side.
     """
@@ -118,14 +121,14 @@ def advance(model: Model, step: Sequence[Microbatch], stride: int, memories: Mem
             [one.history for one in every], at or None, model.window_of_requests,
             [part.of.next(part.count) for part in parts], stride=stride,
         )  # fmt: skip
-        with torch.inference_mode(), _asked(model, parts, batch, memories) as ranker:
+        with torch.inference_mode(), _asked(model, parts, batch, memories, keep=keep) as ranker:
             found = {name: column.float().numpy() for name, column in ranker.scores(batch).items()}
         _take(parts, found)
 
 
 @contextmanager
 def _asked(
-    model: Model, parts: Sequence[Microbatch], batch: SequenceBatch, memories: Memories | None
+    model: Model, parts: Sequence[Microbatch], batch: SequenceBatch, memories: Memories | None, *, keep: bool
 ) -> Iterator[Model | Remembering]:
     """The model with the memories of these requests; a request that goes on afterwards has one of its own."""
     every = [part.of for part in parts]
@@ -137,7 +140,7 @@ def _asked(
         ranker = Remembering(model, Memory([one.memory for one in every], whole=going_on))
         yield ranker
     else:
-        with remembered(model, memories, [one.name for one in every], batch) as ranker:
+        with remembered(model, memories, [one.name for one in every], batch, keep=keep) as ranker:
             yield ranker
     for part, row in zip(parts, ranker.memory.rows, strict=True):
         if part.count < part.of.left:

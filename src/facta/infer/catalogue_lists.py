@@ -18,6 +18,7 @@ from facta.arrays import Bools, Floats32, Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.infer.asking import Asking
 from facta.models.model import Model
+from facta.retrieval.capped import Limits, best_under_caps
 from facta.retrieval.index import Index, has_vectors
 from facta.retrieval.item_sets import ItemSets
 from facta.retrieval.shortlist import Shortlist
@@ -47,10 +48,14 @@ class CatalogueLists:
         """[B] whether a history shows an item with training events, so that the model is asked."""
         return np.array([self.trained[one.rows].any() for one in histories], dtype=np.bool_)
 
-    def best(self, asking: Asking, hidden: Sequence[Ints], k: int, shortlist: int | None = None) -> Lists:
-        """The best k items for each history without its `hidden` rows, by evaluation's code.
+    def best(
+        self, asking: Asking, limits: Sequence[Limits], k: int, shortlist: int | None = None,
+        popularity: Floats32 | None = None,
+    ) -> Lists:  # fmt: skip
+        """The best k items for each history within its limits, by evaluation's code.
 
-        `shortlist`: how many items that a rough search puts first are scored exactly; None: all are.
+        `popularity` [V] stands in for the training events of items, where the model has nothing to read.
+        `shortlist`: how many items that a rough search puts first are scored exactly; None: all are. Caps need all.
         """
         of_model = self.of_model(asking.histories)
         rows = np.full((len(asking), k), -1, dtype=np.int64)
@@ -60,21 +65,57 @@ class CatalogueLists:
             assert shortlist is not None
             with torch.inference_mode(), asking.opened(self.model, chosen) as (ranker, batch):
                 assert has_vectors(ranker)
-                masked = _sets(hidden, chosen)
+                assert not any(limits[one].caps for one in chosen)
+                masked = _sets([limits[one].hidden for one in chosen])
                 rows[chosen], scores[chosen] = self.shortlist.best(ranker, batch, masked, k, shortlist)
         by_model = np.flatnonzero(of_model) if shortlist is None else np.empty(0, dtype=np.int64)
-        for chosen, found in self._scores(asking, np.flatnonzero(~of_model), by_model):
-            none = ItemSets(np.zeros(len(chosen) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        for chosen, found in self._scores(asking, np.flatnonzero(~of_model), by_model, popularity):
             with torch.inference_mode():
-                best = self.index.rank(found, none, _sets(hidden, chosen), k)
-            rows[chosen], scores[chosen] = best.lists, best.scores
+                rows[chosen], scores[chosen] = self._within(found, [limits[one] for one in chosen], k)
         return Lists(rows, scores, of_model)
 
-    def _scores(self, asking: Asking, by_popularity: Ints, by_model: Ints) -> Iterator[tuple[Ints, CatalogueScores]]:
+    def scores_of(self, asking: Asking, rows: Ints) -> Floats32:
+        """[B, M] what the model says of M items that may be listed, also of a history without any of them."""
+        places, scores = torch.from_numpy(self.index.place[rows]), np.empty((len(asking), len(rows)), dtype=np.float32)
+        for chosen in _parts(np.arange(len(asking)), min(REQUESTS_PER_BATCH, max(CELLS // len(self.trained), 1))):
+            with torch.inference_mode(), asking.opened(self.model, chosen) as (ranker, batch):
+                found = self.index.scores(ranker, batch)
+                some = found.queries @ found.items[places].T if isinstance(found, FactoredScores) else found[:, places]
+            scores[chosen] = some.numpy()
+        return scores
+
+    def _within(self, found: CatalogueScores, limits: Sequence[Limits], k: int) -> tuple[Ints, Floats32]:
+        """[B, k] the best rows of B histories by their scores, and the scores themselves."""
+        rows = np.full((len(limits), k), -1, dtype=np.int64)
+        scores = np.full((len(limits), k), -np.inf, dtype=np.float32)
+        plain = np.array([not one.caps for one in limits])
+        if plain.any():
+            some = found if plain.all() else _some(found, np.flatnonzero(plain))
+            rows[plain], scores[plain] = self._listed(some, [one.hidden for one in limits if not one.caps], k)
+        for place in np.flatnonzero(~plain).tolist():
+            alone = _some(found, np.array([place]))
+
+            def best(hidden: Ints, alone: CatalogueScores = alone) -> tuple[Ints, Floats32]:
+                lists, values = self._listed(alone, [hidden], k)
+                return lists[0][lists[0] >= 0], values[0][lists[0] >= 0]
+
+            taken, values = best_under_caps(best, limits[place], k)
+            rows[place, : len(taken)], scores[place, : len(taken)] = taken, values
+        return rows, scores
+
+    def _listed(self, found: CatalogueScores, hidden: Sequence[Ints], k: int) -> tuple[Ints, Floats32]:
+        none = ItemSets(np.zeros(len(hidden) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        best = self.index.rank(found, none, _sets(hidden), k)
+        return best.lists, best.scores
+
+    def _scores(
+        self, asking: Asking, by_popularity: Ints, by_model: Ints, popularity: Floats32 | None
+    ) -> Iterator[tuple[Ints, CatalogueScores]]:
         """(places of histories, their scores of the V' items), each of the places once."""
         dense = min(REQUESTS_PER_BATCH, max(CELLS // len(self.trained), 1))
         for chosen in _parts(by_popularity, dense):
-            yield chosen, self._popularity.expand(len(chosen), -1)
+            counts = self._popularity if popularity is None else torch.from_numpy(popularity[self.trained])
+            yield chosen, counts.expand(len(chosen), -1)
         parts = _parts(by_model, REQUESTS_PER_BATCH if self.index.products else dense) if len(by_model) else []
         found: list[FactoredScores] = []
         for chosen in parts:
@@ -106,15 +147,20 @@ class CatalogueLists:
         return torch.from_numpy(self._training_events[self.trained])
 
 
-def _sets(hidden: Sequence[Ints], chosen: Ints) -> ItemSets:
+def _sets(hidden: Sequence[Ints]) -> ItemSets:
     """The hidden rows of some histories, each once."""
-    rows = [hidden[one] for one in chosen]
-    every = np.concatenate(rows)
+    every = np.concatenate(hidden)
     bound = int(every.max(initial=0)) + 1
-    owner = arrays.rows(arrays.offsets_of(np.array([len(one) for one in rows])))
+    owner = arrays.rows(arrays.offsets_of(np.array([len(one) for one in hidden])))
     each = np.sort(owner * bound + every)  # of all at once: np.unique of each would cost 30 us a history
     each = each[np.append(True, each[1:] != each[:-1])] if len(each) else each
-    return ItemSets(arrays.offsets_of(np.bincount(each // bound, minlength=len(rows))), each % bound)
+    return ItemSets(arrays.offsets_of(np.bincount(each // bound, minlength=len(hidden))), each % bound)
+
+
+def _some(scores: CatalogueScores, places: Ints) -> CatalogueScores:
+    """Those of some histories."""
+    at = torch.from_numpy(places)
+    return FactoredScores(scores.queries[at], scores.items) if isinstance(scores, FactoredScores) else scores[at]
 
 
 def _parts(places: Ints, size: int) -> list[Ints]:

@@ -12,10 +12,10 @@ Letters: B users of a call, k items of a list, M candidates.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,18 +23,21 @@ import numpy as np
 from facta.data.batches.request import Asked
 from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time, moment
-from facta.errors import ConfigError, FactaError
+from facta.errors import FactaError
+from facta.infer.answer import Answer
 from facta.infer.artifact import Artifact
-from facta.infer.cache import Cache
+from facta.infer.cache import Cache, bytes_of
 from facta.infer.coding import Coding
+from facta.infer.filters import Exclude, Filters
 from facta.infer.history import context_codes
+from facta.infer.live_popularity import LivePopularity
 from facta.infer.memories import Memories
 from facta.infer.people import People, Resident
 from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.runner import Runner
 from facta.infer.scheduler import Scheduler
 from facta.infer.similar import SimilarItems
-from facta.infer.verbs import Answer, Exclude, length_of
+from facta.infer.verbs import length_of
 from facta.infer.work import Work
 from facta.store.memory import MemoryStore
 from facta.store.posted import Ids, Words
@@ -42,7 +45,6 @@ from facta.store.protocol import Appended, EventStore, StoredEvent, UserId
 
 Posts = Mapping[str, Any] | StoredEvent | Iterable[Mapping[str, Any] | StoredEvent]
 RESIDENTS = 0.1  # of the cache's budget: for coded histories, which are a small part of keys and values
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class Engine:
@@ -59,9 +61,11 @@ class Engine:
     def __init__(
         self, artifact: Artifact, *, ranker: Artifact | None = None, store: EventStore | None = None,
         cache: int | str = "1GiB", stride: int | None = None, microbatch: int = 1024, waiting: int = 1024,
-        now: Callable[[], int] | None = None,
+        popular_half_life: float | None = None, now: Callable[[], int] | None = None,
     ) -> None:  # fmt: skip
-        """`waiting`: requests that may wait at most; `now`: a clock of milliseconds since 1970."""
+        """`waiting`: requests that may wait at most; `now`: a clock of milliseconds since 1970. `popular_half_life`:
+        days after which an event counts half, where popularity answers; it is then that of the store's events, and
+        `source` says "live popularity". None: that of the training events."""
         self.store: EventStore = MemoryStore() if store is None else store
         budget, held = bytes_of(cache), [artifact.verbs, *([] if ranker is None else [ranker.verbs])]
         self._retriever, self._ranker = held[0], held[-1]
@@ -73,9 +77,13 @@ class Engine:
         self.steps = self.answered = self.from_kept = 0  # counters since the start
         self.people = People(self.store, self.codings, self.residents)
         self.stride = max(artifact.model.window // 8, 1) if stride is None else stride
+        popular = None
+        if popular_half_life is not None:
+            rows_of, count = self.codings[0].rows_of, len(artifact.verbs.items.catalogue)
+            popular = LivePopularity(self.store, rows_of, count, popular_half_life)
         self.runner = Runner(
             self._retriever, self._ranker, self.people, self.memories, stride=self.stride, microbatch=microbatch,
-            now=now or (lambda: time.time_ns() // 1_000_000),
+            now=now or (lambda: time.time_ns() // 1_000_000), popular=popular,
         )  # fmt: skip
         self.scheduler = Scheduler(waiting)
 
@@ -110,19 +118,43 @@ class Engine:
             self.memories.drop((which, user))
         return known
 
+    def hide(self, items: ItemId | Iterable[ItemId], *, hidden: bool = True) -> None:
+        """Keep items out of all lists, or let them in again. Who asks about them by name, as in `rank`, is answered.
+        Other engines of the store know it within a second."""
+        for item in [items] if isinstance(items, (int, str)) else items:
+            self.store.describe(self.words.id(item, "item"), {}, hidden=hidden)
+        self.runner.hidden.refresh(at_once=True)
+
     # what is asked
 
     def recommend(
         self, user: UserId | Sequence[UserId], k: int = 10, *, at: Time | None = None,
         context: Mapping[str, Any] | None = None, exclude: Exclude | None = None,
+        allow: Sequence[ItemId] | None = None, where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None, by: ScoreWeights | None = None, explain: bool = False,
     ) -> Answer:  # fmt: skip
         """The k best items for a user, or a list for each of several.
 
-        `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context` and
-        `exclude` are those of `Artifact.recommend`. Raises DataError and ConfigError.
+        `at`: the moment of the requests, and never one before the newest event of a user; None: now. `context`,
+        `exclude`, `allow`, `where`, `at_most` and `by` are those of `Artifact.recommend`; where there is a `ranker`, it
+        is the one that orders the items by feedback. Hidden items are in no list. `explain`: `because` of the answer
+        says of each item how its score changes when one of the newest 50 events is left out, and nothing of the items
+        of a user who is answered by popularity. Raises DataError and ConfigError.
         """
-        works = [self.recommendation(one, k, at=at, context=context, exclude=exclude) for one in self._users(user)]
-        return self.answer(self._through(works))
+        asked: dict[str, Any] = {"at": at, "context": context, "by": by, "explain": explain}
+        asked["filters"] = Filters(exclude, allow, where, at_most)
+        return self.answer(self._through([self.recommendation(one, k, **asked) for one in self._users(user)]))
+
+    def explain(
+        self, user: UserId | Sequence[UserId], items: Iterable[ItemId], *, at: Time | None = None,
+        context: Mapping[str, Any] | None = None, by: ScoreWeights | None = None,
+    ) -> Answer:  # fmt: skip
+        """Why items have their scores, for a user or for each of several: `recommend(explain=True)` of these items,
+        best first, those in the history among them."""
+        ids = list(dict.fromkeys(items))
+        return self.recommend(
+            user, max(len(ids), 1), at=at, context=context, exclude="nothing", allow=ids, by=by, explain=True
+        )
 
     def rank(
         self, user: UserId | Sequence[UserId], candidates: Iterable[ItemId], *, at: Time | None = None,
@@ -137,23 +169,25 @@ class Engine:
         return self.ranked(self._through(works), [ids] * len(works))
 
     def similar_items(self, item: ItemId | Iterable[ItemId], k: int = 10) -> SimilarItems:
-        """The items that are most like an item, as `Artifact.similar_items` finds them."""
-        return self._retriever.similar_items(item, k)
+        """The items that are most like an item, as `Artifact.similar_items` finds them, without the hidden ones."""
+        self.runner.hidden.refresh()
+        return self._retriever.similar_items(item, k, self.runner.hidden.rows)
 
     # requests, for whoever serves many
 
     def recommendation(
         self, user: UserId, k: int, *, at: Time | None = None, context: Mapping[str, Any] | None = None,
-        exclude: Exclude | None = None, by: ScoreWeights | None = None, deadline: float | None = None,
+        filters: Filters = Filters(), by: ScoreWeights | None = None, explain: bool = False,
+        deadline: float | None = None,
     ) -> Work:  # fmt: skip
         """A request for the k best items. With `by` they are ranked by feedback after they were found."""
-        asked = self._retriever.any_item([context or {}])
-        self._retriever.hidden([], exclude)  # refuses a wrong one
         weights = None if by is None else self._ranker.score_names().chosen(by)
+        heard = weights is None or self._retriever.model.inputs.told  # else the context is said to the ranker alone
+        asked = self._retriever.any_item([context or {}] if heard else [])
         return Work(
-            user, None if at is None else moment(at), k=length_of(k), exclude=exclude,
+            user, None if at is None else moment(at), k=length_of(k), selection=self._retriever.selection(filters),
             context=None if asked is None else asked[0].context, by=weights, deadline=deadline,
-            said=None if by is None else self._said(context),
+            said=None if by is None else self._said(context), explain=explain,
         )  # fmt: skip
 
     def ranking(
@@ -194,12 +228,20 @@ class Engine:
         return step
 
     def answer(self, works: Sequence[Work]) -> Answer:
-        """What was found for requests that are done, in one answer."""
+        """What was found for requests that are done, in one answer; all of them without `by`, or with the same one."""
         found = [work.found for work in works if work.found is not None]
-        return self._retriever.answer_of(
-            [one.rows for one in found], [one.scores for one in found], [one.of_model for one in found],
-            [work.histories[0] for work in works],
-        )  # fmt: skip
+        source, histories = [one.source for one in found], [work.histories[0] for work in works]
+        if works and works[0].by is not None:
+            answer = Answer.ranked(self.ranked(works), source, histories)
+        else:
+            lists = [one.rows for one in found], [one.scores for one in found]
+            answer = self._retriever.answer_of(*lists, source, histories)
+        if not any(work.explain for work in works):
+            return answer
+        why = [{} if work.explaining is None else work.explaining.because(work.events) for work in works]
+        return replace(
+            answer, because=[[one.get(id_, []) for id_ in ids] for one, ids in zip(why, answer.ids, strict=True)]
+        )
 
     def ranked(self, works: Sequence[Work], given: Sequence[Sequence[ItemId]] | None = None) -> Ranking:
         """The orders of candidates of requests that are done, which were for the same scores, in one answer. `given`:
@@ -229,13 +271,3 @@ class Engine:
 
     def _said(self, context: Mapping[str, Any] | None) -> dict[str, int]:
         return context_codes(context or {}, self._ranker.fields, self._ranker.model.inputs)
-
-
-def bytes_of(size: int | str) -> int:
-    """1073741824 of "1GiB" and of itself. Raises ConfigError for what is no size."""
-    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
-        return size
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|KiB|MiB|GiB)", size) if isinstance(size, str) else None
-    if found is None:
-        raise ConfigError(f"Found the size {size!r}; expected bytes, as in 1073741824 or '1GiB' (KiB, MiB, GiB).")
-    return int(float(found[1]) * _UNITS[found[2]])

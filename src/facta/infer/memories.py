@@ -85,14 +85,17 @@ class Remembering:
 
 @contextmanager
 def remembered(
-    model: Rememberer, memories: Memories, names: Sequence[Hashable], batch: SequenceBatch
+    model: Rememberer, memories: Memories, names: Sequence[Hashable], batch: SequenceBatch, *, keep: bool = True
 ) -> Iterator[Remembering]:
-    """The model with what is kept of the people of a batch [B]; afterwards `memories` hold what was added."""
+    """The model with what is kept of the people of a batch [B]; afterwards `memories` hold what was added. Without
+    `keep` they stay as they are: the batch shows histories as they were not."""
     content = contents(batch)
     kept = [memories.get(name) for name in names]
     rows = _true_rows(model, kept, content, batch)
     asked = Remembering(model, Memory(rows))
     yield asked
+    if not keep:
+        return
     for name, old, row, now in zip(names, kept, asked.memory.rows, content, strict=True):
         if row is None:
             memories.drop(name)

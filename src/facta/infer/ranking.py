@@ -43,12 +43,18 @@ class Ranking:
         """A line for each candidate: request (from 0), rank (from 1), item_id, score (what orders them), title (null
         where there is none), then each predicted score, as in `rank_users`. A request without candidates has no line.
         """
-        scores = {name: _joined(lists) for name, lists in self.scores.items()}
-        order = _cut(values(scores, self.by), frames.lengths(self.ids))
-        return frames.with_scores(frames.lines(self.ids, self.titles, order, self.item_type), scores)
+        lines = frames.lines(self.ids, self.titles, self.values, self.item_type)
+        return frames.with_scores(lines, {name: joined(lists) for name, lists in self.scores.items()})
+
+    @property
+    def values(self) -> list[list[float]]:
+        """What orders the candidates of each history."""
+        scores = {name: joined(lists) for name, lists in self.scores.items()}
+        return _cut(values(scores, self.by), frames.lengths(self.ids))
 
 
-def _joined(lists: Sequence[Sequence[float]]) -> Floats32:
+def joined(lists: Sequence[Sequence[float]]) -> Floats32:
+    """The scores of all lists."""
     return np.array([score for one in lists for score in one], dtype=np.float32)
 
 

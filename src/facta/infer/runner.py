@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
-from facta.arrays import Ints
+from facta.arrays import Floats32, Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked
 from facta.errors import DataError
+from facta.infer.answer import sources
 from facta.infer.asking import Asking, KeptUnder
 from facta.infer.candidates import MICROBATCH, Candidates, Microbatch, advance
+from facta.infer.explaining import Explaining
+from facta.infer.hidden_items import HiddenItems
+from facta.infer.live_popularity import LivePopularity
 from facta.infer.memories import Memories
 from facta.infer.people import People
 from facta.infer.verbs import Verbs
@@ -28,15 +33,19 @@ class Runner:
 
     def __init__(
         self, retriever: Verbs, ranker: Verbs, people: People, memories: Memories, *, stride: int, microbatch: int,
-        now: Callable[[], int],
+        now: Callable[[], int], popular: LivePopularity | None = None,
     ) -> None:  # fmt: skip
         """`people`: in the codings of the retriever and, where it is another artifact, of the ranker; `now`: ms."""
         self.retriever, self.ranker, self.people, self.memories = retriever, ranker, people, memories
         self.of_ranker = 0 if ranker is retriever else 1  # which of people's codings, and whose memory
         self.stride, self.microbatch, self._now = stride, min(microbatch, MICROBATCH), now
+        self.popular = popular
+        self.hidden = HiddenItems(people.store, people.codings[0].rows_of)
 
     def cost(self, work: Work) -> int:
         """Tokens of the next part of a request; those of events that are kept cost nothing."""
+        if work.explaining is not None:
+            return work.explaining.cost
         if work.ranking is not None:
             return 1 + min(work.ranking.left, self.microbatch)
         tokens = sum(
@@ -62,20 +71,44 @@ class Runner:
         self._rank([work for work in going if work.ranking is not None and work.ranking.left])
         for work in going:
             work.done = work.ranking is None or not work.ranking.left
+            if work.done and work.explain and work.found is not None and work.found.source == "model":
+                work.done = self._explained(work)
 
     def _begin(self, step: Sequence[Work]) -> None:
-        """Look up all people of a step at once."""
+        """Look up all people of a step at once, and which items are hidden."""
         now = self._now()
-        stored = [work.user for work in step if work.given is None]
+        if any(work.k is not None for work in step):
+            self.hidden.refresh()
+        stored = [work.user for work in step if work.given is None and not work.explain]
         people = self.people.of(stored) if stored else {}
         for work in step:
-            histories = people[work.user] if work.given is None else self.people.coded(work.given)
+            histories = people[work.user] if work.user in people else self._coded(work)
             newest = max((int(one.times[-1]) for one in histories if one.times is not None and len(one)), default=0)
             work.moment = max(now if work.at is None else work.at, newest)
             try:
                 self._bind(work, histories)
             except DataError as error:
                 work.fail(error)
+
+    def _coded(self, work: Work) -> Sequence[EncodedHistory]:
+        """Histories of a request's own. Where it is explained, its events are known by their ids."""
+        person = self.people.store.person(work.user) if work.given is None else work.given
+        work.events = person.events
+        return self.people.coded(person)
+
+    def _explained(self, work: Work) -> bool:
+        """One part of an explanation; whether it was the last one."""
+        assert work.found is not None
+        if work.explaining is None:
+            verbs, which = self._asked(work)[-1]
+            history, ranked = work.histories[which], work.candidates
+            work.explaining = Explaining(
+                verbs, history, None if history.times is None else work.moment,
+                work.found.rows if ranked is None else ranked.rows, self.stride, (which, work.user),
+                work.context if ranked is None else ranked.context, work.by,
+            )  # fmt: skip
+        work.explaining.advance(self.memories)
+        return not work.explaining.left
 
     def _bind(self, work: Work, histories: Sequence[EncodedHistory]) -> None:
         for verbs, which in self._asked(work):
@@ -96,11 +129,28 @@ class Runner:
         return Candidates(history, at, work.candidates, (self.of_ranker, work.user))
 
     def _rows_of_ranker(self, rows: Ints) -> Ints:
-        """Rows of the retriever -> rows of the ranker; what it does not know is left out."""
-        if not self.of_ranker:
-            return rows
-        found = self.ranker.items.rows_of(self.retriever.items.ids(rows))
-        return found[found >= 0]
+        """Rows of the retriever -> rows of the ranker."""
+        return self._row_of_ranker[rows] if self.of_ranker else rows
+
+    @cached_property
+    def _row_of_ranker(self) -> Ints:
+        """[V] row of each item of the retriever with the ranker; -1 where that does not know it."""
+        every = np.arange(len(self.retriever.items.catalogue))
+        return self.people.codings[1].rows_of(self.retriever.items.ids(every))
+
+    def _counts(self, histories: Sequence[EncodedHistory]) -> Floats32 | None:
+        """[V] what live events say of the items; None where nobody asks, or they say nothing of what may be listed."""
+        if self.popular is None or self.retriever.lists.of_model(histories).all():
+            return None
+        counts = self.popular.scores()
+        return counts if counts[self.retriever.lists.trained].any() else None
+
+    def _retired(self, work: Work) -> Ints:
+        """The rows that no list of a request holds: hidden items, and those that could not be ranked after they were
+        found."""
+        if work.by is None or not self.of_ranker:
+            return self.hidden.rows
+        return np.concatenate([self.hidden.rows, np.flatnonzero(self._row_of_ranker < 0)])
 
     def _retrieve(self, step: Sequence[Work]) -> None:
         """The best items for requests with times, and for those without."""
@@ -120,12 +170,16 @@ class Runner:
             self.stride,
             KeptUnder(self.memories, names),
         )
-        hidden = [self.retriever.hidden([one], work.exclude)[0] for one, work in zip(histories, step, strict=True)]
-        found = self.retriever.lists.best(asking, hidden, max(work.k or 0 for work in step))
-        for place, work in enumerate(step):
+        chosen = [work.selection for work in step if work.selection is not None]
+        given = zip(chosen, histories, map(self._retired, step), strict=True)
+        limits = [one.limits(history, retired) for one, history, retired in given]
+        lists, counts = self.retriever.lists, self._counts(histories)
+        found = lists.best(asking, limits, max(work.k or 0 for work in step), popularity=counts)
+        source_of = sources(found.of_model, live=counts is not None)
+        for place, (work, source) in enumerate(zip(step, source_of, strict=True)):
             rows = found.rows[place, : work.k]
             listed = rows >= 0
-            work.found = Found(rows[listed], found.scores[place, : work.k][listed], bool(found.of_model[place]))
+            work.found = Found(rows[listed], found.scores[place, : work.k][listed], source)
 
     @staticmethod
     def _any_item(step: Sequence[Work]) -> list[Asked] | None:

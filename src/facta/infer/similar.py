@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from facta import arrays
 from facta.arrays import Bools, Floats32, Ints
 from facta.data.dataset.ids import ItemId
 from facta.infer import frames
@@ -53,8 +54,9 @@ class ItemNeighbours:
     def __init__(self, model: Model, index: Index, trained: Bools) -> None:
         self.model, self.index, self.trained = model, index, trained  # [V]
 
-    def best(self, rows: Ints, k: int) -> tuple[Ints, Floats32]:
+    def best(self, rows: Ints, k: int, hidden: Ints) -> tuple[Ints, Floats32]:
         """[n] rows -> the k most similar rows of each [n, k] and their scores; -1 and -inf behind the last one.
+        Rows of `hidden` are in no list.
 
         Raises ConfigError where the model compares no items.
         """
@@ -64,14 +66,16 @@ class ItemNeighbours:
         for start in range(0, len(known) or 1, step):  # once for nobody: it raises what there is to raise
             some = known[start : start + step]
             with torch.inference_mode():
-                found[some], scores[some] = self._best(rows[some], k)
+                found[some], scores[some] = self._best(rows[some], k, hidden)
         return found, scores
 
-    def _best(self, rows: Ints, k: int) -> tuple[Ints, Floats32]:
+    def _best(self, rows: Ints, k: int, hidden: Ints) -> tuple[Ints, Floats32]:
         asked = torch.from_numpy(rows)
         none = ItemSets(np.zeros(len(rows) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
-        own = ItemSets(np.arange(len(rows) + 1), rows)
-        ranking = self.index.rank(self._scores(asked), none, own, k)
+        masked = [np.union1d(hidden, row) for row in rows]
+        offsets = arrays.offsets_of(np.array([len(one) for one in masked], dtype=np.int64))
+        left_out = ItemSets(offsets, np.concatenate([*masked, hidden[:0]]))
+        ranking = self.index.rank(self._scores(asked), none, left_out, k)
         return ranking.lists, ranking.scores
 
     def _scores(self, asked: Tensor) -> CatalogueScores:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
-from facta.arrays import Floats32, Ints
+from facta.arrays import Floats, Floats32, Ints
 from facta.artifact.artifact import StoredArtifact
 from facta.artifact.calibration import Calibrator
 from facta.artifact.files import described
@@ -29,38 +29,23 @@ from facta.data.dataset.ids import ItemId
 from facta.data.dataset.times import Time
 from facta.data.split.mask import ALL, masked_events
 from facta.errors import ConfigError
-from facta.infer import bulk, frames, ranking
+from facta.infer import bulk, ranking
 from facta.infer import candidates as candidates_of
+from facta.infer.answer import Answer, Source, sources
 from facta.infer.asking import Asking
 from facta.infer.catalogue_lists import CatalogueLists
+from facta.infer.filters import Filters, Selection, selection
 from facta.infer.history import History, as_histories, context_codes, encoded
+from facta.infer.item_columns import ItemColumns
 from facta.infer.parts import Progress
 from facta.infer.ranking import Ranking, ScoreWeights
 from facta.infer.request_times import request_times
 from facta.infer.similar import ItemNeighbours, SimilarItems
 from facta.models.model import Model
+from facta.retrieval.capped import Limits
 
-Exclude = Literal["history", "nothing"] | Sequence[ItemId]
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One list per history, best first; shorter than k only where fewer items may be recommended."""
-
-    ids: list[list[ItemId]]
-    titles: list[list[str | None]]  # None where the catalogue has no title
-    scores: list[list[float]]
-    source: list[Literal["model", "popularity"]]  # popularity: no item of the history has a training event
-    unknown: list[int]  # events left out because their item is not in the catalogue
-    item_type: pl.DataType = field(default_factory=pl.Int64, repr=False, compare=False)  # of ids in a frame
-
-    def frame(self) -> pl.DataFrame:
-        """A line for each item: request (from 0), rank (from 1), item_id, score, title (null where there is none) and
-        source, as in `recommend_users`. A request without items has no line."""
-        lines = frames.lines(self.ids, self.titles, self.scores, self.item_type)
-        source = np.repeat(np.array(self.source, dtype=object), frames.lengths(self.ids))
-        return lines.with_columns(pl.Series(frames.SOURCE, source.tolist(), dtype=pl.String))
+_NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +54,7 @@ class Verbs:
 
     model: Model
     items: ItemLookup
+    columns: ItemColumns
     lists: CatalogueLists
     fields: Fields  # of the data that the model was trained on
     calibration: Mapping[str, Calibrator]
@@ -79,11 +65,13 @@ class Verbs:
     @classmethod
     def of(cls, artifact: StoredArtifact, items: ItemLookup) -> Verbs:
         """All that depends on the artifact alone is made once. The artifact itself is not kept: it keeps the engine."""
+        fields = described(artifact.schema)
         return cls(
             model=artifact.model,
             items=items,
+            columns=ItemColumns(items.catalogue, fields.item_fields),
             lists=CatalogueLists(artifact.model, items.training_events),
-            fields=described(artifact.schema),
+            fields=fields,
             calibration=artifact.calibration,
             masked_events=masked_events(artifact.config["protocol"].get("mask", ALL)),
             reads_time=artifact.reads_time,
@@ -96,23 +84,33 @@ class Verbs:
         k: int,
         at: Time | Iterable[Time] | None,
         context: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None,
-        exclude: Exclude | None,
+        filters: Filters,
         shortlist: int | None,
         stride: int,
+        *,
+        by: ScoreWeights | None = None,
     ) -> Answer:
         k, stride, histories = length_of(k), length_of(stride, "stride"), self._histories(history)
-        shortlist = self._checked(shortlist)
-        asked = self.any_item(ranking.contexts_of(context, len(histories)))
+        shortlist, chosen = self._checked(shortlist, filters), self.selection(filters)
+        weights = None if by is None else self.score_names().chosen(by)
+        contexts = ranking.contexts_of(context, len(histories))
+        asked = self.any_item(contexts if weights is None or self.model.inputs.told else [])
         times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
         asking = Asking(histories, times, asked, stride)
-        found = self.lists.best(asking, self.hidden(histories, exclude), k, shortlist)
+        found = self.lists.best(asking, self.limits(histories, chosen), k, shortlist)
         listed = [row >= 0 for row in found.rows]
         rows = [row[there] for row, there in zip(found.rows, listed, strict=True)]
         scores = [row[there] for row, there in zip(found.scores, listed, strict=True)]
-        return self.answer_of(rows, scores, found.of_model.tolist(), histories)
+        source = sources(found.of_model)
+        if weights is None:
+            return self.answer_of(rows, scores, source, histories)
+        candidates = [self._asked(row, said) for row, said in zip(rows, contexts, strict=True)]
+        asking = Asking(histories, self._times_of_all(histories, at), candidates, stride)
+        raw = candidates_of.scores(self.model, asking) if histories else {}
+        return Answer.ranked(self.ranking_of(raw, candidates, weights, [0] * len(rows), histories), source, histories)
 
     def answer_of(
-        self, rows: Sequence[Ints], scores: Sequence[Floats32], of_model: Sequence[bool],
+        self, rows: Sequence[Ints], scores: Sequence[Floats32], source: Sequence[Source],
         histories: Sequence[EncodedHistory],
     ) -> Answer:  # fmt: skip
         """[B] lists of catalogue rows with their scores, in the words of people."""
@@ -121,7 +119,7 @@ class Verbs:
             ids=_each(self.items.ids(every), counts),
             titles=_each(self.items.titles(every), counts),
             scores=[one.tolist() for one in scores],
-            source=["model" if read else "popularity" for read in of_model],
+            source=[*source],
             unknown=[one.unknown for one in histories],
             item_type=self.items.catalogue["item_id"].dtype,
         )
@@ -139,10 +137,8 @@ class Verbs:
         weights, stride = names.chosen(by), length_of(stride, "stride")
         times = self._times_of_all(histories, at)
         rows = [self.items.rows_of(ids) for ids in ranking.lists_of(candidates, len(histories))]
-        asked = [
-            Asked(one[one >= 0], context_codes(given, self.fields, self.model.inputs))
-            for one, given in zip(rows, ranking.contexts_of(context, len(histories)), strict=True)
-        ]
+        contexts = ranking.contexts_of(context, len(histories))
+        asked = [self._asked(one[one >= 0], said) for one, said in zip(rows, contexts, strict=True)]
         raw = candidates_of.scores(self.model, Asking(histories, times, asked, stride)) if histories else {}
         left_out = [int((one < 0).sum()) for one in rows]
         return self.ranking_of(raw, asked, weights, left_out, histories)
@@ -168,10 +164,10 @@ class Verbs:
             item_type=self.items.catalogue["item_id"].dtype,
         )
 
-    def similar_items(self, item: ItemId | Iterable[ItemId], k: int) -> SimilarItems:
+    def similar_items(self, item: ItemId | Iterable[ItemId], k: int, retired: Ints = _NONE) -> SimilarItems:
         ids = item if isinstance(item, Iterable) and not isinstance(item, (str, bytes)) else [item]
         rows, k = self.items.known_rows(ids), length_of(k)
-        found, scores = self._neighbours.best(rows, k)
+        found, scores = self._neighbours.best(rows, k, retired)
         listed = found >= 0
         counts = listed.sum(axis=1)
         return SimilarItems(
@@ -186,15 +182,16 @@ class Verbs:
 
     def recommend_users(
         self, dataset: Dataset | Path | str, k: int, *, users: Iterable[ItemId] | pl.Series | None, at: Time | None,
-        context: Mapping[str, Any] | None, exclude: Exclude | None, shortlist: int | None, stride: int,
+        context: Mapping[str, Any] | None, filters: Filters, shortlist: int | None, stride: int,
         out: Path | str | None, overwrite: bool, progress: Progress | None,
     ) -> pl.DataFrame | None:  # fmt: skip
         k, dataset = length_of(k), Dataset.open(dataset) if isinstance(dataset, (str, Path)) else dataset
         stride = length_of(stride, "stride")
+        exclude = filters.exclude
         if exclude is not None and not isinstance(exclude, str):
             exclude = self.items.same_type(list(exclude))
-        self.hidden([], exclude)  # refuses a wrong one before anything is computed
-        shortlist = self._checked(shortlist)
+        chosen = self.selection(filters)  # refuses a wrong one before anything is computed
+        shortlist = self._checked(shortlist, filters)
         asked = self.any_item([context or {}])
         rows, stored = bulk.user_rows(dataset, users), self.stored(dataset)
 
@@ -202,11 +199,12 @@ class Verbs:
             histories = stored.encoded(users, at)
             times = request_times(histories, self.lists.of_model(histories), at, reads_time=self.reads_time)
             asking = Asking(histories, times, None if asked is None else asked * len(histories), stride)
-            found = self.lists.best(asking, self.hidden(histories, exclude), k, shortlist)
+            found = self.lists.best(asking, self.limits(histories, chosen), k, shortlist)
             return bulk.recommended(dataset, self.items.catalogue, users, found)
 
         said: dict[str, Any] = {} if asked is None else {"context": asked[0].context}
         said |= ({} if shortlist is None else {"shortlist": shortlist}) | ({} if stride == 1 else {"stride": stride})
+        said |= filters.said
         named = bulk.identity(self.fingerprint, dataset, rows, at, k=k, exclude=exclude, **said)
         return bulk.finished(make, rows, named, out, overwrite=overwrite, progress=progress)
 
@@ -245,10 +243,14 @@ class Verbs:
         """The histories of a dataset in the rows and codes of the artifact."""
         return StoredHistories(dataset, self.items.rows_of, self.fields, self.model.inputs)
 
-    def _checked(self, shortlist: int | None) -> int | None:
+    def _checked(self, shortlist: int | None, filters: Filters) -> int | None:
         """Raises ConfigError for what is no length, and where the model has no rough search."""
         if shortlist is None:
             return None
+        if filters.at_most:
+            raise ConfigError(
+                "Found at_most beside a shortlist, which may lack the items that it asks for: leave one out."
+            )
         length = length_of(shortlist, "shortlist")
         assert self.lists.shortlist is not None  # made here: it says where there is none
         return length
@@ -268,6 +270,10 @@ class Verbs:
             )
         return [Asked(np.array([-1]), context_codes(one, self.fields, self.model.inputs)) for one in contexts]
 
+    def _asked(self, rows: Ints, context: Mapping[str, Any]) -> Asked:
+        """Candidates in a context."""
+        return Asked(rows, context_codes(context, self.fields, self.model.inputs))
+
     def _times_of_all(self, histories: Sequence[EncodedHistory], at: Time | Iterable[Time] | None) -> list[int] | None:
         """Ranking asks the model of every history."""
         return request_times(histories, np.ones(len(histories), dtype=bool), at, reads_time=self.reads_time)
@@ -281,6 +287,10 @@ class Verbs:
             )
         return ranking.ScoreNames.of(self.model.predicted, self.fields.fields)
 
+    def values(self, raw: Mapping[str, Floats32], weights: Mapping[str, float]) -> Floats:
+        """[S] what orders candidates, of their scores."""
+        return ranking.values(self.score_names().scores(ranking.calibrated(raw, self.calibration)), weights)
+
     def _ordered(
         self, raw: Mapping[str, Floats32], asked: Sequence[Asked], names: ranking.ScoreNames,
         weights: Mapping[str, float],
@@ -290,19 +300,14 @@ class Verbs:
         found = names.scores(none | ranking.calibrated(raw, self.calibration))
         return found, ranking.orders(ranking.values(found, weights), asked)
 
-    def hidden(self, histories: Sequence[EncodedHistory], exclude: Exclude | None) -> list[Ints]:
-        """[B] rows that may not be recommended to each."""
-        if exclude is None:
-            newest = self.masked_events
-            return [one.rows if newest is None else one.rows[max(len(one.rows) - newest, 0) :] for one in histories]
-        if not isinstance(exclude, str):
-            rows = self.items.rows_of(exclude)
-            return [rows[rows >= 0]] * len(histories)
-        if exclude not in ("history", "nothing"):
-            raise ConfigError(f"Found exclude = {exclude!r}; expected 'history', 'nothing' or a list of item ids.")
-        if exclude == "history":
-            return [one.rows for one in histories]
-        return [np.zeros(0, dtype=np.int64)] * len(histories)
+    def selection(self, filters: Filters) -> Selection:
+        """The items that may be recommended, in rows. Raises ConfigError and DataError for what is no filter."""
+        return selection(filters, self.items, self.columns, self.masked_events)
+
+    @staticmethod
+    def limits(histories: Sequence[EncodedHistory], chosen: Selection, retired: Ints = _NONE) -> list[Limits]:
+        """[B] what the list of each history may hold. `retired`: rows that no list holds."""
+        return [chosen.limits(one, retired) for one in histories]
 
 
 def length_of(given: Any, name: str = "k") -> int:

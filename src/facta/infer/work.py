@@ -15,9 +15,11 @@ from facta.arrays import Floats32, Ints
 from facta.data.batches.encoded import EncodedHistory
 from facta.data.batches.request import Asked
 from facta.errors import FactaError
+from facta.infer.answer import Source
 from facta.infer.candidates import Candidates
-from facta.infer.verbs import Exclude
-from facta.store.protocol import Person, UserId
+from facta.infer.explaining import Explaining
+from facta.infer.filters import Selection
+from facta.store.protocol import Person, StoredEvent, UserId
 
 
 class Found(NamedTuple):
@@ -25,7 +27,7 @@ class Found(NamedTuple):
 
     rows: Ints  # [k'] best first
     scores: Floats32  # [k']
-    of_model: bool  # or else by popularity
+    source: Source
 
 
 @dataclass(eq=False)
@@ -39,11 +41,12 @@ class Work:
     user: UserId
     at: int | None = None  # ms; None: now
     k: int | None = None  # items to be found in the catalogue; None: `candidates` are given
-    exclude: Exclude | None = None
+    selection: Selection | None = None  # which items may be found
     context: Mapping[str, int] | None = None  # codes that the retriever is told; None: none is said
     said: Mapping[str, int] | None = None  # codes that the ranker is told of what was found
     candidates: Asked | None = None  # rows of the artifact that ranks
     by: Mapping[str, float] | None = None  # weights of scores; None: items are not ranked after they are found
+    explain: bool = False  # whether it is asked how events change the scores
     deadline: float | None = None
     given: Person | None = None  # what is known of the user; None: what the store knows
     # what becomes of it
@@ -52,6 +55,8 @@ class Work:
     kept: bool = False  # whether it began from keys and values that were kept
     found: Found | None = None
     ranking: Candidates | None = None
+    events: Sequence[StoredEvent] = ()  # of the whole history, where it is explained
+    explaining: Explaining | None = None
     error: FactaError | None = None
     done: bool = False
     cancelled: bool = False  # nobody waits for the answer any more

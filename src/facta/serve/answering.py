@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 from facta.errors import BusyError, FactaError
 from facta.infer.artifact import Artifact
 from facta.infer.engine import Engine
+from facta.infer.filters import Filters
 from facta.infer.work import Work
 from facta.serve.known_items import digest
 from facta.serve.problems import status_of
@@ -27,6 +28,7 @@ from facta.store.content import Clock
 from facta.store.opening import open_store
 from facta.store.protocol import Person, StoredEvent, UserId
 
+REASONS = 5  # events that explain an item
 Request = Mapping[str, Any]
 _SAID = {"name", "role", "kind", "categories", "levels"}  # of a field: what a value of it may be
 
@@ -41,17 +43,22 @@ class Answering:
         self._waiting: dict[Work, tuple[int, Request]] = {}
         self._done = {
             Verb.SIMILAR: self._similar, Verb.ITEMS: self._items, Verb.STATUS: self._status, Verb.FORGET: self._forget,
+            Verb.HIDDEN: self._hidden,
         }  # fmt: skip
 
     @classmethod
     def of(
-        cls, name: str, artifact: str, ranker: str | None, store: str, *, cache: str, stride: int | None, waiting: int
-    ) -> Answering:
+        cls, name: str, artifact: str, ranker: str | None, store: str, *, cache: str, stride: int | None, waiting: int,
+        popular_half_life: float | None = None,
+    ) -> Answering:  # fmt: skip
         """Load what is served. Raises ArtifactError, StoreError and ConfigError."""
         loaded = Artifact.load(artifact)
         other = None if ranker is None else Artifact.load(ranker)
         opened = open_store(store, Clock(max_future=None))  # it only reads; the HTTP process has its own clock
-        engine = Engine(loaded, ranker=other, store=opened, cache=cache, stride=stride, waiting=waiting)
+        engine = Engine(
+            loaded, ranker=other, store=opened, cache=cache, stride=stride, waiting=waiting,
+            popular_half_life=popular_half_life,
+        )  # fmt: skip
         return cls(engine, loaded, name)
 
     def __len__(self) -> int:
@@ -95,6 +102,8 @@ class Answering:
                 engine.submit(work)
             while not all(work.done for work in works):
                 engine.step()
+        if engine.runner.popular is not None:
+            engine.runner.popular.scores()
         self._drop("nobody")
         engine.steps = engine.answered = engine.from_kept = 0
 
@@ -122,8 +131,9 @@ class Answering:
         ended = [work for work in self._waiting if work.done]
         found = [refusal(self._waiting[work][0], work.error) for work in ended if work.error is not None]
         served = [work for work in ended if work.error is None]
-        found += self._recommended([work for work in served if work.by is None])
-        found += [_answer(self._waiting[work][0], self._ranked(work)) for work in served if work.by is not None]
+        found += self._recommended([work for work in served if work.k is not None and work.by is None])
+        found += [one for work in served if work.k is not None and work.by for one in self._recommended([work])]
+        found += [_answer(self._waiting[work][0], self._ranked(work)) for work in served if work.k is None]
         for work in ended:
             del self._waiting[work]
             if work.given is not None:  # nobody will come back to it
@@ -138,13 +148,20 @@ class Answering:
             items = [self.engine.words.id(one, "item") for one in request["candidates"]]
             work = self.engine.ranking(user, items, deadline=deadline, **asked)
         else:
-            exclude = request.get("exclude")
-            if isinstance(exclude, list):
-                exclude = [self.engine.words.id(one, "item") for one in exclude]
-            work = self.engine.recommendation(user, request["k"], exclude=exclude, deadline=deadline, **asked)
+            filters = self._filters(request)
+            work = self.engine.recommendation(
+                user, request["k"], filters=filters, explain=request.get("explain", False), deadline=deadline, **asked
+            )
         if request.get("history") is not None:
             work.given = self._person(request)
         return work
+
+    def _filters(self, request: Request) -> Filters:
+        exclude, allow = (
+            [self.engine.words.id(one, "item") for one in given] if isinstance(given, list) else given
+            for given in (request.get("exclude"), request.get("allow"))
+        )
+        return Filters(exclude, allow, request.get("where"), request.get("at_most"))
 
     def _person(self, request: Request) -> Person:
         """The person of a history that was given with the request."""
@@ -160,15 +177,21 @@ class Answering:
         found, frames = self.engine.answer(works), []
         for place, work in enumerate(works):
             listed = zip(found.ids[place], found.titles[place], found.scores[place], strict=True)
-            items = [{"id": id_, "title": title, "score": score} for id_, title, score in listed]
+            items: list[dict[str, Any]] = [{"id": id_, "title": title, "score": score} for id_, title, score in listed]
             answer = self._head(work) | {"source": found.source[place], "items": items, "unknown": found.unknown[place]}
+            if work.explain and found.source[place] == "model":
+                for item, why in zip(items, found.because[place], strict=True):
+                    item["because"] = [one._asdict() for one in why[:REASONS]]
+            if found.by:
+                answer["by"] = dict(found.by)
+                for n, item in enumerate(items):
+                    item["scores"] = {name: found.predicted[name][place][n] for name in found.predicted}
             frames.append(_answer(self._waiting[work][0], answer))
         return frames
 
     def _ranked(self, work: Work) -> dict[str, Any]:
-        source = "model" if work.found is None or work.found.of_model else "popularity"
-        head, given = self._head(work) | {"source": source}, self._waiting[work][1].get("candidates")
-        found = self.engine.ranked([work], None if given is None else [given])
+        head, given = self._head(work) | {"source": "model"}, self._waiting[work][1]["candidates"]
+        found = self.engine.ranked([work], [given])
         items = [
             {"id": id_, "title": title, "scores": {name: found.scores[name][0][n] for name in found.scores}}
             for n, (id_, title) in enumerate(zip(found.ids[0], found.titles[0], strict=True))
@@ -210,6 +233,10 @@ class Answering:
             "cache_people": len(engine.memories),
             "cache_evicted": engine.memories.evicted,
         }
+
+    def _hidden(self, request: Request) -> dict[str, Any]:
+        self.engine.runner.hidden.refresh(at_once=True)
+        return {}
 
     def _forget(self, request: Request) -> dict[str, Any]:
         for work in self._waiting:

@@ -29,7 +29,7 @@ from facta.serve.page import HEADERS as PAGE_HEADERS
 from facta.serve.page import page
 from facta.serve.paths import decoded
 from facta.serve.problems import RequestError, described_problem, problem, problem_of
-from facta.serve.requests import Facts, Merge, Rank, Recommend, Swap
+from facta.serve.requests import Change, Facts, Merge, Rank, Recommend, Swap
 from facta.serve.service import Service
 from facta.serve.web import HEADERS as WEB_HEADERS
 from facta.serve.web import web_files
@@ -146,6 +146,12 @@ def _add_items(app: FastAPI) -> None:
     @app.get("/v1/items/{item_id}/similar", summary="Items that are most like an item")
     async def similar(request: Request, item_id: str, k: int = 10) -> Response:
         return _answered(request, await _service(request).similar(decoded(item_id), _length(k), _known(request).id))
+
+    @app.patch("/v1/items/{item_id}", **documented(Change, "Keep an item out of all lists, or let it in again"))
+    async def change(request: Request, item_id: str) -> Response:
+        service = _service(request)
+        asked = parsed(Change, await body(request, service.config.limits.body))
+        return _json(await service.change(decoded(item_id), hidden=asked.hidden))
 
     @app.get("/v1/items", summary="Items by their titles, or by their ids")
     async def items(

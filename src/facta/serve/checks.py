@@ -11,7 +11,7 @@ from facta import durable
 from facta.artifact import files
 from facta.errors import ResourceError
 from facta.hardware import human, memory_free
-from facta.infer.engine import bytes_of
+from facta.infer.cache import bytes_of
 from facta.serve.config import ServeConfig
 from facta.serve.keys import check_keyless, read_keys
 from facta.store.opening import open_store

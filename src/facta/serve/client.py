@@ -74,8 +74,8 @@ class _Verbs(Generic[Found]):
         return self._do(_Call("DELETE", f"/v1/users/{_part(user)}"))
 
     def recommend(self, user: Id | None = None, k: int = 10, **more: Any) -> Found:
-        """The best items for a user, or for a `history`; `more` is what the service is told: at, context, exclude, by,
-        model."""
+        """The best items for a user, or for a `history`; `more` is what the service is told: at, context, exclude,
+        allow, where, at_most, by, explain, model."""
         return self._do(_Call("POST", "/v1/recommend", _said(user_id=user, k=k, **more)))
 
     def rank(self, user: Id | None, candidates: Iterable[Id], **more: Any) -> Found:
@@ -89,6 +89,10 @@ class _Verbs(Generic[Found]):
     def items(self, typed: str, k: int = 10) -> Found:
         """Items by the words of their titles."""
         return self._do(_Call("GET", "/v1/items", query={"q": typed, "k": k}))
+
+    def hide(self, item: Id, *, hidden: bool = True) -> Found:
+        """Keep an item out of all lists, or let it in again."""
+        return self._do(_Call("PATCH", f"/v1/items/{_part(item)}", {"hidden": hidden}))
 
     def models(self) -> Found:
         """What is served."""

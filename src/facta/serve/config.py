@@ -33,6 +33,7 @@ class EngineConfig(Config):
     stride: PositiveInt | None = None
     waiting: PositiveInt = 1024
     threads: PositiveInt | None = None  # None: one less than there are processors
+    popular_half_life: PositiveFloat | None = None  # days; None: popularity is of the training events
     modules: tuple[str, ...] = ()  # with parts of one's own
 
 
@@ -58,6 +59,7 @@ class ServeConfig(Config):
     cache: str = "1GiB"  # of each model
     stride: PositiveInt | None = None
     threads: PositiveInt | None = None
+    popular_half_life: PositiveFloat | None = None
     host: str = "127.0.0.1"
     modules: tuple[str, ...] = ()  # with parts of one's own, which an artifact needs
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -82,6 +84,6 @@ class ServeConfig(Config):
         """What the process of a model is started with."""
         return EngineConfig(
             name=name, artifact=model.artifact, ranker=model.ranker, store=self.store, cache=self.cache,
-            stride=self.stride, waiting=self.limits.waiting, threads=self.threads,
-            modules=self.modules,
+            stride=self.stride, waiting=self.limits.waiting, threads=self.threads, modules=self.modules,
+            popular_half_life=self.popular_half_life,
         )  # fmt: skip

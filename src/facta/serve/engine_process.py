@@ -30,6 +30,7 @@ def main() -> None:
         answering = Answering.of(
             config.name, config.artifact, config.ranker, config.store,
             cache=config.cache, stride=config.stride, waiting=config.waiting,
+            popular_half_life=config.popular_half_life,
         )  # fmt: skip
         answering.warm()
     except FactaError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import PositiveInt, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import PositiveInt, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from facta.config import Config
 from facta.errors import ConfigError
@@ -40,6 +40,10 @@ class Recommend(_About):
 
     k: PositiveInt = 10
     exclude: Literal["history", "nothing"] | tuple[Id, ...] | None = None  # None: as the artifact's protocol does
+    allow: tuple[Id, ...] | None = None  # these items and no other
+    where: Mapping[str, Any] | None = None  # column of the items -> value, list of values, or {"min": …, "max": …}
+    explain: StrictBool = False  # of each item, the events that change its score most
+    at_most: Mapping[str, PositiveInt] | None = None  # column -> items of a list that may have the same value
 
 
 class Rank(_About):
@@ -59,6 +63,12 @@ class Merge(Config):
     """`POST /v1/users/{id}/merge`: everything of `user_id` goes to the person of the path."""
 
     user_id: Id
+
+
+class Change(Config):
+    """`PATCH /v1/items/{id}`."""
+
+    hidden: StrictBool  # whether lists leave the item out
 
 
 class Swap(Config):

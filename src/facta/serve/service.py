@@ -143,11 +143,23 @@ class Service:
         await self._drop(user)
         return {"forgotten": forgotten}
 
+    async def change(self, given: str, *, hidden: bool) -> dict[str, Any]:
+        """An item that lists leave out, or hold again."""
+        item = self.words.id(given, "item")
+        await self.stored(lambda: self.store.describe(item, {}, hidden=hidden))
+        await self._tell(Verb.HIDDEN, {})
+        known = self.models.links[DEFAULT].known
+        return {"item_id": item, "hidden": hidden} | ({} if known is None else {"unknown": item not in known})
+
     async def _drop(self, user: UserId) -> None:
-        """Let the engines forget what they keep; one that is not there keeps nothing."""
+        """Let the engines forget what they keep."""
+        await self._tell(Verb.FORGET, {"user_id": user})
+
+    async def _tell(self, verb: Verb, body: Mapping[str, Any]) -> None:
+        """Say something to all engines; one that is not there reads it from the store when it begins."""
         for link in self.models.links.values():
             try:
-                await link.ask(Verb.FORGET, {"user_id": user}, self.config.limits.seconds)
+                await link.ask(verb, body, self.config.limits.seconds)
             except BusyError:
                 if link.about is not None:
                     raise
@@ -165,7 +177,8 @@ class Service:
     async def recommend(self, asked: Recommend, request_id: str) -> Answer:
         if asked.k > self.config.limits.k:
             raise RequestError(422, f"Found k = {asked.k:,}; expected at most {self.config.limits.k:,}.")
-        return await self._answer(Verb.RECOMMEND, asked, request_id, {"k": asked.k, "exclude": asked.exclude})
+        more = {name: getattr(asked, name) for name in ("k", "exclude", "allow", "where", "at_most", "explain")}
+        return await self._answer(Verb.RECOMMEND, asked, request_id, more)
 
     async def rank(self, asked: Rank, request_id: str) -> Answer:
         most = self.config.limits.candidates

@@ -26,6 +26,7 @@ class Verb(IntEnum):
     ITEMS = 4
     STATUS = 5
     FORGET = 6
+    HIDDEN = 7
 
 
 class Frame(NamedTuple):

@@ -197,6 +197,16 @@ class MemoryStore:
         last = found[-1][0] if found else 0
         return ItemChanges(last, tuple(item for revision, item in found if revision > since))
 
+    def popularity(self, half_life: float) -> dict[ItemId, float]:
+        with self._lock:
+            events = [kept.event for one in self._users.values() for kept in one.events.values()]
+        newest = max((event.time for event in events if event.time is not None), default=0)
+        found: dict[ItemId, float] = {}
+        for event in events:
+            age = 0 if event.time is None else newest - event.time
+            found[event.item] = found.get(event.item, 0.0) + 0.5 ** (age / half_life)
+        return found
+
     def vacuum(self) -> None:
         """Nothing is left of what was deleted."""
 

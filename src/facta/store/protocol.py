@@ -139,6 +139,11 @@ class EventStore(Protocol):
         """What was described since a revision of all items (0: everything)."""
         ...
 
+    def popularity(self, half_life: float) -> dict[ItemId, float]:
+        """What the events of each item are worth together: an event of the time of the newest one of all is worth 1,
+        one that is `half_life` ms older half of that. Events without a time are worth 1."""
+        ...
+
     def vacuum(self) -> None:
         """Rewrite the store's files, so that no byte of what was deleted is left in them. Writers wait meanwhile."""
         ...

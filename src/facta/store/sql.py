@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from facta.errors import FactaError
-from facta.store import changing, items
+from facta.store import changing, items, popular
 from facta.store import content as rules
 from facta.store.appending import append_all
 from facta.store.backend import Backend
@@ -107,6 +107,10 @@ class SQLStore:
     def items(self, since: int = 0) -> ItemChanges:
         with self._backend.reading() as db:
             return items.items(db, since)
+
+    def popularity(self, half_life: float) -> dict[ItemId, float]:
+        with self._backend.reading() as db:
+            return popular.popularity(db, half_life)
 
     def vacuum(self) -> None:
         self._writer.alone(self._backend.vacuum)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import suppress
 from typing import Any
@@ -94,6 +95,10 @@ def _connected(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin` says so, for reading too
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
+    try:
+        connection.execute("SELECT exp(0.0)").close()
+    except sqlite3.OperationalError:  # a library that was built without mathematics
+        connection.create_function("exp", 1, math.exp, deterministic=True)
 
 
 def _begin(db: Connection) -> None:

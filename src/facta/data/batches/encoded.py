@@ -154,6 +154,22 @@ class EncodedHistory:
         if count:
             self._next_time.values[-1] = NEVER
 
+    def without(self, place: int) -> EncodedHistory:
+        """A copy in which the event `place` (an index of `rows`) did not happen: the event before it was followed by
+        the one behind it. It is asked, and does not grow."""
+        found = copy(self)
+        found._rows, found._times, found._next_time = (
+            Growing(np.delete(one.values, place)) for one in (self._rows, self._times, self._next_time)
+        )
+        found._places = Growing(np.delete(self.places - (np.arange(len(self)) > place), place))
+        found._fields = {name: Growing(np.delete(one.values, place)) for name, one in self._fields.items()}
+        known_at = {name: np.delete(one.values, place) for name, one in self._known_at.items()}
+        found._known_at = {name: Growing(one) for name, one in known_at.items() if (one != ALWAYS).any()}
+        if place and self.places[place - 1] + 1 == self.places[place]:
+            found._next_time.values[place - 1] = self._next_time.values[place]
+        found._events -= 1
+        return found
+
     @property
     def nbytes(self) -> int:
         """Memory of its columns and lists."""
