@@ -86,6 +86,15 @@ def test_who_is_forgotten_while_asked_about_is_nowhere_afterwards(answering: Ans
     assert (0, 2) in answering.engine.memories
 
 
+def test_a_ranking_that_nobody_waits_for_ends(answering: Answering) -> None:
+    taken(answering, 1, Verb.RANK, user_id=1, candidates=[*range(8)], context={"tab": "home"})
+    taken(answering, 2, Verb.RANK, user_id=2, candidates=[*range(8)], context={"tab": "home"})
+    assert answering.step() == []
+    assert answering.take(Frame(1, Verb.CANCEL, b"")) is None and answering.take(Frame(77, Verb.CANCEL, b"")) is None
+    assert [one.number for one in answering.step()] == [1], "its next turn is not taken"
+    assert through(answering)[2][0] == 200
+
+
 def test_what_is_late_or_too_much_is_refused(answering: Answering) -> None:
     taken(answering, 1, Verb.RECOMMEND, user_id=1, k=3, seconds=-1.0)
     assert through(answering)[1][0] == 503

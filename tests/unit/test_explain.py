@@ -158,6 +158,17 @@ def test_what_alone_leads_to_an_item_is_its_whole_reason(tmp_path: Path) -> None
         assert {one.event_id for one in why} == {"event 1", "event 3", "event 9"}
 
 
+def test_a_plain_request_of_the_same_person_in_the_same_step_changes_nothing(tmp_path: Path) -> None:
+    engine = Engine(shop(tmp_path / "log"), store=MemoryStore(Clock(max_future=None)))
+    engine.append(1, [{"item_id": item, "timestamp": T0 + item, "event_id": f"event {item}"} for item in (3, 1)])
+    works = [engine.submit(engine.recommendation(1, 2, explain=explain)) for explain in (False, True, False)]
+    while not all(work.done for work in works):
+        engine.step()
+    right = engine.recommend(1, 2, explain=True)
+    found = engine.answer([works[1]])
+    assert found.ids == right.ids and found.because == right.because and found.because[0][0]
+
+
 def test_the_newest_events_are_left_out_and_no_older_ones(tmp_path: Path) -> None:
     engine = Engine(shop(tmp_path / "log"), store=MemoryStore(Clock(max_future=None)))
     count = NEWEST + 5

@@ -60,6 +60,12 @@ def serve(
     log_users: Annotated[bool, typer.Option("--log-users", help="Log lines with a keyed hash of the user.")] = False,
     answers: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep what was answered in a file.")] = None,
     answers_days: Annotated[int, typer.Option(min=1, help="How long --answers are kept.")] = 30,
+    keep_events: Annotated[
+        int | None, typer.Option(min=1, help="Keep of each person the newest events, so many (default: all).")
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(min=0.001, help="Keep events for so many days (default: for ever).")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Look whether it would start, and end.")] = False,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -67,7 +73,7 @@ def serve(
     config = ServeConfig(
         models=_models(artifact, ranker, model, split), store=store, cache=cache, stride=stride, threads=threads,
         host=host, port=port, keys=_text(keys), swap_from=_text(models), log_users=log_users, answers=_text(answers),
-        popular_half_life=popular_half_life, answers_days=answers_days,
+        popular_half_life=popular_half_life, answers_days=answers_days, keep_events=keep_events, keep_days=keep_days,
         limits=LIMITS.change(rate=rate, max_future=max_future), modules=_modules(context),
     )  # fmt: skip
     if check:

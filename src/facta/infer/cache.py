@@ -40,6 +40,10 @@ class Cache(Generic[Key, Value]):
         self._held.move_to_end(key)
         return self._held[key][0]
 
+    def items(self) -> list[tuple[Key, Value]]:
+        """All of it, without being used by that; the least recently used first."""
+        return [(key, value) for key, (value, _) in self._held.items()]
+
     def put(self, key: Key, value: Value, nbytes: int) -> None:
         """Hold a value in the place of the one under its key. One that exceeds the whole budget is not held."""
         self.drop(key)

@@ -118,6 +118,14 @@ class Engine:
             self.memories.drop((which, user))
         return known
 
+    def sweep(self) -> None:
+        """Let go of everybody whom another process has forgotten in the store. Whoever is asked about is looked up
+        anyway; this is for those about whom nobody asks any more."""
+        self.people.sweep()
+        for name in list(self.memories):
+            if name[1] not in self.residents:  # type: ignore[index]
+                self.memories.drop(name)
+
     def hide(self, items: ItemId | Iterable[ItemId], *, hidden: bool = True) -> None:
         """Keep items out of all lists, or let them in again. Who asks about them by name, as in `rank`, is answered.
         Other engines of the store know it within a second."""

@@ -13,6 +13,8 @@ from facta.infer.cache import OBJECTS, Cache
 from facta.infer.coding import Coding
 from facta.store.protocol import Change, EventStore, Person, StoredEvent, UserId
 
+SWEPT_USERS = 500  # in one look-up of the store
+
 
 @dataclass
 class Resident:
@@ -42,6 +44,15 @@ class People:
     def forget(self, user: UserId) -> None:
         """Let go of what is coded of a user."""
         self.residents.drop(user)
+
+    def sweep(self) -> None:
+        """Let go of everybody of whom the store knows nothing any more."""
+        held = [(user, one.revision) for user, one in self.residents.items()]
+        for start in range(0, len(held), SWEPT_USERS):
+            changes = self.store.changes(dict(held[start : start + SWEPT_USERS]))
+            for user, change in changes.items():
+                if not change.revision:
+                    self.residents.drop(user)
 
     def _current(self, user: UserId, resident: Resident | None, change: Change | None) -> Resident:
         if change is None:

@@ -82,7 +82,7 @@ class Runner:
         stored = [work.user for work in step if work.given is None and not work.explain]
         people = self.people.of(stored) if stored else {}
         for work in step:
-            histories = people[work.user] if work.user in people else self._coded(work)
+            histories = self._coded(work) if work.given is not None or work.explain else people[work.user]
             newest = max((int(one.times[-1]) for one in histories if one.times is not None and len(one)), default=0)
             work.moment = max(now if work.at is None else work.at, newest)
             try:

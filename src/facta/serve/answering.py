@@ -43,7 +43,7 @@ class Answering:
         self._waiting: dict[Work, tuple[int, Request]] = {}
         self._done = {
             Verb.SIMILAR: self._similar, Verb.ITEMS: self._items, Verb.STATUS: self._status, Verb.FORGET: self._forget,
-            Verb.HIDDEN: self._hidden,
+            Verb.HIDDEN: self._hidden, Verb.SWEEP: self._sweep,
         }  # fmt: skip
 
     @classmethod
@@ -113,6 +113,9 @@ class Answering:
 
     def take(self, frame: Frame) -> Frame | None:
         """Begin a request; what needs no turn of the models, and what is refused, is answered at once."""
+        if frame.code == Verb.CANCEL:
+            self._cancel(frame.number)
+            return None
         request = from_json(frame.body)
         try:
             if frame.code in (Verb.RECOMMEND, Verb.RANK):
@@ -237,6 +240,16 @@ class Answering:
     def _hidden(self, request: Request) -> dict[str, Any]:
         self.engine.runner.hidden.refresh(at_once=True)
         return {}
+
+    def _sweep(self, request: Request) -> dict[str, Any]:
+        self.engine.sweep()
+        return {}
+
+    def _cancel(self, number: int) -> None:
+        """Nobody waits for the answer of a request any more."""
+        for work, (asked, _) in self._waiting.items():
+            if asked == number:
+                work.error, work.cancelled = BusyError("Nobody waits for this answer any more."), True
 
     def _forget(self, request: Request) -> dict[str, Any]:
         for work in self._waiting:

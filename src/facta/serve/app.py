@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from facta.serve.front import REQUEST, Front
 from facta.serve.front import Request as Known
 from facta.serve.guard import Guard
 from facta.serve.keys import Keys
+from facta.serve.link import Answer
 from facta.serve.metrics import Metrics
 from facta.serve.models import Models
 from facta.serve.page import HEADERS as PAGE_HEADERS
@@ -31,11 +32,13 @@ from facta.serve.paths import decoded
 from facta.serve.problems import RequestError, described_problem, problem, problem_of
 from facta.serve.requests import Change, Facts, Merge, Rank, Recommend, Swap
 from facta.serve.service import Service
+from facta.serve.upkeep import keep_up
 from facta.serve.web import HEADERS as WEB_HEADERS
 from facta.serve.web import web_files
 from facta.store.content import Clock
 from facta.store.opening import open_store
 
+_GONE = 499  # for the log: the client went before its answer came; nobody gets it
 NEWEST = 100  # events of a person that are shown, when nothing else is said
 
 
@@ -50,7 +53,9 @@ def create_app(config: ServeConfig) -> ASGIApp:
         service = Service(config, await asyncio.to_thread(open_store, config.store, clock), models)
         app.state.service = service
         models.start()
+        upkeep = asyncio.create_task(keep_up(service))
         yield
+        upkeep.cancel()
         await service.close()
         front.lines.write()
         if app.state.answers is not None:
@@ -83,14 +88,15 @@ def _add_answers(app: FastAPI) -> None:
         service, known = _service(request), _known(request)
         asked = parsed(Recommend, await body(request, service.config.limits.body), service.words)
         known.user = asked.user_id
-        return _answered(request, await service.recommend(asked, known.id))
+        answer = service.recommend(asked, known.id)
+        return await _for_who_waits(request, answer) if asked.explain else _answered(request, await answer)
 
     @app.post("/v1/rank", **documented(Rank, "Candidates by what a person would do with them"))
     async def rank(request: Request) -> Response:
         service, known = _service(request), _known(request)
         asked = parsed(Rank, await body(request, service.config.limits.body), service.words)
         known.user = asked.user_id
-        return _answered(request, await service.rank(asked, known.id))
+        return await _for_who_waits(request, service.rank(asked, known.id))
 
 
 def _add_events(app: FastAPI) -> None:
@@ -277,6 +283,23 @@ def _length(k: int) -> int:
 
 def _json(found: Any) -> Response:
     return Response(to_json(found, inf_nan_mode="null"), media_type="application/json")
+
+
+async def _for_who_waits(request: Request, answer: Coroutine[Any, Any, Answer]) -> Response:
+    """An answer that takes long; it is given up when the client goes."""
+    asked, gone = asyncio.create_task(answer), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait([asked, gone], return_when=asyncio.FIRST_COMPLETED)
+        return _answered(request, await asked) if asked.done() else Response(status_code=_GONE)
+    finally:
+        asked.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _answered(request: Request, answer: tuple[int, bytes]) -> Response:

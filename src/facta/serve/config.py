@@ -69,6 +69,8 @@ class ServeConfig(Config):
     log_users: bool = False
     answers: str | None = None  # a file for what was answered
     answers_days: PositiveInt = 30
+    keep_events: PositiveInt | None = None  # of each person, the newest ones; None: all
+    keep_days: PositiveFloat | None = None  # events that are older are deleted; None: none are
 
     @model_validator(mode="after")
     def _fits(self) -> ServeConfig:

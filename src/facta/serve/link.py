@@ -112,6 +112,10 @@ class EngineLink:
         self._line.send(Frame(number, verb, to_json(request)))
         try:
             return await answer
+        except asyncio.CancelledError:
+            if self._line is not None:
+                self._line.send(Frame(number, Verb.CANCEL, b""))
+            raise
         finally:
             self._asked.pop(number, None)
 

@@ -147,15 +147,15 @@ class Service:
         """An item that lists leave out, or hold again."""
         item = self.words.id(given, "item")
         await self.stored(lambda: self.store.describe(item, {}, hidden=hidden))
-        await self._tell(Verb.HIDDEN, {})
+        await self.tell_engines(Verb.HIDDEN, {})
         known = self.models.links[DEFAULT].known
         return {"item_id": item, "hidden": hidden} | ({} if known is None else {"unknown": item not in known})
 
     async def _drop(self, user: UserId) -> None:
         """Let the engines forget what they keep."""
-        await self._tell(Verb.FORGET, {"user_id": user})
+        await self.tell_engines(Verb.FORGET, {"user_id": user})
 
-    async def _tell(self, verb: Verb, body: Mapping[str, Any]) -> None:
+    async def tell_engines(self, verb: Verb, body: Mapping[str, Any]) -> None:
         """Say something to all engines; one that is not there reads it from the store when it begins."""
         for link in self.models.links.values():
             try:

@@ -27,6 +27,8 @@ class Verb(IntEnum):
     STATUS = 5
     FORGET = 6
     HIDDEN = 7
+    SWEEP = 8
+    CANCEL = 9  # the request of this number; it has no answer
 
 
 class Frame(NamedTuple):
