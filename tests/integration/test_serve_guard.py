@@ -153,6 +153,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/rank"): {"read", "admin"},
     ("GET", "/v1/items/1/similar"): {"read", "admin"},
     ("GET", "/v1/items"): {"read", "admin"},
+    ("PATCH", "/v1/items/1"): {"write", "admin"},
     ("GET", "/v1/models"): {"read", "admin"},
     ("GET", "/metrics"): {"read", "admin"},
     ("PUT", "/v1/models/default"): {"admin"},

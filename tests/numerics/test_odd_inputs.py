@@ -237,15 +237,16 @@ def test_what_is_written_to_is_never_a_converted_copy(kernels: str) -> None:
 def test_attention_is_stored_in_one_type(kernels: str) -> None:
     tokens, (q, k, v, grad) = tokens_of([9, 4], seed=1), random_like(2, *[(13, 1, 6)] * 4)
     where = (tokens.offsets, tokens.sees, tokens.position, None, None, None, None, boundaries(), 1.0, None)
+    past = torch.empty(0, 5, dtype=torch.int64)
     native = backend.module()
     assert native is not None
     for wrong in (k.bfloat16(), k.double()):
         with pytest.raises(ValueError, match="type mismatch"):
-            native.hstu_attention(kernels, 1, q, wrong, v, *where, [], torch.empty_like(q))
+            native.hstu_attention(kernels, 1, q, wrong, v, *where, past, torch.empty_like(q))
         with pytest.raises(ValueError, match="type mismatch"):
-            native.hstu_attention(kernels, 1, q, k, v, *where, [], wrong)
+            native.hstu_attention(kernels, 1, q, k, v, *where, past, wrong)
         with pytest.raises(ValueError, match="type mismatch"):
             native.hstu_attention_backward(kernels, 1, q, k, v, *where, grad, wrong, k, v, None, None)
     q, k, v, out = (x.half() for x in (q, k, v, q))
     with pytest.raises(ValueError, match="must be float32 or bfloat16"):
-        native.hstu_attention(kernels, 1, q, k, v, *where, [], out)
+        native.hstu_attention(kernels, 1, q, k, v, *where, past, out)

@@ -156,7 +156,7 @@ def test_a_memory_of_another_model_is_refused() -> None:
             with pytest.raises(ValueError, match="past keys and values must have"):
                 ops.hstu_attention(q[asked], k[asked], v[asked], ops.Geometry(called), past=layer.past)
         (layer,) = remembered([replace(past[0], time=None)], layers=1).layers(1)
-        with pytest.raises(ConfigError, match="uses time, but a kept past has none"):
+        with pytest.raises(ConfigError, match="have no times: cache them"):
             ops.hstu_attention(
                 q[asked],
                 k[asked],

@@ -204,7 +204,7 @@ def test_a_request_is_the_batch_that_evaluation_makes(log: Dataset) -> None:
         assert torch.equal(getattr(asked, name), getattr(evaluated, name)), name
     assert torch.equal(asked.events.item, evaluated.events.item)
     assert torch.equal(asked.events.time, evaluated.events.time)  # type: ignore[arg-type]
-    for name in ("offsets", "after", "slot", "weight"):
+    for name in ("offsets", "num_visible", "input_index", "weight"):
         assert torch.equal(getattr(asked.targets, name), getattr(evaluated.targets, name)), name
     assert torch.equal(asked.targets.events.time, evaluated.targets.events.time)  # type: ignore[arg-type]
 

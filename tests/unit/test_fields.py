@@ -196,7 +196,7 @@ def test_quantiles_part_values_evenly_and_never_below_the_least(monkeypatch: pyt
     assert quantiles(np.arange(160)) == tuple(range(10, 160, 10))
     assert quantiles(np.array([1, 5, 5, 5])) == (5.0,)
     assert quantiles(np.array([3, 3])) == quantiles(np.array([])) == ()
-    monkeypatch.setattr(coding, "_LOOKED_AT", 100)
+    monkeypatch.setattr(coding, "_SAMPLE_VALUES", 100)
     assert quantiles(np.arange(10_000)) == pytest.approx(tuple(range(625, 10_000, 625)), abs=100)
 
 

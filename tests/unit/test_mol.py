@@ -64,7 +64,7 @@ def test_a_score_is_the_gated_sum_over_pairs_of_components() -> None:
 @pytest.mark.parametrize("cells", [1, 33, 100, 10_000])
 def test_all_scores_are_the_scores_of_some_pairs_at_a_time(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     mol = built()
-    monkeypatch.setattr(base, "CELLS", cells)
+    monkeypatch.setattr(base, "CELLS_AT_ONCE", cells)
     queries, items = mol.queries(torch.randn(5, WIDTH).double()), mol.items(torch.randn(17, WIDTH).double())
     assert torch.allclose(mol.all_scores(queries, items), mol.scores(queries, items), atol=1e-12)
 
