@@ -24,6 +24,7 @@ import numpy as np
 import uvloop
 
 SECOND = 1000.0  # ms
+PATIENCE_SECONDS = 30.0  # for answers after the last request; those that do not come have failed
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ class _Loop:
 
     async def run(self) -> Mapping[str, Any]:
         running = asyncio.get_running_loop()
-        for _ in range(self.plan.connections):
+        for number in range(self.plan.connections):
+            if number % 64 == 63:  # a server takes so many at a time, and refuses others
+                await asyncio.sleep(0.05)
             _, made = await running.create_connection(lambda: _Connection(self), "127.0.0.1", self.plan.port)
             self.free.append(made)
         self.began = due = time.perf_counter()
@@ -125,9 +128,10 @@ class _Loop:
             elif self.left % 16 == 0:
                 await asyncio.sleep(0)
             self._begin(due)
-        async with asyncio.timeout(60):
-            while self.left:
-                await asyncio.sleep(0.01)
+        last = time.perf_counter() + PATIENCE_SECONDS
+        while self.left and time.perf_counter() < last:
+            await asyncio.sleep(0.01)
+        self.failed += self.left
         return {**self.found, "failed": self.failed}
 
     def _begin(self, due: float) -> None:

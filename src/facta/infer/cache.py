@@ -20,7 +20,7 @@ class Cache(Generic[Key, Value]):
 
     def __init__(self, budget: int) -> None:
         """`budget`: bytes."""
-        self.budget, self.nbytes, self.evicted = budget, 0, 0
+        self.budget, self.nbytes, self.evicted, self.evicted_bytes = budget, 0, 0, 0
         self._held: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -52,8 +52,10 @@ class Cache(Generic[Key, Value]):
         self._held[key] = value, nbytes
         self.nbytes += nbytes
         while self.nbytes > self.budget:
+            held = self.nbytes
             self.drop(next(iter(self._held)))
             self.evicted += 1
+            self.evicted_bytes += held - self.nbytes
 
     def drop(self, key: Key) -> None:
         """Forget a key, if it is there."""

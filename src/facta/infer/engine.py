@@ -29,6 +29,7 @@ from facta.infer.artifact import Artifact
 from facta.infer.cache import Cache, bytes_of
 from facta.infer.coding import Coding
 from facta.infer.filters import Exclude, Filters
+from facta.infer.freed import give_back
 from facta.infer.history import context_codes
 from facta.infer.live_popularity import LivePopularity
 from facta.infer.memories import Memories
@@ -45,6 +46,7 @@ from facta.store.protocol import Appended, EventStore, StoredEvent, UserId
 
 Posts = Mapping[str, Any] | StoredEvent | Iterable[Mapping[str, Any] | StoredEvent]
 RESIDENTS = 0.1  # of the cache's budget: for coded histories, which are a small part of keys and values
+GIVEN_BACK = 1 / 16  # of the budget: evicted bytes after which freed memory goes back to the system
 
 
 class Engine:
@@ -86,6 +88,7 @@ class Engine:
             now=now or (lambda: time.time_ns() // 1_000_000), popular=popular,
         )  # fmt: skip
         self.scheduler = Scheduler(waiting)
+        self._given_back = 0  # bytes that were evicted before memory was given back last
 
     # what happened
 
@@ -233,7 +236,15 @@ class Engine:
         for work in step:
             if not work.done:
                 self.scheduler.again(work)
+        self._give_back()
         return step
+
+    def _give_back(self) -> None:
+        """What was freed, each time that a share of the budget has been."""
+        evicted = self.memories.evicted_bytes
+        if evicted - self._given_back > GIVEN_BACK * self.memories.budget:
+            self._given_back = evicted
+            give_back()
 
     def answer(self, works: Sequence[Work]) -> Answer:
         """What was found for requests that are done, in one answer; all of them without `by`, or with the same one."""
