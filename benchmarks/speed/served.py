@@ -100,7 +100,7 @@ def draw(found: dict[int, list[float]]) -> None:
     axes.set_xticks(COUNTS, [f"{count:,}" for count in COUNTS])
     axes.set_yticks(*_ticks([value for values in found.values() for value in values]))
     axes.grid(alpha=0.3)
-    axes.legend(title="microbatch", frameon=False)
+    figure.legend(title="microbatch", frameon=False, loc="outside right upper")
     axes.set_title(f"HSTU, 4 layers of width 256, {EVENTS:,} events kept: what a candidate costs", fontsize=10)
     figure.savefig(ROOT / "docs" / "candidates.svg")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from facta.errors import FactaError
+from facta.errors import BusyError, FactaError
 from facta.serve.config import Limits
 from facta.serve.front import REQUEST
 from facta.serve.keys import Keys, Role, check_keyless
@@ -19,6 +19,9 @@ from facta.serve.problems import RequestError, problem_of
 
 _OPEN = ("/", "/health/live", "/health/ready", "/docs", "/openapi.json")
 """Paths that tell nothing of anybody: they need no key, as what the page loads from `/static/` needs none."""
+
+_WATCHED = ("/health/live", "/health/ready", "/metrics")
+"""Paths that answer also when the service has more to do than it can."""
 
 _ASKS = ("/v1/recommend", "/v1/rank")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -43,9 +46,24 @@ class Guard:
         if keys is None:
             check_keyless(host)
         self.app, self._keys, self._limits = app, keys, limits
+        self._inside = 0  # requests at work
         self._buckets: dict[str, tuple[float, float]] = {}  # key -> (requests that are left, as of when)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _WATCHED:
+            await self._guarded(scope, receive, send)
+            return
+        if self._inside >= self._limits.waiting:  # before anything is read of it: what is refused must cost little
+            error = BusyError(f"Found {self._inside:,} requests at work; expected fewer: ask again a little later.")
+            await problem_of(error, scope[REQUEST].id)(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._guarded(scope, receive, send)
+        finally:
+            self._inside -= 1
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
                 self._check(
