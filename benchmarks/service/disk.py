@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.service.meanwhile import meanwhile
+
 PAUSE = 0.05  # seconds between two flushes
 
 
@@ -16,9 +18,8 @@ PAUSE = 0.05  # seconds between two flushes
 def flushing(folder: Path) -> Iterator[list[float]]:
     """Milliseconds of an append of 4 KiB and `fdatasync`, 20 times a second, until the block ends."""
     taken: list[float] = []
-    over = threading.Event()
 
-    def flush() -> None:
+    def flush(over: threading.Event) -> None:
         with (folder / "flushed").open("ab", buffering=0) as file:
             while not over.wait(PAUSE):
                 file.write(bytes(4096))
@@ -26,10 +27,5 @@ def flushing(folder: Path) -> Iterator[list[float]]:
                 os.fdatasync(file.fileno())
                 taken.append(1000 * (time.perf_counter() - began))
 
-    thread = threading.Thread(target=flush)
-    thread.start()
-    try:
+    with meanwhile(flush):
         yield taken
-    finally:
-        over.set()
-        thread.join()

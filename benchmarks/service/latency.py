@@ -34,6 +34,7 @@ from benchmarks.figure import Figure, module
 from benchmarks.record import looking, record
 from benchmarks.service.closed import closed
 from benchmarks.service.disk import flushing
+from benchmarks.service.meanwhile import meanwhile
 from benchmarks.service.opened import Plan, high, opened
 from benchmarks.service.world import World, world
 from benchmarks.speed.mfalcon import CLICK, EVENTS, ITEMS
@@ -98,23 +99,18 @@ def ranker(folder: Path) -> Path:
 def ranking(server: Server, made: World, user: Any) -> Iterator[list[float]]:
     """A client that ranks without pause; seconds of each answer."""
     candidates = np.random.default_rng(0).integers(0, ITEMS, CANDIDATES).tolist()
-    over, taken = threading.Event(), []
+    taken: list[float] = []
     headers = {"authorization": f"Bearer {made.keys['admin']}"}
 
-    def rank() -> None:
+    def rank(over: threading.Event) -> None:
         with httpx.Client(base_url=server.http.base_url, timeout=60, headers=headers) as http:
             while not over.is_set():
                 answer = http.post("/v1/rank", json={"user_id": user, "candidates": candidates})
                 answer.raise_for_status()
                 taken.append(answer.elapsed.total_seconds())
 
-    thread = threading.Thread(target=rank)
-    thread.start()
-    try:
+    with meanwhile(rank):
         yield taken
-    finally:
-        over.set()
-        thread.join()
 
 
 def beside(made: World) -> tuple[list[float], str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, module
 from benchmarks.record import looking, record
+from benchmarks.service.meanwhile import meanwhile
 from benchmarks.service.opened import Plan, high, opened
 from benchmarks.service.world import world
 
@@ -41,19 +42,15 @@ def main() -> None:
         with made.serving() as server:
             processes = [server.process.pid, *server.engines()]
             sizes: list[int] = []
-            over = threading.Event()
 
-            def watch() -> None:
+            def watch(over: threading.Event) -> None:
                 while not over.wait(1.0):
                     sizes.append(sum(map(resident, processes)))
 
-            thread = threading.Thread(target=watch)
-            began = time.monotonic()
-            thread.start()
             plan = Plan(server.config.port, made.keys["admin"], (*made.users,), (*made.items,), RATE, SECONDS, warm=0.0)
-            found = opened(plan)
-            over.set()
-            thread.join()
+            began = time.monotonic()
+            with meanwhile(watch):
+                found = opened(plan)
             assert processes[1:] == server.engines(), "an engine was started again"
     failed = found.failed + len(found.refused)
     early = sizes[int(FIRST * len(sizes) / (time.monotonic() - began))]
